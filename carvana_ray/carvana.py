@@ -1,0 +1,121 @@
+"""What Kaggle fixed: names, sizes, cars and views, the split by car, the CSV header.
+
+Knows no file system and no picture: strings and numbers alone.
+"""
+
+import random
+import re
+from collections.abc import Iterable, Sequence
+
+from carvana_ray.errors import InputError
+
+HEIGHT, WIDTH = 1280, 1918
+VIEWS = 16
+DEGREES_PER_VIEW = 360 / VIEWS
+HEADER = ("img", "rle_mask")
+
+TRAIN, MASKS, TEST = "train", "train_masks", "test"
+SAMPLE_SUBMISSION = "sample_submission.csv"
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+MASK_SUFFIXES = (".gif", ".png")
+
+KAGGLE_NAME = re.compile(r"[0-9a-f]{12}_(0[1-9]|1[0-6])\.jpg")
+_CAR_AND_VIEW = re.compile(r"(.+)_(\d{2})")
+
+
+def car_and_view(name: str) -> tuple[str, int]:
+    """Return the car and the view (1..99; 0 if the name has none) of a picture's file name.
+
+    ``0cdf5b5d0ce1_04.jpg`` is view 4 of car ``0cdf5b5d0ce1``. A name outside that grammar is a car
+    of its own, so that pictures of any catalogue can be split and reported.
+    """
+    stem = name.rsplit(".", 1)[0]
+    found = _CAR_AND_VIEW.fullmatch(stem)
+    return (found[1], int(found[2])) if found else (stem, 0)
+
+
+def car_of(name: str) -> str:
+    """Return the car of a picture's file name."""
+    return car_and_view(name)[0]
+
+
+def mask_stem(name: str) -> str:
+    """Return the mask's file name without suffix: ``a_04.jpg`` has ``a_04_mask`` (.gif or .png)."""
+    return name.rsplit(".", 1)[0] + "_mask"
+
+
+def pair(pictures: Iterable[str], masks: Iterable[str]) -> list[tuple[str, str]]:
+    """Return (picture, mask) file names, sorted by picture.
+
+    Masks without picture are no fault (a folder may hold more masks than are used).
+
+    Raises:
+        InputError: a picture has no mask; the first three are named.
+    """
+    by_stem = {name.rsplit(".", 1)[0]: name for name in masks}
+    names = sorted(pictures)
+    missing = [name for name in names if mask_stem(name) not in by_stem]
+    if missing:
+        raise InputError(
+            f"--data: {len(missing)} of {len(names)} training pictures have no mask in "
+            f"{MASKS}/: {', '.join(missing[:3])}{' ...' if len(missing) > 3 else ''} "
+            f"(looked for {mask_stem(missing[0])}.gif or .png)"
+        )
+    return [(name, by_stem[mask_stem(name)]) for name in names]
+
+
+def cars_in(names: Iterable[str]) -> list[str]:
+    """Return the sorted cars of some picture names."""
+    return sorted({car_of(name) for name in names})
+
+
+def how_many(share: str, total: int, flag: str) -> int:
+    """Return the number that a COUNT (``16``) or a FRACTION (``0.15``) of `total` stands for.
+
+    Raises:
+        InputError: not a number, negative, a fraction of 1 or more, a count above `total`.
+    """
+    try:
+        count = round(float(share) * total) if "." in share else int(share)
+        below_one = "." not in share or float(share) < 1
+    except (ValueError, OverflowError):
+        raise InputError(
+            f"{flag} {share}: neither a count (16), nor a fraction below 1 (0.15), nor a file"
+        ) from None
+    if not below_one or not 0 <= count <= total:
+        raise InputError(f"{flag} {share}: must lie between 0 and the {total} cars that there are")
+    return count
+
+
+def split(
+    cars: Sequence[str], holdout: str | Sequence[str], val: str, seed: int
+) -> tuple[list[str], list[str], list[str]]:
+    """Split cars into (train, val, holdout), each sorted; views of one car stay together.
+
+    Args:
+        cars: all cars, in any order.
+        holdout: COUNT or FRACTION as text, drawn by a seeded shuffle of the sorted cars, or the
+        cars. val: COUNT or FRACTION of the cars that remain.
+        seed: of the shuffle.
+
+    Raises:
+        InputError: a share is out of range, a held-out car is not there, no car remains to train.
+    """
+    order = sorted(cars)
+    random.Random(seed).shuffle(order)
+    if isinstance(holdout, str):
+        held = order[: how_many(holdout, len(order), "--holdout-cars")]
+    else:
+        held = list(holdout)
+        if unknown := sorted(set(held) - set(order)):
+            raise InputError(f"--holdout-cars names {unknown[0]}, which --data does not have")
+    rest = [car for car in order if car not in set(held)]
+    cut = how_many(val, len(rest), "--val-cars")
+    if val.strip("0.") and rest and not cut:
+        cut = 1  # a small data set still needs a car to choose the checkpoint by
+    if len(rest) <= cut:
+        raise InputError(
+            f"--holdout-cars and --val-cars leave no car to train on: {len(order)} cars, "
+            f"{len(held)} held out, {cut} for validation"
+        )
+    return sorted(rest[cut:]), sorted(rest[:cut]), sorted(held)

@@ -1,0 +1,188 @@
+"""A model on disk: one folder, whole and checked, with all that prediction needs to know.
+
+    model/model.pt        weights: tensors alone, loaded with ``weights_only=True``
+    model/history.json    a row an epoch
+    model/manifest.json   written last: hash of the weights, network, preprocessing, cars held out
+
+A folder without manifest is no model; one whose weights do not match their hash is a damaged one.
+"""
+
+import hashlib
+import io
+import json
+import platform
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from carvana_ray import __version__, images, storage
+from carvana_ray.errors import InputError
+from carvana_ray.unet import UNet
+
+FORMAT = 1
+WEIGHTS, HISTORY, MANIFEST = "model.pt", "history.json", "manifest.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What a model folder says of itself.
+
+    Attributes:
+        sha256: of the weights file.
+        base, norm: of the network, see `unet.UNet`.
+        downscale: full size to the network's grid, see `images.load_gray`.
+        height, width: full size of the pictures that it was trained on.
+        training: the job's configuration.
+        run: identifies the training run.
+        holdout_cars, val_cars: cars that never were trained on.
+        metrics: the row of the history that was chosen.
+    """
+
+    sha256: str
+    base: int
+    norm: str
+    downscale: int
+    height: int
+    width: int
+    training: dict[str, Any]
+    run: str
+    holdout_cars: list[str]
+    val_cars: list[str]
+    metrics: dict[str, float]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the manifest's JSON object."""
+        return {
+            "format": FORMAT,
+            "sha256": self.sha256,
+            "network": {"kind": "unet", "base": self.base, "norm": self.norm},
+            "preprocessing": {
+                "channels": "mean of red, green, blue",
+                "downscale": self.downscale,
+                "standardize": "each picture by its own mean and standard deviation",
+            },
+            "trained_on": {"height": self.height, "width": self.width},
+            "run": self.run,
+            "metrics": self.metrics,
+            "holdout_cars": self.holdout_cars,
+            "val_cars": self.val_cars,
+            "training": self.training,
+            "versions": {
+                "carvana_ray": __version__,
+                "torch": torch.__version__,
+                "python": platform.python_version(),
+            },
+        }
+
+    @classmethod
+    def from_json(cls, found: dict[str, Any]) -> "Manifest":
+        """Return the manifest of a JSON object.
+
+        Raises:
+            KeyError, TypeError: a key is missing.
+        """
+        return cls(
+            sha256=found["sha256"],
+            base=found["network"]["base"],
+            norm=found["network"]["norm"],
+            downscale=found["preprocessing"]["downscale"],
+            height=found["trained_on"]["height"],
+            width=found["trained_on"]["width"],
+            training=found["training"],
+            run=found["run"],
+            holdout_cars=found["holdout_cars"],
+            val_cars=found["val_cars"],
+            metrics=found["metrics"],
+        )
+
+
+def to_bytes(values: dict[str, Any]) -> bytes:
+    """Return tensors and plain Python as the bytes of a file, read back once to be sure they load."""
+    buffer = io.BytesIO()
+    torch.save(values, buffer)
+    data = buffer.getvalue()
+    from_bytes(data)
+    return data
+
+
+def from_bytes(data: bytes) -> dict[str, Any]:
+    """Return what `to_bytes` wrote, on the CPU. Runs no code of the file."""
+    return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+
+
+def digest(data: bytes) -> str:
+    """Return the SHA-256 of some bytes, in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def weights_to_bytes(model: UNet) -> bytes:
+    """Return the weights of a network as the bytes of ``model.pt``."""
+    return to_bytes({name: value.detach().cpu() for name, value in model.state_dict().items()})
+
+
+def write_model(
+    folder: str, weights: bytes, manifest: Manifest, history: list[dict[str, float]]
+) -> None:
+    """Write a model folder, the manifest last."""
+    storage.publish(storage.join(folder, WEIGHTS), weights, replace=True)
+    rows = json.dumps(history, indent=1).encode()
+    storage.publish(storage.join(folder, HISTORY), rows, replace=True)
+    text = json.dumps(manifest.to_json(), indent=1).encode()
+    storage.publish(storage.join(folder, MANIFEST), text, replace=True)
+
+
+def read_manifest(folder: str) -> Manifest:
+    """Return the manifest of a model folder.
+
+    Raises:
+        InputError: no model, another format number, a damaged manifest.
+    """
+    uri = storage.join(folder, MANIFEST)
+    if not storage.exists(uri):
+        raise InputError(f"--model {folder}: no model there (no {MANIFEST}); train one first")
+    try:
+        found = json.loads(storage.read(uri))
+        number = found["format"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"--model {uri}: damaged, it is no manifest of a model") from error
+    if number != FORMAT:
+        raise InputError(
+            f"--model {uri}: format {number}, this version reads format {FORMAT}; train again, "
+            "or use the version that wrote it"
+        )
+    try:
+        manifest = Manifest.from_json(found)
+    except (KeyError, TypeError) as error:
+        raise InputError(f"--model {uri}: damaged, {error} is missing") from error
+    if manifest.downscale not in images.DOWNSCALES:
+        raise InputError(f"--model {uri}: damaged, downscale is {manifest.downscale}")
+    return manifest
+
+
+def read_history(folder: str) -> list[dict[str, float]]:
+    """Return the rows of a model folder's history."""
+    return json.loads(storage.read(storage.join(folder, HISTORY)))
+
+
+def read_model(folder: str) -> tuple[UNet, Manifest]:
+    """Return the network, on the CPU and in evaluation mode, and the manifest of a model folder.
+
+    Raises:
+        InputError: see `read_manifest`; or the weights do not match their hash or the network, or
+            are not all finite.
+    """
+    manifest = read_manifest(folder)
+    uri = storage.join(folder, WEIGHTS)
+    data = storage.read(uri)
+    if digest(data) != manifest.sha256:
+        raise InputError(f"--model {uri}: damaged, its SHA-256 is not the manifest's")
+    try:
+        model = UNet(base=manifest.base, norm=manifest.norm)
+        model.load_state_dict(from_bytes(data))
+    except (RuntimeError, ValueError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"--model {uri}: not the weights of its manifest: {reason}") from error
+    if not all(bool(torch.isfinite(value).all()) for value in model.state_dict().values()):
+        raise InputError(f"--model {uri}: weights that are not finite numbers")
+    return model.eval(), manifest

@@ -1,0 +1,265 @@
+"""A frozen dataclass per job; from dataclass to flags; to JSON. Standard library alone.
+
+The fields of a dataclass are the job's flags: ``batch_size`` is ``--batch-size``. Bad values raise
+`InputError` in ``__post_init__``, whoever builds the object.
+"""
+
+import argparse
+import dataclasses
+import typing
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from types import NoneType
+from typing import Any, Literal, NoReturn, TypeVar
+
+from carvana_ray import __version__
+from carvana_ray.errors import InputError
+
+C = TypeVar("C")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How a network is made and trained.
+
+    Attributes:
+        norm: normalization layers, ``batch`` or ``none``.
+        init: first weights, ``torch`` (its layers' own) or ``glorot``.
+        schedule: learning rate over the run, ``one-cycle`` or ``flat``.
+        learning_rate: of Adam; the highest of the cycle.
+        flip: mirror every other training picture.
+    """
+
+    norm: str
+    init: str
+    schedule: str
+    learning_rate: float
+    flip: bool
+
+
+RECIPES = {
+    "default": Recipe(
+        norm="batch", init="torch", schedule="one-cycle", learning_rate=2e-3, flip=True
+    ),
+    "2017": Recipe(norm="none", init="glorot", schedule="flat", learning_rate=1e-3, flip=False),
+}
+
+
+def knob(default: Any, text: str) -> Any:
+    """Return a dataclass field with a default and the help text of its flag."""
+    return field(default=default, metadata={"help": text})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Common:
+    """What every job on pictures takes."""
+
+    data: str = knob("", "folder in Kaggle's layout: train/ train_masks/ test/, CSVs beside them")
+    out: str = knob("runs/latest", "folder for all results; the same folder again goes on there")
+    workers: int | None = knob(
+        None, "training workers, model replicas (default: one a GPU of the cluster; 1 without)"
+    )
+    device: Literal["auto", "cpu", "cuda"] = knob(
+        "auto", "where the network runs; auto takes GPUs where the cluster has some"
+    )
+    num_cpus: int | None = knob(
+        None, "logical CPUs of a local Ray session (default: cores + 1, for the reader)"
+    )
+    seed: int = knob(0, "of the split by car, the order of training and the first weights")
+    limit: int = knob(0, "take the first N pictures alone, for a dry run (0: all)")
+
+    def __post_init__(self) -> None:
+        _at_least(0, self, "seed", "limit")
+        _at_least(1, self, "workers", "num_cpus")
+        _choices(self)
+        if not self.out:
+            raise InputError("--out: an empty name")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample(Common):
+    """Draw the sample data set."""
+
+    out: str = knob("runs/sample", "folder to draw into, in Kaggle's layout")
+    sample_cars: int = knob(24, "cars with masks, 16 pictures each")
+    sample_test_cars: int = knob(4, "cars without masks, 16 pictures each")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _at_least(1, self, "sample_cars")
+        _at_least(0, self, "sample_test_cars")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train(Common):
+    """Train on pictures with masks."""
+
+    recipe: Literal["default", "2017"] = knob(
+        "default", "default: batch normalization, one-cycle Adam, flip; 2017: the old project's"
+    )
+    downscale: int = knob(4, "pixels a side that become one for the network: 1, 2, 4 or 8")
+    base: int = knob(32, "channels of the network's finest level; each of 4 coarser ones doubles")
+    epochs: int = knob(5, "times each training picture is seen")
+    batch_size: int = knob(16, "pictures a step, over all workers together")
+    learning_rate: float | None = knob(None, "of Adam (default: the recipe's, 2e-3 or 1e-3)")
+    holdout_cars: str = knob(
+        "0.15", "cars never trained on, scored by evaluate: a count, a fraction, or a file of names"
+    )
+    val_cars: str = knob(
+        "0.1", "of the other cars, those that choose the checkpoint; count or fraction"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _at_least(1, self, "base", "epochs", "batch_size")
+        if self.downscale not in (1, 2, 4, 8):
+            raise InputError(f"--downscale {self.downscale}: must be 1, 2, 4 or 8")
+        if self.learning_rate is not None and not 0 < self.learning_rate < 1:
+            raise InputError(f"--learning-rate {self.learning_rate}: must lie between 0 and 1")
+
+    @property
+    def rate(self) -> float:
+        """The learning rate: as asked, or the recipe's."""
+        return self.learning_rate or RECIPES[self.recipe].learning_rate
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate(Common):
+    """Score a model on cars that it was not trained on."""
+
+    model: str = knob("", "model folder (default: OUT/model)")
+
+    @property
+    def model_uri(self) -> str:
+        """The model folder: as asked, or the one under --out."""
+        return self.model or f"{self.out.rstrip('/')}/model"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predict(Evaluate):
+    """Write the mask of every picture of a catalogue."""
+
+    data: str = knob("", "folder with test/ (and sample_submission.csv), or any folder of pictures")
+    submission: str = knob("submission.csv", "name of the file under --out; .csv.gz is compressed")
+    shard_size: int = knob(
+        0, "pictures a shard at most (0: 256, fewer for fewer than 16,384 pictures)"
+    )
+    partial: bool = knob(
+        False, "take the pictures that are there where sample_submission.csv lists more"
+    )
+    on_bad_picture: Literal["fail", "empty"] = knob(
+        "fail", "fail: no submission while a picture is bad; empty: an empty mask for it"
+    )
+    max_bad: int = knob(10, "with --on-bad-picture empty: bad pictures at most")
+    merge_only: bool = knob(False, "merge the shards that are there, predict nothing")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _at_least(0, self, "shard_size", "max_bad")
+        if not self.submission.endswith((".csv", ".csv.gz")) or "/" in self.submission:
+            raise InputError(f"--submission {self.submission}: a file name, .csv or .csv.gz")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pipeline(Predict, Train, Sample):
+    """Sample or given data, model, score, submission: everything in order."""
+
+    data: str = knob("", "folder in Kaggle's layout (default: draw a sample under OUT/sample)")
+    out: str = knob("runs/latest", "folder for all results; the same folder again goes on there")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.model:
+            raise InputError("--model: the pipeline trains its own; use jobs/predict.py")
+        if self.merge_only:
+            raise InputError("--merge-only: is for jobs/predict.py")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """Is this submission one that Kaggle takes?"""
+
+    submission: str = knob("", "the file to check, .csv or .csv.gz")
+    data: str = knob("", "folder with sample_submission.csv, whose rows are expected; or that file")
+    height: int = knob(1280, "of the pictures, in pixels")
+    width: int = knob(1918, "of the pictures, in pixels")
+
+    def __post_init__(self) -> None:
+        _at_least(1, self, "height", "width")
+        if not self.submission:
+            raise InputError("--submission is missing: the file to check")
+
+
+def _at_least(least: int, config: Any, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and value < least:
+            raise InputError(f"{flag(name)} {value}: must be {least} or more")
+
+
+def _choices(config: Any) -> None:
+    for name, kind in typing.get_type_hints(type(config)).items():
+        choices = typing.get_args(kind)
+        if typing.get_origin(kind) is Literal and getattr(config, name) not in choices:
+            raise InputError(f"{flag(name)} {getattr(config, name)}: must be one of {choices}")
+
+
+def flag(name: str) -> str:
+    """Return the flag of a field: ``batch_size`` is ``--batch-size``."""
+    return "--" + name.replace("_", "-")
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong in one line (argparse prints its usage before it)."""
+        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
+def parser(config: type[Any], prog: str, epilog: str = "") -> argparse.ArgumentParser:
+    """Return the parser whose flags are the fields of a dataclass, with their help and defaults."""
+    result = _Parser(
+        prog=prog,
+        description=config.__doc__,
+        epilog=epilog,
+        allow_abbrev=False,  # a misspelt flag must not pass for another one
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    result.add_argument("--version", action="version", version=f"carvana_ray {__version__}")
+    kinds = typing.get_type_hints(config)
+    for knob_ in dataclasses.fields(config):
+        text = knob_.metadata["help"]
+        if kinds[knob_.name] is bool:
+            result.add_argument(flag(knob_.name), action="store_true", help=text)
+            continue
+        shown = "" if knob_.default in (None, "") else f" (default: {knob_.default})"
+        options: dict[str, Any] = {"default": knob_.default, "help": text + shown}
+        args = [kind for kind in typing.get_args(kinds[knob_.name]) if kind is not NoneType]
+        if typing.get_origin(kinds[knob_.name]) is Literal:
+            options["choices"] = args
+        else:
+            kind = args[0] if args else kinds[knob_.name]
+            options |= {"type": kind, "metavar": {int: "N", float: "X"}.get(kind, "NAME")}
+        result.add_argument(flag(knob_.name), **options)
+    return result
+
+
+def parse(config: type[C], prog: str, argv: Sequence[str] | None, epilog: str = "") -> C:
+    """Return the dataclass of a command line. Ends the process with exit code 2 on wrong usage."""
+    reader = parser(config, prog, epilog)
+    values = vars(reader.parse_args(argv))
+    try:
+        return config(**values)
+    except InputError as error:
+        reader.error(str(error))
+
+
+def to_json(config: Any) -> dict[str, Any]:
+    """Return a dataclass as plain values."""
+    return dataclasses.asdict(config)
+
+
+def pick(config: type[C], source: Any, **changes: Any) -> C:
+    """Return a dataclass with the values that `source`, another one, has under the same names."""
+    names = {knob_.name for knob_ in dataclasses.fields(config)}  # type: ignore[arg-type]
+    values = {name: value for name, value in to_json(source).items() if name in names}
+    return config(**(values | changes))

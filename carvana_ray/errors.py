@@ -1,0 +1,35 @@
+"""The errors that a user can mend, and the exit code of each."""
+
+from typing import Any
+
+EXIT_DONE = 0
+EXIT_UNFORESEEN = 1
+EXIT_INPUT = 2
+EXIT_QUARANTINE = 3
+EXIT_STOPPED = 75  # EX_TEMPFAIL of sysexits.h: the same command again goes on
+
+
+class InputError(ValueError):
+    """Wrong usage or input. The message is one line that names the flag, file or key."""
+
+
+class BadPicture(ValueError):
+    """One file is not a picture that can be used. The message is the reason, without the name.
+
+    It starts with a fixed word (``not-an-image``, ``truncated``, ``wrong-size``, ``too-large``,
+    ``mode``, ``mask-values``, ``animated``), so that lists of bad pictures can be counted by
+    reason.
+    """
+
+
+class Quarantined(Exception):
+    """The work is done but for pictures that could not be used.
+
+    Args:
+        message: says where they are listed.
+        result: what the job prints as its result all the same.
+    """
+
+    def __init__(self, message: str, result: dict[str, Any]) -> None:
+        super().__init__(message)
+        self.result = result

@@ -1,0 +1,201 @@
+"""Bytes to gray levels and masks, and between full size and the network's grid.
+
+One shrink and its inverse, one standardization, for training and prediction alike. H, W is a
+picture's full size, h, w the network's grid: ``h = ceil(H / downscale)``. Knows no files, no torch.
+"""
+
+import io
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from carvana_ray.errors import BadPicture
+
+DOWNSCALES = (1, 2, 4, 8)  # what a JPEG decoder can leave out of its 8 x 8 cosine blocks
+PICTURE_FORMATS = ("JPEG", "PNG", "WEBP")
+MASK_FORMATS = ("GIF", "PNG")
+MAX_PIXELS = 16 * 1918 * 1280  # more is refused before it is decoded: 39 Mpx are 118 MB as RGB
+
+_MEAN_OF_RGB = (1 / 3, 1 / 3, 1 / 3, 0)
+
+
+def grid(height: int, width: int, downscale: int) -> tuple[int, int]:
+    """Return the network's (h, w) of a picture of (H, W): whole blocks, the last ones padded."""
+    return math.ceil(height / downscale), math.ceil(width / downscale)
+
+
+def open_picture(data: bytes, formats: tuple[str, ...] = PICTURE_FORMATS) -> Image.Image:
+    """Open a picture and check format, size and channels, without decoding it.
+
+    Raises:
+        BadPicture: ``not-an-image``, ``too-large`` or ``mode``.
+    """
+    try:
+        image = Image.open(io.BytesIO(data), formats=formats)
+    except Image.DecompressionBombError as error:
+        raise BadPicture(f"too-large: {error}") from error
+    except (OSError, SyntaxError, ValueError) as error:
+        raise BadPicture(
+            f"not-an-image: {len(data)} bytes that are not {', '.join(formats)}"
+        ) from error
+    if image.width * image.height > MAX_PIXELS:
+        raise BadPicture(
+            f"too-large: {image.width} x {image.height} pixels, at most {MAX_PIXELS} in all"
+        )
+    if image.mode not in ("RGB", "L", "P", "CMYK", "1"):
+        raise BadPicture(f"mode: {image.mode} pixels, expected 8 bits a channel and no alpha")
+    return image
+
+
+def size_of(data: bytes) -> tuple[int, int]:
+    """Return a picture's (H, W) from its header.
+
+    Raises:
+        BadPicture: see `open_picture`.
+    """
+    image = open_picture(data)
+    return image.height, image.width
+
+
+def load_gray(data: bytes, downscale: int = 4) -> NDArray[np.uint8]:
+    """Return the mean of red, green and blue over blocks of downscale x downscale pixels.
+
+    JPEG is decoded straight to the small size: the decoder leaves out the high frequencies of each
+    8 x 8 block, which is the block mean to within a gray level on average, and four times less work
+    than decoding everything. Other formats are decoded in full and averaged.
+
+    Args:
+        data: a JPEG (or PNG, WebP) of any size [H, W].
+        downscale: 1, 2, 4 or 8.
+
+    Returns:
+        uint8 [h, w], ``h = ceil(H / downscale)``: 1280 x 1918 becomes 320 x 480 at 4, 160 x 240 at
+        8.
+
+    Raises:
+        BadPicture: ``not-an-image``, ``truncated``, ``too-large`` or ``mode``.
+        ValueError: another downscale.
+    """
+    if downscale not in DOWNSCALES:
+        raise ValueError(f"downscale {downscale}: must be one of {DOWNSCALES}")
+    image = open_picture(data)
+    height, width = grid(image.height, image.width, downscale)
+    # Floor, not ceiling: the decoder takes the smallest scale that is no smaller than asked, and
+    # asking for (480, 320) of 1918 x 1280 gives half scale in silence.
+    image.draft(None, (max(1, image.width // downscale), max(1, image.height // downscale)))
+    try:
+        image.load()
+    except (OSError, SyntaxError, ValueError) as error:
+        raise BadPicture(f"truncated: {error}") from error
+    if image.mode != "L":
+        rgb = image if image.mode == "RGB" else image.convert("RGB")
+        image = rgb.convert("L", _MEAN_OF_RGB)
+    if image.size != (width, height):
+        image = image.reduce(downscale)
+    return np.asarray(image)
+
+
+def load_mask(data: bytes) -> NDArray[np.bool_]:
+    """Return the mask of a GIF or PNG of two values, black and white: bool [H, W].
+
+    Raises:
+        BadPicture: ``not-an-image``, ``truncated``, ``too-large``, ``mode``, ``animated`` or
+            ``mask-values`` (a gray level between black and white, which no threshold can guess).
+    """
+    image = open_picture(data, MASK_FORMATS)
+    if getattr(image, "n_frames", 1) != 1:
+        raise BadPicture(f"animated: {getattr(image, 'n_frames', 1)} frames, a mask has one")
+    try:
+        gray = image.convert("L")  # through the palette: index 1 may well be black
+    except (OSError, SyntaxError, ValueError) as error:
+        raise BadPicture(f"truncated: {error}") from error
+    between = sum(gray.histogram()[1:255])
+    if between:
+        raise BadPicture(
+            f"mask-values: {between} pixels are neither 0 nor 255, a mask has two values"
+        )
+    return np.asarray(gray) > 127
+
+
+def shrink_mask(mask: NDArray, downscale: int = 4) -> NDArray[np.uint8]:
+    """Return the share of car in each block of downscale x downscale pixels, times 255.
+
+    Args:
+        mask: bool [H, W]. The right and bottom are padded to whole blocks by repeating the last
+            column and row.
+        downscale: 1 or more.
+
+    Returns:
+        uint8 [h, w], rounded to the nearest.
+    """
+    height, width = mask.shape
+    h, w = grid(height, width, downscale)
+    padding = ((0, h * downscale - height), (0, w * downscale - width))
+    levels = np.pad(np.asarray(mask, dtype=np.uint8) * np.uint8(255), padding, mode="edge")
+    return np.asarray(Image.fromarray(levels).reduce(downscale))
+
+
+def factor(height: int, width: int, h: int, w: int) -> int:
+    """Return the downscale that makes a grid of (h, w) of a picture of (H, W).
+
+    Raises:
+        ValueError: none does.
+    """
+    for downscale in DOWNSCALES:
+        if grid(height, width, downscale) == (h, w):
+            return downscale
+    raise ValueError(f"a grid of {h} x {w} is no whole fraction of {height} x {width}")
+
+
+def enlarge(share: NDArray, height: int, width: int) -> NDArray[np.bool_]:
+    """Return the mask whose blocks hold `share` of car: the inverse of `shrink_mask`.
+
+    Bilinear by the whole factor (sample points at block centres), cut to height x width, and true
+    above a half. Weights are odd sixteenths and the like, so float32 adds up a uint8 share exactly
+    and every implementation of this arithmetic gives the same mask.
+
+    Args:
+        share: uint8 (0..255) or float (0..1), [h, w] or [B, h, w].
+        height, width: H, W of the picture.
+
+    Returns:
+        bool [H, W] or [B, H, W].
+
+    Raises:
+        ValueError: [h, w] is no whole fraction of [H, W].
+    """
+    share = np.asarray(share)
+    if share.ndim == 3:
+        masks = np.empty((len(share), height, width), dtype=np.bool_)
+        for mask, one in zip(masks, share, strict=True):
+            mask[:] = enlarge(one, height, width)
+        return masks
+    h, w = share.shape
+    times = factor(height, width, h, w)
+    half = 127.5 if share.dtype == np.uint8 else 0.5
+    smooth = Image.fromarray(share.astype(np.float32)).resize(
+        (w * times, h * times), Image.Resampling.BILINEAR
+    )
+    return np.asarray(smooth)[:height, :width] > half
+
+
+def standardize(gray: Any) -> Any:
+    """Return each picture at zero mean and unit variance, by its own mean and standard deviation.
+
+    A picture's mask must not depend on its neighbours in the batch, so nothing is shared. One level
+    squared is added to the variance: a blank picture becomes zeros.
+
+    Args:
+        gray: numpy array or torch tensor [..., h, w], gray levels 0..255. Only what the two have in
+            common is used, so that training and prediction share this very function.
+
+    Returns:
+        The same kind [..., h, w], float32 for uint8 and float32 input.
+    """
+    levels = gray * np.float32(1)
+    levels = levels - levels.mean(axis=(-2, -1), keepdims=True)
+    variance = (levels * levels).mean(axis=(-2, -1), keepdims=True)
+    return levels / (variance + np.float32(1)) ** 0.5

@@ -1,0 +1,103 @@
+"""How far a job is: a bar on a terminal, plain lines in a log. Goes to stderr."""
+
+import sys
+import time
+from collections.abc import Callable
+from typing import TextIO
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+LINE_EVERY_S = 10.0
+
+
+class Meter:
+    """One piece of work of a known number of pictures, as a context.
+
+    The rate is that since the first picture, so that the start of processes does not count.
+
+    Args:
+        what: a word or two for what runs.
+        total: pictures.
+        already: of these, done before.
+        stream: where to show it.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        total: int,
+        already: int = 0,
+        stream: TextIO = sys.stderr,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.what, self.total, self.done = what, total, already
+        self._stream, self._clock = stream, clock
+        self._first: tuple[float, int] | None = None
+        self._rate = 0.0
+        self._said = clock()
+        self._bar: Progress | None = None
+
+    @property
+    def rate(self) -> float:
+        """Pictures a second, after the first report; 0 before the second."""
+        return self._rate
+
+    def __enter__(self) -> "Meter":
+        if self._stream.isatty():
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[rate]:.1f} pictures/s"),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+                console=Console(file=self._stream),
+            )
+            self._bar.start()
+            self._task = self._bar.add_task(
+                self.what, total=self.total, completed=self.done, rate=0.0
+            )
+        else:
+            self._say(f"{self.what}: {self.total} pictures" + self._resumed())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar:
+            self._bar.stop()
+        else:
+            self._say(f"{self.what}: {self.done} of {self.total}, {self._rate:.1f} pictures/s")
+
+    def set(self, done: int) -> None:
+        """Say how many pictures are done, those done before included."""
+        now = self._clock()
+        if done > self.done:
+            if self._first is None:
+                self._first = (now, done)
+            elif now > self._first[0]:
+                self._rate = (done - self._first[1]) / (now - self._first[0])
+        self.done = done
+        if self._bar:
+            self._bar.update(self._task, completed=done, rate=self._rate)
+        elif now - self._said >= LINE_EVERY_S:
+            self._said = now
+            left = (self.total - done) / self._rate if self._rate else 0.0
+            self._say(
+                f"{self.what}: {done} of {self.total}, {self._rate:.1f} pictures/s"
+                + (f", {int(left) // 60}:{int(left) % 60:02d} left" if left else "")
+            )
+
+    def _resumed(self) -> str:
+        return f", {self.done} done before" if self.done else ""
+
+    def _say(self, text: str) -> None:
+        print(text, file=self._stream, flush=True)

@@ -1,0 +1,1 @@
+"""The only place that imports Ray: each stage reads, maps, maps and writes."""

@@ -1,0 +1,152 @@
+"""Pictures into Ray Data: one row of the input is one block of pictures of the output.
+
+Ray Data cuts and joins blocks by bytes; here a block means something (a shard, a chunk of the
+cache, one worker's part of a batch), so each input row names the pictures of one block, and the
+first map reads and decodes them. The bytes of a picture never travel: open and decode happen in one
+task.
+"""
+
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import ray.data
+from numpy.typing import NDArray
+
+from carvana_ray import images, storage
+from carvana_ray.errors import BadPicture, InputError
+from carvana_ray.shards import OK
+
+Columns = dict[str, Any]
+
+
+def from_blocks(rows: list[dict[str, Any]]) -> ray.data.Dataset:
+    """Return a data set of one block a row."""
+    return ray.data.from_items(rows, override_num_blocks=len(rows))
+
+
+def only_row(batch: Columns) -> dict[str, Any]:
+    """Return the only row of a batch."""
+    (length,) = {len(column) for column in batch.values()}
+    if length != 1:
+        raise RuntimeError(f"a block of {length} rows where one row must stand for one block")
+    return {name: column[0] for name, column in batch.items()}
+
+
+def load_pairs(
+    batch: Columns, *, pictures: str, masks: str, downscale: int, size: tuple[int, int]
+) -> Columns:
+    """Map a row of names to its pictures and masks on the network's grid.
+
+    Args:
+        batch: one row, ``pairs``: list of "picture/mask" file names.
+        pictures, masks: their folders.
+        downscale: see `images.load_gray`.
+        size: (H, W) that all must have.
+
+    Returns:
+        ``gray`` uint8 [n, h, w], ``share`` uint8 [n, h, w], and ``error`` str [n], empty where all
+        is well: a wrong file is named once all have been read, so that one run finds them all.
+    """
+    names = [pair.split("/") for pair in only_row(batch)["pairs"]]
+    h, w = images.grid(*size, downscale)
+    gray = np.zeros((len(names), h, w), dtype=np.uint8)
+    share = np.zeros_like(gray)
+    error = [""] * len(names)
+    for place, (picture, mask) in enumerate(names):
+        name = picture
+        try:
+            data = storage.read(storage.join(pictures, picture))
+            _same_size(images.size_of(data), size)
+            gray[place] = images.load_gray(data, downscale)
+            name = mask
+            truth = images.load_mask(storage.read(storage.join(masks, mask)))
+            _same_size(truth.shape, size)
+            share[place] = images.shrink_mask(truth, downscale)
+        except BadPicture as bad:
+            error[place] = f"{name}: {bad}"
+    return {"gray": gray, "share": share, "error": np.array(error)}
+
+
+def _same_size(found: tuple[int, ...], size: tuple[int, int]) -> None:
+    if tuple(found) != size:
+        raise BadPicture(
+            f"wrong-size: {found[0]} x {found[1]} (height x width), expected {size[0]} x {size[1]}"
+        )
+
+
+def first_size(folder: str, names: Sequence[str]) -> tuple[int, int]:
+    """Return (H, W) of the first picture.
+
+    Raises:
+        InputError: it is no picture.
+    """
+    try:
+        return images.size_of(storage.read(storage.join(folder, names[0])))
+    except BadPicture as error:
+        raise InputError(f"{storage.join(folder, names[0])}: {error}") from error
+
+
+def load_pictures(
+    batch: Columns,
+    *,
+    folder: str,
+    downscale: int,
+    size: tuple[int, int] | None,
+    blank: tuple[int, int],
+) -> Columns:
+    """Map a row of names to its pictures on the network's grid; a bad one is a row with a status.
+
+    Args:
+        batch: one row: ``file``, a name for the block, and ``names``, list of files.
+        folder: where they are.
+        downscale: see `images.load_gray`.
+        size: (H, W) that they must have, or None.
+        blank: (H, W) to give a bad picture.
+
+    Returns:
+        columns [n]: file, place (from 0), count (n), img, status, crc32 (of the file's bytes as
+        they were decoded), height, width, and gray: uint8 [n, h, w], or n arrays [h, w] of several
+        sizes.
+    """
+    row = only_row(batch)
+    names = list(row["names"])
+    columns: dict[str, list[Any]] = {
+        name: [] for name in ("gray", "height", "width", "crc32", "status")
+    }
+    for name in names:
+        data = storage.read(storage.join(folder, name))
+        try:
+            found, status = images.size_of(data), OK
+            if size:
+                _same_size(found, size)
+            gray = images.load_gray(data, downscale)
+        except BadPicture as bad:
+            found, status = size or blank, str(bad)
+            gray = np.zeros(images.grid(*found, downscale), dtype=np.uint8)
+        values = (gray, *found, zlib.crc32(data), status)
+        for column, value in zip(columns.values(), values, strict=True):
+            column.append(value)
+    return {
+        "file": np.full(len(names), row["file"]),
+        "place": np.arange(len(names)),
+        "count": np.full(len(names), len(names)),
+        "img": np.array(names),
+        "gray": _stack(columns.pop("gray")),
+        **{name: np.array(column) for name, column in columns.items()},
+    }
+
+
+def _stack(grays: list[NDArray[np.uint8]]) -> NDArray:
+    """Return arrays of one shape as [n, h, w], of several as an array of objects [n]."""
+    if len({gray.shape for gray in grays}) == 1:
+        return np.stack(grays)
+    result = np.empty(len(grays), dtype=object)
+    result[:] = grays
+    return result
+
+
+def standardize(batch: Columns) -> Columns:
+    """Map ``image`` uint8 [n, h, w] to float32, by `images.standardize`."""
+    return {**batch, "image": images.standardize(batch["image"])}

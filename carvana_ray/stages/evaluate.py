@@ -1,0 +1,179 @@
+"""Evaluation: Dice at full size, on cars that the model was not trained on.
+
+held-out pictures -> load_pictures -> Masks -> score (against the mask) -> by picture, view, car
+"""
+
+import csv
+import functools
+import io
+import json
+import time
+from typing import Any
+
+import numpy as np
+import ray.data
+
+from carvana_ray import (
+    carvana,
+    checkpoint,
+    config,
+    images,
+    metrics,
+    report,
+    rle,
+    shards,
+    storage,
+)
+from carvana_ray.errors import BadPicture, InputError
+from carvana_ray.progress import Meter
+from carvana_ray.stages import feed
+from carvana_ray.stages.dataset import Columns
+from carvana_ray.stages.masks import masks_of
+from carvana_ray.stages.session import Cluster, share_out
+
+WORST, TILE_WIDTH = 8, 480
+Score = dict[str, Any]
+
+
+def run(flags: config.Evaluate, cluster: Cluster) -> dict[str, Any]:
+    """Score the model and write what was found; return the job's result."""
+    began = time.monotonic()
+    if not flags.data:
+        raise InputError("--data is missing: a folder with train/ and train_masks/")
+    model, out = storage.absolute(flags.model_uri), storage.absolute(flags.out)
+    _, manifest = checkpoint.read_model(model)
+    folder, masks = feed.folders(storage.absolute(flags.data))
+    pairs = held_out(folder, masks, manifest.holdout_cars)[: flags.limit or None]
+    blocks = [
+        {"file": "", "names": [picture for picture, _ in pairs[start : start + shards.SMALLEST]]}
+        for start in range(0, len(pairs), shards.SMALLEST)
+    ]
+    chain = masks_of(blocks, folder, model, manifest, share_out(flags, cluster), None)
+    scores = _score(chain, masks, dict(pairs))
+    scores.sort(key=lambda score: score["dice"])
+    worst = worst_sheet(folder, masks, dict(pairs), scores[:WORST])
+    history = checkpoint.read_history(model)
+    values = [score["dice"] for score in scores]
+    result = {
+        "images": len(scores),
+        "dice": round(float(np.mean(values)), 6),
+        "dice_min": round(values[0], 6),
+        "report": storage.join(out, "report.html"),
+    }
+    tables = {"view": by(scores, 1), "car": by(scores, 0)}
+    files = {
+        "evaluation.json": json.dumps({**result, "model": model, **tables}, indent=1).encode(),
+        "evaluation.csv": _csv(scores),
+        "sheets/worst.jpg": worst,
+        "report.html": _page(result, tables, scores, worst, report.curves(history)),
+    }
+    for name, data in files.items():
+        storage.publish(storage.join(out, name), data, replace=True)
+    return {**result, "seconds": round(time.monotonic() - began, 1)}
+
+
+def held_out(folder: str, masks: str, cars: list[str]) -> list[tuple[str, str]]:
+    """Return the (picture, mask) names of held-out cars.
+
+    Raises:
+        InputError: the model held none out, or they are not there.
+    """
+    if not cars:
+        raise InputError("--model: it held out no cars; train with --holdout-cars to score it")
+    entries = storage.listing(folder, carvana.PICTURE_SUFFIXES)
+    names = [entry.name for entry in entries if carvana.car_of(entry.name) in set(cars)]
+    if missing := sorted(set(cars) - set(carvana.cars_in(names))):
+        raise InputError(
+            f"--data: {folder} has no pictures of {len(missing)} of the {len(cars)} cars that the "
+            f"model held out, the first is {missing[0]}"
+        )
+    return carvana.pair(names, [e.name for e in storage.listing(masks, carvana.MASK_SUFFIXES)])
+
+
+def _score(chain: ray.data.Dataset, masks: str, mask_of: dict[str, str]) -> list[Score]:
+    """Run the chain; return img, dice, rle_mask, height, width of each picture."""
+    scored = chain.map_batches(
+        functools.partial(score, masks=masks, mask_of=mask_of), batch_size=None, num_cpus=0.5
+    )
+    scores: list[Score] = []
+    with Meter("evaluate", len(mask_of)) as meter:
+        for row in scored.iter_rows():
+            scores.append(row)
+            meter.set(len(scores))
+    if bad := [one for one in scores if one["status"] != shards.OK]:
+        raise InputError(f"--data: {len(bad)} pictures: {bad[0]['img']}: {bad[0]['status']}, ...")
+    return scores
+
+
+def score(batch: Columns, *, masks: str, mask_of: dict[str, str]) -> Columns:
+    """Add ``dice`` float64 [n] to a batch of masks; a bad mask is a bad status."""
+    dice = np.zeros(len(batch["img"]))
+    status = batch["status"].astype(object)
+    for place, name in enumerate(batch["img"]):
+        size = int(batch["height"][place]), int(batch["width"][place])
+        try:
+            truth = images.load_mask(storage.read(storage.join(masks, mask_of[name])))
+            if truth.shape != size:
+                raise BadPicture(f"wrong-size: the mask is {truth.shape}, the picture {size}")
+            dice[place] = metrics.dice(rle.decode(batch["rle_mask"][place], *size), truth)
+        except BadPicture as bad:
+            status[place] = f"{mask_of[name]}: {bad}"
+    keep = {name: batch[name] for name in ("img", "height", "width", "rle_mask")}
+    return {**keep, "status": status, "dice": dice}
+
+
+def by(scores: list[Score], part: int) -> dict[str, float]:
+    """Return the mean Dice by car (part 0) or by view (part 1), in order."""
+    groups: dict[Any, list[float]] = {}
+    for one in scores:
+        groups.setdefault(carvana.car_and_view(one["img"])[part], []).append(one["dice"])
+    return {str(name): round(float(np.mean(groups[name])), 6) for name in sorted(groups)}
+
+
+def worst_sheet(folder: str, masks: str, mask_of: dict[str, str], scores: list[Score]) -> bytes:
+    """Return the worst pictures as a JPEG: each picture, and below it where its mask is wrong."""
+    tiles: list[report.Tile] = []
+    for start in range(0, len(scores), 4):
+        line = scores[start : start + 4]
+        small, wrong = [], []
+        for one in line:
+            picture = report.thumbnail(storage.read(storage.join(folder, one["img"])), TILE_WIDTH)
+            mask = rle.decode(one["rle_mask"], one["height"], one["width"])
+            truth = images.load_mask(storage.read(storage.join(masks, mask_of[one["img"]])))
+            small.append((f"{one['img']}  Dice {one['dice']:.4f}", picture))
+            wrong.append(("", report.errors(picture, mask, truth)))
+        tiles += small + wrong
+    title = "Worst pictures. Red: mask without car. Blue: car without mask."
+    return report.sheet(tiles, min(4, len(scores)), title)
+
+
+def _csv(scores: list[Score]) -> bytes:
+    text = io.StringIO(newline="")
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["img", "car", "view", "dice"])
+    for one in sorted(scores, key=lambda one: one["img"]):
+        table.writerow([one["img"], *carvana.car_and_view(one["img"]), f"{one['dice']:.6f}"])
+    return text.getvalue().encode()
+
+
+def _page(
+    result: dict[str, Any],
+    tables: dict[str, dict[str, float]],
+    scores: list[Score],
+    worst: bytes,
+    curves: dict[str, bytes],
+) -> bytes:
+    values = np.array([one["dice"] for one in scores])
+    quantiles = [("mean", values.mean())]
+    quantiles += [(f"{q} %", np.quantile(values, q / 100)) for q in (0, 1, 5, 25, 50, 75, 100)]
+    sections = {
+        f"Dice {result['dice']:.4f} at full size, {result['images']} pictures of cars never "
+        "trained on": report.table(
+            ["of the pictures", "Dice"], [(name, f"{value:.4f}") for name, value in quantiles]
+        ),
+        "Worst pictures": report.picture(worst, "the worst pictures, errors in red and blue"),
+        "Training": "".join(report.picture(data, name) for name, data in curves.items()),
+        "By view": report.table(["view", "Dice"], list(tables["view"].items())),
+        "By car": report.table(["car", "Dice"], list(tables["car"].items())),
+    }
+    return report.page("Cars cut out: evaluation", sections)

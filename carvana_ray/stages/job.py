@@ -1,0 +1,71 @@
+"""What every job does around its stage: flags, log, session, exit code, one line of JSON."""
+
+import json
+import logging
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import Any, TypeVar
+
+from carvana_ray import config, errors
+from carvana_ray.stages.session import Cluster, session
+
+C = TypeVar("C")
+Result = dict[str, Any]
+
+
+class _Stopped(KeyboardInterrupt):
+    """SIGTERM, as `ray job stop` and a cluster manager send it."""
+
+
+def run(
+    job: str,
+    kind: type[C],
+    stage: Callable[[C, Cluster], Result],
+    argv: Sequence[str] | None,
+    epilog: str,
+) -> int:
+    """Parse flags, open a Ray session, run one stage, print its result; return the exit code."""
+    flags = config.parse(kind, job, argv, epilog)
+
+    def in_session() -> Result:
+        with session(getattr(flags, "num_cpus", None)) as cluster:
+            signal.signal(signal.SIGTERM, _stop)  # after ray.init, which sets its own
+            return stage(flags, cluster)
+
+    return finish(job, in_session)
+
+
+def finish(
+    job: str, work: Callable[[], Result], failed: Callable[[Result], bool] = lambda _: False
+) -> int:
+    """Run a piece of work and print its result as the last line of stdout; return the exit code.
+
+    What a user can mend is said in one line, without traceback.
+
+    Args:
+        job: its name.
+        work: returns the result.
+        failed: whether a result means exit code 1.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        result = work()
+        code = errors.EXIT_UNFORESEEN if failed(result) else errors.EXIT_DONE
+    except errors.InputError as error:
+        print(f"{job}: error: {error}", file=sys.stderr)
+        return errors.EXIT_INPUT
+    except errors.Quarantined as error:
+        print(f"{job}: {error}", file=sys.stderr)
+        result, code = error.result, errors.EXIT_QUARANTINE
+    except KeyboardInterrupt:
+        print(f"{job}: stopped; the same command again goes on from here", file=sys.stderr)
+        return errors.EXIT_STOPPED
+    print(json.dumps({"job": job, **result}), flush=True)
+    return code
+
+
+def _stop(_number: int, _frame: FrameType | None) -> None:
+    raise _Stopped

@@ -1,0 +1,323 @@
+"""Training: pictures and masks in, a model folder out.
+
+pairs -> decode once -> stream of batches -> TorchTrainer workers -> checkpoints -> model/
+"""
+
+import functools
+import json
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.data
+import ray.train
+import torch
+from ray.train import Checkpoint, CheckpointConfig, DataConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchTrainer, get_device, prepare_model
+
+from carvana_ray import carvana, checkpoint, config, report, storage, training
+from carvana_ray.batches import BatchPlan
+from carvana_ray.config import RECIPES
+from carvana_ray.errors import InputError
+from carvana_ray.progress import Meter
+from carvana_ray.stages import dataset, feed
+from carvana_ray.stages.session import Cluster, Workers, share_out
+from carvana_ray.stages.watch import Teller, Watch, board
+
+STATE = "state.pt"
+Rows = list[dict[str, float]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Course:
+    """What a training run is made of.
+
+    Attributes:
+        pictures, masks: folders.
+        pairs: (picture, mask) names: those trained on first, then those for validation.
+        cars: (train, val, holdout).
+        plan: which pairs make up which batch.
+        size: (H, W) of all pictures.
+        run: its name, a hash of all that the model depends on.
+    """
+
+    pictures: str
+    masks: str
+    pairs: list[tuple[str, str]]
+    cars: tuple[list[str], list[str], list[str]]
+    plan: BatchPlan
+    size: tuple[int, int]
+    run: str
+
+
+def run(flags: config.Train, cluster: Cluster) -> dict[str, Any]:
+    """Train, or go on with training, and write ``OUT/model``; return the job's result."""
+    began = time.monotonic()
+    out = storage.absolute(flags.out)
+    folder = storage.join(out, "model")
+    workers = share_out(flags, cluster)
+    course = plan_course(flags, workers)
+    history = _finished(folder, course.run)
+    if history is None:
+        storage.publish(
+            storage.join(out, "config.json"),
+            json.dumps(config.to_json(flags), indent=1).encode(),
+            replace=True,
+        )
+        history = _fit(flags, course, workers, out)
+        for name, image in report.curves(history).items():
+            storage.publish(storage.join(out, name), image, replace=True)
+    return {"model": folder, **summary(history), "seconds": round(time.monotonic() - began, 1)}
+
+
+def plan_course(flags: config.Train, workers: Workers) -> Course:
+    """List and split the pictures.
+
+    Raises:
+        InputError: no pictures, a picture without mask, no cars left, a batch that does not fit.
+    """
+    if not flags.data:
+        raise InputError("--data is missing: a folder with train/ and train_masks/")
+    pictures, masks = feed.folders(storage.absolute(flags.data))
+    entries = storage.listing(pictures, carvana.PICTURE_SUFFIXES)[: flags.limit or None]
+    if not entries:
+        raise InputError(
+            f"--data: no pictures ({', '.join(carvana.PICTURE_SUFFIXES)}) in {pictures}"
+        )
+    mask_entries = storage.listing(masks, carvana.MASK_SUFFIXES)
+    pairs = carvana.pair([e.name for e in entries], [e.name for e in mask_entries])
+    holdout: str | list[str] = flags.holdout_cars
+    if storage.exists(flags.holdout_cars):
+        holdout = storage.read(flags.holdout_cars).decode().split()
+    cars = carvana.split(
+        carvana.cars_in(name for name, _ in pairs), holdout, flags.val_cars, flags.seed
+    )
+    train = [pair for pair in pairs if carvana.car_of(pair[0]) in set(cars[0])]
+    val = [pair for pair in pairs if carvana.car_of(pair[0]) in set(cars[1])]
+    plan = BatchPlan(
+        train=len(train),
+        val=len(val),
+        batch=flags.batch_size,
+        workers=workers.count,
+        epochs=flags.epochs,
+        seed=flags.seed,
+    )
+    used = {name for pair in train + val for name in pair}
+    depends = {
+        "recipe": flags.recipe,
+        "rate": flags.rate,
+        "downscale": flags.downscale,
+        "base": flags.base,
+        "epochs": flags.epochs,
+        "batch": flags.batch_size,
+        "seed": flags.seed,
+        "train": train,
+        "val": val,
+        "files": [[e.name, e.size, e.version] for e in entries + mask_entries if e.name in used],
+    }
+    return Course(
+        pictures=pictures,
+        masks=masks,
+        pairs=train + val,
+        cars=cars,
+        plan=plan,
+        size=dataset.first_size(pictures, [train[0][0]]),
+        run=checkpoint.digest(json.dumps(depends).encode())[:16],
+    )
+
+
+def _finished(folder: str, run_name: str) -> Rows | None:
+    """Return the history of the model that is there, if it is the one that this run makes."""
+    if not storage.exists(storage.join(folder, checkpoint.MANIFEST)):
+        return None
+    _, manifest = checkpoint.read_model(folder)
+    return checkpoint.read_history(folder) if manifest.run == run_name else None
+
+
+def summary(history: Rows) -> dict[str, Any]:
+    """Return the numbers of a job's result: rates over all steps but each epoch's first."""
+    seconds = sum(row["images"] / row["images_per_second"] for row in history)
+    images = sum(row["images"] for row in history)
+    waited = sum(
+        row["data_wait_fraction"] * row["images"] / row["images_per_second"] for row in history
+    )
+    best = best_row(history)
+    return {
+        "epochs": len(history),
+        "images": int(images),
+        "images_per_second": round(images / seconds, 1),
+        "data_wait_fraction": round(waited / seconds, 4),
+        "val_dice": best.get("val_dice"),
+    }
+
+
+def best_row(history: Rows) -> dict[str, float]:
+    """Return the row of the epoch whose weights are kept: best validation Dice, else the last."""
+    if "val_dice" not in history[-1]:
+        return history[-1]
+    return max(history, key=lambda row: row["val_dice"])
+
+
+def _fit(flags: config.Train, course: Course, workers: Workers, out: str) -> Rows:
+    """Run Ray Train, write the model folder, return the history."""
+    plan = course.plan
+    with Meter("decode", len(course.pairs)) as meter:
+        chunks = feed.decode(
+            course.pairs, course.pictures, course.masks, flags.downscale, course.size
+        )
+        meter.set(len(course.pairs))
+    storage_path = storage.join(out, "checkpoints")
+    here = board()
+    trainer = TorchTrainer(
+        loop,
+        train_loop_config={
+            "flags": flags,
+            "plan": plan,
+            "board": here,
+            "threads": workers.cpus,
+        },
+        scaling_config=ScalingConfig(
+            num_workers=workers.count,
+            use_gpu=workers.use_gpu,
+            resources_per_worker={"CPU": workers.cpus, **({"GPU": 1} if workers.use_gpu else {})},
+        ),
+        run_config=RunConfig(
+            name=course.run,
+            storage_path=storage_path,
+            checkpoint_config=CheckpointConfig(
+                num_to_keep=1,  # the best one; Ray keeps the last one besides
+                checkpoint_score_attribute="val_dice" if plan.val else "epoch",
+            ),
+        ),
+        # A function, not a data set: Ray calls it whenever it starts the workers, also after a
+        # failure, and the stream then begins at the epoch that they go on with.
+        datasets={
+            "batches": functools.partial(
+                _stream,
+                plan=plan,
+                chunks=chunks,
+                flip=RECIPES[flags.recipe].flip,
+                run_folder=storage.join(storage_path, course.run),
+            )
+        },
+        dataset_config=DataConfig(enable_shard_locality=False, execution_options=_in_order()),
+    )
+    with Meter("train", plan.epochs * plan.train_steps * plan.batch) as meter, Watch(meter, here):
+        result = trainer.fit()
+    return _write_model(flags, course, result, storage.join(out, "model"))
+
+
+def _in_order() -> ray.data.ExecutionOptions:
+    options = ray.data.ExecutionOptions()
+    options.preserve_order = True
+    return options
+
+
+def _stream(plan: BatchPlan, chunks: list[Any], flip: bool, run_folder: str) -> ray.data.Dataset:
+    return feed.stream(plan, chunks, flip, first_epoch=_epochs_done(run_folder))
+
+
+def _epochs_done(run_folder: str) -> int:
+    """Return the epochs that the latest checkpoint of a run holds, 0 if there is none."""
+    if not storage.exists(storage.join(run_folder, "checkpoint_manager_snapshot.json")):
+        return 0
+    metrics = ray.train.Result.from_path(run_folder).metrics
+    return int(metrics["epoch"]) if metrics else 0
+
+
+def _write_model(
+    flags: config.Train, course: Course, result: ray.train.Result, folder: str
+) -> Rows:
+    """Write the model folder of a run that is over; return its history."""
+    last = _read_state(result.checkpoint)
+    history: Rows = last["history"]
+    best = best_row(history)
+    chosen = last
+    if best is not history[-1]:
+        chosen = _read_state(result.get_best_checkpoint("val_dice", "max"))
+    weights = checkpoint.to_bytes(chosen["model"])
+    manifest = checkpoint.Manifest(
+        sha256=checkpoint.digest(weights),
+        base=flags.base,
+        norm=RECIPES[flags.recipe].norm,
+        downscale=flags.downscale,
+        height=course.size[0],
+        width=course.size[1],
+        training=config.to_json(flags),
+        run=course.run,
+        holdout_cars=course.cars[2],
+        val_cars=course.cars[1],
+        metrics=best,
+    )
+    checkpoint.write_model(folder, weights, manifest, history)
+    return history
+
+
+def _read_state(saved: Checkpoint | None) -> dict[str, Any]:
+    if saved is None:
+        raise RuntimeError("training ended without a checkpoint")
+    with saved.as_directory() as folder:
+        return checkpoint.from_bytes(Path(folder, STATE).read_bytes())
+
+
+def loop(settings: dict[str, Any]) -> None:
+    """Train in one worker: Ray's side of `training.train`."""
+    flags, plan = settings["flags"], settings["plan"]
+    context = ray.train.get_context()
+    rank, count = context.get_world_rank(), context.get_world_size()
+    torch.set_num_threads(settings["threads"])
+    device = get_device()
+    recipe = RECIPES[flags.recipe]
+    model = training.build(flags.base, recipe, flags.seed).to(device)
+    state = training.start(
+        model, prepare_model(model), recipe, flags.rate, plan.epochs * plan.train_steps
+    )
+    if saved := ray.train.get_checkpoint():
+        state.load_state_dict(_read_state(saved))
+    worker = training.Worker(
+        device=device,
+        count=count,
+        add_up=functools.partial(_add_up, count=count),
+        clock=time.perf_counter,
+        progress=Teller(settings["board"] if rank == 0 else None),
+    )
+    batches = ray.train.get_dataset_shard("batches").iter_torch_batches(
+        batch_size=plan.batch // count, prefetch_batches=2, device=device
+    )
+    training.train(state, _checked(batches, state.epoch, rank, plan), plan, worker, _report)
+
+
+def _checked(batches: Any, epoch: int, rank: int, plan: BatchPlan) -> Any:
+    """Yield the batches from `epoch` on; fail if they are not those of this worker."""
+    for place, batch in enumerate(batches):
+        if place == 0:  # once: to look at a number on a GPU makes the CPU wait for it
+            found, owner = int(batch["epoch"][0]), int(batch["rank"][0])
+            if found > epoch or owner != rank:
+                raise RuntimeError(
+                    f"worker {rank}, epoch {epoch}: was given the batches of worker {owner}, epoch "
+                    f"{found}"
+                )
+            skip = (epoch - found) * (plan.train_steps + plan.val_steps)
+        if place >= skip:
+            yield batch
+
+
+def _add_up(value: torch.Tensor, count: int) -> torch.Tensor:
+    """Return the sum of a tensor over all workers."""
+    total = value.detach().clone()
+    if count > 1:
+        torch.distributed.all_reduce(total)
+    return total
+
+
+def _report(state: training.State) -> None:
+    """Hand the epoch's row and, from the first worker, a checkpoint to Ray Train."""
+    with tempfile.TemporaryDirectory() as folder:
+        saved = None
+        if ray.train.get_context().get_world_rank() == 0:
+            Path(folder, STATE).write_bytes(checkpoint.to_bytes(state.state_dict()))
+            saved = Checkpoint.from_directory(folder)
+        ray.train.report(dict(state.history[-1]), checkpoint=saved)

@@ -1,0 +1,72 @@
+"""Progress out of training workers: they tell a small actor, the driver asks it."""
+
+import threading
+import time
+from types import TracebackType
+from typing import Any
+
+import ray
+
+from carvana_ray.progress import Meter
+
+TELL_EVERY_S = 0.5
+
+
+class Board:
+    """Holds how many pictures are done; a Ray actor."""
+
+    def __init__(self) -> None:
+        self._done = 0
+
+    def tell(self, done: int) -> None:
+        """Set the number."""
+        self._done = done
+
+    def ask(self) -> int:
+        """Return the number."""
+        return self._done
+
+
+def board() -> Any:
+    """Start a board; return the actor's handle."""
+    actor: Any = ray.remote(num_cpus=0)(Board)
+    return actor.remote()
+
+
+class Teller:
+    """Called after each step by one worker; tells the board now and then, and never waits."""
+
+    def __init__(self, board: Any) -> None:
+        self._board, self._told = board, 0.0
+
+    def __call__(self, done: int) -> None:
+        now = time.monotonic()
+        if self._board is not None and now - self._told >= TELL_EVERY_S:
+            self._told = now
+            self._board.tell.remote(done)
+
+
+class Watch:
+    """Shows on a meter what the board says, for as long as the block runs."""
+
+    def __init__(self, meter: Meter, board: Any) -> None:
+        self._meter, self._board = meter, board
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while not self._over.wait(1.0):
+            done = ray.get(self._board.ask.remote())
+            self._meter.set(max(self._meter.done, done))

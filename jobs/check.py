@@ -1,0 +1,44 @@
+"""Is this a submission that Kaggle takes? ``python jobs/check.py FILE --data FOLDER``."""
+
+import sys
+from typing import Any
+
+from carvana_ray import carvana, config, storage, submission
+from carvana_ray.stages import job
+
+EXAMPLES = """examples:
+  python jobs/check.py runs/first/submission.csv --data carvana
+  python jobs/check.py submission.csv.gz        (names by Kaggle's grammar alone)
+"""
+
+
+def check(flags: config.Check) -> dict[str, Any]:
+    """Return the job's result; every fault is on stderr too."""
+    expected = None
+    if flags.data:
+        rows = storage.absolute(flags.data)
+        if not rows.endswith(".csv"):
+            rows = storage.join(rows, carvana.SAMPLE_SUBMISSION)
+        expected = submission.read_names(rows)
+    count, faults, counts = submission.check_file(
+        storage.absolute(flags.submission), expected, lambda _: flags.height * flags.width
+    )
+    for fault in faults:
+        where = f"line {fault['line']}, " if fault["line"] else ""
+        print(f"{fault['fault']}: {where}{fault['img']}: {fault['detail']}", file=sys.stderr)
+    for name, number in counts.items():
+        print(f"{name}: {number} in all", file=sys.stderr)
+    return {"rows": count, "ok": not faults, "faults": faults, "counts": counts}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the job; return its exit code: 1 with faults."""
+    words = sys.argv[1:] if argv is None else argv
+    if words and not words[0].startswith("-"):
+        words = ["--submission", *words]
+    flags = config.parse(config.Check, "check", words, EXAMPLES)
+    return job.finish("check", lambda: check(flags), failed=lambda result: not result["ok"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

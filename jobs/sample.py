@@ -1,0 +1,20 @@
+"""Draw the embedded sample data set: ``python jobs/sample.py --out FOLDER``."""
+
+import sys
+
+from carvana_ray import config
+from carvana_ray.stages import job, sample
+
+EXAMPLES = """examples:
+  python jobs/sample.py --out runs/sample
+  python jobs/sample.py --out runs/small --sample-cars 4 --sample-test-cars 1 --seed 7
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the job; return its exit code."""
+    return job.run("sample", config.Sample, sample.run, argv, EXAMPLES)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

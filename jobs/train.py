@@ -1,0 +1,21 @@
+"""Train a U-Net on pictures with masks: ``python jobs/train.py --data FOLDER --out FOLDER``."""
+
+import sys
+
+from carvana_ray import config
+from carvana_ray.stages import job, train
+
+EXAMPLES = """examples:
+  python jobs/train.py --data carvana --out runs/first
+  python jobs/train.py --data carvana --out runs/tiny --downscale 8 --base 8 --limit 320
+  ray job submit --working-dir . -- python jobs/train.py --data carvana --out runs/first
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the job; return its exit code."""
+    return job.run("train", config.Train, train.run, argv, EXAMPLES)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
