@@ -76,15 +76,14 @@ def how_many(share: str, total: int, flag: str) -> int:
         InputError: not a number, negative, a fraction of 1 or more, a count above `total`.
     """
     try:
-        count = round(float(share) * total) if "." in share else int(share)
-        below_one = "." not in share or float(share) < 1
-    except (ValueError, OverflowError):
+        value = float(share) if "." in share else int(share)
+    except ValueError:
         raise InputError(
             f"{flag} {share}: neither a count (16), nor a fraction below 1 (0.15), nor a file"
         ) from None
-    if not below_one or not 0 <= count <= total:
+    if not 0 <= value < (1 if "." in share else total + 1):
         raise InputError(f"{flag} {share}: must lie between 0 and the {total} cars that there are")
-    return count
+    return round(value * total) if "." in share else int(value)
 
 
 def split(
@@ -106,7 +105,7 @@ def split(
     if isinstance(holdout, str):
         held = order[: how_many(holdout, len(order), "--holdout-cars")]
     else:
-        held = list(holdout)
+        held = sorted(set(holdout))
         if unknown := sorted(set(held) - set(order)):
             raise InputError(f"--holdout-cars names {unknown[0]}, which --data does not have")
     rest = [car for car in order if car not in set(held)]

@@ -98,7 +98,7 @@ class Manifest:
 
 
 def to_bytes(values: dict[str, Any]) -> bytes:
-    """Return tensors and plain Python as the bytes of a file, read back once to be sure they load."""
+    """Return tensors and plain Python as the bytes of a file; it is read back once, to be sure."""
     buffer = io.BytesIO()
     torch.save(values, buffer)
     data = buffer.getvalue()

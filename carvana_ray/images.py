@@ -6,6 +6,7 @@ picture's full size, h, w the network's grid: ``h = ceil(H / downscale)``. Knows
 
 import io
 import math
+import struct
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,8 @@ MASK_FORMATS = ("GIF", "PNG")
 MAX_PIXELS = 16 * 1918 * 1280  # more is refused before it is decoded: 39 Mpx are 118 MB as RGB
 
 _MEAN_OF_RGB = (1 / 3, 1 / 3, 1 / 3, 0)
+# What Pillow's decoders raise at damaged bytes; the last two come out of its GIF reader.
+_DECODER_ERRORS = (OSError, SyntaxError, ValueError, IndexError, struct.error)
 
 
 def grid(height: int, width: int, downscale: int) -> tuple[int, int]:
@@ -37,7 +40,7 @@ def open_picture(data: bytes, formats: tuple[str, ...] = PICTURE_FORMATS) -> Ima
         image = Image.open(io.BytesIO(data), formats=formats)
     except Image.DecompressionBombError as error:
         raise BadPicture(f"too-large: {error}") from error
-    except (OSError, SyntaxError, ValueError) as error:
+    except _DECODER_ERRORS as error:
         raise BadPicture(
             f"not-an-image: {len(data)} bytes that are not {', '.join(formats)}"
         ) from error
@@ -85,10 +88,11 @@ def load_gray(data: bytes, downscale: int = 4) -> NDArray[np.uint8]:
     height, width = grid(image.height, image.width, downscale)
     # Floor, not ceiling: the decoder takes the smallest scale that is no smaller than asked, and
     # asking for (480, 320) of 1918 x 1280 gives half scale in silence.
-    image.draft(None, (max(1, image.width // downscale), max(1, image.height // downscale)))
+    if min(image.size) >= downscale:
+        image.draft(None, (image.width // downscale, image.height // downscale))
     try:
         image.load()
-    except (OSError, SyntaxError, ValueError) as error:
+    except _DECODER_ERRORS as error:
         raise BadPicture(f"truncated: {error}") from error
     if image.mode != "L":
         rgb = image if image.mode == "RGB" else image.convert("RGB")
@@ -106,12 +110,13 @@ def load_mask(data: bytes) -> NDArray[np.bool_]:
             ``mask-values`` (a gray level between black and white, which no threshold can guess).
     """
     image = open_picture(data, MASK_FORMATS)
-    if getattr(image, "n_frames", 1) != 1:
-        raise BadPicture(f"animated: {getattr(image, 'n_frames', 1)} frames, a mask has one")
     try:
+        frames = getattr(image, "n_frames", 1)
         gray = image.convert("L")  # through the palette: index 1 may well be black
-    except (OSError, SyntaxError, ValueError) as error:
+    except _DECODER_ERRORS as error:
         raise BadPicture(f"truncated: {error}") from error
+    if frames != 1:
+        raise BadPicture(f"animated: {frames} frames, a mask has one")
     between = sum(gray.histogram()[1:255])
     if between:
         raise BadPicture(

@@ -16,12 +16,14 @@ from rich.progress import (
 )
 
 LINE_EVERY_S = 10.0
+STEADY_AFTER_S = 1.0
 
 
 class Meter:
     """One piece of work of a known number of pictures, as a context.
 
-    The rate is that since the first picture, so that the start of processes does not count.
+    The rate is that since the first report, so that the start of processes does not count; of work
+    that is over within a second of it, the rate since the start.
 
     Args:
         what: a word or two for what runs.
@@ -41,14 +43,15 @@ class Meter:
     ) -> None:
         self.what, self.total, self.done = what, total, already
         self._stream, self._clock = stream, clock
+        self._start = (clock(), already)
         self._first: tuple[float, int] | None = None
         self._rate = 0.0
-        self._said = clock()
+        self._said = self._start[0]
         self._bar: Progress | None = None
 
     @property
     def rate(self) -> float:
-        """Pictures a second, after the first report; 0 before the second."""
+        """Pictures a second; 0 before the first report."""
         return self._rate
 
     def __enter__(self) -> "Meter":
@@ -81,10 +84,9 @@ class Meter:
         """Say how many pictures are done, those done before included."""
         now = self._clock()
         if done > self.done:
-            if self._first is None:
-                self._first = (now, done)
-            elif now > self._first[0]:
-                self._rate = (done - self._first[1]) / (now - self._first[0])
+            self._first = self._first or (now, done)
+            since = self._first if now - self._first[0] >= STEADY_AFTER_S else self._start
+            self._rate = (done - since[1]) / max(now - since[0], 1e-9)
         self.done = done
         if self._bar:
             self._bar.update(self._task, completed=done, rate=self._rate)

@@ -12,7 +12,7 @@ _DIGITS_AND_SPACE = b"0123456789 "
 
 
 def runs(mask: NDArray) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return (starts, ends) of the runs of a mask [H, W]: 0-based, ends exclusive, int64 [n] each."""
+    """Return (starts, ends) of the runs of a mask [H, W]: 0-based, ends exclusive, int64 each."""
     flat = np.zeros(mask.size + 2, dtype=bool)  # a border of background: no run is cut by an edge
     flat[1:-1] = mask.reshape(-1)
     edges = np.flatnonzero(flat[1:] != flat[:-1])

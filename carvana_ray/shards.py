@@ -136,8 +136,8 @@ def to_bytes(rows: pa.Table) -> bytes:
     counts = set(rows["count"].to_pylist())
     if counts != {len(rows)} or rows["place"].to_pylist() != list(range(len(rows))):
         raise RuntimeError(
-            f"a shard of {counts} pictures came in as a block of {len(rows)} rows, from "
-            f"{rows['img'][0]} on: it is not written"
+            f"a shard of {counts} pictures came in as a block of {len(rows)} rows: "
+            f"{rows['img'].to_pylist()[:3]}...; it is not written"
         )
     buffer = io.BytesIO()
     pq.write_table(rows.select(SCHEMA.names).cast(SCHEMA), buffer, compression="zstd")

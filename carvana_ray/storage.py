@@ -6,7 +6,7 @@ in one step, so a reader sees all of a file or none of it.
 
 import contextlib
 import os
-import tempfile
+import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -122,22 +122,16 @@ def _draft(uri: str) -> Iterator[tuple[BinaryIO, str]]:
     """Give a new hidden file in the folder of `uri`, and its name; it is gone afterwards."""
     folder = os.path.dirname(uri)
     os.makedirs(folder, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=folder, prefix=".draft-", suffix=os.path.basename(uri))
+    name = os.path.join(folder, f".draft-{uuid.uuid4().hex}")
+    # Not by the tempfile module: its files are for their owner alone, whatever the umask allows.
+    handle = os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
     try:
-        os.fchmod(handle, 0o644 & ~_umask())
         with os.fdopen(handle, "wb") as file:
             yield file, name
         _folder_to_disk(folder)
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name)
-
-
-def _umask() -> int:
-    """Return the process's umask (the system can only be asked by setting it)."""
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
 
 
 def _to_disk(file: BinaryIO) -> None:

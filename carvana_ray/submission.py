@@ -3,6 +3,7 @@
 Both walk through the rows one by one: a file of 0.9 GB needs the memory of a shard.
 """
 
+import contextlib
 import csv
 import gzip
 import heapq
@@ -53,7 +54,8 @@ def read_names(uri: str) -> list[str]:
     Raises:
         InputError: it is no such file.
     """
-    with _reader(uri) as lines:
+    csv.field_size_limit(sys.maxsize)  # also where a real submission is given as the list
+    with _open_csv(uri) as lines:
         rows = csv.reader(lines)
         if tuple(next(rows, ())) != carvana.HEADER:
             raise InputError(f"{uri}: its first line must be {','.join(carvana.HEADER)}")
@@ -79,10 +81,9 @@ def write(file: BinaryIO, rows: Iterable[Row], order: Sequence[str], compress: b
     for row in rows if list(order) == sorted(order) else _reordered(rows, order):
         out.writerow(row)
         count += 1
-    text.flush()
+    text.detach()  # flushes, and leaves the file open: it is the caller's
     if packed:
         packed.close()
-    text.detach()
     return count
 
 
@@ -176,21 +177,23 @@ def check_file(
     Raises:
         InputError: there is no such file, or it is no text.
     """
-    with _reader(uri) as lines:
-        try:
-            rows, faults, counts = check(lines, expected, pixels)
-        except (UnicodeDecodeError, EOFError, OSError, csv.Error) as error:
-            raise InputError(f"{uri}: not a CSV file: {error}") from error
+    with _open_csv(uri) as lines:
+        rows, faults, counts = check(lines, expected, pixels)
     return rows, [asdict(fault) for fault in faults], dict(counts)
 
 
-def _reader(uri: str) -> TextIO:
-    """Open a .csv or .csv.gz as text."""
+@contextlib.contextmanager
+def _open_csv(uri: str) -> Iterator[TextIO]:
+    """Open a .csv or .csv.gz as text.
+
+    Raises:
+        InputError: there is no such file; or what reads it in the block finds no text, or no CSV.
+    """
     if not storage.exists(uri):
         raise InputError(f"{uri}: no such file")
-    file = storage.reading(uri)
-    return io.TextIOWrapper(
-        gzip.GzipFile(fileobj=file) if uri.endswith(".gz") else file,
-        encoding="utf-8",
-        newline="",
-    )
+    with storage.reading(uri) as file:
+        raw = gzip.GzipFile(fileobj=file) if uri.endswith(".gz") else file
+        try:
+            yield io.TextIOWrapper(raw, encoding="utf-8", newline="")
+        except (UnicodeDecodeError, EOFError, OSError, csv.Error) as error:
+            raise InputError(f"{uri}: not a CSV file: {error}") from error

@@ -179,6 +179,7 @@ def train_epoch(state: State, stream: _Waiting, plan: BatchPlan, worker: Worker)
         if step == 1:  # the first batch waits for processes to start and kernels to load
             steady, steady_waited = worker.clock(), stream.seconds
             steady_images -= plan.batch
+        rate = state.optimizer.param_groups[0]["lr"]
         tally[0] += train_step(state, next(stream), worker)
         worker.progress((state.epoch * plan.train_steps + step + 1) * plan.batch)
     # Reading the sum waits for the device: from here on the clock counts all training steps.
@@ -192,7 +193,7 @@ def train_epoch(state: State, stream: _Waiting, plan: BatchPlan, worker: Worker)
     if plan.val_steps:
         row |= means(worker.add_up(tally[1]), "val_")
     row |= {
-        "learning_rate": state.optimizer.param_groups[0]["lr"],
+        "learning_rate": rate,  # of the last step
         "seconds": worker.clock() - began,
         "first_batch_seconds": steady_waited - waited,
         "images": plan.train_steps * plan.batch,

@@ -73,7 +73,7 @@ def masks_of(
         Masks,
         batch_size=BATCH_ON_GPU if workers.use_gpu else BATCH_ON_CPU,
         compute=ray.data.ActorPoolStrategy(size=workers.count),
-        num_cpus=workers.cpus,
-        num_gpus=1 if workers.use_gpu else 0,
+        num_gpus=1 if workers.use_gpu else None,
+        num_cpus=None if workers.use_gpu else workers.cpus,
         fn_constructor_kwargs={"model": model, "workers": workers},
     )

@@ -25,8 +25,9 @@ def run(flags: config.Pipeline, cluster: Cluster) -> dict[str, Any]:
         data = storage.join(out, "sample")
         steps["sample"] = sample.run(config.pick(config.Sample, flags, out=data), cluster)
     steps["train"] = train.run(config.pick(config.Train, flags, data=data), cluster)
-    # --limit is for training and prediction; all held-out cars of the model are scored.
-    steps["evaluate"] = evaluate.run(config.pick(config.Evaluate, flags, data=data), cluster)
+    # All held-out cars are scored: --limit is for training and prediction.
+    scored = config.pick(config.Evaluate, flags, data=data, limit=0)
+    steps["evaluate"] = evaluate.run(scored, cluster)
     steps["predict"] = predict.run(config.pick(config.Predict, flags, data=data), cluster)
     _show(steps, out)
     return {

@@ -1,0 +1,51 @@
+"""Mirroring: image and mask together, in half of all cases, by the generator alone."""
+
+import numpy as np
+import pytest
+
+from carvana_ray import augment
+
+IMAGE = np.arange(24, dtype=np.float32).reshape(1, 4, 6)
+MASK = np.arange(100, 124, dtype=np.uint8).reshape(1, 4, 6)
+
+
+def is_mirrored(seed: int) -> bool:
+    image, _ = augment.flip(IMAGE, MASK, np.random.default_rng(seed))
+    return not np.array_equal(image, IMAGE)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_image_and_mask_are_mirrored_together_or_not_at_all(seed: int) -> None:
+    image, mask = augment.flip(IMAGE, MASK, np.random.default_rng(seed))
+    expected = (
+        (np.fliplr(IMAGE[0]), np.fliplr(MASK[0])) if is_mirrored(seed) else (IMAGE[0], MASK[0])
+    )
+    assert np.array_equal(image[0], expected[0])
+    assert np.array_equal(mask[0], expected[1])
+    assert (image.dtype, mask.dtype) == (np.float32, np.uint8)
+
+
+def test_about_half_of_all_pictures_are_mirrored() -> None:
+    assert 450 < sum(map(is_mirrored, range(1000))) < 550
+
+
+def test_the_same_generator_decides_alike_whatever_the_picture() -> None:
+    for seed in range(10):
+        other, _ = augment.flip(IMAGE[0], MASK[0], np.random.default_rng(seed))
+        assert np.array_equal(other, IMAGE[0]) != is_mirrored(seed)
+
+
+def test_mirrored_twice_is_the_picture_itself() -> None:
+    seed = next(seed for seed in range(20) if is_mirrored(seed))
+    once = augment.flip(IMAGE, MASK, np.random.default_rng(seed))
+    twice = augment.flip(*once, np.random.default_rng(seed))
+    assert np.array_equal(twice[0], IMAGE)
+    assert np.array_equal(twice[1], MASK)
+
+
+def test_the_picture_that_was_given_stays_as_it_is() -> None:
+    image, mask = IMAGE.copy(), MASK.copy()
+    for seed in range(10):
+        augment.flip(image, mask, np.random.default_rng(seed))
+    assert np.array_equal(image, IMAGE)
+    assert np.array_equal(mask, MASK)

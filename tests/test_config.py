@@ -1,0 +1,258 @@
+"""From dataclass to flags: defaults, wrong usage in one line with exit code 2, and JSON."""
+
+import dataclasses
+import json
+from typing import Any
+
+import pytest
+
+from carvana_ray import __version__, config
+from carvana_ray.errors import InputError
+
+WITHOUT_FLAGS = [
+    config.Common,
+    config.Sample,
+    config.Train,
+    config.Evaluate,
+    config.Predict,
+    config.Pipeline,
+]
+ALL = [*WITHOUT_FLAGS, config.Check]
+NEEDED = {config.Check: ["--submission", "a.csv"]}
+
+
+def refused(kind: type[Any], argv: list[str], capsys: pytest.CaptureFixture[str], flag: str) -> str:
+    """Parse a wrong command line; return the one line that it says."""
+    with pytest.raises(SystemExit) as caught:
+        config.parse(kind, "job", argv)
+    assert caught.value.code == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.count("\n") == 1
+    assert said.err.endswith("\n")
+    assert said.err.startswith("job: error: ")
+    assert flag in said.err
+    return said.err
+
+
+@pytest.mark.parametrize("kind", WITHOUT_FLAGS)
+def test_no_flags_are_the_defaults(kind: type[Any]) -> None:
+    assert config.parse(kind, "job", []) == kind()
+
+
+def test_check_needs_a_file_to_check(capsys: pytest.CaptureFixture[str]) -> None:
+    refused(config.Check, [], capsys, "--submission")
+    assert config.parse(config.Check, "check", NEEDED[config.Check]).submission == "a.csv"
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_every_field_is_a_flag_with_help(
+    kind: type[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        config.parse(kind, "job", ["--help"], "examples: none")
+    assert caught.value.code == 0
+    said = capsys.readouterr().out
+    for field in dataclasses.fields(kind):
+        assert f"  --{field.name.replace('_', '-')}" in said
+        assert field.metadata["help"]
+    assert "examples: none" in said
+    assert kind.__doc__ in said
+
+
+def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        config.parse(config.Train, "job", ["--version"])
+    assert caught.value.code == 0
+    assert __version__ in capsys.readouterr().out
+
+
+def test_every_kind_of_flag_is_read() -> None:
+    words = (
+        "--data d --out=o --workers 2 --device cpu --num-cpus 3 --seed 4 --limit 5 --recipe 2017"
+    )
+    words += " --downscale 8 --base 6 --epochs 7 --batch-size 8 --learning-rate 1e-4"
+    words += " --holdout-cars 9 --val-cars .5"
+    assert config.parse(config.Train, "job", words.split()) == config.Train(
+        data="d",
+        out="o",
+        workers=2,
+        device="cpu",
+        num_cpus=3,
+        seed=4,
+        limit=5,
+        recipe="2017",
+        downscale=8,
+        base=6,
+        epochs=7,
+        batch_size=8,
+        learning_rate=1e-4,
+        holdout_cars="9",
+        val_cars=".5",
+    )
+
+
+def test_a_switch_takes_no_value() -> None:
+    flags = config.parse(config.Predict, "job", ["--partial", "--merge-only"])
+    assert (flags.partial, flags.merge_only) == (True, True)
+    assert (config.Predict().partial, config.Predict().merge_only) == (False, False)
+
+
+def test_the_pipeline_has_the_flags_of_all_its_jobs() -> None:
+    own = {field.name for field in dataclasses.fields(config.Pipeline)}
+    for kind in (config.Sample, config.Train, config.Evaluate, config.Predict):
+        assert {field.name for field in dataclasses.fields(kind)} <= own
+
+
+@pytest.mark.parametrize("kind", ALL)
+@pytest.mark.parametrize("word", ["--bogus", "--bogus=1", "stray"])
+def test_a_word_that_is_no_flag_is_named(
+    kind: type[Any], word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refused(kind, [*NEEDED.get(kind, []), word], capsys, word)
+
+
+@pytest.mark.parametrize(
+    ("kind", "word"),
+    [
+        (config.Train, "--epoch"),
+        (config.Train, "--batch"),
+        (config.Train, "--learning"),
+        (config.Predict, "--sub"),
+        (config.Sample, "--see"),
+        (config.Check, "--heigh"),
+    ],
+)
+def test_an_abbreviation_is_no_flag(
+    kind: type[Any], word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refused(kind, [*NEEDED.get(kind, []), word, "2"], capsys, word)
+
+
+@pytest.mark.parametrize(
+    ("kind", "flag", "value"),
+    [
+        (config.Common, "--device", "tpu"),
+        (config.Train, "--recipe", "2018"),
+        (config.Predict, "--on-bad-picture", "skip"),
+        (config.Train, "--seed", "x"),
+        (config.Train, "--seed", "-1"),
+        (config.Train, "--seed", "1.5"),
+        (config.Train, "--limit", "-1"),
+        (config.Train, "--workers", "0"),
+        (config.Train, "--num-cpus", "0"),
+        (config.Train, "--base", "0"),
+        (config.Train, "--epochs", "0"),
+        (config.Train, "--batch-size", "0"),
+        (config.Train, "--batch-size", "sixteen"),
+        (config.Train, "--downscale", "3"),
+        (config.Train, "--downscale", "16"),
+        (config.Train, "--downscale", "0"),
+        (config.Train, "--learning-rate", "0"),
+        (config.Train, "--learning-rate", "-0.1"),
+        (config.Train, "--learning-rate", "1"),
+        (config.Train, "--learning-rate", "nan"),
+        (config.Train, "--learning-rate", "inf"),
+        (config.Train, "--learning-rate", "fast"),
+        (config.Train, "--out", ""),
+        (config.Sample, "--sample-cars", "0"),
+        (config.Sample, "--sample-test-cars", "-1"),
+        (config.Predict, "--shard-size", "-1"),
+        (config.Predict, "--max-bad", "-1"),
+        (config.Predict, "--submission", "a.txt"),
+        (config.Predict, "--submission", "folder/a.csv"),
+        (config.Predict, "--submission", ""),
+        (config.Pipeline, "--model", "runs/a/model"),
+        (config.Pipeline, "--merge-only", None),
+        (config.Pipeline, "--sample-cars", "0"),
+        (config.Pipeline, "--downscale", "5"),
+        (config.Pipeline, "--seed", "-1"),
+        (config.Check, "--height", "0"),
+        (config.Check, "--width", "-5"),
+    ],
+)
+def test_a_value_that_cannot_be_is_refused_in_one_line_that_names_the_flag(
+    kind: type[Any], flag: str, value: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = [*NEEDED.get(kind, []), flag, *([] if value is None else [value])]
+    said = refused(kind, argv, capsys, flag)
+    if value and flag != "--model":  # the pipeline takes none at all
+        assert value in said
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_a_flag_without_its_value_is_named(
+    kind: type[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    refused(kind, ["--data"], capsys, "--data")
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "flag"),
+    [
+        (config.Common, {"device": "tpu"}, "--device tpu"),
+        (config.Train, {"recipe": "2018"}, "--recipe 2018"),
+        (config.Train, {"batch_size": 0}, "--batch-size 0"),
+        (config.Predict, {"on_bad_picture": "skip"}, "--on-bad-picture skip"),
+        (config.Check, {}, "--submission"),
+    ],
+)
+def test_a_bad_value_is_refused_whoever_builds_the_object(
+    kind: type[Any], values: dict[str, Any], flag: str
+) -> None:
+    with pytest.raises(InputError, match=f"^{flag}"):
+        kind(**values)
+
+
+@pytest.mark.parametrize(
+    "values", [{"downscale": d} for d in (1, 2, 4, 8)] + [{"learning_rate": 0.999}, {"workers": 1}]
+)
+def test_values_at_the_edge_are_taken(values: dict[str, Any]) -> None:
+    assert dataclasses.asdict(config.Train(**values)).items() >= values.items()
+
+
+def test_a_configuration_cannot_be_changed() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.Train().seed = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_a_configuration_goes_round_through_json(kind: type[Any]) -> None:
+    one = config.parse(kind, "job", NEEDED.get(kind, []))
+    values = json.loads(json.dumps(config.to_json(one)))
+    assert values == config.to_json(one)
+    assert kind(**values) == one
+
+
+def test_pick_takes_what_two_jobs_have_in_common_and_the_changes() -> None:
+    whole = config.Pipeline(out="here", seed=7, epochs=9, downscale=8, sample_cars=5, data="there")
+    assert config.pick(config.Train, whole) == config.Train(
+        out="here", seed=7, epochs=9, downscale=8, data="there"
+    )
+    assert config.pick(config.Sample, whole, out="elsewhere") == config.Sample(
+        out="elsewhere", seed=7, sample_cars=5, data="there"
+    )
+    with pytest.raises(TypeError):
+        config.pick(config.Sample, whole, epochs=3)
+    with pytest.raises(InputError, match="--sample-cars 0"):
+        config.pick(config.Sample, whole, sample_cars=0)
+
+
+def test_the_rate_is_the_one_asked_for_or_the_recipes() -> None:
+    assert config.Train().rate == config.RECIPES["default"].learning_rate
+    assert config.Train(recipe="2017").rate == config.RECIPES["2017"].learning_rate
+    assert config.Train(learning_rate=0.5).rate == 0.5
+
+
+def test_every_recipe_can_be_asked_for() -> None:
+    for name in config.RECIPES:
+        assert config.parse(config.Train, "job", ["--recipe", name]).recipe == name
+
+
+def test_the_model_is_the_one_asked_for_or_the_one_under_out() -> None:
+    assert config.Evaluate(out="runs/a/").model_uri == "runs/a/model"
+    assert config.Predict(out="runs/a", model="b").model_uri == "b"
+
+
+def test_the_flag_of_a_field() -> None:
+    assert config.flag("on_bad_picture") == "--on-bad-picture"

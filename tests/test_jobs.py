@@ -1,0 +1,210 @@
+"""The jobs as a user runs them: commands, in another folder, each with a Ray of its own."""
+
+import csv
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY, Run, result_of
+
+from carvana_ray import rle
+
+pytestmark = pytest.mark.ray
+
+SMALL = ("--downscale", 8, "--base", 4, "--batch-size", 8, "--holdout-cars", 2, "--val-cars", 1)
+
+
+@pytest.fixture(scope="module")
+def finished(data: Path, run_job: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output of a whole pipeline on the tiny data set."""
+    out = tmp_path_factory.mktemp("pipeline") / "out"
+    done = run_job("pipeline", "--data", data, "--out", out, "--epochs", 3, *SMALL)
+    result = result_of(done)
+    assert result["job"] == "pipeline"
+    assert set(result) == {"job", "dice", "submission", "report", "seconds"}
+    assert "Dice" in done.stderr
+    return out
+
+
+def rows_of(path: Path) -> dict[str, str]:
+    csv.field_size_limit(10**9)
+    with path.open(newline="") as file:
+        header, *rows = csv.reader(file)
+    assert header == ["img", "rle_mask"]
+    return dict(rows)
+
+
+def test_a_pipeline_leaves_what_it_promises(finished: Path, data: Path) -> None:
+    for name in (
+        "model/model.pt",
+        "model/manifest.json",
+        "model/history.json",
+        "config.json",
+        "loss.png",
+        "accuracy.png",
+        "dice.png",
+        "evaluation.json",
+        "evaluation.csv",
+        "report.html",
+        "sheets/worst.jpg",
+        "submission.csv",
+    ):
+        assert (finished / name).stat().st_size > 0, name
+    manifest = json.loads((finished / "model/manifest.json").read_text())
+    assert len(manifest["holdout_cars"]) == 2
+    assert len(manifest["val_cars"]) == 1
+    history = json.loads((finished / "model/history.json").read_text())
+    assert [row["epoch"] for row in history] == [1, 2, 3]
+    for key in ("loss", "dice", "accuracy", "val_loss", "val_dice", "val_accuracy"):
+        assert all(0 <= row[key] < 10 for row in history), key
+    (run,) = (finished / "predict").iterdir()
+    assert (run / "_SUCCESS.json").exists()
+    assert (run / "shards/00000-of-00001.parquet").exists()
+    listed = [line.split(",")[0] for line in (data / "sample_submission.csv").open()][1:]
+    assert list(rows_of(finished / "submission.csv")) == listed
+    sheets = {path.name for path in (finished / "sheets").iterdir()}
+    assert sheets == {"worst.jpg", "000000000008.jpg", "000000000009.jpg"}
+
+
+def test_scores_are_of_held_out_cars_alone(finished: Path) -> None:
+    held = set(json.loads((finished / "model/manifest.json").read_text())["holdout_cars"])
+    with (finished / "evaluation.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["car"] for row in rows} == held
+    assert len(rows) == 16
+    summary = json.loads((finished / "evaluation.json").read_text())
+    mean = sum(float(row["dice"]) for row in rows) / len(rows)
+    assert summary["dice"] == pytest.approx(mean, abs=2e-6)
+    assert len(summary["view"]) == 8
+
+
+def test_the_same_command_again_does_nothing_twice(
+    finished: Path, data: Path, run_job: Run
+) -> None:
+    weights = (finished / "model/model.pt").stat().st_mtime_ns
+    shard = next((finished / "predict").glob("*/shards/*.parquet")).stat().st_mtime_ns
+    submission = (finished / "submission.csv").read_bytes()
+    done = run_job("pipeline", "--data", data, "--out", finished, "--epochs", 3, *SMALL)
+    result_of(done)
+    assert (finished / "model/model.pt").stat().st_mtime_ns == weights
+    assert next((finished / "predict").glob("*/shards/*.parquet")).stat().st_mtime_ns == shard
+    assert (finished / "submission.csv").read_bytes() == submission
+
+
+def predict(run_job: Run, finished: Path, data: Path, out: Path, *flags: object) -> dict:
+    model = finished / "model"
+    return result_of(run_job("predict", "--data", data, "--model", model, "--out", out, *flags))
+
+
+def test_four_replicas_and_one_write_the_same_bytes_and_lost_shards_alone_are_made_again(
+    finished: Path, data: Path, run_job: Run, tmp_path: Path
+) -> None:
+    one = predict(run_job, finished, data, tmp_path / "one", "--shard-size", 4)
+    assert (one["shards"], one["resumed_shards"], one["bad"]) == (4, 0, 0)
+    four = ("--shard-size", 4, "--workers", 4, "--num-cpus", 6)
+    predict(run_job, finished, data, tmp_path / "four", *four, "--submission", "s.csv.gz")
+    expected = (tmp_path / "one/submission.csv").read_bytes()
+    packed = subprocess.run(
+        ["gzip", "-dc", str(tmp_path / "four/s.csv.gz")], capture_output=True, check=True
+    )
+    assert packed.stdout == expected == (finished / "submission.csv").read_bytes()
+
+    shards = sorted((tmp_path / "one").glob("predict/*/shards/*.parquet"))
+    kept = {path: path.stat().st_mtime_ns for path in shards[:2] + shards[3:]}
+    shards[2].unlink()
+    again = predict(run_job, finished, data, tmp_path / "one", "--shard-size", 4)
+    assert again["resumed_shards"] == 3
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    assert (tmp_path / "one/submission.csv").read_bytes() == expected
+
+
+def test_bad_pictures_hold_the_submission_back_until_they_are_mended(
+    finished: Path, data: Path, run_job: Run, tmp_path: Path
+) -> None:
+    shutil.copytree(data, tmp_path / "data")
+    broken = sorted((tmp_path / "data/test").iterdir())[5]
+    good = broken.read_bytes()
+    broken.write_bytes(good[: len(good) // 2])
+    out, model = tmp_path / "out", finished / "model"
+    flags = ("--data", tmp_path / "data", "--model", model, "--out", out, "--shard-size", 4)
+    done = run_job("predict", *flags)
+    assert done.returncode == 3, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])["bad"] == 1
+    assert broken.name in done.stderr
+    assert not (out / "submission.csv").exists()
+    (quarantine,) = out.glob("predict/*/quarantine.csv")
+    assert quarantine.read_text().splitlines()[1].startswith(f"{broken.name},truncated")
+
+    empty = run_job("predict", *flags, "--on-bad-picture", "empty", "--max-bad", 1)
+    assert result_of(empty)["resumed_shards"] == 4
+    assert rows_of(out / "submission.csv")[broken.name] == ""
+
+    broken.write_bytes(good)
+    mended = result_of(run_job("predict", *flags))
+    assert mended["bad"] == 0
+    assert (out / "submission.csv").read_bytes() == (finished / "submission.csv").read_bytes()
+
+
+def test_pictures_of_any_name_and_size_need_no_list(
+    finished: Path, run_job: Run, tmp_path: Path
+) -> None:
+    from conftest import draw_pair
+
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    sizes = {"roadster, red.jpg": (800, 1200), "b.JPG": (1280, 1918), "c.jpeg": (901, 1333)}
+    for seed, (name, size) in enumerate(sizes.items()):
+        (folder / name).write_bytes(draw_pair(seed, size)[0])
+    result = predict(run_job, finished, folder, tmp_path / "out")
+    assert result["images"] == 3
+    rows = rows_of(tmp_path / "out/submission.csv")
+    assert list(rows) == sorted(sizes)
+    for name, text in rows.items():
+        rle.decode(text, *sizes[name])
+
+
+def test_check_names_what_is_wrong(
+    finished: Path, data: Path, run_job: Run, tmp_path: Path
+) -> None:
+    good = run_job("check", finished / "submission.csv", "--data", data)
+    assert result_of(good) == {"job": "check", "rows": 16, "ok": True, "faults": [], "counts": {}}
+    lines = (finished / "submission.csv").read_text().splitlines()
+    bad = tmp_path / "bad.csv"
+    bad.write_text("\n".join([*lines[:3], lines[2].split(",")[0] + ",5", *lines[4:]]) + "\n")
+    done = run_job("check", bad, "--data", data)
+    assert done.returncode == 1
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert {fault["fault"] for fault in found["faults"]} == {"doubled", "odd-count", "missing"}
+    assert not found["ok"]
+
+
+def test_training_that_is_stopped_goes_on_where_it_was(
+    data: Path, run_job: Run, tmp_path: Path
+) -> None:
+    flags = ["--data", str(data), "--epochs", "8", *map(str, SMALL)]
+    whole = result_of(run_job("train", *flags, "--out", tmp_path / "whole"))
+    command = [sys.executable, str(REPOSITORY / "jobs/train.py"), *flags]
+    stopped = subprocess.Popen(
+        [*command, "--out", str(tmp_path / "stopped")], stdout=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "stopped").glob("checkpoints/*/checkpoint_*/state.pt")):
+        assert time.monotonic() < deadline, "no checkpoint came"
+        assert stopped.poll() is None, "it ended before it could be stopped"
+        time.sleep(0.05)
+    stopped.send_signal(signal.SIGTERM)
+    assert stopped.wait(60) == 75
+    assert not (tmp_path / "stopped/model").exists()
+    again = result_of(run_job("train", *flags, "--out", tmp_path / "stopped"))
+    assert again["val_dice"] == whole["val_dice"]
+
+    def losses(name: str) -> list[tuple[float, float]]:
+        rows = json.loads((tmp_path / name / "model/history.json").read_text())
+        return [(row["loss"], row["val_loss"]) for row in rows]
+
+    assert losses("stopped") == losses("whole")

@@ -1,0 +1,82 @@
+"""Masks: the same as `images` makes on the CPU, alone or in company, of any size."""
+
+import numpy as np
+import pytest
+import torch
+
+from carvana_ray import images, predictor, rle
+from carvana_ray.predictor import Predictor
+from carvana_ray.unet import UNet
+
+
+@pytest.fixture(scope="module")
+def network() -> UNet:
+    """A network of random weights whose masks have edges all over: logits steep, about zero."""
+    torch.manual_seed(0)
+    model = UNet(base=4).eval()
+    with torch.no_grad():
+        picture = torch.from_numpy(images.standardize(grays(8)))[:, None]
+        model.head.bias -= model(picture).mean()
+        for value in model.head.parameters():
+            value *= 20 / model(picture).std()
+    return model
+
+
+def grays(count: int, h: int = 40, w: int = 60) -> np.ndarray:
+    rng = np.random.default_rng(5)
+    coarse = rng.integers(0, 255, (count, h // 4, w // 4), dtype=np.uint8)
+    return coarse.repeat(4, axis=1).repeat(4, axis=2)
+
+
+@pytest.mark.parametrize("size", [(1280, 1918, 4), (1280, 1918, 8), (61, 35, 2), (16, 24, 1)])
+def test_enlarging_on_a_device_is_enlarging_an_image(size: tuple[int, int, int]) -> None:
+    height, width, downscale = size
+    h, w = images.grid(height, width, downscale)
+    share = np.random.default_rng(0).integers(0, 256, (3, h, w), dtype=np.uint8)
+    expected = images.enlarge(share, height, width)
+    found = predictor.enlarge(torch.from_numpy(share), height, width).numpy()
+    assert np.array_equal(found, expected)
+
+
+@pytest.mark.parametrize("fill", [0, 255])
+def test_an_empty_and_a_full_mask_have_their_runs(fill: int) -> None:
+    share = torch.full((2, 5, 6), fill, dtype=torch.uint8)
+    assert predictor.run_texts(share, 20, 23) == ["1 460" if fill else ""] * 2
+
+
+def test_runs_on_a_device_are_the_encoded_mask() -> None:
+    share = np.random.default_rng(1).integers(0, 256, (4, 10, 15), dtype=np.uint8)
+    share[1] = 0  # one without any run between others
+    expected = [rle.encode(images.enlarge(one, 40, 58)) for one in share]
+    assert predictor.run_texts(torch.from_numpy(share), 40, 58) == expected
+
+
+def test_a_picture_alone_or_among_others_has_the_same_mask(network: UNet) -> None:
+    ask = Predictor(network, torch.device("cpu"))
+    pictures = grays(65)
+    together = ask.texts(pictures, 160, 240)
+    differing = 0
+    for place in (0, 31, 64):
+        (alone,) = ask.texts(pictures[place : place + 1], 160, 240)
+        masks = [rle.decode(text, 160, 240) for text in (alone, together[place])]
+        assert masks[0].any()
+        assert not masks[0].all()
+        differing += int((masks[0] != masks[1]).sum())
+    assert differing <= 6, "more than a handful of border pixels"
+
+
+def test_pictures_of_several_sizes_keep_their_order(network: UNet) -> None:
+    ask = Predictor(network, torch.device("cpu"))
+    small, large = grays(2, 16, 24), grays(2, 40, 60)
+    mixed = [small[0], large[0], small[1], large[1]]
+    texts = ask.texts_of_any(mixed, [(64, 96), (160, 240), (64, 96), (160, 240)])
+    assert texts[0::2] == ask.texts(small, 64, 96)
+    assert texts[1::2] == ask.texts(large, 160, 240)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def test_a_gpu_makes_the_mask_of_the_cpu_of_the_same_share() -> None:
+    share = np.random.default_rng(2).integers(0, 256, (8, 320, 480), dtype=np.uint8)
+    on_gpu = predictor.run_texts(torch.from_numpy(share).cuda(), 1280, 1918)
+    assert on_gpu == predictor.run_texts(torch.from_numpy(share), 1280, 1918)

@@ -1,0 +1,156 @@
+"""Plain lines in a log, ten seconds apart, with rate and time left; a bar on a terminal."""
+
+import io
+
+import pytest
+
+from carvana_ray.progress import LINE_EVERY_S, Meter
+
+
+class Clock:
+    """Stands still until it is told."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_log_has_lines_with_rate_and_time_left() -> None:
+    stream, clock = io.StringIO(), Clock()
+    with Meter("predict", 1000, stream=stream, clock=clock) as meter:
+        assert stream.getvalue() == "predict: 1000 pictures\n"
+        clock.now += 60  # processes start
+        meter.set(20)
+        clock.now += 11
+        meter.set(240)
+        clock.now += 11
+        meter.set(460)
+        clock.now += 27
+        meter.set(1000)
+    lines = stream.getvalue().splitlines()
+    assert "predict: 240 of 1000, 20.0 pictures/s, 0:38 left" in lines
+    assert "predict: 460 of 1000, 20.0 pictures/s, 0:27 left" in lines
+    assert lines[-1] == "predict: 1000 of 1000, 20.0 pictures/s"
+    assert "\x1b" not in stream.getvalue(), "no colours in a log"
+    assert "\r" not in stream.getvalue()
+
+
+def test_the_start_of_processes_does_not_slow_the_rate() -> None:
+    clock = Clock()
+    with Meter("x", 100, stream=io.StringIO(), clock=clock) as meter:
+        clock.now += 500
+        meter.set(10)
+        clock.now += 10
+        meter.set(60)
+        assert meter.rate == pytest.approx(5)
+
+
+def test_nothing_done_has_no_rate_and_no_time_left() -> None:
+    stream, clock = io.StringIO(), Clock()
+    with Meter("x", 100, stream=stream, clock=clock) as meter:
+        clock.now += 30
+        meter.set(0)
+        assert meter.rate == 0
+    lines = stream.getvalue().splitlines()
+    assert lines[1] == "x: 0 of 100, 0.0 pictures/s"
+    assert "left" not in stream.getvalue()
+
+
+def test_lines_are_at_least_ten_seconds_apart() -> None:
+    stream, clock = io.StringIO(), Clock()
+    with Meter("x", 1000, stream=stream, clock=clock) as meter:
+        for done in range(1, 101):
+            clock.now += LINE_EVERY_S / 10
+            meter.set(done)
+        middle = stream.getvalue().splitlines()[1:]
+    assert 9 <= len(middle) <= 10
+
+
+def test_what_was_done_before_is_said_and_not_part_of_the_rate() -> None:
+    stream, clock = io.StringIO(), Clock()
+    with Meter("x", 1000, already=500, stream=stream, clock=clock) as meter:
+        assert stream.getvalue() == "x: 1000 pictures, 500 done before\n"
+        clock.now += 1
+        meter.set(500)
+        assert meter.rate == 0
+        clock.now += 1
+        meter.set(510)
+        clock.now += 10
+        meter.set(610)
+        assert meter.rate == pytest.approx(10)
+    assert "x: 610 of 1000, 10.0 pictures/s, 0:39 left" in stream.getvalue()
+
+
+def test_work_done_in_one_report_has_the_rate_since_the_start() -> None:
+    stream, clock = io.StringIO(), Clock()
+    with Meter("x", 100, already=50, stream=stream, clock=clock) as meter:
+        clock.now += 5
+        meter.set(100)
+        assert meter.rate == pytest.approx(10)
+    assert stream.getvalue().endswith("x: 100 of 100, 10.0 pictures/s\n")
+
+
+def test_two_reports_at_the_same_moment_divide_by_nothing() -> None:
+    clock = Clock()
+    with Meter("x", 100, stream=io.StringIO(), clock=clock) as meter:
+        clock.now += 4
+        meter.set(10)
+        meter.set(20)
+        assert meter.rate == pytest.approx(5)
+
+
+def test_minutes_go_on_past_an_hour() -> None:
+    stream, clock = io.StringIO(), Clock()
+    with Meter("x", 100_000, stream=stream, clock=clock) as meter:
+        clock.now += 1
+        meter.set(10)
+        clock.now += 10
+        meter.set(110)
+    assert "166:29 left" in stream.getvalue()
+
+
+def test_seconds_have_two_digits() -> None:
+    stream, clock = io.StringIO(), Clock()
+    with Meter("x", 760, stream=stream, clock=clock) as meter:
+        clock.now += 1
+        meter.set(10)
+        clock.now += 10
+        meter.set(110)
+    assert "x: 110 of 760, 10.0 pictures/s, 1:05 left" in stream.getvalue()
+
+
+def test_the_last_line_is_there_when_the_work_raises() -> None:
+    stream = io.StringIO()
+
+    def work() -> None:
+        with Meter("x", 100, stream=stream, clock=Clock()) as meter:
+            meter.set(40)
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        work()
+    assert stream.getvalue().splitlines()[-1].startswith("x: 40 of 100")
+
+
+def test_a_terminal_has_a_bar_and_no_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    stream, clock = Terminal(), Clock()
+    with Meter("predict", 1000, already=100, stream=stream, clock=clock) as meter:
+        clock.now += 20
+        meter.set(300)
+        clock.now += 20
+        meter.set(1000)
+        assert meter.rate == pytest.approx(35)
+    shown = stream.getvalue()
+    assert "predict" in shown
+    assert "1000/1000" in shown
+    assert "35.0 pictures/s" in shown
+    assert "pictures\n" not in shown

@@ -1,0 +1,224 @@
+"""Results for people: pictures of the sizes asked for, errors in their colours, safe HTML."""
+
+import base64
+import html.parser
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from carvana_ray import report
+
+HISTORY = [
+    {
+        "epoch": epoch,
+        **{f"{p}{key}": 1 / epoch for p in ("", "val_") for key in ("loss", "accuracy", "dice")},
+        "soft_dice": 0.5,
+    }
+    for epoch in (1, 2, 3)
+]
+GRAY = np.full((40, 60, 3), 100, dtype=np.uint8)
+
+
+def opened(data: bytes) -> Image.Image:
+    image = Image.open(io.BytesIO(data))
+    image.load()
+    return image
+
+
+def half(height: int, width: int) -> np.ndarray:
+    mask = np.zeros((height, width), dtype=bool)
+    mask[:, : width // 2] = True
+    return mask
+
+
+@pytest.mark.parametrize("epochs", [1, 3])
+def test_the_curves_are_three_pngs(epochs: int) -> None:
+    files = report.curves(HISTORY[:epochs])
+    assert sorted(files) == ["accuracy.png", "dice.png", "loss.png"]
+    for data in files.values():
+        image = opened(data)
+        assert (image.format, image.size) == ("PNG", (720, 480))
+    assert len(set(files.values())) == 3
+
+
+def test_a_curve_shows_the_numbers_of_its_history() -> None:
+    other = [{**row, "val_loss": 0.9} for row in HISTORY]
+    files, changed = report.curves(HISTORY), report.curves(other)
+    assert files["loss.png"] != changed["loss.png"]
+    assert files["dice.png"] == changed["dice.png"]
+
+
+def test_a_history_without_validation_still_has_curves() -> None:
+    history = [{"epoch": 1, "loss": 0.5, "accuracy": 0.9, "dice": 0.8}, {"epoch": 2, "loss": 0.4}]
+    assert len(report.curves(history)) == 3
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+@pytest.mark.parametrize(("size", "shape"), [((1918, 1280), (160, 240, 3)), ((50, 1), (5, 240, 3))])
+def test_a_thumbnail_has_the_width_asked_for_and_the_colours(
+    kind: str, size: tuple[int, int], shape: tuple[int, ...]
+) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", size, (200, 40, 90)).save(buffer, kind, quality=95)
+    picture = report.thumbnail(buffer.getvalue(), 240)
+    assert picture.shape == shape
+    assert picture.dtype == np.uint8
+    assert np.abs(picture.astype(int) - (200, 40, 90)).max() <= 4
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "CMYK"])
+def test_a_thumbnail_is_in_colour_whatever_the_mode(mode: str) -> None:
+    buffer = io.BytesIO()
+    Image.new(mode, (30, 20)).save(buffer, "PNG" if mode != "CMYK" else "JPEG")
+    assert report.thumbnail(buffer.getvalue(), 15).shape == (10, 15, 3)
+
+
+def test_shares_of_whole_blocks_are_their_means() -> None:
+    mask = np.random.default_rng(0).random((24, 36)) < 0.4
+    share = report.shrink_to(mask, 6, 9)
+    exact = mask.reshape(6, 4, 9, 4).mean(axis=(1, 3))
+    assert share.dtype == np.float32
+    assert np.abs(share - exact).max() <= 1 / 255
+
+
+def test_shares_of_broken_blocks_keep_the_share_of_the_whole() -> None:
+    mask = np.random.default_rng(1).random((25, 37)) < 0.4
+    share = report.shrink_to(mask, 6, 9)
+    assert share.shape == (6, 9)
+    assert abs(float(share.mean()) - mask.mean()) < 0.02
+
+
+def test_a_cut_out_keeps_the_car_and_puts_a_board_behind_it() -> None:
+    picture = report.cut_out(GRAY, half(80, 120))
+    assert picture.shape == GRAY.shape
+    assert picture.dtype == np.uint8
+    assert (picture[:, :30] == 100).all()
+    assert set(np.unique(picture[:, 30:]).tolist()) == {205, 235}
+    assert picture[0, 32, 0] != picture[8, 32, 0]
+    assert picture[0, 32, 0] != picture[0, 40, 0]
+
+
+def test_the_picture_that_was_given_stays_as_it_is() -> None:
+    before = GRAY.copy()
+    report.cut_out(GRAY, half(80, 120))
+    report.errors(GRAY, half(80, 120), ~half(80, 120))
+    assert np.array_equal(GRAY, before)
+
+
+def test_wrong_pixels_are_red_and_missed_ones_blue() -> None:
+    truth = half(80, 120)
+    mask = truth.copy()
+    mask[:20, 80:] = True  # too much
+    mask[60:, :40] = False  # too little
+    picture = report.errors(GRAY, mask, truth)
+    assert tuple(picture[2, 55]) == (230, 40, 40)
+    assert tuple(picture[38, 5]) == (40, 110, 255)
+    right = np.ones((40, 60), dtype=bool)
+    right[:10, 40:] = right[30:, :20] = False
+    assert (picture[right] == 100).all()
+
+
+def test_a_perfect_mask_is_a_gray_picture() -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    shown = report.errors(picture, half(80, 120), half(80, 120))
+    assert (shown == shown[..., :1]).all()
+    assert np.abs(shown[..., 0] - picture.mean(-1)).max() <= 1
+
+
+def test_one_wrong_pixel_of_a_block_can_be_seen() -> None:
+    truth = np.zeros((320, 480), dtype=bool)
+    mask = truth.copy()
+    mask[163, 245] = True
+    shown = report.errors(GRAY, mask, truth).astype(int)
+    assert shown[20, 30, 0] - shown[20, 30, 1] > 60
+    assert (np.abs(shown - 100).max(-1) > 0).sum() == 1
+
+
+@pytest.mark.parametrize(("count", "columns", "rows"), [(1, 3, 1), (3, 3, 1), (4, 3, 2), (7, 2, 4)])
+def test_a_sheet_holds_all_its_tiles(count: int, columns: int, rows: int) -> None:
+    tiles = [(f"tile {n}", np.full((40, 60, 3), 20 + 30 * n, np.uint8)) for n in range(count)]
+    page = opened(report.sheet(tiles, columns, "title"))
+    assert page.format == "JPEG"
+    assert page.width >= columns * 60
+    assert page.height >= rows * 40
+    gray = np.asarray(page.convert("L")).astype(int)
+    centres = []
+    for number in range(count):
+        near = np.abs(gray - (20 + 30 * number)) <= 3
+        down, right = np.flatnonzero(near.sum(1) > 50), np.flatnonzero(near.sum(0) > 30)
+        assert 30 < len(down) <= 40, number  # the outermost pixels may ring: it is a JPEG
+        assert 50 < len(right) <= 60, number
+        centres.append((down.mean(), right.mean()))
+    for number, (down, right) in enumerate(centres):
+        place = (round((down - centres[0][0]) / 60), round((right - centres[0][1]) / 64))
+        assert place == divmod(number, columns)
+
+
+class Tags(html.parser.HTMLParser):
+    """Checks that tags are closed in order; collects tags, text and attributes."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.text = ""
+        self.attributes: list[tuple[str, str | None]] = []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data + "|"
+
+
+EVIL = "<script>alert(\"1\")</script> & 'x'"
+
+
+def test_a_table_has_a_cell_for_each_value() -> None:
+    tags = Tags(report.table(["car", "Dice"], [["a", 0.5], ["b", None]]))
+    assert tags.text == "car|Dice|a|0.5|b|None|"
+    assert (tags.tags.count("tr"), tags.tags.count("td"), tags.tags.count("th")) == (3, 4, 2)
+
+
+def test_text_from_outside_never_becomes_html() -> None:
+    for text in (report.table([EVIL], [[EVIL]]), report.page(EVIL, {EVIL: "<p>x</p>"}).decode()):
+        tags = Tags(text)
+        assert "script" not in tags.tags
+        assert EVIL in tags.text
+    tags = Tags(report.picture(b"\x89PNG", EVIL))
+    assert tags.tags == ["img"]
+    assert ("alt", EVIL) in tags.attributes
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_a_picture_holds_its_own_bytes(kind: str) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(buffer, kind)
+    source = dict(Tags(report.picture(buffer.getvalue(), "x")).attributes)["src"] or ""
+    head, _, body = source.partition(",")
+    assert head == f"data:image/{kind.lower()};base64"
+    assert base64.b64decode(body, validate=True) == buffer.getvalue()
+
+
+def test_a_page_is_whole_and_needs_no_network() -> None:
+    sections: dict[str, Any] = {"First": "<p>one</p>", "Second": report.table(["a"], [[1]])}
+    text = report.page("Title \N{AUTOMOBILE}", sections).decode("utf-8")
+    assert text.startswith("<!doctype html>")
+    tags = Tags(text)
+    assert tags.tags.count("section") == 2
+    assert "script" not in tags.tags
+    assert "link" not in tags.tags
+    assert "http" not in text
+    assert tags.text.index("First") < tags.text.index("one") < tags.text.index("Second")
+    assert "Title \N{AUTOMOBILE}" in tags.text

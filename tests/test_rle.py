@@ -1,0 +1,224 @@
+"""Run-length text: known answers, a brute-force encoder, round trips, and every fault by name."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from carvana_ray import rle
+
+MASKS = hnp.arrays(np.bool_, hnp.array_shapes(min_dims=2, max_dims=2, max_side=12))
+
+
+def row(text: str) -> np.ndarray:
+    return np.array([[letter == "1" for letter in text]])
+
+
+def brute(mask: np.ndarray) -> str:
+    """Walk over the pixels one by one, as Kaggle's page describes the format."""
+    words, length = [], 0
+    pixels = [bool(pixel) for line in mask.tolist() for pixel in line] + [False]
+    for place, pixel in enumerate(pixels, start=1):
+        if pixel:
+            length += 1
+        elif length:
+            words += [str(place - length), str(length)]
+            length = 0
+    return " ".join(words)
+
+
+def paint(runs: list[tuple[int, int]], pixels: int) -> list[bool]:
+    """Return the pixels of runs given as 0-based starts and lengths."""
+    return [any(start <= at < start + length for start, length in runs) for at in range(pixels)]
+
+
+@pytest.mark.parametrize(
+    ("pixels", "text"),
+    [
+        ("0011100", "3 3"),
+        ("1110000", "1 3"),
+        ("0000111", "5 3"),
+        ("1100011", "1 2 6 2"),
+        ("1111111", "1 7"),
+        ("0000000", ""),
+        ("1000000", "1 1"),
+        ("0000001", "7 1"),
+        ("1010101", "1 1 3 1 5 1 7 1"),
+    ],
+)
+def test_a_row_has_the_text_that_a_person_would_write(pixels: str, text: str) -> None:
+    assert rle.encode(row(pixels)) == text
+    assert np.array_equal(rle.decode(text, 1, 7), row(pixels))
+
+
+def test_a_column_has_one_run_a_pixel_unless_it_is_one_pixel_wide() -> None:
+    mask = np.zeros((4, 5), dtype=bool)
+    mask[:, 2] = True
+    assert rle.encode(mask) == "3 1 8 1 13 1 18 1"
+    assert rle.encode(mask[:, 2:3]) == "1 4"
+
+
+def test_a_run_that_crosses_the_end_of_a_row_is_one_run() -> None:
+    mask = np.zeros((3, 4), dtype=bool)
+    mask[0, 2:] = mask[1, :] = mask[2, 0] = True
+    assert rle.encode(mask) == "3 7"
+    assert np.array_equal(rle.decode("3 7", 3, 4), mask)
+
+
+def test_a_mask_that_touches_both_corners_keeps_its_runs() -> None:
+    mask = np.zeros((1280, 1918), dtype=bool)
+    mask[0, 0] = mask[-1, -1] = True
+    assert rle.encode(mask) == f"1 1 {1280 * 1918} 1"
+    assert np.array_equal(rle.decode(rle.encode(mask), 1280, 1918), mask)
+
+
+@pytest.mark.parametrize("value", [False, True])
+def test_full_and_empty_masks_of_full_size_go_round(value: bool) -> None:
+    mask = np.full((1280, 1918), value)
+    assert rle.encode(mask) == (f"1 {1280 * 1918}" if value else "")
+    assert np.array_equal(rle.decode(rle.encode(mask), 1280, 1918), mask)
+
+
+def test_noise_of_full_size_goes_round() -> None:
+    mask = np.random.default_rng(0).random((1280, 1918)) < 0.5
+    assert np.array_equal(rle.decode(rle.encode(mask), 1280, 1918), mask)
+
+
+@settings(deadline=None, max_examples=200)
+@given(mask=MASKS)
+def test_encode_agrees_with_a_walk_over_the_pixels(mask: np.ndarray) -> None:
+    assert rle.encode(mask) == brute(mask)
+
+
+@settings(deadline=None, max_examples=200)
+@given(mask=MASKS)
+def test_decode_undoes_encode(mask: np.ndarray) -> None:
+    back = rle.decode(rle.encode(mask), *mask.shape)
+    assert back.dtype == np.bool_
+    assert np.array_equal(back, mask)
+
+
+@settings(deadline=None, max_examples=50)
+@given(mask=MASKS, value=st.sampled_from([1, 2, 128, 255]))
+def test_whatever_is_not_zero_is_car(mask: np.ndarray, value: int) -> None:
+    assert rle.encode(mask.astype(np.uint8) * np.uint8(value)) == brute(mask)
+
+
+@settings(deadline=None, max_examples=50)
+@given(mask=MASKS)
+def test_the_layout_in_memory_does_not_matter(mask: np.ndarray) -> None:
+    assert rle.encode(np.asfortranarray(mask)) == brute(mask)
+    assert rle.encode(mask[:, ::-1]) == brute(mask[:, ::-1].copy())
+
+
+@settings(deadline=None, max_examples=50)
+@given(mask=MASKS)
+def test_to_text_of_runs_is_encode_and_parse_gives_them_back(mask: np.ndarray) -> None:
+    starts, ends = rle.runs(mask)
+    text = rle.to_text(starts, ends)
+    again = rle.parse(text, mask.size)
+    assert text == rle.encode(mask)
+    assert (again[0].tolist(), again[1].tolist()) == (starts.tolist(), ends.tolist())
+    assert {again[0].dtype, again[1].dtype} == {np.dtype(np.int64)}
+
+
+def test_to_text_counts_past_two_billion_pixels_from_small_integers() -> None:
+    starts, ends = np.array([2**31 - 1], dtype=np.int32), np.array([2**31 + 9], dtype=np.int64)
+    assert rle.to_text(starts, ends) == f"{2**31} 10"
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    steps=st.lists(st.tuples(st.integers(0, 4), st.integers(1, 5)), max_size=12),
+    spare=st.integers(0, 6),
+    width=st.integers(1, 12),
+)
+def test_ascending_disjoint_runs_decode_to_what_a_brush_paints(
+    steps: list[tuple[int, int]], spare: int, width: int
+) -> None:
+    runs, at = [], 0
+    for gap, length in steps:  # a gap of 0: runs that touch, which Kaggle takes
+        runs.append((at + gap, length))
+        at += gap + length
+    height = max(1, -(-(at + spare) // width))
+    text = " ".join(f"{start + 1} {length}" for start, length in runs)
+    mask = rle.decode(text, height, width)
+    assert mask.shape == (height, width)
+    assert mask.reshape(-1).tolist() == paint(runs, height * width)
+    assert rle.encode(mask) == brute(mask)
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("3", "odd-count"),
+        ("1 2 5", "odd-count"),
+        ("1 3 3 2", "overlap"),
+        ("1 3 1 3", "overlap"),
+        ("2 5 3 1 9 1", "overlap"),
+        ("5 2 1 2", "disorder"),
+        ("1 1 9 1 5 1", "disorder"),
+        ("0 1", "out-of-range"),
+        ("1 0", "out-of-range"),
+        ("3 1 7 0", "out-of-range"),
+        ("0 0", "out-of-range"),
+        ("12 2", "out-of-range"),
+        ("13 1", "out-of-range"),
+        ("1 13", "out-of-range"),
+        ("1 " + "9" * 18, "out-of-range"),
+        ("9" * 18 + " " + "9" * 18, "out-of-range"),
+        ("1 " + "9" * 19, "out-of-range"),
+        ("9223372036854775807 1", "out-of-range"),
+        ("18446744073709551617 1", "out-of-range"),
+        ("1 " + "9" * 30, "out-of-range"),
+        ("9" * 30 + " 1", "out-of-range"),
+        ("a b", "not-a-number"),
+        ("1 x", "not-a-number"),
+        ("-1 2", "not-a-number"),
+        ("1 -2", "not-a-number"),
+        ("+1 2", "not-a-number"),
+        ("1.0 2", "not-a-number"),
+        ("1e2 2", "not-a-number"),
+        ("1,2", "not-a-number"),
+        ("1_1 2", "not-a-number"),
+        ("nan 1", "not-a-number"),
+        ("0x1 1", "not-a-number"),
+        ("\N{ARABIC-INDIC DIGIT ONE} \N{ARABIC-INDIC DIGIT TWO}", "not-a-number"),
+        ("\N{SUPERSCRIPT TWO} 1", "not-a-number"),
+        ("1\N{NO-BREAK SPACE}2", "not-a-number"),
+        ("1\x002", "not-a-number"),
+    ],
+)
+def test_a_text_that_is_no_mask_names_its_fault(text: str, fault: str) -> None:
+    with pytest.raises(ValueError, match=rf"^{fault}: "):
+        rle.decode(text, 3, 4)
+
+
+@pytest.mark.parametrize("text", ["12 1", "1 12", "1 1 12 1", "1 6 7 6"])
+def test_a_run_may_reach_the_last_pixel(text: str) -> None:
+    assert rle.decode(text, 3, 4)[-1, -1]
+
+
+def test_a_fault_names_the_run_that_has_it() -> None:
+    with pytest.raises(ValueError, match=r"run 2 \(5 99\)"):
+        rle.parse("1 2 5 99", 12)
+    with pytest.raises(ValueError, match="run 3 starts at 4"):
+        rle.parse("1 1 9 1 4 1", 12)
+    with pytest.raises(ValueError, match="run 2 starts at 3"):
+        rle.parse("1 3 3 2", 12)
+
+
+@settings(deadline=None, max_examples=200)
+@given(text=st.text(alphabet="0123456789 -.x", max_size=12))
+def test_any_text_either_decodes_to_what_it_says_or_is_a_value_error(text: str) -> None:
+    try:
+        mask = rle.decode(text, 3, 4)
+    except ValueError as error:
+        named = ("not-a-number", "odd-count", "out-of-range", "disorder", "overlap")
+        assert str(error).startswith(named)  # noqa: PT017
+        return
+    numbers = [int(word) for word in text.split()]
+    runs = [(s - 1, n) for s, n in zip(numbers[0::2], numbers[1::2], strict=True)]
+    assert mask.reshape(-1).tolist() == paint(runs, 12)
+    assert mask.sum() == sum(length for _, length in runs)

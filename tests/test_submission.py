@@ -1,0 +1,347 @@
+"""The submission: every fault by its name, rows in the order asked for, each picture once."""
+
+import csv
+import gzip
+import io
+import itertools
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from carvana_ray import shards, submission
+from carvana_ray.errors import InputError
+from carvana_ray.shards import Part
+from carvana_ray.storage import Entry
+from carvana_ray.submission import Fault
+
+NAMES = [f"0cdf5b5d0ce{car}_{view:02d}.jpg" for car in range(2) for view in (1, 2)]
+A, B, C, D = NAMES
+GOOD = f"img,rle_mask\n{A},1 3 9 2\n{B},\n{C},12 1\n{D},1 12\n"
+
+
+def check(text: str, expected: list[str] | None = NAMES) -> tuple[int, list[Fault], dict]:
+    rows, faults, counts = submission.check(io.StringIO(text, newline=""), expected, lambda _: 12)
+    return rows, faults, dict(counts)
+
+
+def test_a_good_file_has_no_fault() -> None:
+    assert check(GOOD) == (4, [], {})
+    assert check(GOOD, None) == (4, [], {})
+
+
+def test_windows_line_ends_and_quotes_are_no_fault() -> None:
+    assert check(GOOD.replace("\n", "\r\n")) == (4, [], {})
+    assert check(GOOD.replace("1 3 9 2", '"1 3 9 2"')) == (4, [], {})
+
+
+def test_the_order_of_rows_is_no_fault() -> None:
+    lines = GOOD.splitlines()
+    assert check("\n".join([lines[0], *reversed(lines[1:])])) == (4, [], {})
+
+
+def without(line: int) -> str:
+    lines = GOOD.splitlines(keepends=True)
+    return "".join(lines[:line] + lines[line + 1 :])
+
+
+@pytest.mark.parametrize(
+    ("text", "fault", "img", "line"),
+    [
+        (GOOD.replace("img,rle_mask", "img,rle"), "header", "", 1),
+        (GOOD.replace("img,rle_mask", "img;rle_mask"), "header", "", 1),
+        (GOOD.replace("img,rle_mask", "rle_mask,img"), "header", "", 1),
+        ("\ufeff" + GOOD, "header", "", 1),
+        (GOOD.replace("1 3 9 2", "1 3 9 2,more"), "columns", A, 2),
+        (without(3), "missing", C, 0),
+        (GOOD + f"{A},\n", "doubled", A, 6),
+        (GOOD + "1cdf5b5d0ce0_01.jpg,1 1\n", "foreign", "1cdf5b5d0ce0_01.jpg", 6),
+        (GOOD.replace("1 3 9 2", "1 3 9"), "odd-count", A, 2),
+        (GOOD.replace("1 3 9 2", "9 2 1 3"), "disorder", A, 2),
+        (GOOD.replace("1 3 9 2", "1 3 3 2"), "overlap", A, 2),
+        (GOOD.replace(",12 1", ",12 2"), "out-of-range", C, 4),
+        (GOOD.replace(",12 1", ",0 1"), "out-of-range", C, 4),
+        (GOOD.replace(",12 1", ",13 1"), "out-of-range", C, 4),
+        (GOOD.replace(",12 1", ",12.0 1"), "not-a-number", C, 4),
+        (GOOD.replace(f"{D},1 12", f"{D},nan"), "not-a-number", D, 5),
+    ],
+)
+def test_each_fault_has_a_name_a_picture_and_a_line(
+    text: str, fault: str, img: str, line: int
+) -> None:
+    _, faults, counts = check(text)
+    same = [one for one in faults if one.fault == fault]
+    assert [(one.img, one.line) for one in same] == [(img, line)]
+    assert same[0].detail
+    assert counts[fault] == 1
+    # A row with too many columns is no row of its picture either; else there is one fault alone.
+    assert set(counts) - {fault} <= ({"missing"} if fault == "columns" else set())
+
+
+@pytest.mark.parametrize(
+    "name", ["0cdf5b5d0ce1_17.jpg", "0cdf5b5d0ce1_01.png", "car_01.jpg", "0CDF5B5D0CE1_01.jpg", ""]
+)
+def test_without_a_list_names_are_held_against_the_grammar_of_kaggle(name: str) -> None:
+    _, faults, counts = check(f"{GOOD}{name},1 1\n", None)
+    assert [(one.fault, one.img, one.line) for one in faults] == [("name", name, 6)]
+    assert counts == {"name": 1}
+
+
+def test_without_a_list_a_doubled_picture_is_found_all_the_same() -> None:
+    _, faults, _ = check(f"{GOOD}{C},1 1\n", None)
+    assert [(one.fault, one.img, one.line) for one in faults] == [("doubled", C, 6)]
+
+
+def test_a_bad_name_does_not_hide_bad_runs() -> None:
+    assert check("img,rle_mask\ncar.jpg,5\n", None)[2] == {"name": 1, "odd-count": 1}
+
+
+def test_with_a_list_any_name_will_do() -> None:
+    assert check("img,rle_mask\ncar.jpg,5 1\n", ["car.jpg"]) == (1, [], {})
+
+
+def test_the_size_of_each_picture_is_its_own() -> None:
+    text = "img,rle_mask\nlarge.jpg,20 1\nsmall.jpg,20 1\n"
+    _, faults, _ = submission.check(
+        io.StringIO(text),
+        ["large.jpg", "small.jpg"],
+        {"large.jpg": 20, "small.jpg": 19}.__getitem__,
+    )
+    assert [(one.fault, one.img) for one in faults] == [("out-of-range", "small.jpg")]
+
+
+def test_an_empty_file_has_no_header_and_no_pictures() -> None:
+    rows, _, counts = check("")
+    assert (rows, counts) == (0, {"header": 1, "missing": 4})
+
+
+def test_an_empty_line_is_a_row_without_columns() -> None:
+    _, faults, counts = check(GOOD + "\n")
+    assert counts == {"columns": 1}
+    assert faults[0].line == 6
+
+
+def test_a_hundred_faults_of_a_name_are_listed_and_all_are_counted() -> None:
+    names = [f"{car:012x}_01.jpg" for car in range(150)]
+    text = "img,rle_mask\n" + "".join(f"{name},5\n" for name in names) + "x,y,z\n"
+    rows, faults, counts = check(text, names)
+    assert rows == 151
+    assert counts == {"odd-count": 150, "columns": 1}
+    assert len([one for one in faults if one.fault == "odd-count"]) == 100
+    assert len([one for one in faults if one.fault == "columns"]) == 1
+
+
+def test_a_mask_longer_than_the_csv_module_likes_is_read() -> None:
+    runs = " ".join(f"{2 * at + 1} 1" for at in range(40_000))
+    assert len(runs) > 131_072
+    found = submission.check(
+        io.StringIO(f"img,rle_mask\na.jpg,{runs}\n"), ["a.jpg"], lambda _: 80_000
+    )
+    assert found[:2] == (1, [])
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".csv.gz"])
+def test_a_file_is_checked_packed_or_not(tmp_path: Path, suffix: str) -> None:
+    text = GOOD.replace("1 3 9 2", "1 3 9")
+    data = text.encode()
+    place = tmp_path / f"submission{suffix}"
+    place.write_bytes(gzip.compress(data) if suffix.endswith(".gz") else data)
+    rows, faults, counts = submission.check_file(str(place), NAMES, lambda _: 12)
+    assert (rows, counts) == (4, {"odd-count": 1})
+    assert [(one["fault"], one["img"], one["line"]) for one in faults] == [("odd-count", A, 2)]
+
+
+def packed_and_cut(data: bytes) -> bytes:
+    return gzip.compress(data * 1000)[:-20]
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("a.csv", b"\xff\xd8\xff\xe0" * 100),
+        ("a.csv.gz", GOOD.encode()),
+        ("b.csv.gz", packed_and_cut(GOOD.encode())),
+    ],
+    ids=["a JPEG", "not packed", "cut short"],
+)
+def test_a_file_that_is_no_csv_is_an_input_error(tmp_path: Path, name: str, data: bytes) -> None:
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(InputError, match=name):
+        submission.check_file(str(tmp_path / name), NAMES, lambda _: 12)
+    with pytest.raises(InputError, match=name):
+        submission.read_names(str(tmp_path / name))
+
+
+def test_a_file_that_is_missing_is_an_input_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"missing\.csv"):
+        submission.check_file(str(tmp_path / "missing.csv"), None, lambda _: 12)
+    with pytest.raises(InputError, match=r"missing\.csv"):
+        submission.read_names(str(tmp_path / "missing.csv"))
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_the_names_of_a_list_come_in_its_order(
+    tmp_path: Path, pack: Callable[[bytes], bytes]
+) -> None:
+    place = tmp_path / ("a.csv" if pack is bytes else "a.csv.gz")
+    place.write_bytes(
+        pack(f'img,rle_mask\r\n{D},1 1\r\n{A},1 1\r\n"x, ""y"".jpg",1 1\r\n'.encode())
+    )
+    assert submission.read_names(str(place)) == [D, A, 'x, "y".jpg']
+
+
+@pytest.mark.parametrize("text", ["", "img\n", "a.jpg,1 1\n", "rle_mask,img\n"])
+def test_a_list_without_the_header_is_an_input_error(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.csv").write_text(text)
+    with pytest.raises(InputError, match="first line"):
+        submission.read_names(str(tmp_path / "a.csv"))
+
+
+def written(rows: list[tuple[str, str]], order: list[str], compress: bool = False) -> bytes:
+    file = io.BytesIO()
+    assert submission.write(file, rows, order, compress) == len(order)
+    assert not file.closed
+    return file.getvalue()
+
+
+ROWS = [(A, "1 3 9 2"), (B, ""), (C, "12 1"), (D, "1 12")]
+
+
+def test_sorted_rows_are_written_as_they_come() -> None:
+    assert written(ROWS, NAMES).decode() == GOOD
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(NAMES))[::5])
+def test_rows_are_written_in_the_order_asked_for(order: tuple[str, ...]) -> None:
+    lines = written(ROWS, list(order)).decode().splitlines()
+    assert lines == ["img,rle_mask", *(f"{name},{dict(ROWS)[name]}" for name in order)]
+
+
+def test_rows_may_come_from_a_generator() -> None:
+    file = io.BytesIO()
+    assert submission.write(file, (row for row in ROWS), [D, A, C, B], False) == 4
+    assert file.getvalue().decode().splitlines()[1] == f"{D},1 12"
+
+
+@pytest.mark.parametrize("order", [NAMES, NAMES[::-1]])
+def test_a_packed_file_is_the_same_bytes_every_time(order: list[str]) -> None:
+    packed = written(ROWS, order, compress=True)
+    with tempfile.NamedTemporaryFile() as file:  # has a name, which gzip would write down
+        submission.write(file, ROWS, order, True)
+        file.seek(0)
+        assert file.read() == packed
+    assert gzip.decompress(packed) == written(ROWS, order)
+    assert packed[3] == 0, "neither a name nor a comment in the header"
+    assert packed[4:8] == bytes(4), "no time in the header"
+
+
+def test_names_with_commas_quotes_and_other_letters_survive(tmp_path: Path) -> None:
+    names = sorted(
+        ["a, b.jpg", 'the "best".jpg', "\N{AUTOMOBILE}.jpg", "back\\slash.jpg", "it's.jpg"]
+    )
+    for order in (names, names[::-1]):
+        place = tmp_path / "a.csv"
+        place.write_bytes(written([(name, "1 1") for name in names], order))
+        assert submission.read_names(str(place)) == order
+        assert submission.check_file(str(place), names, lambda _: 12) == (5, [], {})
+        with place.open(newline="", encoding="utf-8") as file:
+            assert list(csv.reader(file))[1:] == [[name, "1 1"] for name in order]
+
+
+def test_what_is_written_checks_out(tmp_path: Path) -> None:
+    (tmp_path / "a.csv.gz").write_bytes(written(ROWS, NAMES[::-1], compress=True))
+    assert submission.check_file(str(tmp_path / "a.csv.gz"), NAMES, lambda _: 12) == (4, [], {})
+    assert submission.read_names(str(tmp_path / "a.csv.gz")) == NAMES[::-1]
+
+
+def merged(parts: list[Part], today: list[Entry]) -> tuple[list[tuple[str, str]], list[str]]:
+    """Return (picture, the version that the row was made of) and the shards that were read."""
+    tables, asked = {}, []
+    for part in parts:
+        for shard in range(part.shards):
+            own = part.shard(shard)
+            count = len(own)
+            tables[part.shard_name(shard)] = pa.table(
+                {
+                    "img": [entry.name for entry in own],
+                    "rle_mask": [entry.version for entry in own],
+                    "height": [3] * count,
+                    "width": [4] * count,
+                    "crc32": [0] * count,
+                    "status": [shards.OK] * count,
+                },
+                schema=shards.SCHEMA,
+            )
+
+    def read(name: str) -> pa.Table:
+        asked.append(name)
+        return tables[name]
+
+    rows = list(submission.rows_of(parts, read, set(today)))
+    return [(row["img"], row["rle_mask"]) for row in rows], asked
+
+
+def entry(name: str, version: str = "1") -> Entry:
+    return Entry(name, 10, version)
+
+
+def test_one_part_is_its_rows_in_order() -> None:
+    today = [entry(f"{number:02d}") for number in range(10)]
+    part = Part(1, tuple(today), 3)
+    rows, asked = merged([part], today)
+    assert rows == [(f"{number:02d}", "1") for number in range(10)]
+    assert asked == [part.shard_name(shard) for shard in range(3)], "each shard is read once"
+
+
+def test_parts_are_merged_by_name_and_of_a_changed_picture_the_newest_counts() -> None:
+    first = Part(1, tuple(entry(name) for name in "bdfh"), 2)
+    second = Part(2, (entry("a"), entry("d", "2"), entry("g")), 2)
+    third = Part(3, (entry("d", "3"), entry("i")), 1)
+    today = [*(entry(name) for name in "abfghi"), entry("d", "3")]
+    rows, _ = merged([first, second, third], today)
+    assert rows == [("a", "1"), ("b", "1"), ("d", "3"), *((name, "1") for name in "fghi")]
+
+
+def test_pictures_that_are_gone_have_no_row() -> None:
+    part = Part(1, tuple(entry(name) for name in "abcd"), 2)
+    assert merged([part], [entry("b"), entry("c")])[0] == [("b", "1"), ("c", "1")]
+
+
+def test_a_shard_without_any_picture_of_today_is_not_read() -> None:
+    part = Part(1, tuple(entry(name) for name in "abcd"), 2)
+    rows, asked = merged([part], [entry("c"), entry("d")])
+    assert rows == [("c", "1"), ("d", "1")]
+    assert asked == [part.shard_name(1)]
+
+
+def test_a_picture_that_changed_back_has_the_row_of_its_version() -> None:
+    first, second = Part(1, (entry("a"), entry("b")), 1), Part(2, (entry("a", "2"),), 1)
+    assert merged([first, second], [entry("a"), entry("b")])[0] == [("a", "1"), ("b", "1")]
+
+
+def test_a_shard_that_is_not_as_long_as_planned_is_an_error() -> None:
+    part = Part(1, (entry("a"), entry("b")), 1)
+    short = shards.SCHEMA.empty_table()
+    with pytest.raises(ValueError, match="zip"):
+        list(submission.rows_of([part], lambda _: short, {entry("a")}))
+
+
+def test_plans_made_over_time_merge_to_the_catalogue_of_today() -> None:
+    """Ten days of pictures that come, change and go; the plan is that of `next_part`."""
+    parts: list[Part] = []
+    catalogue: dict[str, Entry] = {}
+    for day in range(10):
+        for number in range(30):
+            name = f"{number:02d}.jpg"
+            if (number * 7 + day * 3) % 5 == 0:
+                catalogue[name] = entry(name, str(day))
+            elif (number + day) % 11 == 0:
+                catalogue.pop(name, None)
+        if part := shards.next_part(parts, list(catalogue.values()), asked=4):
+            parts.append(part)
+    assert len(parts) > 5
+    rows, asked = merged(parts, list(catalogue.values()))
+    assert rows == [(name, one.version) for name, one in sorted(catalogue.items())]
+    assert len(asked) == len(set(asked))
