@@ -46,6 +46,7 @@ class Meter:
         self._start = (clock(), already)
         self._first: tuple[float, int] | None = None
         self._rate = 0.0
+        self._steady = False
         self._said = self._start[0]
         self._bar: Progress | None = None
 
@@ -85,18 +86,22 @@ class Meter:
         now = self._clock()
         if done > self.done:
             self._first = self._first or (now, done)
-            since = self._first if now - self._first[0] >= STEADY_AFTER_S else self._start
+            self._steady = now - self._first[0] >= STEADY_AFTER_S
+            since = self._first if self._steady else self._start
             self._rate = (done - since[1]) / max(now - since[0], 1e-9)
         self.done = done
         if self._bar:
             self._bar.update(self._task, completed=done, rate=self._rate)
         elif now - self._said >= LINE_EVERY_S:
             self._said = now
-            left = (self.total - done) / self._rate if self._rate else 0.0
-            self._say(
-                f"{self.what}: {done} of {self.total}, {self._rate:.1f} pictures/s"
-                + (f", {int(left) // 60}:{int(left) % 60:02d} left" if left else "")
-            )
+            self._say(self._line(done))
+
+    def _line(self, done: int) -> str:
+        if not self._rate:
+            return f"{self.what}: starting"
+        line = f"{self.what}: {done} of {self.total}, {self._rate:.1f} pictures/s"
+        left = int((self.total - done) / self._rate)
+        return f"{line}, {left // 60}:{left % 60:02d} left" if left and self._steady else line
 
     def _resumed(self) -> str:
         return f", {self.done} done before" if self.done else ""

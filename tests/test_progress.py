@@ -59,7 +59,7 @@ def test_nothing_done_has_no_rate_and_no_time_left() -> None:
         meter.set(0)
         assert meter.rate == 0
     lines = stream.getvalue().splitlines()
-    assert lines[1] == "x: 0 of 100, 0.0 pictures/s"
+    assert lines[1] == "x: starting"
     assert "left" not in stream.getvalue()
 
 

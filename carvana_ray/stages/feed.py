@@ -9,7 +9,7 @@ for all 5,088 of Kaggle, over the cluster's object stores (beyond them Ray spill
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,8 +32,16 @@ def decode(
     masks: str,
     downscale: int,
     size: tuple[int, int],
-) -> list[ray.ObjectRef]:
+    progress: Callable[[int], None] = lambda done: None,
+) -> list[Any]:
     """Read and decode all pairs in parallel; return the chunks, `CHUNK` pairs each, in order.
+
+    Args:
+        pairs: (picture, mask) names.
+        pictures, masks: folders.
+        downscale: see `images.load_gray`.
+        size: (H, W) that all must have.
+        progress: called with the number of pairs done.
 
     Raises:
         InputError: files that are no pictures, masks that are no masks; the first three are named.
@@ -42,21 +50,30 @@ def decode(
     rows = [{"pairs": ["/".join(pair) for pair in pairs[at : at + CHUNK]]} for at in starts]
     read = dataset.from_blocks(rows)
     read.context.execution_options.preserve_order = True
-    chunks = read.map_batches(
+    decoded = read.map_batches(
         functools.partial(
             dataset.load_pairs, pictures=pictures, masks=masks, downscale=downscale, size=size
         ),
         batch_size=None,
         num_cpus=1,
-    ).materialize()
-    errors = [row["error"] for row in chunks.select_columns(["error"]).take_all() if row["error"]]
+    )
+    chunks: list[Any] = []
+    done = 0
+    for (
+        bundle
+    ) in decoded.iter_internal_ref_bundles():  # materialize() would say nothing till the end
+        chunks += bundle.block_refs
+        done += bundle.num_rows() or 0
+        progress(done)
+    checked = ray.data.from_arrow_refs(chunks).select_columns(["error"])
+    errors = [row["error"] for row in checked.take_all() if row["error"]]
     if errors:
         raise InputError(
             f"--data: {len(errors)} of {len(pairs)} training pairs cannot be used: "
             + "; ".join(errors[:3])
             + (" ..." if len(errors) > 3 else "")
         )
-    return chunks.to_arrow_refs()
+    return chunks
 
 
 def take(

@@ -39,37 +39,25 @@ def run(flags: config.Pipeline, cluster: Cluster) -> dict[str, Any]:
 
 
 def _show(steps: dict[str, dict[str, Any]], out: str) -> None:
-    """Print a table for people: each step, its pictures, seconds and results."""
+    """Print a table for people, and where each result lies."""
     trained, scored, made = steps["train"], steps["evaluate"], steps["predict"]
-    table = Table("step", "pictures", "pictures/s", "seconds", "result", "where")
-    if drawn := steps.get("sample"):
-        table.add_row(
-            "sample", f"{drawn['images']}", "", f"{drawn['seconds']}", "", str(drawn["data"])
-        )
-    table.add_row(
-        "train",
-        f"{trained['images']}",
-        f"{trained['images_per_second']}",
-        f"{trained['seconds']}",
-        "no validation" if trained["val_dice"] is None else f"val Dice {trained['val_dice']:.4f}",
-        str(trained["model"]),
-    )
-    table.add_row(
-        "evaluate",
-        f"{scored['images']}",
-        "",
-        f"{scored['seconds']}",
-        f"Dice {scored['dice']:.4f}",
-        str(scored["report"]),
-    )
-    table.add_row(
-        "predict",
-        f"{made['images']}",
-        f"{made['images_per_second']}",
-        f"{made['seconds']}",
-        f"{made['shards']} shards, checked",
-        str(made["submission"]),
-    )
-    table.add_row("look at", "", "", "", "contact sheets", storage.join(out, "sheets"))
-    console = Console(file=sys.stderr, soft_wrap=True)
+    learned = trained["val_dice"]
+    results = {
+        "train": "no validation" if learned is None else f"validation Dice {learned:.4f}",
+        "evaluate": f"Dice {scored['dice']:.4f} at full size",
+        "predict": f"{made['shards']} shards, submission checked",
+    }
+    table = Table("step", "pictures", "pictures/s", "seconds", "result")
+    for name, step in steps.items():
+        rate = step.get("images_per_second", "")
+        table.add_row(name, f"{step['images']}", f"{rate}", f"{step['seconds']}", results.get(name))
+    console = Console(file=sys.stderr, soft_wrap=True, highlight=False)
     console.print(table)
+    for what, where in (
+        ("model", trained["model"]),
+        ("curves", storage.join(out, "loss.png accuracy.png dice.png")),
+        ("report", scored["report"]),
+        ("contact sheets", storage.join(out, "sheets")),
+        ("submission", made["submission"]),
+    ):
+        console.print(f"{what:15} {where}")

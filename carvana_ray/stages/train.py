@@ -5,6 +5,7 @@ pairs -> decode once -> stream of batches -> TorchTrainer workers -> checkpoints
 
 import functools
 import json
+import logging
 import tempfile
 import time
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ from carvana_ray.progress import Meter
 from carvana_ray.stages import dataset, feed
 from carvana_ray.stages.session import Cluster, Workers, share_out
 from carvana_ray.stages.watch import Teller, Watch, board
+
+log = logging.getLogger(__name__)
 
 STATE = "state.pt"
 Rows = list[dict[str, float]]
@@ -133,7 +136,11 @@ def _finished(folder: str, run_name: str) -> Rows | None:
     """Return the history of the model that is there, if it is the one that this run makes."""
     if not storage.exists(storage.join(folder, checkpoint.MANIFEST)):
         return None
-    _, manifest = checkpoint.read_model(folder)
+    try:
+        _, manifest = checkpoint.read_model(folder)
+    except InputError as error:  # say a run that died between weights and manifest
+        log.warning("%s: it will be trained again", error)
+        return None
     return checkpoint.read_history(folder) if manifest.run == run_name else None
 
 
@@ -166,9 +173,8 @@ def _fit(flags: config.Train, course: Course, workers: Workers, out: str) -> Row
     plan = course.plan
     with Meter("decode", len(course.pairs)) as meter:
         chunks = feed.decode(
-            course.pairs, course.pictures, course.masks, flags.downscale, course.size
+            course.pairs, course.pictures, course.masks, flags.downscale, course.size, meter.set
         )
-        meter.set(len(course.pairs))
     storage_path = storage.join(out, "checkpoints")
     here = board()
     trainer = TorchTrainer(
@@ -207,6 +213,7 @@ def _fit(flags: config.Train, course: Course, workers: Workers, out: str) -> Row
     )
     with Meter("train", plan.epochs * plan.train_steps * plan.batch) as meter, Watch(meter, here):
         result = trainer.fit()
+        meter.set(meter.total)
     return _write_model(flags, course, result, storage.join(out, "model"))
 
 
