@@ -1,6 +1,6 @@
 """The core against real pictures and Kaggle's own rows; skipped where CARVANA_DATA names none.
 
-    CARVANA_DATA=/data/carvana python -m pytest tests/test_real.py
+CARVANA_DATA=/data/carvana python -m pytest tests/test_real.py
 """
 
 import csv
