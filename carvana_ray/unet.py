@@ -66,7 +66,8 @@ class UNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[-2:]
         block = 2 ** (len(self.down) - 1)
-        x = F.pad(x, (0, -width % block, 0, -height % block), mode="replicate")
+        if height % block or width % block:
+            x = F.pad(x, (0, -width % block, 0, -height % block), mode="replicate")
         passed = []
         for level in self.down[:-1]:
             x = level(x)
