@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from conftest import Run, make_data
 
-from carvana_ray import config
+from carvana_ray import catalogue as catalogues
+from carvana_ray import config, course
 from carvana_ray.errors import InputError
 from carvana_ray.stages import evaluate, predict, sample, train
 from carvana_ray.stages.session import Cluster, share_out
@@ -49,9 +50,9 @@ def test_a_file_of_cars_is_held_out(folder: Path) -> None:
     names = folder / "cars.txt"
     names.write_text("000000000002\n000000000000\n")
     flags = train_flags(folder, holdout_cars=str(names), val_cars="0")
-    course = train.plan_course(flags, share_out(flags, MACHINE))
-    assert course.cars[2] == ["000000000000", "000000000002"]
-    assert {name[:12] for name, _ in course.pairs} == {"000000000001", "000000000003"}
+    found = course.plan(flags, 1)
+    assert found.cars[2] == ["000000000000", "000000000002"]
+    assert {name[:12] for name, _ in found.pairs} == {"000000000001", "000000000003"}
     names.write_text("nobody\n")
     refused("--holdout-cars names nobody", "train", flags)
 
@@ -59,7 +60,7 @@ def test_a_file_of_cars_is_held_out(folder: Path) -> None:
 def test_the_name_of_a_run_is_what_its_model_depends_on(folder: Path) -> None:
     def name(**changes: object) -> str:
         flags = train_flags(folder, **changes)
-        return train.plan_course(flags, share_out(flags, MACHINE)).run
+        return course.plan(flags, 1).run
 
     assert name() == name(out="elsewhere")
     others = [name(seed=1), name(epochs=6), name(base=8), name(recipe="2017"), name(downscale=8)]
@@ -96,8 +97,8 @@ def test_all_gpus_are_taken_and_one_cpu_is_left_for_readers() -> None:
     assert (laptop.count, laptop.cpus, laptop.use_gpu) == (2, 4, False)
 
 
-def catalogue(folder: Path, **changes: object) -> predict.Catalogue:
-    return predict.read_catalogue(config.Predict(data=str(folder), **changes))  # type: ignore[arg-type]
+def catalogue(folder: Path, **changes: object) -> catalogues.Catalogue:
+    return catalogues.read(config.Predict(data=str(folder), **changes))  # type: ignore[arg-type]
 
 
 def test_a_catalogue_is_what_the_list_says_or_refused(folder: Path) -> None:

@@ -7,7 +7,6 @@ task.
 """
 
 import zlib
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ import ray.data
 from numpy.typing import NDArray
 
 from carvana_ray import images, storage
-from carvana_ray.errors import BadPicture, InputError
+from carvana_ray.errors import BadPicture
 from carvana_ray.shards import OK
 
 Columns = dict[str, Any]
@@ -74,18 +73,6 @@ def _same_size(found: tuple[int, ...], size: tuple[int, int]) -> None:
         raise BadPicture(
             f"wrong-size: {found[0]} x {found[1]} (height x width), expected {size[0]} x {size[1]}"
         )
-
-
-def first_size(folder: str, names: Sequence[str]) -> tuple[int, int]:
-    """Return (H, W) of the first picture.
-
-    Raises:
-        InputError: it is no picture.
-    """
-    try:
-        return images.size_of(storage.read(storage.join(folder, names[0])))
-    except BadPicture as error:
-        raise InputError(f"{storage.join(folder, names[0])}: {error}") from error
 
 
 def load_pictures(

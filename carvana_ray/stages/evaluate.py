@@ -17,21 +17,21 @@ from carvana_ray import (
     carvana,
     checkpoint,
     config,
+    course,
     images,
     metrics,
     report,
     rle,
     shards,
+    sheets,
     storage,
 )
 from carvana_ray.errors import BadPicture, InputError
 from carvana_ray.progress import Meter
-from carvana_ray.stages import feed
 from carvana_ray.stages.dataset import Columns
 from carvana_ray.stages.masks import masks_of
 from carvana_ray.stages.session import Cluster, share_out
 
-WORST, TILE_WIDTH = 8, 480
 Score = dict[str, Any]
 
 
@@ -42,7 +42,7 @@ def run(flags: config.Evaluate, cluster: Cluster) -> dict[str, Any]:
         raise InputError("--data is missing: a folder with train/ and train_masks/")
     model, out = storage.absolute(flags.model_uri), storage.absolute(flags.out)
     _, manifest = checkpoint.read_model(model)
-    folder, masks = feed.folders(storage.absolute(flags.data))
+    folder, masks = course.folders(storage.absolute(flags.data))
     pairs = held_out(folder, masks, manifest.holdout_cars)[: flags.limit or None]
     blocks = [
         {"file": "", "names": [picture for picture, _ in pairs[start : start + shards.SMALLEST]]}
@@ -51,7 +51,7 @@ def run(flags: config.Evaluate, cluster: Cluster) -> dict[str, Any]:
     chain = masks_of(blocks, folder, model, manifest, share_out(flags, cluster), None)
     scores = _score(chain, masks, dict(pairs))
     scores.sort(key=lambda score: score["dice"])
-    worst = worst_sheet(folder, masks, dict(pairs), scores[:WORST])
+    worst = sheets.of_worst(folder, masks, dict(pairs), scores[: sheets.WORST])
     history = checkpoint.read_history(model)
     values = [score["dice"] for score in scores]
     result = {
@@ -128,23 +128,6 @@ def by(scores: list[Score], part: int) -> dict[str, float]:
     for one in scores:
         groups.setdefault(carvana.car_and_view(one["img"])[part], []).append(one["dice"])
     return {str(name): round(float(np.mean(groups[name])), 6) for name in sorted(groups)}
-
-
-def worst_sheet(folder: str, masks: str, mask_of: dict[str, str], scores: list[Score]) -> bytes:
-    """Return the worst pictures as a JPEG: each picture, and below it where its mask is wrong."""
-    tiles: list[report.Tile] = []
-    for start in range(0, len(scores), 4):
-        line = scores[start : start + 4]
-        small, wrong = [], []
-        for one in line:
-            picture = report.thumbnail(storage.read(storage.join(folder, one["img"])), TILE_WIDTH)
-            mask = rle.decode(one["rle_mask"], one["height"], one["width"])
-            truth = images.load_mask(storage.read(storage.join(masks, mask_of[one["img"]])))
-            small.append((f"{one['img']}  Dice {one['dice']:.4f}", picture))
-            wrong.append(("", report.errors(picture, mask, truth)))
-        tiles += small + wrong
-    title = "Worst pictures. Red: mask without car. Blue: car without mask."
-    return report.sheet(tiles, min(4, len(scores)), title)
 
 
 def _csv(scores: list[Score]) -> bytes:

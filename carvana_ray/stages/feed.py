@@ -17,7 +17,7 @@ import ray
 import ray.data
 from numpy.typing import NDArray
 
-from carvana_ray import augment, carvana, storage
+from carvana_ray import augment
 from carvana_ray.batches import BatchPlan
 from carvana_ray.errors import InputError
 from carvana_ray.stages import dataset
@@ -128,8 +128,3 @@ def stream(
         .map_batches(batches, batch_size=None)
         .map_batches(dataset.standardize, batch_size=None)
     )
-
-
-def folders(data: str) -> tuple[str, str]:
-    """Return the folders of training pictures and masks of a data set."""
-    return storage.join(data, carvana.TRAIN), storage.join(data, carvana.MASKS)

@@ -16,35 +16,17 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from carvana_ray import carvana, checkpoint, config, report, rle, shards, storage, submission
+from carvana_ray import carvana, checkpoint, config, shards, sheets, storage, submission
+from carvana_ray import catalogue as catalogues
+from carvana_ray.catalogue import Catalogue
 from carvana_ray.checkpoint import Manifest
 from carvana_ray.errors import InputError, Quarantined
 from carvana_ray.progress import Meter
 from carvana_ray.shards import Part
 from carvana_ray.stages.masks import masks_of
 from carvana_ray.stages.session import Cluster, Workers, share_out
-from carvana_ray.storage import Entry
 
 log = logging.getLogger(__name__)
-
-SHEETS, TILE_WIDTH = 4, 240  # cars that get a contact sheet; pixels of a tile
-
-
-@dataclass(frozen=True)
-class Catalogue:
-    """The pictures to cut out.
-
-    Attributes:
-        folder: where they are.
-        entries: the files, by name.
-        order: the rows of the submission.
-        size: (H, W) that they must have, or None for any.
-    """
-
-    folder: str
-    entries: list[Entry]
-    order: list[str]
-    size: tuple[int, int] | None
 
 
 def run(flags: config.Predict, cluster: Cluster) -> dict[str, Any]:
@@ -56,7 +38,7 @@ def run(flags: config.Predict, cluster: Cluster) -> dict[str, Any]:
     began = time.monotonic()
     model, out = storage.absolute(flags.model_uri), storage.absolute(flags.out)
     _, manifest = checkpoint.read_model(model)  # a damaged one is said before anything starts
-    catalogue = read_catalogue(flags)
+    catalogue = catalogues.read(flags)
     workers = share_out(flags, cluster)
     settings = {"model": manifest.sha256, "downscale": manifest.downscale}
     folder = storage.join(
@@ -91,48 +73,9 @@ def run(flags: config.Predict, cluster: Cluster) -> dict[str, Any]:
         "submission": storage.join(out, flags.submission),
     }
     _finish(flags, merged, folder, result)
-    sheets = contact_sheets(catalogue.folder, merged.shown)
-    for name, image in sheets.items():
+    for name, image in sheets.of_cars(catalogue.folder, merged.shown).items():
         storage.publish(storage.join(out, "sheets", name), image, replace=True)
     return {**result, "seconds": round(time.monotonic() - began, 1)}
-
-
-def read_catalogue(flags: config.Predict) -> Catalogue:
-    """List the pictures: DATA/test where there is one, else DATA itself.
-
-    Raises:
-        InputError: no pictures, or not those that ``sample_submission.csv`` lists.
-    """
-    if not flags.data:
-        raise InputError("--data is missing: a folder with test/, or of pictures")
-    data = storage.absolute(flags.data)
-    test = storage.join(data, carvana.TEST)
-    folder = test if storage.exists(test) else data
-    entries = storage.listing(folder, carvana.PICTURE_SUFFIXES)
-    if not entries:
-        raise InputError(f"--data: no pictures ({', '.join(carvana.PICTURE_SUFFIXES)}) in {folder}")
-    names = {entry.name for entry in entries}
-    rows = storage.join(data, carvana.SAMPLE_SUBMISSION)
-    if not storage.exists(rows):
-        entries = entries[: flags.limit or None]
-        return Catalogue(folder, entries, [entry.name for entry in entries], None)
-    listed = submission.read_names(rows)
-    if foreign := sorted(names - set(listed)):
-        raise InputError(
-            f"{folder}: {len(foreign)} pictures are not in {carvana.SAMPLE_SUBMISSION}, the first "
-            f"is {foreign[0]}"
-        )
-    missing = [name for name in listed if name not in names]
-    if missing and not (flags.partial or flags.limit):
-        raise InputError(
-            f"{folder}: {len(missing)} of the {len(listed)} pictures that "
-            f"{carvana.SAMPLE_SUBMISSION} lists are not there, the first is {missing[0]}; "
-            "--partial takes those that are"
-        )
-    entries = entries[: flags.limit or None]
-    taken = {entry.name for entry in entries}
-    order = [name for name in listed if name in taken]
-    return Catalogue(folder, entries, order, (carvana.HEIGHT, carvana.WIDTH))
 
 
 def _plan(flags: config.Predict, folder: str, catalogue: Catalogue) -> list[Part]:
@@ -210,7 +153,7 @@ def _merge(
             merged.pixels[name] = row["height"] * row["width"]
             if row["status"] != shards.OK:
                 merged.bad.append(row)
-            if car in merged.shown or len(merged.shown) < SHEETS:
+            if car in merged.shown or len(merged.shown) < sheets.CARS:
                 merged.shown.setdefault(car, []).append(row)
             yield name, row["rle_mask"]
 
@@ -255,27 +198,3 @@ def _finish(flags: config.Predict, merged: Merged, folder: str, result: dict[str
         )
     success = json.dumps(result, indent=1).encode()
     storage.publish(storage.join(folder, "_SUCCESS.json"), success, replace=True)
-
-
-def contact_sheets(folder: str, cars: dict[str, list[dict[str, Any]]]) -> dict[str, bytes]:
-    """Return a JPEG for each car: its pictures, and below each the car cut out.
-
-    Args:
-        folder: of the pictures.
-        cars: rows of shards, by car.
-    """
-    sheets = {}
-    for car, rows in cars.items():
-        columns = min(8, len(rows))
-        tiles: list[report.Tile] = []
-        for start in range(0, len(rows), columns):
-            line = [row for row in rows[start : start + columns] if row["status"] == shards.OK]
-            data = [storage.read(storage.join(folder, row["img"])) for row in line]
-            small = [report.thumbnail(one, TILE_WIDTH) for one in data]
-            masks = [rle.decode(row["rle_mask"], row["height"], row["width"]) for row in line]
-            cut = [report.cut_out(*pair) for pair in zip(small, masks, strict=True)]
-            tiles += [(row["img"], one) for row, one in zip(line, small, strict=True)]
-            tiles += [("", one) for one in cut]
-        if tiles:
-            sheets[f"{car}.jpg"] = report.sheet(tiles, columns, f"car {car}: pictures and cut-outs")
-    return sheets

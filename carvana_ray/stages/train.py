@@ -8,7 +8,6 @@ import json
 import logging
 import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,41 +18,20 @@ import torch
 from ray.train import Checkpoint, CheckpointConfig, DataConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer, get_device, prepare_model
 
-from carvana_ray import carvana, checkpoint, config, report, storage, training
+from carvana_ray import checkpoint, config, report, storage, training
+from carvana_ray import course as courses
 from carvana_ray.batches import BatchPlan
 from carvana_ray.config import RECIPES
+from carvana_ray.course import Rows
 from carvana_ray.errors import InputError
 from carvana_ray.progress import Meter
-from carvana_ray.stages import dataset, feed
+from carvana_ray.stages import feed
 from carvana_ray.stages.session import Cluster, Workers, share_out
 from carvana_ray.stages.watch import Teller, Watch, board
 
 log = logging.getLogger(__name__)
 
 STATE = "state.pt"
-Rows = list[dict[str, float]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Course:
-    """What a training run is made of.
-
-    Attributes:
-        pictures, masks: folders.
-        pairs: (picture, mask) names: those trained on first, then those for validation.
-        cars: (train, val, holdout).
-        plan: which pairs make up which batch.
-        size: (H, W) of all pictures.
-        run: its name, a hash of all that the model depends on.
-    """
-
-    pictures: str
-    masks: str
-    pairs: list[tuple[str, str]]
-    cars: tuple[list[str], list[str], list[str]]
-    plan: BatchPlan
-    size: tuple[int, int]
-    run: str
 
 
 def run(flags: config.Train, cluster: Cluster) -> dict[str, Any]:
@@ -62,7 +40,7 @@ def run(flags: config.Train, cluster: Cluster) -> dict[str, Any]:
     out = storage.absolute(flags.out)
     folder = storage.join(out, "model")
     workers = share_out(flags, cluster)
-    course = plan_course(flags, workers)
+    course = courses.plan(flags, workers.count)
     history = _finished(folder, course.run)
     if history is None:
         storage.publish(
@@ -73,63 +51,11 @@ def run(flags: config.Train, cluster: Cluster) -> dict[str, Any]:
         history = _fit(flags, course, workers, out)
         for name, image in report.curves(history).items():
             storage.publish(storage.join(out, name), image, replace=True)
-    return {"model": folder, **summary(history), "seconds": round(time.monotonic() - began, 1)}
-
-
-def plan_course(flags: config.Train, workers: Workers) -> Course:
-    """List and split the pictures.
-
-    Raises:
-        InputError: no pictures, a picture without mask, no cars left, a batch that does not fit.
-    """
-    if not flags.data:
-        raise InputError("--data is missing: a folder with train/ and train_masks/")
-    pictures, masks = feed.folders(storage.absolute(flags.data))
-    entries = storage.listing(pictures, carvana.PICTURE_SUFFIXES)[: flags.limit or None]
-    if not entries:
-        raise InputError(
-            f"--data: no pictures ({', '.join(carvana.PICTURE_SUFFIXES)}) in {pictures}"
-        )
-    mask_entries = storage.listing(masks, carvana.MASK_SUFFIXES)
-    pairs = carvana.pair([e.name for e in entries], [e.name for e in mask_entries])
-    holdout: str | list[str] = flags.holdout_cars
-    if storage.exists(flags.holdout_cars):
-        holdout = storage.read(flags.holdout_cars).decode().split()
-    cars = carvana.split(
-        carvana.cars_in(name for name, _ in pairs), holdout, flags.val_cars, flags.seed
-    )
-    train = [pair for pair in pairs if carvana.car_of(pair[0]) in set(cars[0])]
-    val = [pair for pair in pairs if carvana.car_of(pair[0]) in set(cars[1])]
-    plan = BatchPlan(
-        train=len(train),
-        val=len(val),
-        batch=flags.batch_size,
-        workers=workers.count,
-        epochs=flags.epochs,
-        seed=flags.seed,
-    )
-    used = {name for pair in train + val for name in pair}
-    depends = {
-        "recipe": flags.recipe,
-        "rate": flags.rate,
-        "downscale": flags.downscale,
-        "base": flags.base,
-        "epochs": flags.epochs,
-        "batch": flags.batch_size,
-        "seed": flags.seed,
-        "train": train,
-        "val": val,
-        "files": [[e.name, e.size, e.version] for e in entries + mask_entries if e.name in used],
+    return {
+        "model": folder,
+        **courses.summary(history),
+        "seconds": round(time.monotonic() - began, 1),
     }
-    return Course(
-        pictures=pictures,
-        masks=masks,
-        pairs=train + val,
-        cars=cars,
-        plan=plan,
-        size=dataset.first_size(pictures, [train[0][0]]),
-        run=checkpoint.digest(json.dumps(depends).encode())[:16],
-    )
 
 
 def _finished(folder: str, run_name: str) -> Rows | None:
@@ -144,31 +70,7 @@ def _finished(folder: str, run_name: str) -> Rows | None:
     return checkpoint.read_history(folder) if manifest.run == run_name else None
 
 
-def summary(history: Rows) -> dict[str, Any]:
-    """Return the numbers of a job's result: rates over all steps but each epoch's first."""
-    seconds = sum(row["images"] / row["images_per_second"] for row in history)
-    images = sum(row["images"] for row in history)
-    waited = sum(
-        row["data_wait_fraction"] * row["images"] / row["images_per_second"] for row in history
-    )
-    best = best_row(history)
-    return {
-        "epochs": len(history),
-        "images": int(images),
-        "images_per_second": round(images / seconds, 1),
-        "data_wait_fraction": round(waited / seconds, 4),
-        "val_dice": best.get("val_dice"),
-    }
-
-
-def best_row(history: Rows) -> dict[str, float]:
-    """Return the row of the epoch whose weights are kept: best validation Dice, else the last."""
-    if "val_dice" not in history[-1]:
-        return history[-1]
-    return max(history, key=lambda row: row["val_dice"])
-
-
-def _fit(flags: config.Train, course: Course, workers: Workers, out: str) -> Rows:
+def _fit(flags: config.Train, course: courses.Course, workers: Workers, out: str) -> Rows:
     """Run Ray Train, write the model folder, return the history."""
     plan = course.plan
     with Meter("decode", len(course.pairs)) as meter:
@@ -236,12 +138,12 @@ def _epochs_done(run_folder: str) -> int:
 
 
 def _write_model(
-    flags: config.Train, course: Course, result: ray.train.Result, folder: str
+    flags: config.Train, course: courses.Course, result: ray.train.Result, folder: str
 ) -> Rows:
     """Write the model folder of a run that is over; return its history."""
     last = _read_state(result.checkpoint)
     history: Rows = last["history"]
-    best = best_row(history)
+    best = courses.best_row(history)
     chosen = last
     if best is not history[-1]:
         chosen = _read_state(result.get_best_checkpoint("val_dice", "max"))

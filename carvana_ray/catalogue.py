@@ -1,0 +1,63 @@
+"""The pictures that a prediction is asked for: which files, in which order of rows."""
+
+from dataclasses import dataclass
+
+from carvana_ray import carvana, storage, submission
+from carvana_ray.config import Predict
+from carvana_ray.errors import InputError
+from carvana_ray.storage import Entry
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """The pictures to cut out.
+
+    Attributes:
+        folder: where they are.
+        entries: the files, by name.
+        order: the rows of the submission.
+        size: (H, W) that they must have, or None for any.
+    """
+
+    folder: str
+    entries: list[Entry]
+    order: list[str]
+    size: tuple[int, int] | None
+
+
+def read(flags: Predict) -> Catalogue:
+    """List the pictures: DATA/test where there is one, else DATA itself.
+
+    Raises:
+        InputError: no pictures, or not those that ``sample_submission.csv`` lists.
+    """
+    if not flags.data:
+        raise InputError("--data is missing: a folder with test/, or of pictures")
+    data = storage.absolute(flags.data)
+    test = storage.join(data, carvana.TEST)
+    folder = test if storage.exists(test) else data
+    entries = storage.listing(folder, carvana.PICTURE_SUFFIXES)
+    if not entries:
+        raise InputError(f"--data: no pictures ({', '.join(carvana.PICTURE_SUFFIXES)}) in {folder}")
+    names = {entry.name for entry in entries}
+    rows = storage.join(data, carvana.SAMPLE_SUBMISSION)
+    if not storage.exists(rows):
+        entries = entries[: flags.limit or None]
+        return Catalogue(folder, entries, [entry.name for entry in entries], None)
+    listed = submission.read_names(rows)
+    if foreign := sorted(names - set(listed)):
+        raise InputError(
+            f"{folder}: {len(foreign)} pictures are not in {carvana.SAMPLE_SUBMISSION}, the first "
+            f"is {foreign[0]}"
+        )
+    missing = [name for name in listed if name not in names]
+    if missing and not (flags.partial or flags.limit):
+        raise InputError(
+            f"{folder}: {len(missing)} of the {len(listed)} pictures that "
+            f"{carvana.SAMPLE_SUBMISSION} lists are not there, the first is {missing[0]}; "
+            "--partial takes those that are"
+        )
+    entries = entries[: flags.limit or None]
+    taken = {entry.name for entry in entries}
+    order = [name for name in listed if name in taken]
+    return Catalogue(folder, entries, order, (carvana.HEIGHT, carvana.WIDTH))

@@ -1,0 +1,133 @@
+"""What a training run is made of, and what came of it: files, cars, batches, a name, a summary."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from carvana_ray import carvana, images, storage
+from carvana_ray.batches import BatchPlan
+from carvana_ray.config import Train
+from carvana_ray.errors import BadPicture, InputError
+
+Rows = list[dict[str, float]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Course:
+    """What a training run is made of.
+
+    Attributes:
+        pictures, masks: folders.
+        pairs: (picture, mask) names: those trained on first, then those for validation.
+        cars: (train, val, holdout).
+        plan: which pairs make up which batch.
+        size: (H, W) of all pictures.
+        run: its name, a hash of all that the model depends on.
+    """
+
+    pictures: str
+    masks: str
+    pairs: list[tuple[str, str]]
+    cars: tuple[list[str], list[str], list[str]]
+    plan: BatchPlan
+    size: tuple[int, int]
+    run: str
+
+
+def plan(flags: Train, workers: int) -> Course:
+    """List and split the pictures.
+
+    Raises:
+        InputError: no pictures, a picture without mask, no cars left, a batch that does not fit.
+    """
+    if not flags.data:
+        raise InputError("--data is missing: a folder with train/ and train_masks/")
+    pictures, masks = folders(storage.absolute(flags.data))
+    entries = storage.listing(pictures, carvana.PICTURE_SUFFIXES)[: flags.limit or None]
+    if not entries:
+        raise InputError(
+            f"--data: no pictures ({', '.join(carvana.PICTURE_SUFFIXES)}) in {pictures}"
+        )
+    mask_entries = storage.listing(masks, carvana.MASK_SUFFIXES)
+    pairs = carvana.pair([e.name for e in entries], [e.name for e in mask_entries])
+    holdout: str | list[str] = flags.holdout_cars
+    if storage.exists(flags.holdout_cars):
+        holdout = storage.read(flags.holdout_cars).decode().split()
+    cars = carvana.split(
+        carvana.cars_in(name for name, _ in pairs), holdout, flags.val_cars, flags.seed
+    )
+    train = [pair for pair in pairs if carvana.car_of(pair[0]) in set(cars[0])]
+    val = [pair for pair in pairs if carvana.car_of(pair[0]) in set(cars[1])]
+    batches = BatchPlan(
+        train=len(train),
+        val=len(val),
+        batch=flags.batch_size,
+        workers=workers,
+        epochs=flags.epochs,
+        seed=flags.seed,
+    )
+    used = {name for pair in train + val for name in pair}
+    depends = {
+        "recipe": flags.recipe,
+        "rate": flags.rate,
+        "downscale": flags.downscale,
+        "base": flags.base,
+        "epochs": flags.epochs,
+        "batch": flags.batch_size,
+        "seed": flags.seed,
+        "train": train,
+        "val": val,
+        "files": [[e.name, e.size, e.version] for e in entries + mask_entries if e.name in used],
+    }
+    return Course(
+        pictures=pictures,
+        masks=masks,
+        pairs=train + val,
+        cars=cars,
+        plan=batches,
+        size=first_size(pictures, [train[0][0]]),
+        run=hashlib.sha256(json.dumps(depends).encode()).hexdigest()[:16],
+    )
+
+
+def first_size(folder: str, names: Sequence[str]) -> tuple[int, int]:
+    """Return (H, W) of the first picture.
+
+    Raises:
+        InputError: it is no picture.
+    """
+    try:
+        return images.size_of(storage.read(storage.join(folder, names[0])))
+    except BadPicture as error:
+        raise InputError(f"{storage.join(folder, names[0])}: {error}") from error
+
+
+def folders(data: str) -> tuple[str, str]:
+    """Return the folders of training pictures and masks of a data set."""
+    return storage.join(data, carvana.TRAIN), storage.join(data, carvana.MASKS)
+
+
+def summary(history: Rows) -> dict[str, Any]:
+    """Return the numbers of a job's result: rates over all steps but each epoch's first."""
+    seconds = sum(row["images"] / row["images_per_second"] for row in history)
+    images = sum(row["images"] for row in history)
+    waited = sum(
+        row["data_wait_fraction"] * row["images"] / row["images_per_second"] for row in history
+    )
+    best = best_row(history)
+    return {
+        "epochs": len(history),
+        "images": int(images),
+        "images_per_second": round(images / seconds, 1),
+        "data_wait_fraction": round(waited / seconds, 4),
+        "val_dice": best.get("val_dice"),
+    }
+
+
+def best_row(history: Rows) -> dict[str, float]:
+    """Return the row of the epoch whose weights are kept: best validation Dice, else the last."""
+    if "val_dice" not in history[-1]:
+        return history[-1]
+    return max(history, key=lambda row: row["val_dice"])
