@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +9,10 @@ from carvana_ray import carvana, images, storage
 from carvana_ray.batches import BatchPlan
 from carvana_ray.config import Train
 from carvana_ray.errors import BadPicture, InputError
+from carvana_ray.storage import Entry
 
 Rows = list[dict[str, float]]
+Pairs = list[tuple[str, str]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +30,7 @@ class Course:
 
     pictures: str
     masks: str
-    pairs: list[tuple[str, str]]
+    pairs: Pairs
     cars: tuple[list[str], list[str], list[str]]
     plan: BatchPlan
     size: tuple[int, int]
@@ -68,6 +69,19 @@ def plan(flags: Train, workers: int) -> Course:
         epochs=flags.epochs,
         seed=flags.seed,
     )
+    return Course(
+        pictures=pictures,
+        masks=masks,
+        pairs=train + val,
+        cars=cars,
+        plan=batches,
+        size=_size(pictures, train[0][0]),
+        run=_name(flags, train, val, entries + mask_entries),
+    )
+
+
+def _name(flags: Train, train: Pairs, val: Pairs, entries: list[Entry]) -> str:
+    """Return a hash of all that the model depends on; the number of workers is none of it."""
     used = {name for pair in train + val for name in pair}
     depends = {
         "recipe": flags.recipe,
@@ -79,29 +93,21 @@ def plan(flags: Train, workers: int) -> Course:
         "seed": flags.seed,
         "train": train,
         "val": val,
-        "files": [[e.name, e.size, e.version] for e in entries + mask_entries if e.name in used],
+        "files": [[e.name, e.size, e.version] for e in entries if e.name in used],
     }
-    return Course(
-        pictures=pictures,
-        masks=masks,
-        pairs=train + val,
-        cars=cars,
-        plan=batches,
-        size=first_size(pictures, [train[0][0]]),
-        run=hashlib.sha256(json.dumps(depends).encode()).hexdigest()[:16],
-    )
+    return hashlib.sha256(json.dumps(depends).encode()).hexdigest()[:16]
 
 
-def first_size(folder: str, names: Sequence[str]) -> tuple[int, int]:
-    """Return (H, W) of the first picture.
+def _size(folder: str, name: str) -> tuple[int, int]:
+    """Return (H, W) of a picture.
 
     Raises:
-        InputError: it is no picture.
+        InputError: it is none.
     """
     try:
-        return images.size_of(storage.read(storage.join(folder, names[0])))
+        return images.size_of(storage.read(storage.join(folder, name)))
     except BadPicture as error:
-        raise InputError(f"{storage.join(folder, names[0])}: {error}") from error
+        raise InputError(f"{storage.join(folder, name)}: {error}") from error
 
 
 def folders(data: str) -> tuple[str, str]:

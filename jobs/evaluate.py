@@ -13,7 +13,7 @@ EXAMPLES = """examples:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the job; return its exit code."""
-    return job.run("evaluate", config.Evaluate, evaluate.run, argv, EXAMPLES)
+    return job.run("evaluate", config.Evaluate, evaluate.run, evaluate.check, argv, EXAMPLES)
 
 
 if __name__ == "__main__":

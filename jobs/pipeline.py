@@ -14,7 +14,7 @@ EXAMPLES = """examples:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the job; return its exit code."""
-    return job.run("pipeline", config.Pipeline, pipeline.run, argv, EXAMPLES)
+    return job.run("pipeline", config.Pipeline, pipeline.run, pipeline.check, argv, EXAMPLES)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ EXAMPLES = """examples:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the job; return its exit code."""
-    return job.run("sample", config.Sample, sample.run, argv, EXAMPLES)
+    return job.run("sample", config.Sample, sample.run, sample.check, argv, EXAMPLES)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ EXAMPLES = """examples:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the job; return its exit code."""
-    return job.run("train", config.Train, train.run, argv, EXAMPLES)
+    return job.run("train", config.Train, train.run, train.check, argv, EXAMPLES)
 
 
 if __name__ == "__main__":

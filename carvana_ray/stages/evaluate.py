@@ -26,6 +26,7 @@ from carvana_ray import (
     sheets,
     storage,
 )
+from carvana_ray.checkpoint import Manifest
 from carvana_ray.errors import BadPicture, InputError
 from carvana_ray.progress import Meter
 from carvana_ray.stages.dataset import Columns
@@ -35,15 +36,25 @@ from carvana_ray.stages.session import Cluster, share_out
 Score = dict[str, Any]
 
 
+def check(flags: config.Evaluate) -> tuple[Manifest, list[tuple[str, str]]]:
+    """Return the model's manifest and the (picture, mask) names of its held-out cars.
+
+    Raises:
+        InputError: model or pictures cannot be.
+    """
+    if not flags.data:
+        raise InputError("--data is missing: a folder with train/ and train_masks/")
+    _, manifest = checkpoint.read_model(storage.absolute(flags.model_uri))
+    folders = course.folders(storage.absolute(flags.data))
+    return manifest, held_out(*folders, manifest.holdout_cars)[: flags.limit or None]
+
+
 def run(flags: config.Evaluate, cluster: Cluster) -> dict[str, Any]:
     """Score the model and write what was found; return the job's result."""
     began = time.monotonic()
-    if not flags.data:
-        raise InputError("--data is missing: a folder with train/ and train_masks/")
     model, out = storage.absolute(flags.model_uri), storage.absolute(flags.out)
-    _, manifest = checkpoint.read_model(model)
+    manifest, pairs = check(flags)
     folder, masks = course.folders(storage.absolute(flags.data))
-    pairs = held_out(folder, masks, manifest.holdout_cars)[: flags.limit or None]
     blocks = [
         {"file": "", "names": [picture for picture, _ in pairs[start : start + shards.SMALLEST]]}
         for start in range(0, len(pairs), shards.SMALLEST)

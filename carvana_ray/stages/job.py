@@ -9,9 +9,9 @@ from types import FrameType
 from typing import Any, TypeVar
 
 from carvana_ray import config, errors
-from carvana_ray.stages.session import Cluster, session
+from carvana_ray.stages.session import Cluster, foresee, joins, session, share_out
 
-C = TypeVar("C")
+C = TypeVar("C", bound=config.Common)
 Result = dict[str, Any]
 
 
@@ -23,14 +23,31 @@ def run(
     job: str,
     kind: type[C],
     stage: Callable[[C, Cluster], Result],
+    check: Callable[[C], object],
     argv: Sequence[str] | None,
     epilog: str,
 ) -> int:
-    """Parse flags, open a Ray session, run one stage, print its result; return the exit code."""
+    """Parse flags, check the input, open a Ray session, run one stage, print its result.
+
+    Args:
+        job: its name.
+        kind: its configuration.
+        stage: does the work.
+        check: raises `InputError` for input that cannot be; called before Ray is started, which
+            takes longer than to say what is wrong.
+        argv, epilog: of the command line.
+
+    Returns:
+        The exit code.
+    """
     flags = config.parse(kind, job, argv, epilog)
 
     def in_session() -> Result:
-        with session(getattr(flags, "num_cpus", None)) as cluster:
+        num_cpus = flags.num_cpus
+        if kind is not config.Sample and not joins():  # drawing needs no workers
+            share_out(flags, foresee(num_cpus))
+        check(flags)
+        with session(num_cpus) as cluster:
             signal.signal(signal.SIGTERM, _stop)  # after ray.init, which sets its own
             return stage(flags, cluster)
 

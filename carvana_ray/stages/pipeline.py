@@ -10,9 +10,22 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from carvana_ray import config, storage
+from carvana_ray import catalogue, config, storage
 from carvana_ray.stages import evaluate, predict, sample, train
 from carvana_ray.stages.session import Cluster
+
+
+def check(flags: config.Pipeline) -> None:
+    """Raise `InputError` if the data given cannot be."""
+    if flags.data:
+        train.check(config.pick(config.Train, flags))
+        catalogue.read(config.pick(config.Predict, flags))
+    else:
+        sample.check(config.pick(config.Sample, flags, out=_sample_folder(flags)))
+
+
+def _sample_folder(flags: config.Pipeline) -> str:
+    return storage.join(storage.absolute(flags.out), "sample")
 
 
 def run(flags: config.Pipeline, cluster: Cluster) -> dict[str, Any]:
@@ -22,7 +35,7 @@ def run(flags: config.Pipeline, cluster: Cluster) -> dict[str, Any]:
     steps: dict[str, dict[str, Any]] = {}
     data = flags.data
     if not data:
-        data = storage.join(out, "sample")
+        data = _sample_folder(flags)
         steps["sample"] = sample.run(config.pick(config.Sample, flags, out=data), cluster)
     steps["train"] = train.run(config.pick(config.Train, flags, data=data), cluster)
     # All held-out cars are scored: --limit is for training and prediction.

@@ -29,6 +29,12 @@ from carvana_ray.stages.session import Cluster, Workers, share_out
 log = logging.getLogger(__name__)
 
 
+def check(flags: config.Predict) -> None:
+    """Raise `InputError` if model or pictures cannot be."""
+    checkpoint.read_model(storage.absolute(flags.model_uri))
+    catalogues.read(flags)
+
+
 def run(flags: config.Predict, cluster: Cluster) -> dict[str, Any]:
     """Predict what is not there yet, merge, check; return the job's result.
 

@@ -25,16 +25,19 @@ VIEWS_A_BLOCK = 4  # 2 s of drawing: long enough for a task, often enough for th
 MARKER = "sample.json"
 
 
-def run(flags: config.Sample, _cluster: Cluster) -> dict[str, Any]:
-    """Draw what is not there yet; return the job's result.
-
-    Raises:
-        InputError: the folder holds other pictures.
-    """
-    began = time.monotonic()
+def check(flags: config.Sample) -> None:
+    """Raise `InputError` if the folder holds other pictures."""
     out = storage.absolute(flags.out)
-    train = [(car, car_name(flags.seed, carvana.TRAIN, car)) for car in range(flags.sample_cars)]
-    test = [(car, car_name(flags.seed, carvana.TEST, car)) for car in range(flags.sample_test_cars)]
+    for folder, cars in _cars(flags).items():
+        _refuse_others(storage.join(out, folder), {name for _, name in cars})
+
+
+def run(flags: config.Sample, _cluster: Cluster) -> dict[str, Any]:
+    """Draw what is not there yet; return the job's result."""
+    began = time.monotonic()
+    check(flags)
+    out = storage.absolute(flags.out)
+    train, test = _cars(flags).values()
     result = {
         "data": out,
         "images": (len(train) + len(test)) * carvana.VIEWS,
@@ -43,12 +46,19 @@ def run(flags: config.Sample, _cluster: Cluster) -> dict[str, Any]:
     }
     marker, text = storage.join(out, MARKER), json.dumps({"seed": flags.seed, **result}).encode()
     if not (storage.exists(marker) and storage.read(marker) == text):
-        _refuse_others(storage.join(out, carvana.TRAIN), {name for _, name in train})
-        _refuse_others(storage.join(out, carvana.TEST), {name for _, name in test})
         runs = _draw_all(out, flags.seed, train, test)
         _write_tables(out, flags.seed, train, test, runs)
         storage.publish(marker, text, replace=True)
     return {**result, "seconds": round(time.monotonic() - began, 1)}
+
+
+def _cars(flags: config.Sample) -> dict[str, list[tuple[int, str]]]:
+    """Return the (number, name) of each car, by folder: those with masks, those without."""
+    counts = {carvana.TRAIN: flags.sample_cars, carvana.TEST: flags.sample_test_cars}
+    return {
+        folder: [(car, car_name(flags.seed, folder, car)) for car in range(count)]
+        for folder, count in counts.items()
+    }
 
 
 def car_name(seed: int, folder: str, car: int) -> str:

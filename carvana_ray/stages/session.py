@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import ray
 import ray.data
+import torch
 
 from carvana_ray.config import Common
 from carvana_ray.errors import InputError
@@ -51,18 +52,19 @@ def session(num_cpus: int | None = None) -> Iterator[Cluster]:
     With RAY_ADDRESS set, as `ray job submit` does, that cluster is joined.
 
     Args:
-        num_cpus: of a session started on this machine; None: one a core and one more, since the
-            processes that read pictures wait most of the time that the network computes.
+        num_cpus: see `foresee`.
     """
     ours = not ray.is_initialized()
     if ours:
         _quiet()
-        if os.environ.get("RAY_ADDRESS"):
+        if joins():
             ray.init(logging_level=logging.ERROR, log_to_driver=False)
         else:
+            machine = foresee(num_cpus)
             ray.init(
                 address="local",
-                num_cpus=num_cpus or (os.cpu_count() or 1) + 1,
+                num_cpus=machine.cpus,
+                num_gpus=machine.gpus,
                 include_dashboard=False,
                 logging_level=logging.ERROR,
                 log_to_driver=False,
@@ -75,6 +77,21 @@ def session(num_cpus: int | None = None) -> Iterator[Cluster]:
     finally:
         if ours:
             ray.shutdown()
+
+
+def foresee(num_cpus: int | None = None) -> Cluster:
+    """Return what a session started on this machine will have, without starting it.
+
+    Args:
+        num_cpus: logical CPUs; None: one a core and one more, since the processes that read
+            pictures wait most of the time that the network computes.
+    """
+    return Cluster(num_cpus or (os.cpu_count() or 1) + 1, torch.cuda.device_count(), 1)
+
+
+def joins() -> bool:
+    """Return whether a session joins a cluster that runs, rather than start one."""
+    return ray.is_initialized() or bool(os.environ.get("RAY_ADDRESS"))
 
 
 def _quiet() -> None:

@@ -34,6 +34,11 @@ log = logging.getLogger(__name__)
 STATE = "state.pt"
 
 
+def check(flags: config.Train) -> None:
+    """Raise `InputError` if the input cannot be, as far as listing it tells."""
+    courses.plan(flags, flags.workers or 1)
+
+
 def run(flags: config.Train, cluster: Cluster) -> dict[str, Any]:
     """Train, or go on with training, and write ``OUT/model``; return the job's result."""
     began = time.monotonic()
