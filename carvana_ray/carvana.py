@@ -86,6 +86,12 @@ def how_many(share: str, total: int, flag: str) -> int:
     return round(value * total) if "." in share else int(value)
 
 
+def _at_least_one(share: str, total: int, flag: str) -> int:
+    """Return `how_many`, but 1 for a share that rounds to 0: a small data set still needs one."""
+    asked = bool(float(share)) if (count := how_many(share, total, flag)) == 0 else True
+    return max(count, 1) if asked and total else count
+
+
 def split(
     cars: Sequence[str], holdout: str | Sequence[str], val: str, seed: int
 ) -> tuple[list[str], list[str], list[str]]:
@@ -103,15 +109,13 @@ def split(
     order = sorted(cars)
     random.Random(seed).shuffle(order)
     if isinstance(holdout, str):
-        held = order[: how_many(holdout, len(order), "--holdout-cars")]
+        held = order[: _at_least_one(holdout, len(order), "--holdout-cars")]
     else:
         held = sorted(set(holdout))
         if unknown := sorted(set(held) - set(order)):
             raise InputError(f"--holdout-cars names {unknown[0]}, which --data does not have")
     rest = [car for car in order if car not in set(held)]
-    cut = how_many(val, len(rest), "--val-cars")
-    if val.strip("0.") and rest and not cut:
-        cut = 1  # a small data set still needs a car to choose the checkpoint by
+    cut = _at_least_one(val, len(rest), "--val-cars")
     if len(rest) <= cut:
         raise InputError(
             f"--holdout-cars and --val-cars leave no car to train on: {len(order)} cars, "

@@ -45,39 +45,65 @@ RECIPES = {
 }
 
 
-def knob(default: Any, text: str) -> Any:
-    """Return a dataclass field with a default and the help text of its flag."""
-    return field(default=default, metadata={"help": text})
+def knob(default: Any, text: str, positional: bool = False) -> Any:
+    """Return a dataclass field with a default and the help text of its flag.
+
+    Args:
+        default: its value where the flag is not given.
+        text: what it means, in which unit.
+        positional: it may be given without the flag, too.
+    """
+    return field(default=default, metadata={"help": text, "positional": positional})
 
 
 @dataclass(frozen=True, kw_only=True)
-class Common:
-    """What every job on pictures takes."""
+class Session:
+    """What every job on a Ray session takes."""
 
-    data: str = knob("", "folder in Kaggle's layout: train/ train_masks/ test/, CSVs beside them")
     out: str = knob("runs/latest", "folder for all results; the same folder again goes on there")
-    workers: int | None = knob(
-        None, "training workers, model replicas (default: one a GPU of the cluster; 1 without)"
-    )
-    device: Literal["auto", "cpu", "cuda"] = knob(
-        "auto", "where the network runs; auto takes GPUs where the cluster has some"
-    )
     num_cpus: int | None = knob(
         None, "logical CPUs of a local Ray session (default: cores + 1, for the reader)"
     )
-    seed: int = knob(0, "of the split by car, the order of training and the first weights")
-    limit: int = knob(0, "take the first N pictures alone, for a dry run (0: all)")
 
     def __post_init__(self) -> None:
-        _at_least(0, self, "seed", "limit")
-        _at_least(1, self, "workers", "num_cpus")
+        _at_least(1, self, "num_cpus")
         _choices(self)
         if not self.out:
             raise InputError("--out: an empty name")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sample(Common):
+class Network(Session):
+    """What every job that runs the network on pictures takes."""
+
+    data: str = knob("", "folder in Kaggle's layout: train/ train_masks/ test/, CSVs beside them")
+    workers: int | None = knob(
+        None, "training workers, model replicas (default: one a GPU of the cluster; 1 without)"
+    )
+    device: Literal["auto", "cpu", "cuda"] = knob(
+        "auto", "where the network runs; auto takes GPUs where the cluster has some"
+    )
+    limit: int = knob(0, "take the first N pictures alone, for a dry run (0: all)")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _at_least(0, self, "limit")
+        _at_least(1, self, "workers")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seeded(Session):
+    """What every job with chance in it takes."""
+
+    seed: int = knob(0, "of all chance: drawing, split by car, order of training, first weights")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _at_least(0, self, "seed")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample(Seeded):
     """Draw the sample data set."""
 
     out: str = knob("runs/sample", "folder to draw into, in Kaggle's layout")
@@ -91,7 +117,7 @@ class Sample(Common):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Train(Common):
+class Train(Network, Seeded):
     """Train on pictures with masks."""
 
     recipe: Literal["default", "2017"] = knob(
@@ -124,7 +150,7 @@ class Train(Common):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluate(Common):
+class Evaluate(Network):
     """Score a model on cars that it was not trained on."""
 
     model: str = knob("", "model folder (default: OUT/model)")
@@ -173,13 +199,17 @@ class Pipeline(Predict, Train, Sample):
             raise InputError("--model: the pipeline trains its own; use jobs/predict.py")
         if self.merge_only:
             raise InputError("--merge-only: is for jobs/predict.py")
+        if not self.holdout_cars.strip("0."):
+            raise InputError("--holdout-cars 0: the pipeline scores the cars that it holds out")
+        if not self.data and not self.sample_test_cars:
+            raise InputError("--sample-test-cars 0: the pipeline predicts them")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
     """Is this submission one that Kaggle takes?"""
 
-    submission: str = knob("", "the file to check, .csv or .csv.gz")
+    submission: str = knob("", "the file to check, .csv or .csv.gz", positional=True)
     data: str = knob("", "folder with sample_submission.csv, whose rows are expected; or that file")
     height: int = knob(1280, "of the pictures, in pixels")
     width: int = knob(1918, "of the pictures, in pixels")
@@ -240,6 +270,10 @@ def parser(config: type[Any], prog: str, epilog: str = "") -> argparse.ArgumentP
             kind = args[0] if args else kinds[knob_.name]
             options |= {"type": kind, "metavar": {int: "N", float: "X"}.get(kind, "NAME")}
         result.add_argument(flag(knob_.name), **options)
+        if knob_.metadata["positional"]:
+            result.add_argument(
+                knob_.name, nargs="?", default=argparse.SUPPRESS, help="the same, without the flag"
+            )
     return result
 
 

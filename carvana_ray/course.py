@@ -55,7 +55,7 @@ def plan(flags: Train, workers: int) -> Course:
     pairs = carvana.pair([e.name for e in entries], [e.name for e in mask_entries])
     holdout: str | list[str] = flags.holdout_cars
     if storage.exists(flags.holdout_cars):
-        holdout = storage.read(flags.holdout_cars).decode().split()
+        holdout = storage.read(flags.holdout_cars).decode().splitlines()
     cars = carvana.split(
         carvana.cars_in(name for name, _ in pairs), holdout, flags.val_cars, flags.seed
     )
@@ -76,12 +76,14 @@ def plan(flags: Train, workers: int) -> Course:
         cars=cars,
         plan=batches,
         size=_size(pictures, train[0][0]),
-        run=_name(flags, train, val, entries + mask_entries),
+        run=_name(flags, cars, train, val, entries + mask_entries),
     )
 
 
-def _name(flags: Train, train: Pairs, val: Pairs, entries: list[Entry]) -> str:
-    """Return a hash of all that the model depends on; the number of workers is none of it."""
+def _name(
+    flags: Train, cars: tuple[list[str], ...], train: Pairs, val: Pairs, entries: list[Entry]
+) -> str:
+    """Return a hash of all that a model folder depends on; the number of workers is none of it."""
     used = {name for pair in train + val for name in pair}
     depends = {
         "recipe": flags.recipe,
@@ -91,6 +93,7 @@ def _name(flags: Train, train: Pairs, val: Pairs, entries: list[Entry]) -> str:
         "epochs": flags.epochs,
         "batch": flags.batch_size,
         "seed": flags.seed,
+        "holdout": cars[2],
         "train": train,
         "val": val,
         "files": [[e.name, e.size, e.version] for e in entries if e.name in used],
@@ -136,4 +139,5 @@ def best_row(history: Rows) -> dict[str, float]:
     """Return the row of the epoch whose weights are kept: best validation Dice, else the last."""
     if "val_dice" not in history[-1]:
         return history[-1]
-    return max(history, key=lambda row: row["val_dice"])
+    # Of equals the last: Ray, which keeps the checkpoint, does the same.
+    return max(history, key=lambda row: (row["val_dice"], row["epoch"]))

@@ -96,6 +96,12 @@ class Meter:
             self._said = now
             self._say(self._line(done))
 
+    def end(self, rate: float) -> None:
+        """Say that all is done, at a rate that somebody closer to the work has measured."""
+        self.done, self._rate = self.total, rate
+        if self._bar:
+            self._bar.update(self._task, completed=self.done, rate=rate)
+
     def _line(self, done: int) -> str:
         if not self._rate:
             return f"{self.what}: starting"

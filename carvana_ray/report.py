@@ -85,26 +85,27 @@ def errors(
     return result.astype(np.uint8)
 
 
-def sheet(tiles: Sequence[Tile], columns: int, title: str) -> bytes:
+def sheet(rows: Sequence[Sequence[Tile]], title: str) -> bytes:
     """Return a contact sheet as JPEG.
 
     Args:
-        tiles: (caption, uint8 [h, w, 3]), all of one size, row by row.
-        columns: tiles a row.
+        rows: each of (caption, uint8 [h, w, 3]); rows may be of several lengths and heights.
         title: a line above.
     """
-    h, w = tiles[0][1].shape[:2]
     line, gap = 16, 4
-    rows = -(-len(tiles) // columns)
-    size = (columns * (w + gap) + gap, 2 * line + rows * (h + line + gap))
+    w = max(tile.shape[1] for row in rows for _, tile in row)
+    heights = [line + gap + max(tile.shape[0] for _, tile in row) for row in rows]
+    size = (max(map(len, rows)) * (w + gap) + gap, 2 * line + sum(heights))
     page = Image.new("RGB", size, "white")
     draw, font = ImageDraw.Draw(page), ImageFont.load_default(13)
     draw.text((gap, 6), title, fill="black", font=font)
-    for place, (caption, tile) in enumerate(tiles):
-        row, column = divmod(place, columns)
-        corner = (gap + column * (w + gap), 2 * line + row * (h + line + gap))
-        draw.text(corner, caption, fill="black", font=font)
-        page.paste(Image.fromarray(tile), (corner[0], corner[1] + line))
+    top = 2 * line
+    for row, height in zip(rows, heights, strict=True):
+        for column, (caption, tile) in enumerate(row):
+            left = gap + column * (w + gap)
+            draw.text((left, top), caption, fill="black", font=font)
+            page.paste(Image.fromarray(tile), (left, top + line))
+        top += height
     buffer = io.BytesIO()
     page.save(buffer, "JPEG", quality=88)
     return buffer.getvalue()

@@ -4,8 +4,8 @@ from typing import Any
 
 from carvana_ray import images, report, rle, shards, storage
 
-CARS, TILE_WIDTH = 4, 240  # cars that get a sheet of their own; pixels of a tile
-WORST, WORST_TILE_WIDTH = 8, 480
+CARS, CARS_A_LINE, TILE_WIDTH = 4, 8, 240  # cars with a sheet of their own; pixels of a tile
+WORST, WORST_A_LINE, WORST_TILE_WIDTH = 8, 4, 480
 
 Row = dict[str, Any]
 
@@ -18,36 +18,41 @@ def of_cars(folder: str, cars: dict[str, list[Row]]) -> dict[str, bytes]:
         cars: rows of shards, by car.
     """
     sheets = {}
-    for car, rows in cars.items():
-        columns = min(8, len(rows))
-        tiles: list[report.Tile] = []
-        for start in range(0, len(rows), columns):
-            line = [row for row in rows[start : start + columns] if row["status"] == shards.OK]
-            data = [storage.read(storage.join(folder, row["img"])) for row in line]
-            small = [report.thumbnail(one, TILE_WIDTH) for one in data]
-            masks = [rle.decode(row["rle_mask"], row["height"], row["width"]) for row in line]
-            cut = [report.cut_out(*pair) for pair in zip(small, masks, strict=True)]
-            tiles += [(row["img"], one) for row, one in zip(line, small, strict=True)]
-            tiles += [("", one) for one in cut]
-        if tiles:
-            sheets[f"{car}.jpg"] = report.sheet(tiles, columns, f"car {car}: pictures and cut-outs")
+    for car, found in cars.items():
+        rows = [row for row in found if row["status"] == shards.OK]
+        lines: list[list[report.Tile]] = []
+        for start in range(0, len(rows), CARS_A_LINE):
+            small, cut = [], []
+            for row in rows[start : start + CARS_A_LINE]:
+                data = storage.read(storage.join(folder, row["img"]))
+                picture = report.thumbnail(data, TILE_WIDTH)
+                mask = rle.decode(row["rle_mask"], row["height"], row["width"])
+                small.append((row["img"], picture))
+                cut.append(("", report.cut_out(picture, mask)))
+            lines += [small, cut]
+        if lines:
+            sheets[f"{car}.jpg"] = report.sheet(lines, f"car {car}: pictures and cut-outs")
     return sheets
 
 
 def of_worst(folder: str, masks: str, mask_of: dict[str, str], scores: list[Row]) -> bytes:
-    """Return the worst pictures as a JPEG: each picture, and below it where its mask is wrong."""
-    tiles: list[report.Tile] = []
-    for start in range(0, len(scores), 4):
-        line = scores[start : start + 4]
+    """Return the worst pictures as a JPEG: each picture, and below it where its mask is wrong.
+
+    Args:
+        folder, masks: of the pictures and of their masks.
+        mask_of: from picture to mask.
+        scores: img, dice, rle_mask, height, width of each; at least one.
+    """
+    lines: list[list[report.Tile]] = []
+    for start in range(0, len(scores), WORST_A_LINE):
         small, wrong = [], []
-        for one in line:
-            picture = report.thumbnail(
-                storage.read(storage.join(folder, one["img"])), WORST_TILE_WIDTH
-            )
+        for one in scores[start : start + WORST_A_LINE]:
+            data = storage.read(storage.join(folder, one["img"]))
+            picture = report.thumbnail(data, WORST_TILE_WIDTH)
             mask = rle.decode(one["rle_mask"], one["height"], one["width"])
             truth = images.load_mask(storage.read(storage.join(masks, mask_of[one["img"]])))
             small.append((f"{one['img']}  Dice {one['dice']:.4f}", picture))
             wrong.append(("", report.errors(picture, mask, truth)))
-        tiles += small + wrong
+        lines += [small, wrong]
     title = "Worst pictures. Red: mask without car. Blue: car without mask."
-    return report.sheet(tiles, min(4, len(scores)), title)
+    return report.sheet(lines, title)

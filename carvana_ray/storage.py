@@ -83,8 +83,21 @@ def read(uri: str) -> bytes:
 
 
 def reading(uri: str) -> BinaryIO:
-    """Open a file to read piece by piece, for those that are too large for memory."""
-    return open(uri, "rb")
+    """Open a file to read piece by piece, for those that are too large for memory.
+
+    Raises:
+        InputError: there is no such file.
+    """
+    try:
+        return open(uri, "rb")
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        raise InputError(f"{uri}: no such file") from None
+
+
+def remove(uri: str) -> None:
+    """Remove a file, if it is there."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(uri)
 
 
 def publish(uri: str, data: bytes, *, replace: bool = False) -> bool:
@@ -110,7 +123,7 @@ def publish(uri: str, data: bytes, *, replace: bool = False) -> bool:
 
 @contextlib.contextmanager
 def publishing(uri: str) -> Iterator[BinaryIO]:
-    """Give a file to write to that replaces `uri` when the block ends, and never if it raises."""
+    """Give a file to write and read that replaces `uri` when the block ends, never if it raises."""
     with _draft(uri) as (file, name):
         yield file
         _to_disk(file)
@@ -121,12 +134,15 @@ def publishing(uri: str) -> Iterator[BinaryIO]:
 def _draft(uri: str) -> Iterator[tuple[BinaryIO, str]]:
     """Give a new hidden file in the folder of `uri`, and its name; it is gone afterwards."""
     folder = os.path.dirname(uri)
-    os.makedirs(folder, exist_ok=True)
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise InputError(f"{folder}: cannot be made a folder, there is a file in the way") from None
     name = os.path.join(folder, f".draft-{uuid.uuid4().hex}")
     # Not by the tempfile module: its files are for their owner alone, whatever the umask allows.
-    handle = os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+    handle = os.open(name, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
     try:
-        with os.fdopen(handle, "wb") as file:
+        with os.fdopen(handle, "w+b") as file:
             yield file, name
         _folder_to_disk(folder)
     finally:

@@ -59,7 +59,11 @@ def read_names(uri: str) -> list[str]:
         rows = csv.reader(lines)
         if tuple(next(rows, ())) != carvana.HEADER:
             raise InputError(f"{uri}: its first line must be {','.join(carvana.HEADER)}")
-        return [row[0] for row in rows if row]
+        names = [row[0] for row in rows if row]
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise InputError(f"{uri}: lists {len(twice)} pictures more than once, first {twice[0]}")
+    return names
 
 
 def write(file: BinaryIO, rows: Iterable[Row], order: Sequence[str], compress: bool) -> int:
@@ -182,6 +186,18 @@ def check_file(
     return rows, [asdict(fault) for fault in faults], dict(counts)
 
 
+def check_written(
+    file: BinaryIO, packed: bool, expected: Sequence[str], pixels: Callable[[str], int]
+) -> list[Fault]:
+    """Return the faults of what `write` has written to a file that is still open."""
+    file.flush()
+    file.seek(0)
+    text = _as_text(file, packed)
+    _, faults, _ = check(text, expected, pixels)
+    text.detach()  # leaves the file open: it is the caller's
+    return faults
+
+
 @contextlib.contextmanager
 def _open_csv(uri: str) -> Iterator[TextIO]:
     """Open a .csv or .csv.gz as text.
@@ -189,11 +205,13 @@ def _open_csv(uri: str) -> Iterator[TextIO]:
     Raises:
         InputError: there is no such file; or what reads it in the block finds no text, or no CSV.
     """
-    if not storage.exists(uri):
-        raise InputError(f"{uri}: no such file")
     with storage.reading(uri) as file:
-        raw = gzip.GzipFile(fileobj=file) if uri.endswith(".gz") else file
         try:
-            yield io.TextIOWrapper(raw, encoding="utf-8", newline="")
+            yield _as_text(file, uri.endswith(".gz"))
         except (UnicodeDecodeError, EOFError, OSError, csv.Error) as error:
             raise InputError(f"{uri}: not a CSV file: {error}") from error
+
+
+def _as_text(file: BinaryIO, packed: bool) -> io.TextIOWrapper:
+    raw = gzip.GzipFile(fileobj=file) if packed else file
+    return io.TextIOWrapper(raw, encoding="utf-8", newline="")

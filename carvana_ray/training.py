@@ -135,8 +135,7 @@ def validation_step(state: State, batch: Batch, worker: Worker) -> Tensor:
     real = batch["weight"] > 0
     logits, target = forward(state, batch, worker.device)
     logits, target = logits[real], target[real]
-    sums = loss.batch_sums(logits, target)
-    sums = torch.where(sums[3] > 0, sums, torch.ones_like(sums))  # a part that is all filling
+    sums = worker.add_up(loss.batch_sums(logits, target))
     return _tally(sums, metrics.picture_sums(logits, target, batch["weight"][real]))
 
 

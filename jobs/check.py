@@ -33,10 +33,7 @@ def check(flags: config.Check) -> dict[str, Any]:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the job; return its exit code: 1 with faults."""
-    words = sys.argv[1:] if argv is None else argv
-    if words and not words[0].startswith("-"):
-        words = ["--submission", *words]
-    flags = config.parse(config.Check, "check", words, EXAMPLES)
+    flags = config.parse(config.Check, "check", argv, EXAMPLES)
     return job.finish("check", lambda: check(flags), failed=lambda result: not result["ok"])
 
 

@@ -10,7 +10,7 @@ from carvana_ray import __version__, config
 from carvana_ray.errors import InputError
 
 WITHOUT_FLAGS = [
-    config.Common,
+    config.Network,
     config.Sample,
     config.Train,
     config.Evaluate,
@@ -18,7 +18,7 @@ WITHOUT_FLAGS = [
     config.Pipeline,
 ]
 ALL = [*WITHOUT_FLAGS, config.Check]
-NEEDED = {config.Check: ["--submission", "a.csv"]}
+NEEDED = {config.Check: ["a.csv"]}
 
 
 def refused(kind: type[Any], argv: list[str], capsys: pytest.CaptureFixture[str], flag: str) -> str:
@@ -132,7 +132,7 @@ def test_an_abbreviation_is_no_flag(
 @pytest.mark.parametrize(
     ("kind", "flag", "value"),
     [
-        (config.Common, "--device", "tpu"),
+        (config.Network, "--device", "tpu"),
         (config.Train, "--recipe", "2018"),
         (config.Predict, "--on-bad-picture", "skip"),
         (config.Train, "--seed", "x"),
@@ -190,7 +190,7 @@ def test_a_flag_without_its_value_is_named(
 @pytest.mark.parametrize(
     ("kind", "values", "flag"),
     [
-        (config.Common, {"device": "tpu"}, "--device tpu"),
+        (config.Network, {"device": "tpu"}, "--device tpu"),
         (config.Train, {"recipe": "2018"}, "--recipe 2018"),
         (config.Train, {"batch_size": 0}, "--batch-size 0"),
         (config.Predict, {"on_bad_picture": "skip"}, "--on-bad-picture skip"),
@@ -230,7 +230,7 @@ def test_pick_takes_what_two_jobs_have_in_common_and_the_changes() -> None:
         out="here", seed=7, epochs=9, downscale=8, data="there"
     )
     assert config.pick(config.Sample, whole, out="elsewhere") == config.Sample(
-        out="elsewhere", seed=7, sample_cars=5, data="there"
+        out="elsewhere", seed=7, sample_cars=5
     )
     with pytest.raises(TypeError):
         config.pick(config.Sample, whole, epochs=3)

@@ -21,7 +21,7 @@ def folder(tmp_path: Path) -> Path:
     return make_data(tmp_path / "data", cars=4, test_cars=1, views=2)
 
 
-def refused(match: str, kind: str, flags: config.Common) -> None:
+def refused(match: str, kind: str, flags: config.Network) -> None:
     run = {"train": train.run, "evaluate": evaluate.run, "predict": predict.run}[kind]
     with pytest.raises(InputError, match=match) as error:
         run(flags, MACHINE)  # type: ignore[operator]
@@ -119,6 +119,9 @@ def test_a_list_in_another_order_is_the_order_of_rows(folder: Path) -> None:
     lines = (folder / "sample_submission.csv").read_text().splitlines()
     (folder / "sample_submission.csv").write_text("\n".join([lines[0], *lines[:0:-1]]) + "\n")
     assert catalogue(folder).order == ["000000000004_02.jpg", "000000000004_01.jpg"]
+    (folder / "sample_submission.csv").write_text("\n".join([*lines, lines[1]]) + "\n")
+    with pytest.raises(InputError, match=r"more than once, first 000000000004_01\.jpg"):
+        catalogue(folder)
     (folder / "sample_submission.csv").write_text("name,mask\n")
     with pytest.raises(InputError, match="its first line must be img,rle_mask"):
         catalogue(folder)

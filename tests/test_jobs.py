@@ -130,22 +130,29 @@ def test_bad_pictures_hold_the_submission_back_until_they_are_mended(
     broken = sorted((tmp_path / "data/test").iterdir())[5]
     good = broken.read_bytes()
     broken.write_bytes(good[: len(good) // 2])
-    out, model = tmp_path / "out", finished / "model"
-    flags = ("--data", tmp_path / "data", "--model", model, "--out", out, "--shard-size", 4)
-    done = run_job("predict", *flags)
+    out = tmp_path / "out"
+    shutil.copytree(
+        finished, out
+    )  # with a submission of before, which must not pass for this one's
+    shutil.rmtree(out / "predict")
+    common = ("--data", tmp_path / "data", "--out", out, "--shard-size", 4)
+    done = run_job("pipeline", *common, "--epochs", 3, *SMALL)
     assert done.returncode == 3, done.stderr
-    assert json.loads(done.stdout.splitlines()[-1])["bad"] == 1
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert set(result) == {"job", "dice", "submission", "report", "seconds"}
+    assert result["submission"] is None
     assert broken.name in done.stderr
     assert not (out / "submission.csv").exists()
     (quarantine,) = out.glob("predict/*/quarantine.csv")
+    assert not (quarantine.parent / "_SUCCESS.json").exists()
     assert quarantine.read_text().splitlines()[1].startswith(f"{broken.name},truncated")
 
-    empty = run_job("predict", *flags, "--on-bad-picture", "empty", "--max-bad", 1)
+    empty = run_job("predict", *common, "--on-bad-picture", "empty", "--max-bad", 1)
     assert result_of(empty)["resumed_shards"] == 4
     assert rows_of(out / "submission.csv")[broken.name] == ""
 
     broken.write_bytes(good)
-    mended = result_of(run_job("predict", *flags))
+    mended = result_of(run_job("predict", *common))
     assert mended["bad"] == 0
     assert (out / "submission.csv").read_bytes() == (finished / "submission.csv").read_bytes()
 
@@ -186,19 +193,25 @@ def test_check_names_what_is_wrong(
 def test_training_that_is_stopped_goes_on_where_it_was(
     data: Path, run_job: Run, tmp_path: Path
 ) -> None:
-    flags = ["--data", str(data), "--epochs", "8", *map(str, SMALL)]
+    flags = ["--data", str(data), "--epochs", "12", *map(str, SMALL)]
     whole = result_of(run_job("train", *flags, "--out", tmp_path / "whole"))
     command = [sys.executable, str(REPOSITORY / "jobs/train.py"), *flags]
-    stopped = subprocess.Popen(
-        [*command, "--out", str(tmp_path / "stopped")], stdout=subprocess.PIPE, text=True
-    )
-    deadline = time.monotonic() + 120
-    while not list((tmp_path / "stopped").glob("checkpoints/*/checkpoint_*/state.pt")):
-        assert time.monotonic() < deadline, "no checkpoint came"
-        assert stopped.poll() is None, "it ended before it could be stopped"
-        time.sleep(0.05)
-    stopped.send_signal(signal.SIGTERM)
-    assert stopped.wait(60) == 75
+    seen: set[Path] = set()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        stopped = subprocess.Popen(
+            [*command, "--out", str(tmp_path / "stopped")], stdout=subprocess.PIPE, text=True
+        )
+        deadline = time.monotonic() + 120
+        while True:
+            there = set((tmp_path / "stopped").glob("checkpoints/*/checkpoint_*/state.pt"))
+            if there - seen:
+                break
+            assert time.monotonic() < deadline, "no checkpoint came"
+            assert stopped.poll() is None, "it ended before it could be stopped"
+            time.sleep(0.05)
+        seen |= there
+        stopped.send_signal(number)
+        assert stopped.wait(60) == 75, number
     assert not (tmp_path / "stopped/model").exists()
     again = result_of(run_job("train", *flags, "--out", tmp_path / "stopped"))
     assert again["val_dice"] == whole["val_dice"]

@@ -30,7 +30,7 @@ def test_every_mask_is_its_row_of_train_masks_and_survives_the_grid(real_data: P
         assert np.array_equal(rle.decode(row, *mask.shape), mask), path.name
         scores.append(metrics.dice(images.enlarge(images.shrink_mask(mask), *mask.shape), mask))
     assert np.mean(scores) >= 0.9990
-    assert np.min(scores) >= 0.997
+    assert np.min(scores) >= 0.998
 
 
 def test_gray_is_the_exact_block_mean_for_both_kinds_of_chroma(real_data: Path) -> None:

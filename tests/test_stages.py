@@ -109,6 +109,33 @@ def test_a_bad_picture_is_a_row_with_a_reason(data: Path, tmp_path: Path) -> Non
     assert list(loaded["place"]) == [0, 1, 2]
 
 
+def test_a_picture_that_is_gone_is_a_row_too(data: Path, tmp_path: Path) -> None:
+    """Else a run that was stopped could never end once a picture of an open shard is deleted."""
+    good = storage.listing(f"{data}/test")[0].name
+    (tmp_path / good).write_bytes((data / "test" / good).read_bytes())
+    loaded = dataset.load_pictures(
+        block_of("x", [good, "gone.jpg"]), folder=str(tmp_path), downscale=8, size=SIZE, blank=SIZE
+    )
+    assert [str(status).split(":")[0] for status in loaded["status"]] == ["ok", "missing"]
+    assert loaded["crc32"][1] == 0
+
+
+@pytest.mark.ray
+def test_a_block_stays_whole_however_large(ray_session: None) -> None:
+    import ray.data
+
+    def ten_rows_of_30_mb(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {"x": np.zeros((10, 30_000_000), dtype=np.uint8)}
+
+    cut = ray.data.from_items([{"a": 0}], override_num_blocks=1)
+    counts = []
+    for blocks in (cut, dataset.from_blocks([{"a": 0}])):
+        mapped = blocks.map_batches(ten_rows_of_30_mb, batch_size=None)
+        counts.append([bundle.num_rows() for bundle in mapped.iter_internal_ref_bundles()])
+    assert len(counts[0]) > 1, "the test needs a block that Ray Data would cut"
+    assert counts[1] == [10]
+
+
 def test_pictures_of_several_sizes_are_one_block(tmp_path: Path) -> None:
     from conftest import draw_pair
 

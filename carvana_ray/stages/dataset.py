@@ -21,8 +21,17 @@ Columns = dict[str, Any]
 
 
 def from_blocks(rows: list[dict[str, Any]]) -> ray.data.Dataset:
-    """Return a data set of one block a row."""
-    return ray.data.from_items(rows, override_num_blocks=len(rows))
+    """Return a data set of one block a row, whose blocks stay whole."""
+    return whole(ray.data.from_items(rows, override_num_blocks=len(rows)))
+
+
+def whole(blocks: ray.data.Dataset) -> ray.data.Dataset:
+    """Return a data set that Ray Data does not cut above its usual size of 128 MiB a block.
+
+    The maps that follow inherit this.
+    """
+    blocks.context.target_max_block_size = None
+    return blocks
 
 
 def only_row(batch: Columns) -> dict[str, Any]:
@@ -68,6 +77,13 @@ def load_pairs(
     return {"gray": gray, "share": share, "error": np.array(error)}
 
 
+def _read_listed(uri: str) -> bytes:
+    """Return a file that was listed, or say that it is gone (a fault of the network stays one)."""
+    if not storage.exists(uri):
+        raise BadPicture("missing: the file was there when the pictures were listed")
+    return storage.read(uri)
+
+
 def _same_size(found: tuple[int, ...], size: tuple[int, int]) -> None:
     if tuple(found) != size:
         raise BadPicture(
@@ -103,8 +119,9 @@ def load_pictures(
         name: [] for name in ("gray", "height", "width", "crc32", "status")
     }
     for name in names:
-        data = storage.read(storage.join(folder, name))
+        data = b""
         try:
+            data = _read_listed(storage.join(folder, name))
             found, status = images.size_of(data), OK
             if size:
                 _same_size(found, size)

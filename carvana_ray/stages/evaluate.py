@@ -112,7 +112,8 @@ def _score(chain: ray.data.Dataset, masks: str, mask_of: dict[str, str]) -> list
             scores.append(row)
             meter.set(len(scores))
     if bad := [one for one in scores if one["status"] != shards.OK]:
-        raise InputError(f"--data: {len(bad)} pictures: {bad[0]['img']}: {bad[0]['status']}, ...")
+        named = "; ".join(f"{one['img']}: {one['status']}" for one in bad[:3])
+        raise InputError(f"--data: {len(bad)} of {len(scores)} pictures cannot be scored: {named}")
     return scores
 
 

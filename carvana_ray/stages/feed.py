@@ -59,11 +59,12 @@ def decode(
     )
     chunks: list[Any] = []
     done = 0
-    for (
-        bundle
-    ) in decoded.iter_internal_ref_bundles():  # materialize() would say nothing till the end
+    bundles = decoded.iter_internal_ref_bundles()  # materialize() would say nothing till the end
+    for expected, bundle in zip(rows, bundles, strict=True):
+        if len(bundle.block_refs) != 1 or bundle.num_rows() != len(expected["pairs"]):
+            raise RuntimeError(f"a chunk of {len(expected['pairs'])} pairs came back otherwise")
         chunks += bundle.block_refs
-        done += bundle.num_rows() or 0
+        done += len(expected["pairs"])
         progress(done)
     checked = ray.data.from_arrow_refs(chunks).select_columns(["error"])
     errors = [row["error"] for row in checked.take_all() if row["error"]]
@@ -124,7 +125,7 @@ def stream(
     first, last = first_epoch * plan.blocks_per_epoch, plan.epochs * plan.blocks_per_epoch
     batches = functools.partial(take, plan=plan, chunks=chunks, flip=flip, first_block=first)
     return (
-        ray.data.range(last - first, override_num_blocks=last - first)
+        dataset.whole(ray.data.range(last - first, override_num_blocks=last - first))
         .map_batches(batches, batch_size=None)
         .map_batches(dataset.standardize, batch_size=None)
     )

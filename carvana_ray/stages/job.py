@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from carvana_ray import config, errors
 from carvana_ray.stages.session import Cluster, foresee, joins, session, share_out
 
-C = TypeVar("C", bound=config.Common)
+C = TypeVar("C", bound=config.Session)
 Result = dict[str, Any]
 
 
@@ -44,7 +44,7 @@ def run(
 
     def in_session() -> Result:
         num_cpus = flags.num_cpus
-        if kind is not config.Sample and not joins():  # drawing needs no workers
+        if isinstance(flags, config.Network) and not joins():
             share_out(flags, foresee(num_cpus))
         check(flags)
         with session(num_cpus) as cluster:

@@ -7,7 +7,7 @@ import numpy as np
 import ray.data
 import torch
 
-from carvana_ray import checkpoint, images, shards
+from carvana_ray import checkpoint, shards
 from carvana_ray.checkpoint import Manifest
 from carvana_ray.predictor import Predictor
 from carvana_ray.stages import dataset
@@ -56,17 +56,13 @@ def masks_of(
     Returns:
         columns file, place, count, img, status, crc32, height, width, rle_mask.
     """
-    read = dataset.from_blocks(blocks)
-    # A block that came in whole must go on whole: Ray Data cuts blocks above its target size.
-    h, w = images.grid(*(size or (manifest.height, manifest.width)), manifest.downscale)
-    most = max(len(block["names"]) for block in blocks) * h * w
-    read.context.target_max_block_size = max(read.context.target_max_block_size or 0, 2 * most)
     how: dict[str, Any] = {
         "folder": folder,
         "downscale": manifest.downscale,
         "size": size,
         "blank": (manifest.height, manifest.width),
     }
+    read = dataset.from_blocks(blocks)
     return read.map_batches(
         functools.partial(dataset.load_pictures, **how), batch_size=None, num_cpus=1
     ).map_batches(

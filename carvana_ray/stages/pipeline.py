@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from carvana_ray import catalogue, config, storage
+from carvana_ray.errors import Quarantined
 from carvana_ray.stages import evaluate, predict, sample, train
 from carvana_ray.stages.session import Cluster
 
@@ -41,14 +42,21 @@ def run(flags: config.Pipeline, cluster: Cluster) -> dict[str, Any]:
     # All held-out cars are scored: --limit is for training and prediction.
     scored = config.pick(config.Evaluate, flags, data=data, limit=0)
     steps["evaluate"] = evaluate.run(scored, cluster)
-    steps["predict"] = predict.run(config.pick(config.Predict, flags, data=data), cluster)
+    held_back = None
+    try:
+        steps["predict"] = predict.run(config.pick(config.Predict, flags, data=data), cluster)
+    except Quarantined as error:
+        steps["predict"], held_back = error.result, str(error)
     _show(steps, out)
-    return {
+    result = {
         "dice": steps["evaluate"]["dice"],
         "submission": steps["predict"]["submission"],
         "report": steps["evaluate"]["report"],
         "seconds": round(time.monotonic() - began, 1),
     }
+    if held_back:
+        raise Quarantined(held_back, result)
+    return result
 
 
 def _show(steps: dict[str, dict[str, Any]], out: str) -> None:
@@ -58,7 +66,9 @@ def _show(steps: dict[str, dict[str, Any]], out: str) -> None:
     results = {
         "train": "no validation" if learned is None else f"validation Dice {learned:.4f}",
         "evaluate": f"Dice {scored['dice']:.4f} at full size",
-        "predict": f"{made['shards']} shards, submission checked",
+        "predict": f"{made['bad']} bad pictures, see quarantine.csv"
+        if made["submission"] is None
+        else f"{made['shards']} shards, submission checked",
     }
     table = Table("step", "pictures", "pictures/s", "seconds", "result")
     for name, step in steps.items():
@@ -73,4 +83,4 @@ def _show(steps: dict[str, dict[str, Any]], out: str) -> None:
         ("contact sheets", storage.join(out, "sheets")),
         ("submission", made["submission"]),
     ):
-        console.print(f"{what:15} {where}")
+        console.print(f"{what:15} {where or 'held back'}")

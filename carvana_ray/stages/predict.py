@@ -7,7 +7,6 @@ import csv
 import functools
 import io
 import json
-import logging
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -26,7 +25,7 @@ from carvana_ray.shards import Part
 from carvana_ray.stages.masks import masks_of
 from carvana_ray.stages.session import Cluster, Workers, share_out
 
-log = logging.getLogger(__name__)
+SUCCESS = "_SUCCESS.json"
 
 
 def check(flags: config.Predict) -> None:
@@ -67,6 +66,7 @@ def run(flags: config.Predict, cluster: Cluster) -> dict[str, Any]:
             f"--merge-only: {len(todo)} of {len(needed)} shards are not there yet, the first is "
             f"{storage.join(folder, todo[0][0].shard_name(todo[0][1]))}"
         )
+    storage.remove(storage.join(folder, SUCCESS))  # until this run has ended well
     rate = _predict(todo, catalogue, folder, model, manifest, workers) if todo else 0.0
     merged = _merge(flags, parts, folder, catalogue, storage.join(out, flags.submission))
     result = {
@@ -163,17 +163,19 @@ def _merge(
                 merged.shown.setdefault(car, []).append(row)
             yield name, row["rle_mask"]
 
-    compress = target.endswith(".gz")
+    packed = target.endswith(".gz")
     try:
         with storage.publishing(target) as file:
-            submission.write(file, walk(), catalogue.order, compress)
+            submission.write(file, walk(), catalogue.order, packed)
             if not _acceptable(flags, merged):
                 raise _NotToBePublished
+            faults = submission.check_written(
+                file, packed, catalogue.order, merged.pixels.__getitem__
+            )
+            if faults:
+                raise RuntimeError(f"{target}: not as it should be, please report: {faults[:3]}")
     except _NotToBePublished:
-        return merged
-    _, faults, _ = submission.check_file(target, catalogue.order, merged.pixels.__getitem__)
-    if faults:
-        raise RuntimeError(f"{target}: not as it should be, please report this: {faults[:3]}")
+        storage.remove(target)  # one of an earlier run would pass for this one's
     return merged
 
 
@@ -203,4 +205,4 @@ def _finish(flags: config.Predict, merged: Merged, folder: str, result: dict[str
             {**result, "submission": None},
         )
     success = json.dumps(result, indent=1).encode()
-    storage.publish(storage.join(folder, "_SUCCESS.json"), success, replace=True)
+    storage.publish(storage.join(folder, SUCCESS), success, replace=True)

@@ -14,7 +14,7 @@ import ray
 import ray.data
 import torch
 
-from carvana_ray.config import Common
+from carvana_ray.config import Network
 from carvana_ray.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -104,7 +104,7 @@ def _quiet() -> None:
     context.print_on_execution_start = False
 
 
-def share_out(config: Common, cluster: Cluster) -> Workers:
+def share_out(config: Network, cluster: Cluster) -> Workers:
     """Return the workers that a job gets of a cluster; one CPU remains for those who read pictures.
 
     Raises:

@@ -6,8 +6,11 @@ pairs -> decode once -> stream of batches -> TorchTrainer workers -> checkpoints
 import functools
 import json
 import logging
+import re
 import tempfile
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -47,15 +50,15 @@ def run(flags: config.Train, cluster: Cluster) -> dict[str, Any]:
     workers = share_out(flags, cluster)
     course = courses.plan(flags, workers.count)
     history = _finished(folder, course.run)
+    storage.publish(
+        storage.join(out, "config.json"),
+        json.dumps(config.to_json(flags), indent=1).encode(),
+        replace=True,
+    )
     if history is None:
-        storage.publish(
-            storage.join(out, "config.json"),
-            json.dumps(config.to_json(flags), indent=1).encode(),
-            replace=True,
-        )
         history = _fit(flags, course, workers, out)
-        for name, image in report.curves(history).items():
-            storage.publish(storage.join(out, name), image, replace=True)
+    for name, image in report.curves(history).items():
+        storage.publish(storage.join(out, name), image, replace=True)
     return {
         "model": folder,
         **courses.summary(history),
@@ -118,10 +121,39 @@ def _fit(flags: config.Train, course: courses.Course, workers: Workers, out: str
         },
         dataset_config=DataConfig(enable_shard_locality=False, execution_options=_in_order()),
     )
-    with Meter("train", plan.epochs * plan.train_steps * plan.batch) as meter, Watch(meter, here):
-        result = trainer.fit()
-        meter.set(meter.total)
-    return _write_model(flags, course, result, storage.join(out, "model"))
+    an_epoch = plan.train_steps * plan.batch
+    before = _epochs_done(storage.join(storage_path, course.run)) * an_epoch
+    with Meter("train", plan.epochs * an_epoch, before) as meter, Watch(meter, here):
+        result = _in_thread(trainer.fit)
+        history = _write_model(flags, course, result, storage.join(out, "model"))
+        meter.end(courses.summary(history)["images_per_second"])
+    return history
+
+
+def _in_thread(fit: Callable[[], ray.train.Result]) -> ray.train.Result:
+    """Run Ray Train beside the main thread; there it would take over Ctrl-C, and keep it.
+
+    Raises:
+        InputError: the training diverged.
+    """
+    done: list[ray.train.Result | Exception] = []
+
+    def run() -> None:
+        try:
+            done.append(fit())
+        except Exception as error:  # whatever it is, it is raised below
+            done.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(0.5)  # a join without end would not let signals through
+    if isinstance(done[0], Exception):
+        for failure in getattr(done[0], "worker_failures", {}).values():
+            if found := re.search(rf"{training.Diverged.__name__}: (.*)", str(failure)):
+                raise InputError(found[1]) from done[0]
+        raise done[0]
+    return done[0]
 
 
 def _in_order() -> ray.data.ExecutionOptions:
