@@ -8,7 +8,7 @@ import pytest
 from carvana_ray import carvana, images, rle, shards, storage
 from carvana_ray.batches import BatchPlan
 from carvana_ray.errors import InputError
-from carvana_ray.stages import dataset, evaluate, feed, predict
+from carvana_ray.stages import dataset, evaluate, feed, predict, train
 
 SIZE = (1280, 1918)
 
@@ -67,6 +67,37 @@ def test_the_stream_is_the_plan(data: Path, ray_session: None, workers: int) -> 
 
 
 @pytest.mark.ray
+def test_each_of_two_workers_is_dealt_its_own_blocks_in_order(
+    data: Path, ray_session: None
+) -> None:
+    """As Ray Train splits the stream: the batches of the run must not depend on who is faster."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    pairs = some_pairs(data, 40)
+    chunks = feed.decode(pairs, f"{data}/train", f"{data}/train_masks", 8, SIZE)
+    plan = BatchPlan(train=33, val=7, batch=4, workers=2, epochs=2, seed=1)
+    stream = feed.stream(plan, chunks, flip=False)
+    stream.context.execution_options.preserve_order = True
+    gray = [images.load_gray((data / "train" / name).read_bytes(), 8) for name, _ in pairs]
+
+    def consume(rank: int) -> int:
+        steps = 0
+        for batch in parts[rank].iter_batches(batch_size=2):
+            expected = plan.block(2 * steps + rank)
+            assert set(batch["rank"]) == {rank}
+            assert set(batch["epoch"]) == {expected.epoch}
+            for row, picture in zip(batch["image"], expected.pictures, strict=True):
+                assert np.allclose(row, images.standardize(gray[picture]), atol=1e-5)
+            steps += 1
+        return steps
+
+    parts = stream.streaming_split(2, equal=True)
+    with ThreadPoolExecutor(2) as pool:
+        steps = list(pool.map(consume, range(2)))
+    assert steps == [2 * (plan.train_steps + plan.val_steps)] * 2
+
+
+@pytest.mark.ray
 def test_files_that_cannot_be_used_are_all_named(
     data: Path, ray_session: None, tmp_path: Path
 ) -> None:
@@ -82,6 +113,25 @@ def test_files_that_cannot_be_used_are_all_named(
     assert f"{pairs[0][0]}: not-an-image" in str(error.value)
     assert f"{pairs[2][1]}: not-an-image" in str(error.value)
     assert pairs[1][0] not in str(error.value)
+
+
+def test_a_training_that_diverges_says_so_in_one_line() -> None:
+    from ray.train import WorkerGroupError
+
+    def fit() -> None:
+        trace = (
+            "Traceback ...\ncarvana_ray.training.Diverged: the loss of epoch 2 is nan: lower it\n"
+        )
+        raise WorkerGroupError("[Rank 0]", {0: RuntimeError(trace)})
+
+    with pytest.raises(InputError, match=r"^the loss of epoch 2 is nan: lower it$"):
+        train._in_thread(fit)  # type: ignore[arg-type]
+
+    def other() -> None:
+        raise WorkerGroupError("[Rank 0] something else", {0: RuntimeError("something else")})
+
+    with pytest.raises(WorkerGroupError, match="something else"):
+        train._in_thread(other)  # type: ignore[arg-type]
 
 
 def block_of(file: str, names: list[str]) -> dict[str, np.ndarray]:

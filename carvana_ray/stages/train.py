@@ -247,6 +247,8 @@ def _checked(batches: Any, epoch: int, rank: int, plan: BatchPlan) -> Any:
                     f"{found}"
                 )
             skip = (epoch - found) * (plan.train_steps + plan.val_steps)
+        if len(batch["weight"]) != plan.batch // plan.workers:
+            raise RuntimeError(f"worker {rank}: a batch of {len(batch['weight'])} pictures")
         if place >= skip:
             yield batch
 
