@@ -144,12 +144,12 @@ def shrink_mask(mask: NDArray, downscale: int = 4) -> NDArray[np.uint8]:
 
 
 def factor(height: int, width: int, h: int, w: int) -> int:
-    """Return the downscale that makes a grid of (h, w) of a picture of (H, W).
+    """Return the downscale that makes a grid of (h, w) of a picture of (H, W), `DOWNSCALES` first.
 
     Raises:
         ValueError: none does.
     """
-    for downscale in DOWNSCALES:
+    for downscale in (*DOWNSCALES, -(-height // h)):
         if grid(height, width, downscale) == (h, w):
             return downscale
     raise ValueError(f"a grid of {h} x {w} is no whole fraction of {height} x {width}")

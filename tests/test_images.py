@@ -534,3 +534,13 @@ def test_standardize_leaves_its_input_alone() -> None:
     before = gray.copy()
     images.standardize(gray)
     assert np.array_equal(gray, before)
+
+
+@pytest.mark.parametrize("downscale", [3, 5, 6, 7])
+def test_a_mask_shrunk_by_any_whole_number_is_enlarged_by_it(downscale: int) -> None:
+    mask = np.zeros((61, 93), dtype=bool)
+    mask[12:48, 20:77] = True
+    share = images.shrink_mask(mask, downscale)
+    back = images.enlarge(share, *mask.shape)
+    assert back.shape == mask.shape
+    assert 2 * (back & mask).sum() / (back.sum() + mask.sum()) > 0.93

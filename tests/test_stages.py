@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import draw_pair
 
 from carvana_ray import carvana, images, rle, shards, storage
 from carvana_ray.batches import BatchPlan
@@ -110,6 +111,10 @@ def test_files_that_cannot_be_used_are_all_named(
     (tmp_path / "m" / pairs[2][1]).write_bytes((data / "train" / pairs[2][0]).read_bytes())
     with pytest.raises(InputError, match="2 of 3") as error:
         feed.decode(pairs, str(tmp_path / "p"), str(tmp_path / "m"), 8, SIZE)
+    _, small = draw_pair(1, (640, 959))
+    (tmp_path / "m" / pairs[1][1]).write_bytes(small)
+    with pytest.raises(InputError, match=f"{pairs[1][1]}: wrong-size: 640 x 959"):
+        feed.decode(pairs[1:2], str(tmp_path / "p"), str(tmp_path / "m"), 8, SIZE)
     assert f"{pairs[0][0]}: not-an-image" in str(error.value)
     assert f"{pairs[2][1]}: not-an-image" in str(error.value)
     assert pairs[1][0] not in str(error.value)
@@ -187,8 +192,6 @@ def test_a_block_stays_whole_however_large(ray_session: None) -> None:
 
 
 def test_pictures_of_several_sizes_are_one_block(tmp_path: Path) -> None:
-    from conftest import draw_pair
-
     for number, size in enumerate([(300, 400), (256, 512), (300, 400)]):
         (tmp_path / f"{number}.jpg").write_bytes(draw_pair(number, size)[0])
     loaded = dataset.load_pictures(
