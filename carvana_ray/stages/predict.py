@@ -52,14 +52,8 @@ def run(flags: config.Predict, cluster: Cluster) -> dict[str, Any]:
         shards.run_id({**settings, "data": catalogue.folder, "size": catalogue.size}),
     )
     parts = _plan(flags, folder, catalogue)
-    wanted = set(catalogue.entries)
+    needed = _needed(parts, catalogue)
     there = shards.done(folder)
-    needed = [
-        (part, shard)
-        for part in parts
-        for shard in range(part.shards)
-        if wanted.intersection(part.shard(shard))
-    ]
     todo = [(part, shard) for part, shard in needed if part.shard_name(shard) not in there]
     if todo and flags.merge_only:
         raise InputError(
@@ -93,6 +87,17 @@ def _plan(flags: config.Predict, folder: str, catalogue: Catalogue) -> list[Part
         storage.publish(storage.join(folder, new.name), new.to_bytes())
         parts = shards.read_parts(folder)  # what is there counts, should another driver be first
     return parts
+
+
+def _needed(parts: Sequence[Part], catalogue: Catalogue) -> list[tuple[Part, int]]:
+    """Return the (part, shard) that hold pictures of the catalogue as it is today."""
+    wanted = set(catalogue.entries)
+    return [
+        (part, shard)
+        for part in parts
+        for shard in range(part.shards)
+        if wanted.intersection(part.shard(shard))
+    ]
 
 
 def _predict(

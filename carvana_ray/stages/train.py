@@ -180,9 +180,8 @@ def _write_model(
     """Write the model folder of a run that is over; return its history."""
     last = _read_state(result.checkpoint)
     history: Rows = last["history"]
-    best = courses.best_row(history)
     chosen = last
-    if best is not history[-1]:
+    if courses.best_row(history) is not history[-1]:
         chosen = _read_state(result.get_best_checkpoint("val_dice", "max"))
     weights = checkpoint.to_bytes(chosen["model"])
     manifest = checkpoint.Manifest(
@@ -196,7 +195,7 @@ def _write_model(
         run=course.run,
         holdout_cars=course.cars[2],
         val_cars=course.cars[1],
-        metrics=best,
+        metrics=chosen["history"][-1],
     )
     checkpoint.write_model(folder, weights, manifest, history)
     return history
