@@ -11,7 +11,6 @@ from carvana_ray.errors import InputError
 
 HEIGHT, WIDTH = 1280, 1918
 VIEWS = 16
-DEGREES_PER_VIEW = 360 / VIEWS
 HEADER = ("img", "rle_mask")
 
 TRAIN, MASKS, TEST = "train", "train_masks", "test"

@@ -116,11 +116,6 @@ def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def weights_to_bytes(model: UNet) -> bytes:
-    """Return the weights of a network as the bytes of ``model.pt``."""
-    return to_bytes({name: value.detach().cpu() for name, value in model.state_dict().items()})
-
-
 def write_model(
     folder: str, weights: bytes, manifest: Manifest, history: list[dict[str, float]]
 ) -> None:

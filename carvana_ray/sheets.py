@@ -1,5 +1,6 @@
 """Contact sheets: cars cut out, and the worst pictures of an evaluation. JPEG bytes out."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from carvana_ray import images, report, rle, shards, storage
@@ -17,20 +18,16 @@ def of_cars(folder: str, cars: dict[str, list[Row]]) -> dict[str, bytes]:
         folder: of the pictures.
         cars: rows of shards, by car.
     """
+
+    def tiles(row: Row) -> tuple[report.Tile, report.Tile]:
+        picture = report.thumbnail(storage.read(storage.join(folder, row["img"])), TILE_WIDTH)
+        mask = rle.decode(row["rle_mask"], row["height"], row["width"])
+        return (row["img"], picture), ("", report.cut_out(picture, mask))
+
     sheets = {}
     for car, found in cars.items():
         rows = [row for row in found if row["status"] == shards.OK]
-        lines: list[list[report.Tile]] = []
-        for start in range(0, len(rows), CARS_A_LINE):
-            small, cut = [], []
-            for row in rows[start : start + CARS_A_LINE]:
-                data = storage.read(storage.join(folder, row["img"]))
-                picture = report.thumbnail(data, TILE_WIDTH)
-                mask = rle.decode(row["rle_mask"], row["height"], row["width"])
-                small.append((row["img"], picture))
-                cut.append(("", report.cut_out(picture, mask)))
-            lines += [small, cut]
-        if lines:
+        if lines := _in_lines(rows, CARS_A_LINE, tiles):
             sheets[f"{car}.jpg"] = report.sheet(lines, f"car {car}: pictures and cut-outs")
     return sheets
 
@@ -43,16 +40,25 @@ def of_worst(folder: str, masks: str, mask_of: dict[str, str], scores: list[Row]
         mask_of: from picture to mask.
         scores: img, dice, rle_mask, height, width of each; at least one.
     """
-    lines: list[list[report.Tile]] = []
-    for start in range(0, len(scores), WORST_A_LINE):
-        small, wrong = [], []
-        for one in scores[start : start + WORST_A_LINE]:
-            data = storage.read(storage.join(folder, one["img"]))
-            picture = report.thumbnail(data, WORST_TILE_WIDTH)
-            mask = rle.decode(one["rle_mask"], one["height"], one["width"])
-            truth = images.load_mask(storage.read(storage.join(masks, mask_of[one["img"]])))
-            small.append((f"{one['img']}  Dice {one['dice']:.4f}", picture))
-            wrong.append(("", report.errors(picture, mask, truth)))
-        lines += [small, wrong]
+
+    def tiles(one: Row) -> tuple[report.Tile, report.Tile]:
+        data = storage.read(storage.join(folder, one["img"]))
+        picture = report.thumbnail(data, WORST_TILE_WIDTH)
+        mask = rle.decode(one["rle_mask"], one["height"], one["width"])
+        truth = images.load_mask(storage.read(storage.join(masks, mask_of[one["img"]])))
+        caption = f"{one['img']}  Dice {one['dice']:.4f}"
+        return (caption, picture), ("", report.errors(picture, mask, truth))
+
     title = "Worst pictures. Red: mask without car. Blue: car without mask."
-    return report.sheet(lines, title)
+    return report.sheet(_in_lines(scores, WORST_A_LINE, tiles), title)
+
+
+def _in_lines(
+    rows: Sequence[Row], a_line: int, tiles: Callable[[Row], tuple[report.Tile, report.Tile]]
+) -> list[list[report.Tile]]:
+    """Return lines of tiles: `a_line` upper ones, and below them their lower ones."""
+    lines: list[list[report.Tile]] = []
+    for start in range(0, len(rows), a_line):
+        pairs = [tiles(row) for row in rows[start : start + a_line]]
+        lines += [list(line) for line in zip(*pairs, strict=True)]
+    return lines

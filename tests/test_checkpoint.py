@@ -14,7 +14,7 @@ from carvana_ray.unet import UNet
 
 
 def write(folder: Path, model: UNet) -> Manifest:
-    weights = checkpoint.weights_to_bytes(model)
+    weights = checkpoint.to_bytes(dict(model.state_dict()))
     manifest = Manifest(
         sha256=checkpoint.digest(weights),
         base=2,
