@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -79,7 +80,11 @@ def finish(
         result, code = error.result, errors.EXIT_QUARANTINE
     except KeyboardInterrupt:
         print(f"{job}: stopped; the same command again goes on from here", file=sys.stderr)
-        return errors.EXIT_STOPPED
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # No shutdown of Ray: a thread may still wait in it (`train._in_thread`), and Ray then ends
+        # the process itself, now and then, with 1. What a local session started dies with it.
+        os._exit(errors.EXIT_STOPPED)
     print(json.dumps({"job": job, **result}), flush=True)
     return code
 

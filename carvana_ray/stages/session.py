@@ -74,9 +74,18 @@ def session(num_cpus: int | None = None) -> Iterator[Cluster]:
         cluster = Cluster(int(has.get("CPU", 0)), int(has.get("GPU", 0)), len(ray.nodes()))
         log.info("Ray: %d nodes, %d CPUs, %d GPUs", cluster.nodes, cluster.cpus, cluster.gpus)
         yield cluster
-    finally:
-        if ours:
-            ray.shutdown()
+    except KeyboardInterrupt:
+        raise  # see `job.finish`: the process ends at once, and Ray with it
+    except BaseException:
+        _close(ours)
+        raise
+    else:
+        _close(ours)
+
+
+def _close(ours: bool) -> None:
+    if ours:
+        ray.shutdown()
 
 
 def foresee(num_cpus: int | None = None) -> Cluster:
