@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: demo test test-all lint format clean
+.PHONY: demo test test-all chaos lint format clean
 
 demo: .venv/ready  ## draw a sample, train, score, predict, check; results in runs/demo
 	$(BIN)/python jobs/pipeline.py --out runs/demo --downscale 8 --base 8 --epochs 12
@@ -12,6 +12,9 @@ test: .venv/ready  ## the tests, without the slow suites
 
 test-all: .venv/ready  ## all tests
 	$(BIN)/python -m pytest
+
+chaos: .venv/ready  ## kill a prediction twenty times (a quarter of an hour); it must cost nothing
+	$(BIN)/python tests/chaos.py
 
 lint: .venv/ready  ## style and types
 	$(BIN)/ruff check .

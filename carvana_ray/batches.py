@@ -3,7 +3,8 @@
 A run is one long list of blocks. Epoch after epoch: the training batches of the epoch in a new
 order, then the validation pictures in listed order, padded with weight 0 to whole batches. Each
 batch of the run is cut into one block a worker, and blocks go round the workers in turn, so that
-one worker with a batch of 16 and two with 8 each see the same batches.
+one worker with a batch of 16, two with 8 each and three with 6, 5 and 5 see the same batches; the
+shorter ones of these are padded with weight 0, since Ray deals blocks of one length.
 """
 
 from dataclasses import dataclass
@@ -42,7 +43,8 @@ class BatchPlan:
     The pictures left over by the last whole training batch sit out the epoch: other ones each time.
 
     Raises:
-        InputError: the batch cannot be shared evenly, or is larger than the training set.
+        InputError: the batch is smaller than the workers are many, or larger than the training
+            set.
     """
 
     train: int
@@ -53,9 +55,10 @@ class BatchPlan:
     seed: int
 
     def __post_init__(self) -> None:
-        if self.batch % self.workers:
+        if self.batch < self.workers:
             raise InputError(
-                f"--batch-size {self.batch} cannot be shared evenly by --workers {self.workers}"
+                f"--batch-size {self.batch} leaves some of --workers {self.workers} without a "
+                "picture"
             )
         if self.train < self.batch:
             raise InputError(
@@ -71,6 +74,11 @@ class BatchPlan:
     def val_steps(self) -> int:
         """Validation steps an epoch."""
         return -(-self.val // self.batch)
+
+    @property
+    def share(self) -> int:
+        """Pictures of a block, those that only fill it up included."""
+        return -(-self.batch // self.workers)
 
     @property
     def blocks_per_epoch(self) -> int:
@@ -94,13 +102,15 @@ class BatchPlan:
             weight = (place < self.val).astype(np.float32)
             batch = self.train + np.minimum(place, self.val - 1)
         own = slice(rank, None, self.workers)
+        pictures, weight = batch[own], weight[own]
+        filler = self.share - len(pictures)
         return Block(
             epoch=epoch,
             step=step,
             training=training,
             rank=rank,
-            pictures=batch[own],
-            weight=weight[own],
+            pictures=np.pad(pictures, (0, filler), mode="edge"),
+            weight=np.pad(weight, (0, filler)),
         )
 
     def rng(self, block: Block, place: int) -> np.random.Generator:

@@ -15,11 +15,33 @@ HEADER = ("img", "rle_mask")
 
 TRAIN, MASKS, TEST = "train", "train_masks", "test"
 SAMPLE_SUBMISSION = "sample_submission.csv"
+CHECKSUMS = "crc32.csv"
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 MASK_SUFFIXES = (".gif", ".png")
 
 KAGGLE_NAME = re.compile(r"[0-9a-f]{12}_(0[1-9]|1[0-6])\.jpg")
 _CAR_AND_VIEW = re.compile(r"(.+)_(\d{2})")
+# A plain file name: no path, nothing hidden, nothing that a terminal or a spreadsheet would obey
+# (a cell that begins with = + - or @ is a formula: owasp.org/www-community/attacks/CSV_Injection).
+# \ud800-\udfff: bytes of a name that are no UTF-8, as Python reads them from a folder.
+_ODD = r"/\\\x00-\x1f\x7f\ud800-\udfff"
+_PLAIN_NAME = re.compile(rf"[^.=+\-@\s{_ODD}][^{_ODD}]{{0,254}}")
+
+
+def plain(names: Iterable[str], where: str) -> None:
+    """Raise `InputError` if one of some file names is none, or could be taken for something else.
+
+    Args:
+        names: of files, before they touch a path or a table.
+        where: they come from, for the message.
+    """
+    odd = [name for name in names if not _PLAIN_NAME.fullmatch(name)]
+    if odd:
+        raise InputError(
+            f"{where}: {len(odd)} names that are no plain file names, the first is {odd[0][:80]!r} "
+            "(no path, no leading . = + - @ or space, no control characters, at most 255 "
+            "characters); rename the files"
+        )
 
 
 def car_and_view(name: str) -> tuple[str, int]:
@@ -98,8 +120,9 @@ def split(
 
     Args:
         cars: all cars, in any order.
-        holdout: COUNT or FRACTION as text, drawn by a seeded shuffle of the sorted cars, or the
-        cars. val: COUNT or FRACTION of the cars that remain.
+        holdout: COUNT or FRACTION as text, drawn by a seeded shuffle of the sorted cars; or the
+            cars.
+        val: COUNT or FRACTION of the cars that remain.
         seed: of the shuffle.
 
     Raises:

@@ -1,5 +1,7 @@
 """The pictures that a prediction is asked for: which files, in which order of rows."""
 
+import csv
+import io
 from dataclasses import dataclass
 
 from carvana_ray import carvana, storage, submission
@@ -17,12 +19,35 @@ class Catalogue:
         entries: the files, by name.
         order: the rows of the submission.
         size: (H, W) that they must have, or None for any.
+        crcs: the CRC-32 that a file must have, of those that ``crc32.csv`` lists.
     """
 
     folder: str
     entries: list[Entry]
     order: list[str]
     size: tuple[int, int] | None
+    crcs: dict[str, int]
+
+
+def checksums(data: str) -> dict[str, int]:
+    """Return what ``DATA/crc32.csv`` says: from file name to CRC-32; empty where there is none.
+
+    A decoder is no checksum: of one-bit flips in a JPEG it shows most as a wrong picture, without
+    an error. Whoever has the zip archives of the pictures has their CRC-32 (``unzip -v``).
+
+    Raises:
+        InputError: it is no such file.
+    """
+    uri = storage.join(data, carvana.CHECKSUMS)
+    if not storage.exists(uri):
+        return {}
+    try:
+        rows = csv.reader(io.StringIO(storage.read(uri).decode()))
+        if next(rows, None) != ["img", "crc32"]:
+            raise ValueError("its first line must be img,crc32")
+        return {name: int(crc, 16) for name, crc in rows}
+    except (ValueError, csv.Error) as error:
+        raise InputError(f"{uri}: {error}") from error
 
 
 def read(flags: Predict) -> Catalogue:
@@ -40,10 +65,12 @@ def read(flags: Predict) -> Catalogue:
     if not entries:
         raise InputError(f"--data: no pictures ({', '.join(carvana.PICTURE_SUFFIXES)}) in {folder}")
     names = {entry.name for entry in entries}
+    carvana.plain((entry.name for entry in entries), folder)
+    crcs = checksums(data)
     rows = storage.join(data, carvana.SAMPLE_SUBMISSION)
     if not storage.exists(rows):
         entries = entries[: flags.limit or None]
-        return Catalogue(folder, entries, [entry.name for entry in entries], None)
+        return Catalogue(folder, entries, [entry.name for entry in entries], None, crcs)
     listed = submission.read_names(rows)
     if foreign := sorted(names - set(listed)):
         raise InputError(
@@ -60,4 +87,4 @@ def read(flags: Predict) -> Catalogue:
     entries = entries[: flags.limit or None]
     taken = {entry.name for entry in entries}
     order = [name for name in listed if name in taken]
-    return Catalogue(folder, entries, order, (carvana.HEIGHT, carvana.WIDTH))
+    return Catalogue(folder, entries, order, (carvana.HEIGHT, carvana.WIDTH), crcs)

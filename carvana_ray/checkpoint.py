@@ -5,13 +5,16 @@
     model/manifest.json   written last: hash of the weights, network, preprocessing, cars held out
 
 A folder without manifest is no model; one whose weights do not match their hash is a damaged one.
+What training goes on from lies in `states`, by the same rules.
 """
 
 import hashlib
 import io
 import json
+import pickle
 import platform
-from dataclasses import dataclass
+import struct
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -22,6 +25,20 @@ from carvana_ray.unet import UNet
 
 FORMAT = 1
 WEIGHTS, HISTORY, MANIFEST = "model.pt", "history.json", "manifest.json"
+# What torch.load and a look at its result raise at files that are no weights.
+LOAD_ERRORS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    ImportError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    pickle.UnpicklingError,
+    struct.error,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +54,7 @@ class Manifest:
         run: identifies the training run.
         holdout_cars, val_cars: cars that never were trained on.
         metrics: the row of the history that was chosen.
+        skipped: pictures and masks that could not be used and were left out, and why.
     """
 
     sha256: str
@@ -50,6 +68,7 @@ class Manifest:
     holdout_cars: list[str]
     val_cars: list[str]
     metrics: dict[str, float]
+    skipped: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """Return the manifest's JSON object."""
@@ -67,6 +86,7 @@ class Manifest:
             "metrics": self.metrics,
             "holdout_cars": self.holdout_cars,
             "val_cars": self.val_cars,
+            "skipped": self.skipped,
             "training": self.training,
             "versions": {
                 "carvana_ray": __version__,
@@ -94,6 +114,7 @@ class Manifest:
             holdout_cars=found["holdout_cars"],
             val_cars=found["val_cars"],
             metrics=found["metrics"],
+            skipped=found.get("skipped", []),
         )
 
 
@@ -109,6 +130,11 @@ def to_bytes(values: dict[str, Any]) -> bytes:
 def from_bytes(data: bytes) -> dict[str, Any]:
     """Return what `to_bytes` wrote, on the CPU. Runs no code of the file."""
     return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an error says, or its name where it says nothing."""
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def digest(data: bytes) -> str:
@@ -127,6 +153,37 @@ def write_model(
     storage.publish(storage.join(folder, MANIFEST), text, replace=True)
 
 
+def read_checked(folder: str, name: str) -> tuple[dict[str, Any], bytes]:
+    """Return the manifest of a folder, and the bytes of its file `name`, which match their hash.
+
+    Raises:
+        InputError: no manifest, another format number, damage.
+    """
+    found = _read_json(folder)
+    uri = storage.join(folder, name)
+    data = storage.read(uri)
+    if digest(data) != found.get("sha256"):
+        raise InputError(f"{uri}: damaged, its SHA-256 is not the manifest's")
+    return found, data
+
+
+def _read_json(folder: str) -> dict[str, Any]:
+    uri = storage.join(folder, MANIFEST)
+    if not storage.exists(uri):
+        raise InputError(f"{folder}: no {MANIFEST} there")
+    try:
+        found = json.loads(storage.read(uri))
+        number = found["format"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise InputError(f"{uri}: damaged, it is no manifest") from error
+    if number != FORMAT:
+        raise InputError(
+            f"{uri}: format {number}, this version reads format {FORMAT}; train again, or use the "
+            "version that wrote it"
+        )
+    return found
+
+
 def read_manifest(folder: str) -> Manifest:
     """Return the manifest of a model folder.
 
@@ -137,17 +194,7 @@ def read_manifest(folder: str) -> Manifest:
     if not storage.exists(uri):
         raise InputError(f"--model {folder}: no model there (no {MANIFEST}); train one first")
     try:
-        found = json.loads(storage.read(uri))
-        number = found["format"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"--model {uri}: damaged, it is no manifest of a model") from error
-    if number != FORMAT:
-        raise InputError(
-            f"--model {uri}: format {number}, this version reads format {FORMAT}; train again, "
-            "or use the version that wrote it"
-        )
-    try:
-        manifest = Manifest.from_json(found)
+        manifest = Manifest.from_json(_read_json(folder))
     except (KeyError, TypeError) as error:
         raise InputError(f"--model {uri}: damaged, {error} is missing") from error
     if manifest.downscale not in images.DOWNSCALES:
@@ -160,6 +207,23 @@ def read_history(folder: str) -> list[dict[str, float]]:
     return json.loads(storage.read(storage.join(folder, HISTORY)))
 
 
+def check_weights(weights: dict[str, torch.Tensor], base: int, norm: str) -> None:
+    """Raise `ValueError` if weights are not those of a network, all of them, and all finite."""
+    with torch.device("meta"):  # shapes alone
+        expected = UNet(base=base, norm=norm).state_dict()
+    if set(weights) != set(expected):
+        odd = sorted(set(weights) ^ set(expected))
+        raise ValueError(f"not the weights of its network: {odd[0]}")
+    for name, value in weights.items():
+        if value.shape != expected[name].shape or value.dtype != expected[name].dtype:
+            raise ValueError(
+                f"{name} is {value.dtype} {tuple(value.shape)}, its network has "
+                f"{expected[name].dtype} {tuple(expected[name].shape)}"
+            )
+        if not bool(torch.isfinite(value).all()):
+            raise ValueError(f"{name} has weights that are not finite numbers")
+
+
 def read_model(folder: str) -> tuple[UNet, Manifest]:
     """Return the network, on the CPU and in evaluation mode, and the manifest of a model folder.
 
@@ -169,15 +233,14 @@ def read_model(folder: str) -> tuple[UNet, Manifest]:
     """
     manifest = read_manifest(folder)
     uri = storage.join(folder, WEIGHTS)
-    data = storage.read(uri)
-    if digest(data) != manifest.sha256:
-        raise InputError(f"--model {uri}: damaged, its SHA-256 is not the manifest's")
+    _, data = read_checked(folder, WEIGHTS)
     try:
-        model = UNet(base=manifest.base, norm=manifest.norm)
-        model.load_state_dict(from_bytes(data))
-    except (RuntimeError, ValueError, TypeError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"--model {uri}: not the weights of its manifest: {reason}") from error
-    if not all(bool(torch.isfinite(value).all()) for value in model.state_dict().values()):
-        raise InputError(f"--model {uri}: weights that are not finite numbers")
+        weights = from_bytes(data)
+        check_weights(weights, manifest.base, manifest.norm)
+    except LOAD_ERRORS as error:
+        raise InputError(
+            f"--model {uri}: not the weights of its manifest: {first_line(error)}"
+        ) from error
+    model = UNet(base=manifest.base, norm=manifest.norm)
+    model.load_state_dict(weights)
     return model.eval(), manifest

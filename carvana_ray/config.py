@@ -90,6 +90,11 @@ class Network(Session):
         _at_least(0, self, "limit")
         _at_least(1, self, "workers")
 
+    @property
+    def fewest_workers(self) -> int | None:
+        """Workers that are enough to begin with, or None: all of them are needed."""
+        return None
+
 
 @dataclass(frozen=True, kw_only=True)
 class Seeded(Session):
@@ -134,14 +139,27 @@ class Train(Network, Seeded):
     val_cars: str = knob(
         "0.1", "of the other cars, those that choose the checkpoint; count or fraction"
     )
+    min_workers: int | None = knob(
+        None, "go on with this many workers where machines are lost (default: wait for --workers)"
+    )
+    on_bad_picture: Literal["fail", "skip"] = knob(
+        "fail", "fail: name the pictures and masks that cannot be used; skip: leave them out"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _at_least(1, self, "base", "epochs", "batch_size")
+        _at_least(1, self, "base", "epochs", "batch_size", "min_workers")
+        if self.min_workers and self.workers and self.min_workers > self.workers:
+            raise InputError(f"--min-workers {self.min_workers}: more than --workers")
         if self.downscale not in (1, 2, 4, 8):
             raise InputError(f"--downscale {self.downscale}: must be 1, 2, 4 or 8")
         if self.learning_rate is not None and not 0 < self.learning_rate < 1:
             raise InputError(f"--learning-rate {self.learning_rate}: must lie between 0 and 1")
+
+    @property
+    def fewest_workers(self) -> int | None:
+        """Workers that are enough to begin with, or None: all of them are needed."""
+        return self.min_workers
 
     @property
     def rate(self) -> float:
@@ -177,6 +195,7 @@ class Predict(Evaluate):
         "fail", "fail: no submission while a picture is bad; empty: an empty mask for it"
     )
     max_bad: int = knob(10, "with --on-bad-picture empty: bad pictures at most")
+    verify: bool = knob(False, "read all pictures again and predict those that have changed")
     merge_only: bool = knob(False, "merge the shards that are there, predict nothing")
 
     def __post_init__(self) -> None:
@@ -192,13 +211,16 @@ class Pipeline(Predict, Train, Sample):
 
     data: str = knob("", "folder in Kaggle's layout (default: draw a sample under OUT/sample)")
     out: str = knob("runs/latest", "folder for all results; the same folder again goes on there")
+    on_bad_picture: Literal["fail", "empty"] = knob(  # type: ignore[assignment]
+        "fail", "to predict: fail, or take an empty mask; bad pictures to train on always fail"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.model:
             raise InputError("--model: the pipeline trains its own; use jobs/predict.py")
-        if self.merge_only:
-            raise InputError("--merge-only: is for jobs/predict.py")
+        if self.merge_only or self.verify:
+            raise InputError("--merge-only, --verify: are for jobs/predict.py")
         if not self.holdout_cars.strip("0."):
             raise InputError("--holdout-cars 0: the pipeline scores the cars that it holds out")
         if not self.data and not self.sample_test_cars:

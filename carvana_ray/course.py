@@ -1,15 +1,22 @@
 """What a training run is made of, and what came of it: files, cars, batches, a name, a summary."""
 
+import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass
 from typing import Any
 
-from carvana_ray import carvana, images, storage
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from carvana_ray import carvana, images, states, storage
 from carvana_ray.batches import BatchPlan
+from carvana_ray.catalogue import checksums
 from carvana_ray.config import Train
 from carvana_ray.errors import BadPicture, InputError
 from carvana_ray.storage import Entry
+from carvana_ray.unet import UNet
 
 Rows = list[dict[str, float]]
 Pairs = list[tuple[str, str]]
@@ -26,6 +33,7 @@ class Course:
         plan: which pairs make up which batch.
         size: (H, W) of all pictures.
         run: its name, a hash of all that the model depends on.
+        crcs: the CRC-32 that files must have, where it is known.
     """
 
     pictures: str
@@ -35,6 +43,7 @@ class Course:
     plan: BatchPlan
     size: tuple[int, int]
     run: str
+    crcs: dict[str, int]
 
 
 def plan(flags: Train, workers: int) -> Course:
@@ -45,12 +54,14 @@ def plan(flags: Train, workers: int) -> Course:
     """
     if not flags.data:
         raise InputError("--data is missing: a folder with train/ and train_masks/")
-    pictures, masks = folders(storage.absolute(flags.data))
+    data = storage.absolute(flags.data)
+    pictures, masks = folders(data)
     entries = storage.listing(pictures, carvana.PICTURE_SUFFIXES)[: flags.limit or None]
     if not entries:
         raise InputError(
             f"--data: no pictures ({', '.join(carvana.PICTURE_SUFFIXES)}) in {pictures}"
         )
+    carvana.plain((entry.name for entry in entries), pictures)
     mask_entries = storage.listing(masks, carvana.MASK_SUFFIXES)
     pairs = carvana.pair([e.name for e in entries], [e.name for e in mask_entries])
     holdout: str | list[str] = flags.holdout_cars
@@ -75,8 +86,9 @@ def plan(flags: Train, workers: int) -> Course:
         pairs=train + val,
         cars=cars,
         plan=batches,
-        size=_size(pictures, train[0][0]),
+        size=_size(flags, pictures, train),
         run=_name(flags, cars, train, val, entries + mask_entries),
+        crcs=checksums(data),
     )
 
 
@@ -93,6 +105,7 @@ def _name(
         "epochs": flags.epochs,
         "batch": flags.batch_size,
         "seed": flags.seed,
+        **({"on_bad_picture": "skip"} if flags.on_bad_picture == "skip" else {}),
         "holdout": cars[2],
         "train": train,
         "val": val,
@@ -101,16 +114,58 @@ def _name(
     return hashlib.sha256(json.dumps(depends).encode()).hexdigest()[:16]
 
 
-def _size(folder: str, name: str) -> tuple[int, int]:
-    """Return (H, W) of a picture.
+def _size(flags: Train, folder: str, train: Pairs) -> tuple[int, int]:
+    """Return (H, W) of the first picture; where bad ones are skipped, of the first good one.
 
     Raises:
         InputError: it is none.
     """
-    try:
-        return images.size_of(storage.read(storage.join(folder, name)))
-    except BadPicture as error:
-        raise InputError(f"{storage.join(folder, name)}: {error}") from error
+    for name, _ in train:
+        try:
+            return images.size_of(storage.read(storage.join(folder, name)))
+        except BadPicture as error:
+            if flags.on_bad_picture == "fail" or name == train[-1][0]:
+                raise InputError(f"{storage.join(folder, name)}: {error}") from error
+    raise AssertionError("a course has pictures to train on")
+
+
+def sift(flags: Train, course: Course, errors: list[str]) -> tuple[NDArray[np.int64], BatchPlan]:
+    """Return the places of the pairs that can be used, int64, and the plan of batches of these.
+
+    Args:
+        flags: whether bad ones may be left out.
+        course: the pairs.
+        errors: what is wrong with each pair, empty where all is well.
+
+    Raises:
+        InputError: bad ones that may not be left out, or too many of them.
+    """
+    bad = [error for error in errors if error]
+    kept = np.array([place for place, error in enumerate(errors) if not error], dtype=np.int64)
+    if bad and (flags.on_bad_picture == "fail" or len(bad) > max(100, len(errors) // 100)):
+        advice = "mend them, or leave them out with --on-bad-picture skip"
+        if flags.on_bad_picture == "skip":
+            advice = "too many to leave out; mend them"
+        raise InputError(
+            f"--data: {len(bad)} of {len(errors)} training pairs cannot be used: "
+            + "; ".join(bad[:3])
+            + (f" ...; {advice}" if len(bad) > 3 else f"; {advice}")
+        )
+    train = int((kept < course.plan.train).sum())
+    return kept, dataclasses.replace(course.plan, train=train, val=len(kept) - train)
+
+
+def shared(plan: BatchPlan, workers: int) -> BatchPlan:
+    """Return the same batches for another number of workers."""
+    return dataclasses.replace(plan, workers=workers)
+
+
+def room(flags: Train) -> int:
+    """Return the bytes on disk that a run needs: its states, one more while it is written."""
+    with torch.device("meta"):  # counted, not made
+        weights = sum(one.numel() for one in UNet(base=flags.base).parameters())
+    # float32; Adam holds two moments of each weight; the model folder has the weights once more.
+    return 4 * weights * (3 * (states.KEPT + 2) + 1)
 
 
 def folders(data: str) -> tuple[str, str]:

@@ -17,9 +17,14 @@ class BadPicture(ValueError):
     """One file is not a picture that can be used. The message is the reason, without the name.
 
     It starts with a fixed word (``not-an-image``, ``truncated``, ``wrong-size``, ``too-large``,
-    ``mode``, ``mask-values``, ``animated``), so that lists of bad pictures can be counted by
-    reason.
+    ``mode``, ``mask-values``, ``animated``, ``checksum``, ``missing``), so that lists of bad
+    pictures can be counted by reason.
     """
+
+
+class Unfinished(Exception):
+    """Not all could be done, for a cause outside (a disk, a network, a machine). What is done is
+    kept; the same command again goes on. The message is one line that names the file."""
 
 
 class Quarantined(Exception):

@@ -14,24 +14,31 @@ from torch import Tensor
 SMOOTH = 1.0  # added above and below in Dice, as in 2017: an empty batch of empty masks scores 1
 
 
-def batch_sums(logits: Tensor, target: Tensor) -> Tensor:
+def batch_sums(logits: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
     """Return float32 [4]: sums of cross entropy, of p * t, of p + t, and the number of pixels.
 
     Args:
         logits: float [B, 1, h, w]; taken to float32 first (a sum over 2.5 million pixels has no
             place in bf16).
         target: float [B, 1, h, w], share of car 0..1.
+        weight: float [B], 1 for a picture, 0 for one that only fills up a batch; None: all 1.
     """
     logits, target = logits.float(), target.float()
+    if weight is not None:  # not times it: a filler's infinity must reach no sum and no gradient
+        real = (weight > 0)[:, None, None, None]
+        logits, target = logits.where(real, 0), target.where(real, 0)
     share = torch.sigmoid(logits)
-    return torch.stack(
+    axes = (1, 2, 3)
+    cross_entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    pictures = torch.stack(
         [
-            F.binary_cross_entropy_with_logits(logits, target, reduction="sum"),
-            (share * target).sum(),
-            share.sum() + target.sum(),
-            torch.full((), logits.numel(), dtype=torch.float32, device=logits.device),
+            cross_entropy.sum(axes),
+            (share * target).sum(axes),
+            share.sum(axes) + target.sum(axes),
+            torch.full_like(logits[:, 0, 0, 0], logits[0].numel()),
         ]
     )
+    return pictures.sum(1) if weight is None else pictures.where(weight > 0, 0).sum(1)
 
 
 def soft_dice(sums: Tensor) -> Tensor:

@@ -1,28 +1,24 @@
-"""The plan of a prediction run; the names and bytes of its shards.
+"""The shards of a prediction run: their bytes, and what is left to do.
 
-    predict/<run_id>/plan-0001.json                    the pictures, in order of name, and their cut
-    predict/<run_id>/shards/00017-of-00391.parquet     the plan's 18th run of pictures
-    predict/<run_id>/plan-0002.json                    pictures that are new or have changed since
-    predict/<run_id>/shards/0002-00000-of-00001.parquet
+    predict/<run_id>/shards/00017-of-00391.parquet          the plan's 18th run of pictures
+    predict/<run_id>/shards/0002-00000-of-00001.parquet     of the plan's second part
 
-Names and contents follow from the plan alone, so whoever makes a shard makes the same one, and what
-is left to do is what is not there.
+What is left to do is what is not there, or is there and damaged: a shard holds a hash of its rows,
+and of the run and the place that they belong to.
 """
 
-import hashlib
 import io
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from carvana_ray import storage
+from carvana_ray.plan import Part, digest
 from carvana_ray.storage import Entry
 
-FORMAT = 1
 OK = "ok"  # status of a picture that was read; else the reason why not
 SCHEMA = pa.schema(
     [
@@ -31,88 +27,123 @@ SCHEMA = pa.schema(
         ("height", pa.int32()),
         ("width", pa.int32()),
         ("crc32", pa.int64()),
+        ("orientation", pa.int8()),
         ("status", pa.string()),
     ]
 )
-SHARD_SIZE = 256  # 39 MB of gray pictures at a quarter, 2.3 MB of text; 391 shards for 100,064
-SMALLEST = 16  # a batch of the network
+READERS = 8  # shards read at a time: what a store on a network needs to hide its latency
+DIGEST = b"carvana_ray.sha256"
 
 
-def run_id(settings: dict[str, Any]) -> str:
-    """Return the name of a prediction run: a hash of all that its masks depend on."""
-    text = json.dumps({"format": FORMAT, **settings}, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def shard_size(pictures: int, asked: int = 0) -> int:
-    """Return the pictures of a shard at most: as asked, else 256, or about 64 shards of fewer."""
-    return asked or max(SMALLEST, min(SHARD_SIZE, -(-pictures // 64)))
+class Damaged(ValueError):
+    """A shard is not what its place in the plan asks for; it must be made again."""
 
 
 @dataclass(frozen=True)
-class Part:
-    """A part of the plan: pictures in order of name, cut into shards of about equal length.
+class Task:
+    """A shard that is to be made.
 
     Attributes:
-        number: from 1.
-        pictures: with the size and version that were planned.
-        shards: how many.
+        part, shard: which.
+        replace: there is one already, not to be believed.
     """
 
-    number: int
-    pictures: tuple[Entry, ...]
-    shards: int
+    part: Part
+    shard: int
+    replace: bool = False
 
     @property
     def name(self) -> str:
-        """The part's file name."""
-        return f"plan-{self.number:04d}.json"
+        """Its file."""
+        return self.part.shard_name(self.shard)
 
-    def shard_name(self, shard: int) -> str:
-        """Return the file of a shard, 0 <= shard < shards."""
-        part = "" if self.number == 1 else f"{self.number:04d}-"
-        return f"shards/{part}{shard:05d}-of-{self.shards:05d}.parquet"
-
-    def shard(self, shard: int) -> tuple[Entry, ...]:
-        """Return the pictures of a shard; lengths differ by one at most."""
-        count = len(self.pictures)
-        return self.pictures[count * shard // self.shards : count * (shard + 1) // self.shards]
-
-    def to_bytes(self) -> bytes:
-        """Return the bytes of the part's file."""
-        pictures = [[entry.name, entry.size, entry.version] for entry in self.pictures]
-        body = {"format": FORMAT, "part": self.number, "shards": self.shards, "pictures": pictures}
-        return json.dumps(body).encode()
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> "Part":
-        """Return the part of a file that `to_bytes` wrote."""
-        body = json.loads(data)
-        return cls(body["part"], tuple(Entry(*row) for row in body["pictures"]), body["shards"])
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """Its pictures."""
+        return self.part.shard(self.shard)
 
 
-def next_part(parts: Sequence[Part], listing: Sequence[Entry], asked: int = 0) -> Part | None:
-    """Return the part that plans what no part has planned, or None if there is nothing.
+@dataclass(frozen=True)
+class Left:
+    """What is left to do of a run.
+
+    Attributes:
+        tasks: shards to make.
+        needed: number of shards that hold pictures of the catalogue.
+        bad: pictures in the shards that are there and could not be read.
+        damaged: what is wrong with the shards that are there and are made again.
+    """
+
+    tasks: list[Task]
+    needed: int
+    bad: int
+    damaged: list[str]
+
+
+def left(
+    folder: str, parts: Sequence[Part], catalogue: Sequence[Entry], crcs: Mapping[str, int]
+) -> Left:
+    """Return what is left to do: the one place that decides it. Reads shards, but no picture.
 
     Args:
-        parts: those there are.
-        listing: the catalogue today; a changed picture counts as new.
-        asked: pictures a shard at most, 0 for the default.
+        folder: of the run.
+        parts: of its plan.
+        catalogue: the pictures wanted today.
+        crcs: from picture to the CRC-32 that it must have, where that is known.
     """
-    planned = {entry for part in parts for entry in part.pictures}
-    new = sorted(entry for entry in listing if entry not in planned)
-    if not new:
-        return None
-    return Part(len(parts) + 1, tuple(new), -(-len(new) // shard_size(len(new), asked)))
+    wanted = set(catalogue)
+    needed = [
+        (part, shard)
+        for part in parts
+        for shard in range(part.shards)
+        if not wanted.isdisjoint(part.shard(shard))
+    ]
+    there = done(folder)
+
+    def look(one: tuple[Part, int]) -> int | Damaged | None:
+        part, shard = one
+        if part.shard_name(shard) not in there:
+            return None
+        try:
+            return _bad_in(read_shard(folder, part, shard), part.shard(shard), wanted, crcs)
+        except Damaged as error:
+            return error
+
+    with ThreadPoolExecutor(READERS) as pool:
+        verdicts = list(pool.map(look, needed))
+    return Left(
+        tasks=[
+            Task(part, shard, replace=verdict is not None)
+            for (part, shard), verdict in zip(needed, verdicts, strict=True)
+            if not isinstance(verdict, int)
+        ],
+        needed=len(needed),
+        bad=sum(verdict for verdict in verdicts if isinstance(verdict, int)),
+        damaged=[str(verdict) for verdict in verdicts if isinstance(verdict, Damaged)],
+    )
 
 
-def read_parts(folder: str) -> list[Part]:
-    """Return the parts of the plan of a run's folder, in order."""
-    if not storage.exists(folder):
-        return []
-    names = [entry.name for entry in storage.listing(folder, (".json",))]
-    plans = [name for name in names if name.startswith("plan-")]
-    return [Part.from_bytes(storage.read(storage.join(folder, name))) for name in plans]
+def _bad_in(
+    rows: pa.Table, entries: Sequence[Entry], wanted: set[Entry], crcs: Mapping[str, int]
+) -> int:
+    """Return the number of bad pictures of a shard.
+
+    Raises:
+        Damaged: a picture was gone when it was made, or was not yet what it must be.
+    """
+    bad = 0
+    facts = zip(entries, rows["status"].to_pylist(), rows["crc32"].to_pylist(), strict=True)
+    for entry, status, crc in facts:
+        if entry not in wanted:
+            continue
+        if status.startswith("missing"):
+            raise Damaged(f"{entry.name} was missing, and is there again")
+        if status == OK and crcs.get(entry.name, crc) != crc:
+            raise Damaged(f"{entry.name} was read with another CRC-32 than it must have")
+        if status.startswith("checksum") and crcs.get(entry.name, crc) == crc:
+            raise Damaged(f"{entry.name} was refused for a CRC-32 that it need not have any more")
+        bad += status != OK
+    return bad
 
 
 def done(folder: str) -> set[str]:
@@ -123,12 +154,14 @@ def done(folder: str) -> set[str]:
     return {f"shards/{entry.name}" for entry in storage.listing(place, (".parquet",))}
 
 
-def to_bytes(rows: pa.Table) -> bytes:
+def to_bytes(rows: pa.Table, run: str, name: str) -> bytes:
     """Return a shard's file, made in memory.
 
     Args:
         rows: columns of `SCHEMA`, and ``place`` and ``count``: where in the shard a row belongs,
             and how many the shard has.
+        run: that it belongs to.
+        name: of the shard, as `Part.shard_name` gives it.
 
     Raises:
         RuntimeError: the rows are not all rows of the shard, in order.
@@ -139,11 +172,31 @@ def to_bytes(rows: pa.Table) -> bytes:
             f"a shard of {counts} pictures came in as a block of {len(rows)} rows: "
             f"{rows['img'].to_pylist()[:3]}...; it is not written"
         )
+    table = rows.select(SCHEMA.names).cast(SCHEMA)
+    sha256 = digest([run, name, table.to_pydict()])
     buffer = io.BytesIO()
-    pq.write_table(rows.select(SCHEMA.names).cast(SCHEMA), buffer, compression="zstd")
+    pq.write_table(table.replace_schema_metadata({DIGEST: sha256}), buffer, compression="zstd")
     return buffer.getvalue()
 
 
-def read_shard(uri: str) -> pa.Table:
-    """Return a shard's rows, columns of `SCHEMA`."""
-    return pq.read_table(io.BytesIO(storage.read(uri)), schema=SCHEMA)
+def read_shard(folder: str, part: Part, shard: int) -> pa.Table:
+    """Return a shard's rows, columns of `SCHEMA`: those that its place in the plan asks for.
+
+    Raises:
+        Damaged: what is there is not that.
+    """
+    name = part.shard_name(shard)
+    uri = storage.join(folder, name)
+    data = storage.read(uri)
+    try:
+        table = pq.read_table(io.BytesIO(data))
+        sha256 = (table.schema.metadata or {})[DIGEST].decode()
+        table = table.replace_schema_metadata().cast(SCHEMA)
+        good = sha256 == digest([folder.rsplit("/", 1)[-1], name, table.to_pydict()])
+    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+        raise Damaged(f"{uri}: {str(error).splitlines()[0]}") from error
+    if not good:
+        raise Damaged(f"{uri}: its rows do not match their SHA-256")
+    if table["img"].to_pylist() != [entry.name for entry in part.shard(shard)]:
+        raise Damaged(f"{uri}: its pictures are not those of the plan")
+    return table

@@ -5,7 +5,10 @@ in one step, so a reader sees all of a file or none of it.
 """
 
 import contextlib
+import fcntl
 import os
+import shutil
+import time
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,8 +16,11 @@ from typing import BinaryIO
 
 from carvana_ray.errors import InputError
 
+DRAFT = ".draft-"  # the beginning of the names of files that are not whole yet
+DRAFT_AGE_S = 60  # older ones that nobody holds open are left over from a crash
 
-@dataclass(frozen=True, order=True)
+
+@dataclass(frozen=True, order=True, slots=True)  # slots: a catalogue may have a million of them
 class Entry:
     """A file of a listing: `name` within its folder, `size` in bytes, `version` that changes with
     its contents (the time of the last change, in ns)."""
@@ -40,9 +46,22 @@ def join(uri: str, *names: str) -> str:
     return "/".join([uri.rstrip("/") or "/", *names])
 
 
+def parent(uri: str) -> str:
+    """Return the folder that a file or folder is in."""
+    return os.path.dirname(uri)
+
+
 def exists(uri: str) -> bool:
     """Return whether there is a file or folder."""
     return os.path.exists(uri)
+
+
+def size(uri: str) -> int | None:
+    """Return the bytes of a file, None if it is not there."""
+    try:
+        return os.stat(uri).st_size
+    except (FileNotFoundError, NotADirectoryError):
+        return None
 
 
 def listing(uri: str, suffixes: Sequence[str] = ("",)) -> list[Entry]:
@@ -74,12 +93,15 @@ def read(uri: str) -> bytes:
 
     Raises:
         InputError: there is no such file.
+        OSError: it cannot be reached; names the file, also where the system does not.
     """
     try:
         with open(uri, "rb") as file:
             return file.read()
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         raise InputError(f"{uri}: no such file") from None
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, uri) from error
 
 
 def reading(uri: str) -> BinaryIO:
@@ -98,6 +120,54 @@ def remove(uri: str) -> None:
     """Remove a file, if it is there."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(uri)
+
+
+def remove_folder(uri: str) -> None:
+    """Remove a folder and all in it, if it is there."""
+    shutil.rmtree(uri, ignore_errors=True)
+
+
+def folders(uri: str) -> list[str]:
+    """Return the names of the folders in a folder, in order; none if it is not there."""
+    if not os.path.isdir(uri):
+        return []
+    with os.scandir(uri) as found:
+        return sorted(one.name for one in found if one.is_dir())
+
+
+def require_room(uri: str, needed: int) -> None:
+    """Raise `InputError` if a folder cannot be written, or its disk has not `needed` bytes free.
+
+    The folder is made. A file is written and removed again: neither the owner nor the mode of a
+    folder tell of a read-only mount or a quota.
+    """
+    try:
+        publish(probe := join(uri, f"{DRAFT}{uuid.uuid4().hex}"), b"?")
+        remove(probe)
+    except OSError as error:
+        raise InputError(f"--out {uri}: cannot be written: {error.strerror}") from error
+    free = shutil.disk_usage(uri).free
+    if free < needed:
+        raise InputError(
+            f"--out {uri}: {free / 1e6:,.0f} MB are free there, about {needed / 1e6:,.0f} MB are "
+            "needed; make room, or name a folder on another disk"
+        )
+
+
+def sweep(uri: str) -> None:
+    """Remove what writers that were killed have left in a folder.
+
+    A writer holds a lock on its draft, which the system takes from it when it dies.
+    """
+    if not os.path.isdir(uri):
+        return
+    with os.scandir(uri) as files:
+        drafts = [file.path for file in files if file.name.startswith(DRAFT)]
+    for draft in drafts:
+        with contextlib.suppress(OSError), open(draft, "rb") as file:
+            if time.time() - os.fstat(file.fileno()).st_mtime > DRAFT_AGE_S:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                os.unlink(draft)
 
 
 def publish(uri: str, data: bytes, *, replace: bool = False) -> bool:
@@ -138,11 +208,13 @@ def _draft(uri: str) -> Iterator[tuple[BinaryIO, str]]:
         os.makedirs(folder, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
         raise InputError(f"{folder}: cannot be made a folder, there is a file in the way") from None
-    name = os.path.join(folder, f".draft-{uuid.uuid4().hex}")
+    name = os.path.join(folder, f"{DRAFT}{uuid.uuid4().hex}")
     # Not by the tempfile module: its files are for their owner alone, whatever the umask allows.
     handle = os.open(name, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
     try:
         with os.fdopen(handle, "w+b") as file:
+            with contextlib.suppress(OSError):  # file systems without locks: see `sweep`
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield file, name
         _folder_to_disk(folder)
     finally:

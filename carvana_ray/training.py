@@ -22,7 +22,10 @@ Row = dict[str, float]
 
 
 class Diverged(RuntimeError):
-    """The loss is no longer a finite number."""
+    """The loss, or a weight, is no longer a finite number."""
+
+
+LOOK_EVERY = 64  # steps between looks at the loss: each makes the CPU wait for the GPU
 
 
 def build(base: int, recipe: Recipe, seed: int) -> UNet:
@@ -52,6 +55,7 @@ class State:
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
+            "random": torch.get_rng_state(),
             "epoch": self.epoch,
             "history": self.history,
         }
@@ -61,7 +65,12 @@ class State:
         self.model.load_state_dict(saved["model"])
         self.optimizer.load_state_dict(saved["optimizer"])
         self.schedule.load_state_dict(saved["schedule"])
+        torch.set_rng_state(saved["random"])
         self.epoch, self.history = saved["epoch"], list(saved["history"])
+
+    def finite(self) -> bool:
+        """Return whether all weights are finite numbers."""
+        return all(bool(torch.isfinite(one).all()) for one in self.model.state_dict().values())
 
 
 def start(model: UNet, wrapped: nn.Module, recipe: Recipe, rate: float, total_steps: int) -> State:
@@ -114,7 +123,8 @@ def train_step(state: State, batch: Batch, worker: Worker) -> Tensor:
     they must add up, hence the factor `count`.
     """
     logits, target = forward(state, batch, worker.device)
-    sums = loss.over_workers(loss.batch_sums(logits, target), worker.add_up)
+    own = loss.batch_sums(logits, target, batch["weight"])
+    sums = loss.over_workers(own, worker.add_up)
     value = loss.from_sums(sums)
     state.optimizer.zero_grad(set_to_none=True)
     (value * worker.count).backward()
@@ -131,12 +141,10 @@ def _tally(sums: Tensor, counted: Tensor) -> Tensor:
 
 @torch.no_grad()
 def validation_step(state: State, batch: Batch, worker: Worker) -> Tensor:
-    """Return the tally of one validation batch, as `train_step`'s, without fillers."""
-    real = batch["weight"] > 0
+    """Return the tally of one validation batch, as `train_step`'s."""
     logits, target = forward(state, batch, worker.device)
-    logits, target = logits[real], target[real]
-    sums = worker.add_up(loss.batch_sums(logits, target))
-    return _tally(sums, metrics.picture_sums(logits, target, batch["weight"][real]))
+    sums = worker.add_up(loss.batch_sums(logits, target, batch["weight"]))
+    return _tally(sums, metrics.picture_sums(logits, target, batch["weight"]))
 
 
 def means(tally: Tensor, prefix: str = "") -> Row:
@@ -168,20 +176,27 @@ def train_epoch(state: State, stream: _Waiting, plan: BatchPlan, worker: Worker)
     """Train and validate one epoch; return its row of the history.
 
     Raises:
-        Diverged: the mean loss of the epoch is not finite.
+        Diverged: the loss is not finite.
     """
     tally = torch.zeros(2, 5, dtype=torch.float64, device=worker.device)
     began, waited = worker.clock(), stream.seconds
     state.wrapped.train()
     steady, steady_waited, steady_images = began, waited, plan.train_steps * plan.batch
+    finite_steps = torch.zeros((), device=worker.device)
     for step in range(plan.train_steps):
         if step == 1:  # the first batch waits for processes to start and kernels to load
             steady, steady_waited = worker.clock(), stream.seconds
             steady_images -= plan.batch
         rate = state.optimizer.param_groups[0]["lr"]
-        tally[0] += train_step(state, next(stream), worker)
+        counted = train_step(state, next(stream), worker)
+        tally[0] += counted
+        # The loss is that of all workers: they all stop at the same step, or none.
+        finite_steps += torch.isfinite(counted[0]) & (finite_steps == step)
+        if (step + 1) % LOOK_EVERY == 0:
+            _finite_so_far(finite_steps, step + 1, state.epoch, rate)
         worker.progress((state.epoch * plan.train_steps + step + 1) * plan.batch)
     # Reading the sum waits for the device: from here on the clock counts all training steps.
+    _finite_so_far(finite_steps, plan.train_steps, state.epoch, rate)
     train_means = means(worker.add_up(tally[0]))
     seconds = worker.clock() - steady
     stall = stream.seconds - steady_waited
@@ -199,11 +214,18 @@ def train_epoch(state: State, stream: _Waiting, plan: BatchPlan, worker: Worker)
         "images_per_second": steady_images / seconds,
         "data_wait_fraction": stall / seconds,
     }
-    if not math.isfinite(row["loss"]):
-        raise Diverged(
-            f"the loss of epoch {state.epoch + 1} is {row['loss']}: use a lower --learning-rate"
-        )
+    if wrong := [name for name, value in row.items() if not math.isfinite(value)]:
+        raise Diverged(f"{wrong[0]} of epoch {state.epoch + 1} is {row[wrong[0]]}")
     return row
+
+
+def _finite_so_far(finite_steps: Tensor, steps: int, epoch: int, rate: float) -> None:
+    first = int(finite_steps)
+    if first < steps:
+        raise Diverged(
+            f"the loss is no finite number at step {first + 1} of epoch {epoch + 1}, at a learning "
+            f"rate of about {rate:.3g}: use a lower --learning-rate"
+        )
 
 
 def train(
@@ -222,6 +244,8 @@ def train(
     stream = _Waiting(batches, worker.clock)
     while state.epoch < plan.epochs:
         row = train_epoch(state, stream, plan, worker)
+        if not state.finite():
+            raise Diverged(f"a weight is no finite number after epoch {state.epoch + 1}")
         state.epoch += 1
         state.history.append(row)
         report(state)

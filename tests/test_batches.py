@@ -12,9 +12,9 @@ EPOCHS = 3
 GRID = [
     (train, val, batch, workers)
     for train, val, batch, workers in itertools.product(
-        (1, 4, 7, 16, 33), (0, 1, 4, 5, 8, 9), (1, 4, 6, 8), (1, 2, 3, 4)
+        (1, 4, 7, 16, 33), (0, 1, 4, 5, 8, 9), (1, 4, 6, 8), (1, 2, 3, 4, 7)
     )
-    if batch % workers == 0 and train >= batch
+    if workers <= batch <= train
 ]
 
 
@@ -38,14 +38,19 @@ def together(parts: list[Block]) -> tuple[np.ndarray, np.ndarray]:
     return pictures, weight
 
 
-def batches(one: BatchPlan) -> list[tuple[int, int, bool, list[int], list[float]]]:
-    """Return the whole batches of a run, each sorted, so that workers can be compared."""
+def real(block: Block) -> list[int]:
+    """Return the pictures of a block that count."""
+    return block.pictures[block.weight == 1].tolist()
+
+
+def batches(one: BatchPlan) -> list[tuple[int, int, bool, list[int]]]:
+    """Return the whole batches of a run, in the order in which they were cut; without fillers."""
     found = []
     for (number, step), group in itertools.groupby(blocks(one), key=lambda b: (b.epoch, b.step)):
         parts = list(group)
-        pictures, weight = together(parts)
-        rows = sorted(zip(pictures.tolist(), weight.tolist(), strict=True))
-        found.append((number, step, parts[0].training, [p for p, _ in rows], [w for _, w in rows]))
+        rows = itertools.zip_longest(*(real(part) for part in parts))
+        pictures = [picture for row in rows for picture in row if picture is not None]
+        found.append((number, step, parts[0].training, pictures))
     return found
 
 
@@ -55,15 +60,16 @@ def test_every_law_of_an_epoch(train: int, val: int, batch: int, workers: int) -
     assert one.blocks_per_epoch * EPOCHS == len(blocks(one))
     for number in range(EPOCHS):
         pictures, weight = together(epoch(one, number, training=True))
-        assert len(pictures) == train - train % batch, "all but the remainder are seen"
-        assert len(set(pictures.tolist())) == len(pictures), "no picture is seen twice"
-        assert set(pictures.tolist()) <= set(range(train))
-        assert (weight == 1).all()
+        seen = pictures[weight == 1].tolist()
+        assert len(seen) == train - train % batch, "all but the remainder are seen"
+        assert len(set(seen)) == len(seen), "no picture is seen twice"
+        assert set(pictures.tolist()) == set(seen) <= set(range(train)), "fillers are seen anyway"
+        assert set(weight.tolist()) <= {0.0, 1.0}
 
         pictures, weight = together(epoch(one, number, training=False))
         assert sorted(pictures[weight == 1].tolist()) == list(range(train, train + val))
         assert set(weight.tolist()) <= {0.0, 1.0}
-        assert len(pictures) == -(-val // batch) * batch, "whole batches"
+        assert len(pictures) == -(-val // batch) * workers * one.share, "whole batches"
         assert set(pictures.tolist()) <= set(range(train, train + val)), "fillers are pictures too"
 
 
@@ -73,9 +79,31 @@ def test_blocks_go_round_the_ranks_and_have_equal_length(
 ) -> None:
     for index, one in enumerate(blocks(plan(train, val, batch, workers))):
         assert one.rank == index % workers
-        assert one.pictures.shape == one.weight.shape == (batch // workers,)
+        assert one.pictures.shape == one.weight.shape == (-(-batch // workers),)
         assert one.pictures.dtype == np.int64
         assert one.weight.dtype == np.float32
+
+
+@pytest.mark.parametrize(("train", "val", "batch", "workers"), GRID)
+def test_training_batches_are_shared_as_evenly_as_can_be_and_fillers_come_last(
+    train: int, val: int, batch: int, workers: int
+) -> None:
+    one = plan(train, val, batch, workers)
+    for block in blocks(one):
+        count = len(real(block))
+        assert block.weight.tolist() == [1.0] * count + [0.0] * (one.share - count)
+        if block.training:
+            assert count == batch // workers + (block.rank < batch % workers)
+            assert count >= 1, "every worker has something to learn from"
+            assert set(block.pictures[count:].tolist()) <= {real(block)[-1]}
+
+
+def test_sixteen_pictures_are_six_five_and_five_for_three_workers() -> None:
+    one = plan(33, 0, 16, 3)
+    assert one.share == 6
+    assert [b.weight.sum() for b in blocks(one)[:3]] == [6, 5, 5]
+    order = one.order(0)[:16].tolist()
+    assert [real(b) for b in blocks(one)[:3]] == [order[0::3], order[1::3], order[2::3]]
 
 
 def test_within_an_epoch_training_comes_first_and_steps_count_up() -> None:
@@ -86,11 +114,14 @@ def test_within_an_epoch_training_comes_first_and_steps_count_up() -> None:
     assert all(training == (step < 8) for _, step, training, *_ in found)
 
 
-@pytest.mark.parametrize("batch", [8, 12])
+@pytest.mark.parametrize("batch", [1, 7, 8, 12, 16])
 def test_the_batches_do_not_depend_on_the_number_of_workers(batch: int) -> None:
     alone = batches(plan(33, 9, batch, 1))
-    for workers in (2, 4, batch):
-        assert batches(plan(33, 9, batch, workers)) == alone
+    steps = -(-9 // batch)
+    assert sum(len(pictures) for *_, pictures in alone) == EPOCHS * (33 // batch * batch + 9)
+    assert len(alone) == EPOCHS * (33 // batch + steps)
+    for workers in range(1, batch + 1):
+        assert batches(plan(33, 9, batch, workers)) == alone, workers
 
 
 def test_epochs_differ_in_order_and_in_what_is_left_out() -> None:
@@ -124,16 +155,16 @@ def test_a_block_can_be_asked_for_without_those_before_it() -> None:
 
 def test_the_generator_of_a_picture_does_not_depend_on_where_it_lies() -> None:
     draws = []
-    for workers in (1, 2, 4):
+    for workers in (1, 2, 3, 4, 5, 8):
         one = plan(33, 0, 8, workers)
         draws.append(
             {
-                (b.epoch, int(picture)): one.rng(b, place).random()
+                (b.epoch, picture): one.rng(b, place).random()
                 for b in blocks(one)
-                for place, picture in enumerate(b.pictures)
+                for place, picture in enumerate(real(b))
             }
         )
-    assert draws[0] == draws[1] == draws[2]
+    assert all(draw == draws[0] for draw in draws)
     assert len(set(draws[0].values())) == len(draws[0]), "each picture and epoch has its own"
 
 
@@ -143,15 +174,14 @@ def test_the_generator_of_a_picture_depends_on_the_seed() -> None:
     assert one.rng(block, 0).random() != other.rng(block, 0).random()
 
 
-def test_a_batch_that_cannot_be_shared_names_both_flags() -> None:
-    with pytest.raises(InputError, match=r"--batch-size 16 .*--workers 3") as caught:
-        plan(100, 10, 16, 3)
+@pytest.mark.parametrize(("batch", "workers"), [(1, 2), (2, 4), (16, 17)])
+def test_more_workers_than_pictures_in_a_batch_are_an_error_that_names_both_flags(
+    batch: int, workers: int
+) -> None:
+    with pytest.raises(InputError, match=rf"--batch-size {batch} .*--workers {workers} ") as caught:
+        plan(100, 10, batch, workers)
     assert "\n" not in str(caught.value)
-
-
-def test_more_workers_than_pictures_in_a_batch_are_an_error() -> None:
-    with pytest.raises(InputError, match=r"--batch-size 2 .*--workers 4"):
-        plan(100, 10, 2, 4)
+    assert plan(100, 10, batch, batch).share == 1
 
 
 def test_a_batch_above_the_training_set_names_its_flag() -> None:

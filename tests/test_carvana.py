@@ -1,5 +1,6 @@
 """Kaggle's names; the split by car, a function of seed and set of cars that never divides one."""
 
+import os
 import random
 
 import pytest
@@ -207,3 +208,99 @@ def test_a_car_that_is_named_twice_is_held_out_once() -> None:
 def test_a_held_out_car_that_is_not_there_is_named() -> None:
     with pytest.raises(InputError, match=r"^--holdout-cars names stranger"):
         carvana.split(CARS, [CARS[0], "stranger"], "0", 0)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "0cdf5b5d0ce1_01.jpg",
+        "red car 01.jpg",
+        "Käfer grün_02.jpeg",
+        "Ka\u0308fer.jpg",
+        "car, red.jpg",
+        "a.b.c.jpg",
+        "a..b.jpg",
+        "car=1+1@home-2.jpg",
+        "車_01.png",
+        "\N{AUTOMOBILE}.webp",
+        "#1.jpg",
+        "(copy) 'of' \"it\"; 100%.jpg",
+        "~a.jpg",
+        "_",
+        "a",
+        "a" * 255,
+    ],
+)
+def test_an_ordinary_name_is_a_plain_one(name: str) -> None:
+    carvana.plain([name], "here")
+
+
+HOSTILE = [
+    "",
+    ".",
+    "..",
+    "../x.jpg",
+    "../../etc/passwd",
+    "/etc/passwd",
+    "a/b.jpg",
+    "a/",
+    "a\\b.jpg",
+    "..\\x.jpg",
+    ".hidden.jpg",
+    "-rf",
+    "--out=x.jpg",
+    "=cmd()|' /C calc'!A0",
+    "+1.jpg",
+    "@x.jpg",
+    " leading.jpg",
+    "\u00a0leading.jpg",
+    "\ttab.jpg",
+    "in\tside.jpg",
+    "new\nline.jpg",
+    "end.jpg\n",
+    "\nfirst.jpg",
+    "car\rriage.jpg",
+    "zero\0.jpg",
+    "bell\a.jpg",
+    "colour\x1b[31m.jpg",
+    "delete\x7f.jpg",
+    "a" * 256,
+    "a" * 300,
+    "\udcff.jpg",
+    "half\ud83d.jpg",
+]
+
+
+@pytest.mark.parametrize("name", HOSTILE, ids=ascii)
+def test_a_name_that_is_no_plain_one_is_refused_in_one_line(name: str) -> None:
+    with pytest.raises(InputError) as caught:
+        carvana.plain(["a.jpg", name, "b.jpg"], "some folder")
+    message = str(caught.value)
+    assert message.startswith("some folder: 1 names that are no plain file names, the first is ")
+    assert len(message.splitlines()) == 1
+    assert message.isprintable(), "it must not do to a terminal what the name would"
+    assert len(message) < 400
+    message.encode()
+
+
+def test_all_names_that_are_not_plain_are_counted_and_the_first_is_shown() -> None:
+    with pytest.raises(InputError, match=r"^x: 2 names .* first is '\.\./a\.jpg'"):
+        carvana.plain(iter(["b.jpg", "../a.jpg", "c.jpg", "=d.jpg"]), "x")
+
+
+def test_no_names_are_plain_ones() -> None:
+    carvana.plain([], "x")
+
+
+@settings(deadline=None, max_examples=200)
+@given(name=st.text(max_size=20) | st.text("./\\ab\n=", max_size=8))
+def test_a_plain_name_is_one_file_of_the_folder_and_no_formula_or_flag(name: str) -> None:
+    try:
+        carvana.plain([name], "x")
+    except InputError:
+        return
+    assert os.path.basename(name) == name
+    assert os.path.normpath(os.path.join("/folder", name)) == f"/folder/{name}"
+    assert name[0] not in "=+-@. \t"
+    assert not {"\\", "\n", "\r", "\t", "\0"} & set(name)
+    name.encode()

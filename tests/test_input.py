@@ -86,7 +86,7 @@ def test_what_does_not_fit_the_machine_is_said_at_once(job: str) -> None:
         share_out(kind(workers=3), MACHINE)
     with pytest.raises(InputError, match="--device cuda: Ray finds no GPU"):
         share_out(kind(device="cuda"), MACHINE)
-    with pytest.raises(InputError, match="--workers 3: there are 2 GPUs"):
+    with pytest.raises(InputError, match=r"--workers 3: each worker needs a GPU; .* 2 GPUs"):
         share_out(kind(workers=3), Cluster(cpus=16, gpus=2, nodes=1))
 
 

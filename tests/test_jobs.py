@@ -3,14 +3,11 @@
 import csv
 import json
 import shutil
-import signal
 import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY, Run, result_of
+from conftest import Run, result_of
 
 from carvana_ray import rle
 
@@ -188,36 +185,3 @@ def test_check_names_what_is_wrong(
     found = json.loads(done.stdout.splitlines()[-1])
     assert {fault["fault"] for fault in found["faults"]} == {"doubled", "odd-count", "missing"}
     assert not found["ok"]
-
-
-def test_training_that_is_stopped_goes_on_where_it_was(
-    data: Path, run_job: Run, tmp_path: Path
-) -> None:
-    flags = ["--data", str(data), "--epochs", "12", *map(str, SMALL)]
-    whole = result_of(run_job("train", *flags, "--out", tmp_path / "whole"))
-    command = [sys.executable, str(REPOSITORY / "jobs/train.py"), *flags]
-    seen: set[Path] = set()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        stopped = subprocess.Popen(
-            [*command, "--out", str(tmp_path / "stopped")], stdout=subprocess.PIPE, text=True
-        )
-        deadline = time.monotonic() + 120
-        while True:
-            there = set((tmp_path / "stopped").glob("checkpoints/*/checkpoint_*/state.pt"))
-            if there - seen:
-                break
-            assert time.monotonic() < deadline, "no checkpoint came"
-            assert stopped.poll() is None, "it ended before it could be stopped"
-            time.sleep(0.05)
-        seen |= there
-        stopped.send_signal(number)
-        assert stopped.wait(60) == 75, number
-    assert not (tmp_path / "stopped/model").exists()
-    again = result_of(run_job("train", *flags, "--out", tmp_path / "stopped"))
-    assert again["val_dice"] == whole["val_dice"]
-
-    def losses(name: str) -> list[tuple[float, float]]:
-        rows = json.loads((tmp_path / name / "model/history.json").read_text())
-        return [(row["loss"], row["val_loss"]) for row in rows]
-
-    assert losses("stopped") == losses("whole")

@@ -1,8 +1,10 @@
 """Run-length text: known answers, a brute-force encoder, round trips, and every fault by name."""
 
+import itertools
+
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -188,6 +190,15 @@ def test_ascending_disjoint_runs_decode_to_what_a_brush_paints(
         ("\N{SUPERSCRIPT TWO} 1", "not-a-number"),
         ("1\N{NO-BREAK SPACE}2", "not-a-number"),
         ("1\x002", "not-a-number"),
+        ("1\udcff2 1", "not-a-number"),
+        ("1\t2", "not-a-number"),
+        ("1 2\n", "not-a-number"),
+        ("1 2\r", "not-a-number"),
+        (" ", "spaces"),
+        (" 1 2", "spaces"),
+        ("1 2 ", "spaces"),
+        ("1  2", "spaces"),
+        ("1 2  5 1", "spaces"),
     ],
 )
 def test_a_text_that_is_no_mask_names_its_fault(text: str, fault: str) -> None:
@@ -201,6 +212,8 @@ def test_a_run_may_reach_the_last_pixel(text: str) -> None:
 
 
 def test_a_fault_names_the_run_that_has_it() -> None:
+    with pytest.raises(ValueError, match=r"run 2 \(5 99999999999999999999\) .* pixels 1 to 12$"):
+        rle.parse("1 2 5 99999999999999999999 8 1", 12)
     with pytest.raises(ValueError, match=r"run 2 \(5 99\)"):
         rle.parse("1 2 5 99", 12)
     with pytest.raises(ValueError, match="run 3 starts at 4"):
@@ -215,10 +228,74 @@ def test_any_text_either_decodes_to_what_it_says_or_is_a_value_error(text: str) 
     try:
         mask = rle.decode(text, 3, 4)
     except ValueError as error:
-        named = ("not-a-number", "odd-count", "out-of-range", "disorder", "overlap")
+        named = ("not-a-number", "spaces", "odd-count", "out-of-range", "disorder", "overlap")
         assert str(error).startswith(named)  # noqa: PT017
         return
     numbers = [int(word) for word in text.split()]
     runs = [(s - 1, n) for s, n in zip(numbers[0::2], numbers[1::2], strict=True)]
     assert mask.reshape(-1).tolist() == paint(runs, 12)
     assert mask.sum() == sum(length for _, length in runs)
+
+
+def plainly(text: str, pixels: int) -> list[tuple[int, int]] | str:
+    """Return (start, end) of the runs, or the fault, without numpy and in Python's own integers."""
+    if set(text) - set("0123456789 "):
+        return "not-a-number"
+    words = text.split(" ") if text else []
+    if "" in words:
+        return "spaces"
+    if len(words) % 2:
+        return "odd-count"
+    pairs = [(int(s), int(n)) for s, n in zip(words[0::2], words[1::2], strict=True)]
+    if any(start < 1 or length < 1 or start + length - 1 > pixels for start, length in pairs):
+        return "out-of-range"
+    if any(after[0] < before[0] for before, after in itertools.pairwise(pairs)):
+        return "disorder"
+    if any(after[0] < sum(before) for before, after in itertools.pairwise(pairs)):
+        return "overlap"
+    return [(start - 1, start - 1 + length) for start, length in pairs]
+
+
+LARGE = [2**31, 2**32 + 1, 2**63 - 1, 2**63, 2**64 + 1, 10**30]
+NUMBER = st.one_of(
+    st.integers(0, 30).map(str),
+    st.integers(0, 30).map(str),
+    st.integers(0, 9).map(lambda number: f"{number:025d}"),
+    st.sampled_from(LARGE).map(str),
+)
+GAP = st.sampled_from([" "] * 60 + ["  ", "\t", " +", " -", ".", "e", ""])
+
+
+@settings(deadline=None, max_examples=500)
+@given(
+    words=st.lists(st.tuples(NUMBER, GAP), max_size=8),
+    tail=st.booleans(),
+    ascending=st.booleans(),
+    pixels=st.sampled_from([1, 12, 60, 1280 * 1918, 2**40]),
+)
+@example(words=[("1", " "), (str(2**63 - 1), "")], tail=False, ascending=False, pixels=12)
+@example(words=[(str(2**63), " "), (str(2**63), "")], tail=False, ascending=False, pixels=12)
+def test_parse_says_of_any_text_what_a_plain_reading_says(
+    words: list[tuple[str, str]], tail: bool, ascending: bool, pixels: int
+) -> None:
+    if ascending:  # else runs in order are rare
+        ends = itertools.accumulate(int(word) % 7 for word, _ in words)
+        words = [
+            (str(end) if at % 2 == 0 else word, gap)
+            for at, (end, (word, gap)) in enumerate(zip(ends, words, strict=True))
+        ]
+    text = "".join(word + gap for word, gap in words)
+    text = text if tail else text.rstrip(" ")
+    expected = plainly(text, pixels)
+    try:
+        starts, ends_ = rle.parse(text, pixels)
+    except ValueError as error:
+        assert str(error).partition(": ")[0] == expected  # noqa: PT017
+    else:
+        assert list(zip(starts.tolist(), ends_.tolist(), strict=True)) == expected
+
+
+def test_zeros_before_a_number_are_no_fault() -> None:
+    assert np.array_equal(
+        rle.decode("01 002 0000000000000000000000009 1", 3, 4), rle.decode("1 2 9 1", 3, 4)
+    )

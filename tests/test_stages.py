@@ -1,17 +1,58 @@
 """Each map of a stage alone and inside a real Ray Data: the same result, in the order asked for."""
 
+import dataclasses
+import os
+import signal
+import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from conftest import draw_pair
 
-from carvana_ray import carvana, images, rle, shards, storage
+from carvana_ray import carvana, config, images, rle, shards, storage, training
 from carvana_ray.batches import BatchPlan
-from carvana_ray.errors import InputError
-from carvana_ray.stages import dataset, evaluate, feed, predict, train
+from carvana_ray.course import Course
+from carvana_ray.errors import InputError, Unfinished
+from carvana_ray.plan import Part
+from carvana_ray.stages import dataset, evaluate, feed, poison, train, write
+from carvana_ray.storage import Entry
 
 SIZE = (1280, 1918)
+
+
+def batch_of(row: dict[str, Any]) -> dict[str, Any]:
+    """Return the batch of one row as Ray Data gives it."""
+    batch = {}
+    for name, value in row.items():
+        batch[name] = np.empty(1, dtype=object)
+        batch[name][0] = value
+    return batch
+
+
+def course_of(
+    pairs: list[tuple[str, str]], pictures: Path, masks: Path, plan: BatchPlan | None = None
+) -> Course:
+    """Return a course of these pairs, for the little that the stages ask of it."""
+    some = BatchPlan(train=len(pairs), val=0, batch=1, workers=1, epochs=1, seed=0)
+    return Course(
+        pictures=str(pictures),
+        masks=str(masks),
+        pairs=pairs,
+        cars=([], [], []),
+        plan=plan or some,
+        size=SIZE,
+        run="run",
+        crcs={},
+    )
+
+
+def decoded(data: Path, pairs: list[tuple[str, str]]) -> list[Any]:
+    chunks, errors = feed.decode(course_of(pairs, data / "train", data / "train_masks"), 8)
+    assert errors == [""] * len(pairs)
+    return chunks
 
 
 def some_pairs(data: Path, count: int) -> list[tuple[str, str]]:
@@ -21,10 +62,8 @@ def some_pairs(data: Path, count: int) -> list[tuple[str, str]]:
 
 def test_a_pair_is_loaded_as_the_core_loads_it(data: Path) -> None:
     pairs = some_pairs(data, 3)
-    names = np.empty(1, dtype=object)
-    names[0] = ["/".join(pair) for pair in pairs]
     loaded = dataset.load_pairs(
-        {"pairs": names},
+        batch_of(dataset.pairs_row(pairs, {})),
         pictures=f"{data}/train",
         masks=f"{data}/train_masks",
         downscale=8,
@@ -43,10 +82,10 @@ def test_a_pair_is_loaded_as_the_core_loads_it(data: Path) -> None:
 def test_the_stream_is_the_plan(data: Path, ray_session: None, workers: int) -> None:
     """Through Ray Data each worker gets the batches that the plan gives it, decoded and flipped."""
     pairs = some_pairs(data, 40)
-    chunks = feed.decode(pairs, f"{data}/train", f"{data}/train_masks", 8, SIZE)
+    chunks = decoded(data, pairs)
     assert len(chunks) == 2
     plan = BatchPlan(train=33, val=7, batch=4, workers=workers, epochs=2, seed=1)
-    stream = feed.stream(plan, chunks, flip=True, first_epoch=1)
+    stream = feed.stream(plan, chunks, np.arange(40), flip=True, first_epoch=1)
     stream.context.execution_options.preserve_order = True
     gray = [images.load_gray((data / "train" / name).read_bytes(), 8) for name, _ in pairs]
     flipped = 0
@@ -75,9 +114,9 @@ def test_each_of_two_workers_is_dealt_its_own_blocks_in_order(
     from concurrent.futures import ThreadPoolExecutor
 
     pairs = some_pairs(data, 40)
-    chunks = feed.decode(pairs, f"{data}/train", f"{data}/train_masks", 8, SIZE)
+    chunks = decoded(data, pairs)
     plan = BatchPlan(train=33, val=7, batch=4, workers=2, epochs=2, seed=1)
-    stream = feed.stream(plan, chunks, flip=False)
+    stream = feed.stream(plan, chunks, np.arange(40), flip=False)
     stream.context.execution_options.preserve_order = True
     gray = [images.load_gray((data / "train" / name).read_bytes(), 8) for name, _ in pairs]
 
@@ -109,15 +148,60 @@ def test_files_that_cannot_be_used_are_all_named(
         (tmp_path / "m" / mask).write_bytes((data / "train_masks" / mask).read_bytes())
     (tmp_path / "p" / pairs[0][0]).write_bytes(b"<html>no picture</html>")
     (tmp_path / "m" / pairs[2][1]).write_bytes((data / "train" / pairs[2][0]).read_bytes())
-    with pytest.raises(InputError, match="2 of 3") as error:
-        feed.decode(pairs, str(tmp_path / "p"), str(tmp_path / "m"), 8, SIZE)
+    course = course_of(pairs, tmp_path / "p", tmp_path / "m")
+    _, errors = feed.decode(course, 8)
+    assert errors[0].startswith(f"{pairs[0][0]}: not-an-image")
+    assert errors[1] == ""
+    assert errors[2].startswith(f"{pairs[2][1]}: not-an-image")
     _, small = draw_pair(1, (640, 959))
     (tmp_path / "m" / pairs[1][1]).write_bytes(small)
-    with pytest.raises(InputError, match=f"{pairs[1][1]}: wrong-size: 640 x 959"):
-        feed.decode(pairs[1:2], str(tmp_path / "p"), str(tmp_path / "m"), 8, SIZE)
-    assert f"{pairs[0][0]}: not-an-image" in str(error.value)
-    assert f"{pairs[2][1]}: not-an-image" in str(error.value)
-    assert pairs[1][0] not in str(error.value)
+    course = dataclasses.replace(course, pairs=pairs[1:2], crcs={pairs[0][1]: 1})
+    assert feed.decode(course, 8)[1] == [
+        f"{pairs[1][1]}: wrong-size: 640 x 959 (height x width), expected 1280 x 1918"
+    ]
+    course = dataclasses.replace(course, crcs={pairs[1][0]: 1})
+    assert feed.decode(course, 8)[1][0].startswith(f"{pairs[1][0]}: checksum")
+
+
+@pytest.mark.ray
+def test_a_file_that_cannot_be_reached_ends_training_with_its_name(
+    data: Path, ray_session: None, tmp_path: Path
+) -> None:
+    pairs = some_pairs(data, 3)
+    (tmp_path / "p").mkdir()
+    for name, _ in pairs:
+        (tmp_path / "p" / name).symlink_to(data / "train" / name)
+    (tmp_path / "p" / pairs[1][0]).unlink()
+    (tmp_path / "p" / pairs[1][0]).symlink_to("/proc/self/mem")  # a read of it fails: EIO
+    with pytest.raises(Unfinished, match=pairs[1][0]) as error:
+        feed.decode(course_of(pairs, tmp_path / "p", data / "train_masks"), 8)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.ray
+def test_the_name_whose_work_kills_its_process_is_found(ray_session: None) -> None:
+    def work(name: str) -> None:
+        if name == "kills":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if name == "raises":
+            raise ValueError("an error is not a death")
+
+    assert poison.find(["a", "kills", "raises", "b"], work) == ["kills"]
+    assert poison.find(["a", "raises"], work) == []
+
+
+@pytest.mark.ray
+def test_pictures_that_are_left_out_are_in_no_batch(data: Path, ray_session: None) -> None:
+    pairs = some_pairs(data, 10)
+    chunks = decoded(data, pairs)
+    kept = np.array([0, 2, 3, 5, 6, 8, 9])
+    plan = BatchPlan(train=5, val=2, batch=2, workers=1, epochs=1, seed=1)
+    stream = feed.stream(plan, chunks, kept, flip=False)
+    stream.context.execution_options.preserve_order = True
+    gray = [images.load_gray((data / "train" / name).read_bytes(), 8) for name, _ in pairs]
+    for index, block in enumerate(stream.iter_batches(batch_size=2)):
+        for row, picture in zip(block["image"], plan.block(index).pictures, strict=True):
+            assert np.allclose(row, images.standardize(gray[kept[picture]]), atol=1e-5)
 
 
 def test_a_training_that_diverges_says_so_in_one_line() -> None:
@@ -129,7 +213,7 @@ def test_a_training_that_diverges_says_so_in_one_line() -> None:
         )
         raise WorkerGroupError("[Rank 0]", {0: RuntimeError(trace)})
 
-    with pytest.raises(InputError, match=r"^the loss of epoch 2 is nan: lower it$"):
+    with pytest.raises(training.Diverged, match=r"^the loss of epoch 2 is nan: lower it$"):
         train._in_thread(fit)  # type: ignore[arg-type]
 
     def other() -> None:
@@ -139,10 +223,8 @@ def test_a_training_that_diverges_says_so_in_one_line() -> None:
         train._in_thread(other)  # type: ignore[arg-type]
 
 
-def block_of(file: str, names: list[str]) -> dict[str, np.ndarray]:
-    column = np.empty(1, dtype=object)
-    column[0] = names
-    return {"file": np.array([file]), "names": column}
+def block_of(file: str, names: list[str]) -> dict[str, Any]:
+    return batch_of(dataset.pictures_row(file, names))
 
 
 def test_a_bad_picture_is_a_row_with_a_reason(data: Path, tmp_path: Path) -> None:
@@ -173,6 +255,40 @@ def test_a_picture_that_is_gone_is_a_row_too(data: Path, tmp_path: Path) -> None
     )
     assert [str(status).split(":")[0] for status in loaded["status"]] == ["ok", "missing"]
     assert loaded["crc32"][1] == 0
+
+
+def test_a_picture_that_cannot_be_reached_is_no_bad_picture(data: Path, tmp_path: Path) -> None:
+    good = storage.listing(f"{data}/test")[0].name
+    (tmp_path / good).write_bytes((data / "test" / good).read_bytes())
+    (tmp_path / "loop.jpg").symlink_to("loop.jpg")
+    (tmp_path / "mem.jpg").symlink_to("/proc/self/mem")
+    names = [good, "loop.jpg", "mem.jpg"]
+    loaded = dataset.load_pictures(
+        block_of("x", names), folder=str(tmp_path), downscale=8, size=SIZE, blank=SIZE
+    )
+    assert [str(status).split(":")[0] for status in loaded["status"]] == [
+        "ok",
+        "unreachable",
+        "unreachable",
+    ]
+
+
+def test_what_is_known_of_a_picture_is_not_read_again(data: Path, tmp_path: Path) -> None:
+    row = dataset.pictures_row("x", ["a.jpg"], {}, {"a.jpg": "crash: it kills"})
+    loaded = dataset.load_pictures(
+        batch_of(row), folder=str(tmp_path), downscale=8, size=None, blank=SIZE
+    )
+    assert list(loaded["status"]) == ["crash: it kills"]
+
+
+def test_a_picture_of_another_checksum_is_a_bad_one(data: Path) -> None:
+    name, other = (entry.name for entry in storage.listing(f"{data}/test")[:2])
+    right = zlib.crc32((data / "test" / name).read_bytes())
+    row = dataset.pictures_row("x", [name, other], {name: right, other: right})
+    loaded = dataset.load_pictures(
+        batch_of(row), folder=f"{data}/test", downscale=8, size=SIZE, blank=SIZE
+    )
+    assert [str(status).split(":")[0] for status in loaded["status"]] == ["ok", "checksum"]
 
 
 @pytest.mark.ray
@@ -209,37 +325,82 @@ def test_pictures_of_several_sizes_are_one_block(tmp_path: Path) -> None:
     ]
 
 
+def rows_of_shard(file: str, places: list[int], count: int, status: str = "ok") -> pa.Table:
+    n = len(places)
+    return pa.table(
+        {
+            "file": [file] * n,
+            "place": places,
+            "count": [count] * n,
+            "img": [f"{place}.jpg" for place in places],
+            "rle_mask": ["1 2"] * n,
+            "height": [10] * n,
+            "width": [10] * n,
+            "crc32": [5] * n,
+            "orientation": [1] * n,
+            "status": [status] * n,
+        }
+    )
+
+
 def test_a_block_holds_several_shards_or_fails(tmp_path: Path) -> None:
     """Ray Data may join small blocks; it must not get away with a part of a shard."""
-    import pyarrow as pa
-
-    def rows(file: str, places: list[int], count: int) -> pa.Table:
-        n = len(places)
-        return pa.table(
-            {
-                "file": [file] * n,
-                "place": places,
-                "count": [count] * n,
-                "img": [f"{file}-{place}.jpg" for place in places],
-                "rle_mask": ["1 2"] * n,
-                "height": [10] * n,
-                "width": [10] * n,
-                "crc32": [5] * n,
-                "status": ["ok"] * n,
-            }
-        )
-
-    both = pa.concat_tables([rows("a", [0, 1], 2), rows("b", [0, 1, 2], 3)])
-    written = predict.write_shards(both, folder=str(tmp_path))
-    assert written.to_pydict() == {"file": ["a", "b"], "rows": [2, 3]}
-    assert shards.read_shard(f"{tmp_path}/b")["img"].to_pylist() == [
-        "b-0.jpg",
-        "b-1.jpg",
-        "b-2.jpg",
-    ]
+    entries = tuple(Entry(f"{place}.jpg", 1, "1") for place in range(3))
+    one, two = Part(1, entries[:2], 1), Part(2, entries, 1)
+    both = pa.concat_tables(
+        [
+            rows_of_shard(one.shard_name(0), [0, 1], 2),
+            rows_of_shard(two.shard_name(0), [0, 1, 2], 3),
+        ]
+    )
+    written = write.write_shards(both, folder=str(tmp_path))
+    assert written["file"].to_pylist() == [one.shard_name(0), two.shard_name(0)]
+    assert written["rows"].to_pylist() == [2, 3]
+    assert written["problem"].to_pylist() == ["", ""]
+    read = shards.read_shard(str(tmp_path), two, 0)
+    assert read["img"].to_pylist() == ["0.jpg", "1.jpg", "2.jpg"]
     with pytest.raises(RuntimeError, match="block of 2 rows"):
-        predict.write_shards(rows("c", [0, 1], 3), folder=str(tmp_path))
+        write.write_shards(rows_of_shard("c", [0, 1], 3), folder=str(tmp_path))
     assert not (tmp_path / "c").exists()
+
+
+def test_a_shard_with_an_unreachable_picture_is_not_written(tmp_path: Path) -> None:
+    rows = rows_of_shard("shards/a.parquet", [0, 1], 2, "unreachable: Input/output error")
+    (said,) = write.write_shards(rows, folder=str(tmp_path)).to_pylist()
+    assert said["problem"] == "0.jpg (unreachable: Input/output error)"
+    assert (said["rows"], said["bad"]) == (0, 0)
+    assert not (tmp_path / "shards").exists()
+    watch = write.Watch(config.Predict(), 0, 2, "/photos")
+    watch.see(said)
+    with pytest.raises(Unfinished, match=r"1 shards .* 0\.jpg \(unreachable: Input/output error\)"):
+        watch.close()
+
+
+def test_a_folder_that_cannot_be_written_is_a_problem_too(tmp_path: Path) -> None:
+    (tmp_path / "shards").write_text("a file in the way")
+    with pytest.raises(InputError, match="file in the way"):
+        write.write_shards(rows_of_shard("shards/a", [0], 1), folder=str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("pictures", "flags", "enough"),
+    [
+        (400, {}, 100),
+        (50_000, {}, 500),
+        (50_000, {"on_bad_picture": "empty", "max_bad": 2000}, 2000),
+        (50_000, {"on_bad_picture": "empty", "max_bad": 7}, 500),
+        (50_000, {"max_bad": 2000}, 500),
+    ],
+)
+def test_too_many_bad_pictures_end_the_run_early(
+    pictures: int, flags: dict[str, Any], enough: int
+) -> None:
+    said = {"bad": 1, "example": "x.jpg (not-an-image)", "problem": ""}
+    watch = write.Watch(config.Predict(**flags), 40, pictures, "/photos")
+    for _ in range(enough - 40):
+        watch.see(said)
+    with pytest.raises(InputError, match=rf"/photos: {enough + 1} bad pictures so far.*x\.jpg"):
+        watch.see(said)
 
 
 def test_scores_are_kaggles_dice(data: Path) -> None:

@@ -1,19 +1,35 @@
 """Files are there whole or not at all, are never replaced unasked, and leave no drafts behind."""
 
+import multiprocessing
 import os
+import shutil
+import signal
 import stat
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
+from conftest import REPOSITORY
 
 from carvana_ray import storage
 from carvana_ray.errors import InputError
 
+ROUNDS = 20
+
 
 def names(folder: Path) -> list[str]:
     return sorted(os.listdir(folder))
+
+
+def age(folder: Path, seconds: float) -> None:
+    """Let all drafts of a folder look as if nobody had written to them for some time."""
+    for draft in folder.glob(f"{storage.DRAFT}*"):
+        os.utime(draft, (time.time() - seconds,) * 2)
 
 
 @pytest.fixture
@@ -284,3 +300,205 @@ def test_files_and_folders_exist_and_others_do_not(tmp_path: Path) -> None:
     assert storage.exists(str(tmp_path))
     assert storage.exists(str(tmp_path / "file"))
     assert not storage.exists(str(tmp_path / "missing"))
+
+
+@pytest.mark.parametrize(
+    ("uri", "folder"), [("/a/b/c.csv", "/a/b"), ("/a/b", "/a"), ("/a", "/"), ("a", "")]
+)
+def test_the_parent_is_the_folder_that_something_is_in(uri: str, folder: str) -> None:
+    assert storage.parent(uri) == folder
+
+
+def test_the_parent_of_a_joined_name_is_where_it_was_joined_to() -> None:
+    assert storage.parent(storage.join("/a/b", "c")) == "/a/b"
+
+
+def test_the_folders_of_a_folder_come_in_order_and_without_its_files(tmp_path: Path) -> None:
+    for name in ("b", "a/below", "c"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "file").touch()
+    assert storage.folders(str(tmp_path)) == ["a", "b", "c"]
+    assert storage.folders(str(tmp_path / "b")) == []
+    assert storage.folders(str(tmp_path / "missing")) == []
+    assert storage.folders(str(tmp_path / "file")) == []
+
+
+def test_a_folder_is_removed_with_all_in_it_and_nothing_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "a/b").mkdir(parents=True)
+    (tmp_path / "a/b/file").touch()
+    (tmp_path / "beside").touch()
+    (tmp_path / "a/link").symlink_to(tmp_path / "kept")
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept/file").touch()
+    storage.remove_folder(str(tmp_path / "a"))
+    assert names(tmp_path) == ["beside", "kept"]
+    assert names(tmp_path / "kept") == ["file"], "a link's target is not in the folder"
+    storage.remove_folder(str(tmp_path / "a"))
+    storage.remove_folder(str(tmp_path / "missing/below"))
+
+
+def test_the_size_of_a_file_is_its_bytes_and_of_none_none(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"12345")
+    assert storage.size(str(tmp_path / "file")) == 5
+    assert storage.size(str(tmp_path / "missing")) is None
+    assert storage.size(str(tmp_path / "file/below")) is None
+
+
+def test_a_folder_with_room_is_made_and_left_as_it_was(tmp_path: Path) -> None:
+    place = tmp_path / "new/out"
+    storage.require_room(str(place), 1)
+    assert names(place) == []
+    (place / "file").touch()
+    storage.require_room(str(place), 1)
+    assert names(place) == ["file"]
+
+
+@pytest.mark.parametrize(
+    ("free", "needed", "enough"),
+    [(10**9, 10**9, True), (10**9, 10**9 + 1, False), (0, 0, True), (0, 1, False)],
+)
+def test_there_is_room_where_the_disk_has_as_much_as_is_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, needed: int, enough: bool
+) -> None:
+    usage = shutil.disk_usage(tmp_path)._replace(free=free)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    if enough:
+        storage.require_room(str(tmp_path), needed)
+    else:
+        with pytest.raises(InputError, match="are free there"):
+            storage.require_room(str(tmp_path), needed)
+
+
+def test_too_little_room_names_the_folder_and_the_megabytes(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        storage.require_room(str(tmp_path), 10**18)
+    message = str(caught.value)
+    assert message.startswith(f"--out {tmp_path}: ")
+    assert "about 1,000,000,000,000 MB are needed" in message
+    assert "\n" not in message
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("place", ["file", "file/below", "file/far/below"])
+def test_a_folder_below_a_file_cannot_be_written(tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").write_bytes(b"x")
+    with pytest.raises(InputError, match="file") as caught:
+        storage.require_room(str(tmp_path / place), 1)
+    assert "\n" not in str(caught.value)
+    assert (tmp_path / "file").read_bytes() == b"x"
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="there is no /proc here")
+@pytest.mark.parametrize("place", ["/proc", "/proc/carvana_ray/out"])
+def test_a_folder_that_cannot_be_written_is_named_with_its_flag(place: str) -> None:
+    with pytest.raises(InputError, match=f"--out {place}: cannot be written: .") as caught:
+        storage.require_room(place, 1)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_draft_that_nobody_holds_is_swept_when_it_is_old(tmp_path: Path) -> None:
+    for name in (f"{storage.DRAFT}a", f"{storage.DRAFT}b"):
+        (tmp_path / name).write_bytes(b"half")
+    storage.sweep(str(tmp_path))
+    assert len(names(tmp_path)) == 2, "their writers may not hold them yet"
+    age(tmp_path, storage.DRAFT_AGE_S - 30)
+    storage.sweep(str(tmp_path))
+    assert len(names(tmp_path)) == 2
+    age(tmp_path, storage.DRAFT_AGE_S + 1)
+    storage.sweep(str(tmp_path))
+    assert names(tmp_path) == []
+
+
+def test_nothing_but_drafts_is_swept(tmp_path: Path) -> None:
+    for name in ("a.parquet", ".hidden", "draft-a", "x.draft-a"):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (1, 1))
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below" / f"{storage.DRAFT}a").touch()
+    (tmp_path / f"{storage.DRAFT}folder").mkdir()
+    age(tmp_path, 10**6)
+    age(tmp_path / "below", 10**6)
+    before = names(tmp_path)
+    storage.sweep(str(tmp_path))
+    assert names(tmp_path) == before
+    assert len(names(tmp_path / "below")) == 1
+
+
+def test_a_folder_that_is_not_there_is_swept_without_a_word(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    storage.sweep(str(tmp_path / "missing"))
+    storage.sweep(str(tmp_path / "file"))
+    assert names(tmp_path) == ["file"]
+
+
+def test_a_draft_that_is_being_written_is_never_swept_however_old(tmp_path: Path) -> None:
+    uri = str(tmp_path / "file")
+    with storage.publishing(uri) as file:
+        file.write(b"whole")
+        file.flush()
+        age(tmp_path, 10**6)
+        storage.sweep(str(tmp_path))
+        assert len(names(tmp_path)) == 1
+    assert storage.read(uri) == b"whole"
+
+
+HOLD = """
+import sys, time
+from carvana_ray import storage
+with storage.publishing(sys.argv[1]) as file:
+    file.write(b"half")
+    file.flush()
+    print("holds", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_the_draft_of_another_process_is_swept_only_when_that_was_killed(tmp_path: Path) -> None:
+    uri = str(tmp_path / "file")
+    storage.publish(uri, b"old")
+    command = [sys.executable, "-c", HOLD, uri]
+    with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as holder:
+        try:
+            assert holder.stdout
+            assert holder.stdout.readline() == "holds\n"
+            age(tmp_path, 10**6)
+            storage.sweep(str(tmp_path))
+            assert len(names(tmp_path)) == 2, "its holder lives"
+        finally:
+            holder.kill()
+        assert holder.wait() == -signal.SIGKILL
+    assert len(names(tmp_path)) == 2, "nobody was left to remove it"
+    storage.sweep(str(tmp_path))
+    assert names(tmp_path) == ["file"]
+    assert storage.read(uri) == b"old"
+
+
+def race(folder: str, who: bytes, replace: bool, start: Barrier) -> list[bool]:
+    """Publish in each round a file of the same name as the other process does."""
+    won = []
+    for turn in range(ROUNDS):
+        start.wait(60)
+        won.append(storage.publish(f"{folder}/{turn}", who * 10_000, replace=replace))
+    return won
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_of_two_processes_that_publish_at_once_one_wins_or_both_with_replace(
+    tmp_path: Path, replace: bool
+) -> None:
+    processes = multiprocessing.get_context("spawn")  # no copy of this process and its threads
+    with processes.Manager() as manager, processes.Pool(2) as pool:
+        start = manager.Barrier(2)
+        jobs = [
+            pool.apply_async(race, (str(tmp_path), who, replace, start)) for who in (b"a", b"b")
+        ]
+        first, second = (job.get(60) for job in jobs)
+    assert names(tmp_path) == sorted(map(str, range(ROUNDS))), "no draft is left"
+    for turn in range(ROUNDS):
+        content = (tmp_path / str(turn)).read_bytes()
+        if replace:
+            assert (first[turn], second[turn]) == (True, True)
+            assert content in (b"a" * 10_000, b"b" * 10_000)
+        else:
+            assert first[turn] != second[turn]
+            assert content == (b"a" if first[turn] else b"b") * 10_000

@@ -5,15 +5,16 @@ import gzip
 import io
 import itertools
 import tempfile
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
-from carvana_ray import shards, submission
+from carvana_ray import plan, shards, submission
 from carvana_ray.errors import InputError
-from carvana_ray.shards import Part
+from carvana_ray.plan import Part
 from carvana_ray.storage import Entry
 from carvana_ray.submission import Fault
 
@@ -53,7 +54,7 @@ def without(line: int) -> str:
         (GOOD.replace("img,rle_mask", "img,rle"), "header", "", 1),
         (GOOD.replace("img,rle_mask", "img;rle_mask"), "header", "", 1),
         (GOOD.replace("img,rle_mask", "rle_mask,img"), "header", "", 1),
-        ("\ufeff" + GOOD, "header", "", 1),
+        ("\ufeff" + GOOD, "encoding", "", 1),
         (GOOD.replace("1 3 9 2", "1 3 9 2,more"), "columns", A, 2),
         (without(3), "missing", C, 0),
         (GOOD + f"{A},\n", "doubled", A, 6),
@@ -75,9 +76,7 @@ def test_each_fault_has_a_name_a_picture_and_a_line(
     same = [one for one in faults if one.fault == fault]
     assert [(one.img, one.line) for one in same] == [(img, line)]
     assert same[0].detail
-    assert counts[fault] == 1
-    # A row with too many columns is no row of its picture either; else there is one fault alone.
-    assert set(counts) - {fault} <= ({"missing"} if fault == "columns" else set())
+    assert counts == {fault: 1}
 
 
 @pytest.mark.parametrize(
@@ -114,7 +113,9 @@ def test_the_size_of_each_picture_is_its_own() -> None:
 
 def test_an_empty_file_has_no_header_and_no_pictures() -> None:
     rows, _, counts = check("")
-    assert (rows, counts) == (0, {"header": 1, "missing": 4})
+    assert (rows, counts) == (0, {"header": 1, "empty": 1, "missing": 4})
+    assert check("", None)[2] == {"header": 1, "empty": 1}
+    assert check("img,rle_mask\n", None)[2] == {"empty": 1}
 
 
 def test_an_empty_line_is_a_row_without_columns() -> None:
@@ -225,6 +226,30 @@ def test_rows_may_come_from_a_generator() -> None:
     assert file.getvalue().decode().splitlines()[1] == f"{D},1 12"
 
 
+@pytest.mark.parametrize(
+    "rows", [ROWS[:3], [*ROWS, ROWS[0]], [ROWS[0], *ROWS[2:], ROWS[1]], [(D + "x", ""), *ROWS[1:]]]
+)
+def test_rows_that_are_not_those_of_another_order_are_an_error(rows: list[tuple[str, str]]) -> None:
+    with pytest.raises(ValueError, match=r"zip|is due"):
+        submission.write(io.BytesIO(), rows, NAMES[::-1], False)
+
+
+def test_rows_wait_for_their_order_in_the_folder_that_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    file = io.BytesIO()
+    assert submission.write(file, ROWS, NAMES[::-1], False, spool_folder=str(tmp_path)) == 4
+    assert (
+        file.getvalue()
+        == "".join(["img,rle_mask\n", *(f"{name},{runs}\n" for name, runs in ROWS[::-1])]).encode()
+    )
+    with pytest.raises(FileNotFoundError):
+        submission.write(io.BytesIO(), ROWS, NAMES[::-1], False)
+    assert written(ROWS, NAMES).decode() == GOOD, "in order of name nothing waits"
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("order", [NAMES, NAMES[::-1]])
 def test_a_packed_file_is_the_same_bytes_every_time(order: list[str]) -> None:
     packed = written(ROWS, order, compress=True)
@@ -262,22 +287,16 @@ def merged(parts: list[Part], today: list[Entry]) -> tuple[list[tuple[str, str]]
     for part in parts:
         for shard in range(part.shards):
             own = part.shard(shard)
-            count = len(own)
             tables[part.shard_name(shard)] = pa.table(
                 {
                     "img": [entry.name for entry in own],
                     "rle_mask": [entry.version for entry in own],
-                    "height": [3] * count,
-                    "width": [4] * count,
-                    "crc32": [0] * count,
-                    "status": [shards.OK] * count,
-                },
-                schema=shards.SCHEMA,
+                }
             )
 
-    def read(name: str) -> pa.Table:
-        asked.append(name)
-        return tables[name]
+    def read(part: Part, shard: int) -> pa.Table:
+        asked.append(part.shard_name(shard))
+        return tables[part.shard_name(shard)]
 
     rows = list(submission.rows_of(parts, read, set(today)))
     return [(row["img"], row["rle_mask"]) for row in rows], asked
@@ -325,7 +344,24 @@ def test_a_shard_that_is_not_as_long_as_planned_is_an_error() -> None:
     part = Part(1, (entry("a"), entry("b")), 1)
     short = shards.SCHEMA.empty_table()
     with pytest.raises(ValueError, match="zip"):
-        list(submission.rows_of([part], lambda _: short, {entry("a")}))
+        list(submission.rows_of([part], lambda *_: short, {entry("a")}))
+
+
+def test_of_a_shard_the_table_is_let_go_before_its_rows_are_used() -> None:
+    part = Part(1, tuple(entry(name) for name in "abcd"), 2)
+    tables: list[weakref.ref] = []
+
+    def read(part: Part, shard: int) -> pa.Table:
+        assert all(table() is None for table in tables)
+        own = [entry.name for entry in part.shard(shard)]
+        table = pa.table({"img": own, "rle_mask": own})
+        tables.append(weakref.ref(table))
+        return table
+
+    for row in submission.rows_of([part], read, set(part.pictures)):
+        assert row["img"] == row["rle_mask"]
+        assert all(table() is None for table in tables)
+    assert len(tables) == 2
 
 
 def test_plans_made_over_time_merge_to_the_catalogue_of_today() -> None:
@@ -339,7 +375,7 @@ def test_plans_made_over_time_merge_to_the_catalogue_of_today() -> None:
                 catalogue[name] = entry(name, str(day))
             elif (number + day) % 11 == 0:
                 catalogue.pop(name, None)
-        if part := shards.next_part(parts, list(catalogue.values()), asked=4):
+        if part := plan.next_part(parts, list(catalogue.values()), asked=4):
             parts.append(part)
     assert len(parts) > 5
     rows, asked = merged(parts, list(catalogue.values()))

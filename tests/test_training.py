@@ -2,13 +2,14 @@
 
 import copy
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from carvana_ray import checkpoint, images, training
+from carvana_ray import checkpoint, images, states, training
 from carvana_ray.batches import BatchPlan
 from carvana_ray.config import RECIPES
 from carvana_ray.training import Batch, State, Worker
@@ -99,6 +100,46 @@ def test_a_resumed_run_is_the_run_itself(whole: State) -> None:
         assert torch.equal(value, again.model.state_dict()[name]), name
 
 
+def test_a_run_that_goes_on_from_its_newest_good_state_is_the_run_itself(
+    whole: State, tmp_path: Path
+) -> None:
+    """Stopped in its fifth epoch; the state of the fourth is torn, so the third one's is taken."""
+    folder = str(tmp_path)
+
+    def report(state: State) -> None:
+        states.write(folder, state.state_dict(), 4, "batch")
+        if state.epoch == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(fresh(), report)
+    torn = Path(states.folder_of(folder, 4)) / states.STATE
+    torn.write_bytes(torn.read_bytes()[:-1000])
+    torch.manual_seed(99)  # as of another process
+    again = fresh()
+    saved, skipped = states.newest(folder, 4, "batch")
+    assert len(skipped) == 1
+    assert saved is not None
+    again.load_state_dict(saved)
+    assert again.epoch == 3
+    run(again)
+    assert without_times(again.history) == without_times(whole.history)
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, again.model.state_dict()[name]), name
+
+
+def test_the_random_numbers_go_on_where_they_were() -> None:
+    state = fresh()
+    torch.manual_seed(5)
+    torch.rand(7)
+    saved = checkpoint.from_bytes(checkpoint.to_bytes(state.state_dict()))
+    assert torch.equal(saved["random"], torch.get_rng_state())
+    expected = torch.rand(9)
+    torch.manual_seed(6)
+    state.load_state_dict(saved)
+    assert torch.equal(torch.rand(9), expected)
+
+
 def test_the_one_cycle_ends_near_zero_and_the_flat_rate_stays(whole: State) -> None:
     assert whole.history[-1]["learning_rate"] == pytest.approx(RATE / 25e4)
     flat = run(fresh("2017"))
@@ -138,6 +179,119 @@ def test_a_loss_that_is_no_number_stops_the_run() -> None:
         state.model.head.bias.fill_(float("nan"))
     with pytest.raises(training.Diverged, match="epoch 1"):
         run(state)
+
+
+LONG = BatchPlan(train=2 * 100 + 1, val=4, batch=2, workers=1, epochs=2, seed=3)
+
+
+class Poisoned:
+    """Batches of tiny pictures, one of which is no number; counts those that were taken."""
+
+    def __init__(self, epoch: int, step: int, value: float = float("nan"), of: str = "image"):
+        self.at = (epoch - 1) * (LONG.train_steps + LONG.val_steps) + step - 1
+        self.value, self.of, self.taken = value, of, 0
+
+    def __iter__(self) -> Iterator[Batch]:
+        rng = torch.Generator().manual_seed(0)
+        for at in range(LONG.epochs * (LONG.train_steps + LONG.val_steps)):
+            batch = {
+                "image": torch.randn(2, 16, 16, generator=rng),
+                "share": torch.full((2, 16, 16), 255.0),
+                "weight": torch.ones(2),
+            }
+            if at == self.at:
+                batch[self.of][1, 3, 4] = self.value
+            self.taken += 1
+            yield batch
+
+    def train(self) -> tuple[str, State]:
+        """Return what the run says that stops here, and its state."""
+        torch.set_num_threads(1)
+        model = training.build(1, RECIPES["default"], seed=0)
+        state = training.start(model, model, RECIPES["default"], 1e-3, 1000)
+        with pytest.raises(training.Diverged) as caught:
+            training.train(state, iter(self), LONG, lone_worker(), lambda _: None)
+        return str(caught.value), state
+
+
+LOOK = training.LOOK_EVERY
+
+
+@pytest.mark.parametrize(
+    ("epoch", "step"),
+    [(1, 1), (1, LOOK - 1), (1, LOOK), (1, LOOK + 1), (1, 100), (2, 1), (2, LOOK + 7)],
+)
+def test_a_picture_that_is_no_number_stops_the_run_and_its_step_is_named(
+    epoch: int, step: int
+) -> None:
+    batches = Poisoned(epoch, step)
+    text, state = batches.train()
+    assert f"no finite number at step {step} of epoch {epoch}, " in text
+    assert "use a lower --learning-rate" in text
+    assert "\n" not in text
+    assert state.epoch == len(state.history) == epoch - 1
+    in_epoch = batches.taken - (epoch - 1) * (LONG.train_steps + LONG.val_steps)
+    assert step <= in_epoch < step + LOOK
+    assert in_epoch == min(-(-step // LOOK) * LOOK, LONG.train_steps)
+
+
+@pytest.mark.parametrize(
+    ("value", "of"), [(float("inf"), "image"), (-float("inf"), "image"), (float("inf"), "share")]
+)
+def test_infinity_stops_a_run_as_no_number_does(value: float, of: str) -> None:
+    text, _ = Poisoned(1, 5, value, of).train()
+    assert "at step 5 of epoch 1, " in text
+
+
+def test_a_validation_that_is_no_number_stops_the_run_too() -> None:
+    text, state = Poisoned(1, LONG.train_steps + 1).train()
+    assert text == "val_loss of epoch 1 is nan"
+    assert state.history == []
+
+
+def test_an_epoch_whose_weights_are_no_numbers_is_not_reported() -> None:
+    """The loss is that of the weights before the step: after the last one nobody sees it."""
+    state = fresh()
+    steps = iter(range(1, 1000))
+
+    def after(*_: object) -> None:  # the last step of the second epoch ends in infinity
+        if next(steps) == 2 * PLAN.train_steps:
+            state.model.head.bias.detach().fill_(float("inf"))
+
+    state.optimizer.register_step_post_hook(after)
+    reported: list[int] = []
+    with pytest.raises(training.Diverged, match="epoch 2"):
+        run(state, lambda state: reported.append(state.epoch))
+    assert reported == [1]
+
+
+def test_only_finite_weights_are_finite() -> None:
+    state = fresh()
+    assert state.finite()
+    for value in state.model.state_dict().values():
+        if value.is_floating_point():
+            before = value.clone()
+            value[(-1,) * value.ndim] = float("inf")
+            assert not state.finite()
+            value.copy_(before)
+    assert state.finite()
+
+
+def test_fillers_change_neither_the_step_nor_what_is_counted() -> None:
+    """Without norms, to which each picture of a batch is one, fillers as well."""
+    batch = next(stream(PLAN))
+    filled = {name: torch.cat([value, value[-1:]]) for name, value in batch.items()}
+    filled["image"][-1] = 1e3
+    filled["share"][-1] = 0
+    filled["weight"][-1] = 0
+    one, other = fresh("2017"), fresh("2017")
+    counted = training.train_step(one, batch, lone_worker())
+    torch.testing.assert_close(training.train_step(other, filled, lone_worker()), counted)
+    assert counted[2] == 4
+    for name, value in one.model.state_dict().items():
+        torch.testing.assert_close(
+            other.model.state_dict()[name], value, rtol=1e-4, atol=1e-4, msg=name
+        )
 
 
 def test_waiting_for_batches_is_told_apart_from_the_step() -> None:

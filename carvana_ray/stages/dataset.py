@@ -6,7 +6,9 @@ first map reads and decodes them. The bytes of a picture never travel: open and 
 task.
 """
 
+import contextlib
 import zlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,10 @@ from carvana_ray.errors import BadPicture
 from carvana_ray.shards import OK
 
 Columns = dict[str, Any]
+UNKNOWN = -1  # in a column of CRC-32
+UNREACHABLE = "unreachable"
+MAX_BYTES = 8 * 16 * 1918 * 1280  # more than `images.MAX_PIXELS` take in any of the formats
+RETRIES = 3  # of a task whose process dies; Ray Data's own default is without end
 
 
 def from_blocks(rows: list[dict[str, Any]]) -> ray.data.Dataset:
@@ -48,16 +54,18 @@ def load_pairs(
     """Map a row of names to its pictures and masks on the network's grid.
 
     Args:
-        batch: one row, ``pairs``: list of "picture/mask" file names.
+        batch: one row of `pairs_row`.
         pictures, masks: their folders.
         downscale: see `images.load_gray`.
         size: (H, W) that all must have.
 
     Returns:
         ``gray`` uint8 [n, h, w], ``share`` uint8 [n, h, w], and ``error`` str [n], empty where all
-        is well: a wrong file is named once all have been read, so that one run finds them all.
+        is well: a wrong file is named once all have been read, so that one run finds them all. A
+        file that is `UNREACHABLE` is no wrong one.
     """
-    names = [pair.split("/") for pair in only_row(batch)["pairs"]]
+    row = only_row(batch)
+    names = [pair.split("/") for pair in row["pairs"]]
     h, w = images.grid(*size, downscale)
     gray = np.zeros((len(names), h, w), dtype=np.uint8)
     share = np.zeros_like(gray)
@@ -65,22 +73,43 @@ def load_pairs(
     for place, (picture, mask) in enumerate(names):
         name = picture
         try:
-            data = storage.read(storage.join(pictures, picture))
+            data = _read_listed(storage.join(pictures, picture))
+            images.check_crc(data, _known(row["picture_crcs"][place]))
             _same_size(images.size_of(data), size)
             gray[place] = images.load_gray(data, downscale)
             name = mask
-            truth = images.load_mask(storage.read(storage.join(masks, mask)))
+            data = _read_listed(storage.join(masks, mask))
+            images.check_crc(data, _known(row["mask_crcs"][place]))
+            truth = images.load_mask(data)
             _same_size(truth.shape, size)
             share[place] = images.shrink_mask(truth, downscale)
         except BadPicture as bad:
             error[place] = f"{name}: {bad}"
+        except OSError as gone:
+            error[place] = f"{name}: {UNREACHABLE}: {gone.strerror or gone}"
     return {"gray": gray, "share": share, "error": np.array(error)}
+
+
+def pairs_row(pairs: Sequence[tuple[str, str]], crcs: Mapping[str, int]) -> dict[str, Any]:
+    """Return the row that `load_pairs` takes for some (picture, mask) file names."""
+    return {
+        "pairs": ["/".join(pair) for pair in pairs],
+        "picture_crcs": [crcs.get(picture, UNKNOWN) for picture, _ in pairs],
+        "mask_crcs": [crcs.get(mask, UNKNOWN) for _, mask in pairs],
+    }
+
+
+def _known(crc: int) -> int | None:
+    return None if crc == UNKNOWN else int(crc)
 
 
 def _read_listed(uri: str) -> bytes:
     """Return a file that was listed, or say that it is gone (a fault of the network stays one)."""
-    if not storage.exists(uri):
+    size = storage.size(uri)
+    if size is None:
         raise BadPicture("missing: the file was there when the pictures were listed")
+    if size > MAX_BYTES:
+        raise BadPicture(f"too-large: {size} bytes, at most {MAX_BYTES}")
     return storage.read(uri)
 
 
@@ -89,6 +118,28 @@ def _same_size(found: tuple[int, ...], size: tuple[int, int]) -> None:
         raise BadPicture(
             f"wrong-size: {found[0]} x {found[1]} (height x width), expected {size[0]} x {size[1]}"
         )
+
+
+def pictures_row(
+    file: str,
+    names: Sequence[str],
+    crcs: Mapping[str, int] | None = None,
+    verdicts: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """Return the row that `load_pictures` takes.
+
+    Args:
+        file: a name for the block.
+        names: of pictures.
+        crcs: CRC-32 that a picture must have, where it is known.
+        verdicts: status of pictures that must not be read.
+    """
+    return {
+        "file": file,
+        "names": list(names),
+        "crcs": [(crcs or {}).get(name, UNKNOWN) for name in names],
+        "verdicts": [(verdicts or {}).get(name, "") for name in names],
+    }
 
 
 def load_pictures(
@@ -102,7 +153,7 @@ def load_pictures(
     """Map a row of names to its pictures on the network's grid; a bad one is a row with a status.
 
     Args:
-        batch: one row: ``file``, a name for the block, and ``names``, list of files.
+        batch: one row of `pictures_row`.
         folder: where they are.
         downscale: see `images.load_gray`.
         size: (H, W) that they must have, or None.
@@ -110,26 +161,35 @@ def load_pictures(
 
     Returns:
         columns [n]: file, place (from 0), count (n), img, status, crc32 (of the file's bytes as
-        they were decoded), height, width, and gray: uint8 [n, h, w], or n arrays [h, w] of several
-        sizes.
+        they were decoded), height, width, orientation (`images.orientation_of`), and gray: uint8
+        [n, h, w], or n arrays [h, w] of several sizes. The status is `shards.OK`, the reason why
+        the picture is bad, or `UNREACHABLE` and why: that is no fault of the picture.
     """
     row = only_row(batch)
     names = list(row["names"])
     columns: dict[str, list[Any]] = {
-        name: [] for name in ("gray", "height", "width", "crc32", "status")
+        name: [] for name in ("gray", "height", "width", "orientation", "crc32", "status")
     }
-    for name in names:
+    for name, crc, verdict in zip(names, row["crcs"], row["verdicts"], strict=True):
         data = b""
-        try:
-            data = _read_listed(storage.join(folder, name))
-            found, status = images.size_of(data), OK
-            if size:
-                _same_size(found, size)
-            gray = images.load_gray(data, downscale)
-        except BadPicture as bad:
-            found, status = size or blank, str(bad)
+        found, orientation, status = size or blank, 1, str(verdict)
+        gray = None
+        if not verdict:
+            try:
+                data = _read_listed(storage.join(folder, name))
+                images.check_crc(data, _known(crc))
+                found = images.size_of(data)
+                if size:
+                    _same_size(found, size)
+                gray = images.load_gray(data, downscale)
+                orientation, status = images.orientation_of(data), OK
+            except BadPicture as bad:
+                found, status = size or blank, str(bad)
+            except OSError as error:
+                status = f"{UNREACHABLE}: {error.strerror or error}"
+        if gray is None:
             gray = np.zeros(images.grid(*found, downscale), dtype=np.uint8)
-        values = (gray, *found, zlib.crc32(data), status)
+        values = (gray, *found, orientation, zlib.crc32(data), status)
         for column, value in zip(columns.values(), values, strict=True):
             column.append(value)
     return {
@@ -140,6 +200,19 @@ def load_pictures(
         "gray": _stack(columns.pop("gray")),
         **{name: np.array(column) for name, column in columns.items()},
     }
+
+
+def read_crcs(batch: Columns, *, folder: str) -> Columns:
+    """Map a row of names to ``img`` str [n] and ``crc32`` int64 [n] of the files as they are.
+
+    A file that is gone is left out.
+    """
+    names, crcs = [], []
+    for name in only_row(batch)["names"]:
+        with contextlib.suppress(BadPicture):
+            crcs.append(zlib.crc32(_read_listed(storage.join(folder, name))))
+            names.append(name)
+    return {"img": np.array(names, dtype=object), "crc32": np.array(crcs, dtype=np.int64)}
 
 
 def _stack(grays: list[NDArray[np.uint8]]) -> NDArray:

@@ -20,6 +20,7 @@ from carvana_ray import (
     course,
     images,
     metrics,
+    plan,
     report,
     rle,
     shards,
@@ -29,8 +30,9 @@ from carvana_ray import (
 from carvana_ray.checkpoint import Manifest
 from carvana_ray.errors import BadPicture, InputError
 from carvana_ray.progress import Meter
+from carvana_ray.stages import dataset
 from carvana_ray.stages.dataset import Columns
-from carvana_ray.stages.masks import masks_of
+from carvana_ray.stages.masks import how_to_load, masks_of
 from carvana_ray.stages.session import Cluster, share_out
 
 Score = dict[str, Any]
@@ -55,11 +57,12 @@ def run(flags: config.Evaluate, cluster: Cluster) -> dict[str, Any]:
     model, out = storage.absolute(flags.model_uri), storage.absolute(flags.out)
     manifest, pairs = check(flags)
     folder, masks = course.folders(storage.absolute(flags.data))
-    blocks = [
-        {"file": "", "names": [picture for picture, _ in pairs[start : start + shards.SMALLEST]]}
-        for start in range(0, len(pairs), shards.SMALLEST)
+    rows = [
+        dataset.pictures_row("", [name for name, _ in pairs[start : start + plan.SMALLEST]])
+        for start in range(0, len(pairs), plan.SMALLEST)
     ]
-    chain = masks_of(blocks, folder, model, manifest, share_out(flags, cluster), None)
+    how = how_to_load(folder, manifest, size=None)
+    chain = masks_of(rows, how, model, share_out(flags, cluster))
     scores = _score(chain, masks, dict(pairs))
     scores.sort(key=lambda score: score["dice"])
     worst = sheets.of_worst(folder, masks, dict(pairs), scores[: sheets.WORST])

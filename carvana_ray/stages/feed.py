@@ -9,7 +9,7 @@ for all 5,088 of Kaggle, over the cluster's object stores (beyond them Ray spill
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,66 +19,82 @@ from numpy.typing import NDArray
 
 from carvana_ray import augment
 from carvana_ray.batches import BatchPlan
-from carvana_ray.errors import InputError
-from carvana_ray.stages import dataset
+from carvana_ray.course import Course
+from carvana_ray.errors import InputError, Unfinished
+from carvana_ray.stages import dataset, poison
 from carvana_ray.stages.dataset import Columns
 
 CHUNK = 32  # pictures; 10 MB at a quarter: a batch of 16 opens 16 of them, each without a copy
 
 
 def decode(
-    pairs: Sequence[tuple[str, str]],
-    pictures: str,
-    masks: str,
-    downscale: int,
-    size: tuple[int, int],
-    progress: Callable[[int], None] = lambda done: None,
-) -> list[Any]:
-    """Read and decode all pairs in parallel; return the chunks, `CHUNK` pairs each, in order.
+    course: Course, downscale: int, progress: Callable[[int], None] = lambda done: None
+) -> tuple[list[Any], list[str]]:
+    """Read and decode all pairs of a course in parallel.
 
     Args:
-        pairs: (picture, mask) names.
-        pictures, masks: folders.
+        course: says which, and where they are.
         downscale: see `images.load_gray`.
-        size: (H, W) that all must have.
         progress: called with the number of pairs done.
 
+    Returns:
+        the chunks, `CHUNK` pairs each, in order; and what is wrong with each pair, "" for nothing.
+
     Raises:
-        InputError: files that are no pictures, masks that are no masks; the first three are named.
+        Unfinished: a file cannot be reached, or kills each process that reads it.
     """
-    starts = range(0, len(pairs), CHUNK)
-    rows = [{"pairs": ["/".join(pair) for pair in pairs[at : at + CHUNK]]} for at in starts]
+    rows = [
+        dataset.pairs_row(course.pairs[at : at + CHUNK], course.crcs)
+        for at in range(0, len(course.pairs), CHUNK)
+    ]
+    load = functools.partial(
+        dataset.load_pairs,
+        pictures=course.pictures,
+        masks=course.masks,
+        downscale=downscale,
+        size=course.size,
+    )
     read = dataset.from_blocks(rows)
     read.context.execution_options.preserve_order = True
-    decoded = read.map_batches(
-        functools.partial(
-            dataset.load_pairs, pictures=pictures, masks=masks, downscale=downscale, size=size
-        ),
-        batch_size=None,
-        num_cpus=1,
-    )
+    decoded = read.map_batches(load, batch_size=None, num_cpus=1, max_retries=dataset.RETRIES)
     chunks: list[Any] = []
     done = 0
-    bundles = decoded.iter_internal_ref_bundles()  # materialize() would say nothing till the end
-    for expected, bundle in zip(rows, bundles, strict=True):
-        if len(bundle.block_refs) != 1 or bundle.num_rows() != len(expected["pairs"]):
-            raise RuntimeError(f"a chunk of {len(expected['pairs'])} pairs came back otherwise")
-        chunks += bundle.block_refs
-        done += len(expected["pairs"])
-        progress(done)
-    checked = ray.data.from_arrow_refs(chunks).select_columns(["error"])
-    errors = [row["error"] for row in checked.take_all() if row["error"]]
-    if errors:
-        raise InputError(
-            f"--data: {len(errors)} of {len(pairs)} training pairs cannot be used: "
-            + "; ".join(errors[:3])
-            + (" ..." if len(errors) > 3 else "")
-        )
-    return chunks
+    try:
+        bundles = decoded.iter_internal_ref_bundles()  # materialize() says nothing till the end
+        for expected, bundle in zip(rows, bundles, strict=True):
+            if len(bundle.block_refs) != 1 or bundle.num_rows() != len(expected["pairs"]):
+                raise RuntimeError(f"a chunk of {len(expected['pairs'])} pairs came back otherwise")
+            chunks += bundle.block_refs
+            done += len(expected["pairs"])
+            progress(done)
+    except ray.exceptions.RayTaskError:
+        raise  # an error of the program: no process died
+    except ray.exceptions.RayError as error:
+        names = poison.find(rows[len(chunks)]["pairs"], functools.partial(_alone, load, course))
+        if not names:
+            raise
+        raise InputError(f"--data: {names[0]} kills the process that reads it") from error
+    table = ray.data.from_arrow_refs(chunks).select_columns(["error"])
+    errors = [row["error"] for row in table.iter_rows()]
+    if gone := [error for error in errors if f": {dataset.UNREACHABLE}" in error]:
+        raise Unfinished(f"--data: {len(gone)} files cannot be reached, the first is {gone[0]}")
+    return chunks, errors
+
+
+def _alone(load: Callable[[Columns], Columns], course: Course, pair: str) -> None:
+    picture, mask = pair.split("/")
+    row = dataset.pairs_row([(picture, mask)], course.crcs)
+    load({name: [value] for name, value in row.items()})
 
 
 def take(
-    batch: Columns, *, plan: BatchPlan, chunks: list[Any], flip: bool, first_block: int = 0
+    batch: Columns,
+    *,
+    plan: BatchPlan,
+    chunks: list[Any],
+    kept: NDArray[np.int64],
+    flip: bool,
+    first_block: int = 0,
 ) -> Columns:
     """Map the number of a block of the run to its pictures.
 
@@ -86,6 +102,7 @@ def take(
         batch: one row, ``id`` of the block, counted from `first_block`.
         plan: says which pictures these are.
         chunks: of `decode`.
+        kept: int64, from the plan's pictures to those of the chunks.
         flip: mirror every other training picture.
 
     Returns:
@@ -93,7 +110,7 @@ def take(
         int64 [b].
     """
     block = plan.block(first_block + int(batch["id"][0]))
-    chunk, row = np.divmod(block.pictures, CHUNK)
+    chunk, row = np.divmod(kept[block.pictures], CHUNK)
     needed = list(dict.fromkeys(chunk.tolist()))
     tables = dict(zip(needed, ray.get([chunks[at] for at in needed]), strict=True))
     image, share = [], []
@@ -119,11 +136,13 @@ def _array(table: Any, name: str) -> NDArray[np.uint8]:
 
 
 def stream(
-    plan: BatchPlan, chunks: list[Any], flip: bool, first_epoch: int = 0
+    plan: BatchPlan, chunks: list[Any], kept: NDArray[np.int64], flip: bool, first_epoch: int = 0
 ) -> ray.data.Dataset:
     """Return the batches of a run from `first_epoch` on, a block for each worker in turn."""
     first, last = first_epoch * plan.blocks_per_epoch, plan.epochs * plan.blocks_per_epoch
-    batches = functools.partial(take, plan=plan, chunks=chunks, flip=flip, first_block=first)
+    batches = functools.partial(
+        take, plan=plan, chunks=chunks, kept=kept, flip=flip, first_block=first
+    )
     return (
         dataset.whole(ray.data.range(last - first, override_num_blocks=last - first))
         .map_batches(batches, batch_size=None)

@@ -75,6 +75,9 @@ def finish(
     except errors.InputError as error:
         print(f"{job}: error: {error}", file=sys.stderr)
         return errors.EXIT_INPUT
+    except errors.Unfinished as error:
+        print(f"{job}: error: {error}", file=sys.stderr)
+        return errors.EXIT_UNFORESEEN
     except errors.Quarantined as error:
         print(f"{job}: {error}", file=sys.stderr)
         result, code = error.result, errors.EXIT_QUARANTINE

@@ -15,6 +15,7 @@ from carvana_ray.stages.dataset import Columns
 from carvana_ray.stages.session import Workers
 
 BATCH_ON_CPU, BATCH_ON_GPU = 16, 64
+RESTARTS = 20  # of one replica: a long run on spot machines loses some
 
 
 class Masks:
@@ -35,41 +36,67 @@ class Masks:
         return {**batch, "rle_mask": np.array(masks, dtype=object)}
 
 
-def masks_of(
-    blocks: list[dict[str, Any]],
-    folder: str,
-    model: str,
-    manifest: Manifest,
-    workers: Workers,
-    size: tuple[int, int] | None,
-) -> ray.data.Dataset:
-    """Return the masks of pictures.
+@functools.lru_cache(maxsize=1)
+def _loaded(model: str, workers: Workers) -> Masks:
+    return Masks(model, workers)
+
+
+def masks_of_one(name: str, how: dict[str, Any], model: str, workers: Workers) -> Columns:
+    """Return what `masks_of` gives for one picture, made in the process that asks."""
+    row = dataset.pictures_row("", [name])
+    batch = {key: [value] for key, value in row.items()}
+    return _loaded(model, workers)(dataset.load_pictures(batch, **how))
+
+
+def how_to_load(folder: str, manifest: Manifest, size: tuple[int, int] | None) -> dict[str, Any]:
+    """Return the arguments of `dataset.load_pictures` for a model's pictures.
 
     Args:
-        blocks: a row each, as `dataset.load_pictures` takes them.
         folder: of the pictures.
-        model: its folder.
         manifest: of the model; sizes and preprocessing come from there and nowhere else.
-        workers: that hold the network.
         size: (H, W) that all pictures must have, or None.
-
-    Returns:
-        columns file, place, count, img, status, crc32, height, width, rle_mask.
     """
-    how: dict[str, Any] = {
+    return {
         "folder": folder,
         "downscale": manifest.downscale,
         "size": size,
         "blank": (manifest.height, manifest.width),
     }
-    read = dataset.from_blocks(blocks)
+
+
+def masks_of(
+    rows: list[dict[str, Any]], how: dict[str, Any], model: str, workers: Workers, lost: int = 0
+) -> ray.data.Dataset:
+    """Return the masks of pictures.
+
+    Retries are bounded: a block that is lost again and again, since a picture in it kills every
+    process, is an error, where Ray Data would try for ever.
+
+    Args:
+        rows: one a block, of `dataset.pictures_row`.
+        how: of `how_to_load`.
+        model: its folder.
+        workers: that hold the network.
+        lost: blocks that may be lost all the same. Only for who looks what has come out: Ray Data
+            goes on without them, and says no more than a line in its log.
+
+    Returns:
+        columns file, place, count, img, status, crc32, orientation, height, width, rle_mask.
+    """
+    read = dataset.from_blocks(rows)
+    read.context.max_errored_blocks = lost
     return read.map_batches(
-        functools.partial(dataset.load_pictures, **how), batch_size=None, num_cpus=1
+        functools.partial(dataset.load_pictures, **how),
+        batch_size=None,
+        num_cpus=1,
+        max_retries=dataset.RETRIES,
     ).map_batches(
         Masks,
         batch_size=BATCH_ON_GPU if workers.use_gpu else BATCH_ON_CPU,
         compute=ray.data.ActorPoolStrategy(size=workers.count),
         num_gpus=1 if workers.use_gpu else None,
         num_cpus=None if workers.use_gpu else workers.cpus,
+        max_restarts=RESTARTS,
+        max_task_retries=dataset.RETRIES,
         fn_constructor_kwargs={"model": model, "workers": workers},
     )

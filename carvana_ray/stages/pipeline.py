@@ -19,7 +19,7 @@ from carvana_ray.stages.session import Cluster
 def check(flags: config.Pipeline) -> None:
     """Raise `InputError` if the data given cannot be."""
     if flags.data:
-        train.check(config.pick(config.Train, flags))
+        train.check(_train(flags, flags.data))
         catalogue.read(config.pick(config.Predict, flags))
     else:
         sample.check(config.pick(config.Sample, flags, out=_sample_folder(flags)))
@@ -27,6 +27,10 @@ def check(flags: config.Pipeline) -> None:
 
 def _sample_folder(flags: config.Pipeline) -> str:
     return storage.join(storage.absolute(flags.out), "sample")
+
+
+def _train(flags: config.Pipeline, data: str) -> config.Train:
+    return config.pick(config.Train, flags, data=data, on_bad_picture="fail")
 
 
 def run(flags: config.Pipeline, cluster: Cluster) -> dict[str, Any]:
@@ -38,7 +42,7 @@ def run(flags: config.Pipeline, cluster: Cluster) -> dict[str, Any]:
     if not data:
         data = _sample_folder(flags)
         steps["sample"] = sample.run(config.pick(config.Sample, flags, out=data), cluster)
-    steps["train"] = train.run(config.pick(config.Train, flags, data=data), cluster)
+    steps["train"] = train.run(_train(flags, data), cluster)
     # All held-out cars are scored: --limit is for training and prediction.
     scored = config.pick(config.Evaluate, flags, data=data, limit=0)
     steps["evaluate"] = evaluate.run(scored, cluster)

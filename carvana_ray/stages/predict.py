@@ -1,37 +1,42 @@
 """Prediction: a catalogue in, run-length shards and a checked submission out.
 
 plan -> load_pictures -> Masks (a replica a GPU) -> write_shards -> merge -> check
+
+Whatever crashes, the same command again does what is left: `shards.left` says what that is, from
+the plan and the shards alone.
 """
 
-import csv
 import functools
-import io
-import json
+import logging
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
-from carvana_ray import carvana, checkpoint, config, shards, sheets, storage, submission
 from carvana_ray import catalogue as catalogues
+from carvana_ray import checkpoint, config, merge, plan, shards, sheets, storage
 from carvana_ray.catalogue import Catalogue
-from carvana_ray.checkpoint import Manifest
-from carvana_ray.errors import InputError, Quarantined
+from carvana_ray.errors import InputError
+from carvana_ray.plan import Part
 from carvana_ray.progress import Meter
-from carvana_ray.shards import Part
-from carvana_ray.stages.masks import masks_of
+from carvana_ray.shards import Left, Task
+from carvana_ray.stages import dataset, poison, write
+from carvana_ray.stages.masks import how_to_load, masks_of, masks_of_one
 from carvana_ray.stages.session import Cluster, Workers, share_out
+from carvana_ray.stages.write import LOST_BLOCKS, Watch
 
-SUCCESS = "_SUCCESS.json"
+log = logging.getLogger(__name__)
+
+KILLS = "crash: kills the process that works on it"
+WRITERS = 2  # a replica; a shard takes about 0.1 s to pack and write
+# On disk, measured on Kaggle's test set: 8.8 kB of run-length text, 4 kB of it compressed.
+SHARD_BYTES, ROW_BYTES = 4_000, 9_000
 
 
 def check(flags: config.Predict) -> None:
-    """Raise `InputError` if model or pictures cannot be."""
+    """Raise `InputError` if model or pictures cannot be, or there is no room for the results."""
     checkpoint.read_model(storage.absolute(flags.model_uri))
-    catalogues.read(flags)
+    pictures = len(catalogues.read(flags).entries)
+    storage.require_room(storage.absolute(flags.out), pictures * (SHARD_BYTES + ROW_BYTES))
 
 
 def run(flags: config.Predict, cluster: Cluster) -> dict[str, Any]:
@@ -39,6 +44,7 @@ def run(flags: config.Predict, cluster: Cluster) -> dict[str, Any]:
 
     Raises:
         Quarantined: pictures could not be read, and are not to be taken as empty.
+        Unfinished: pictures could not be reached, or shards not be written.
     """
     began = time.monotonic()
     model, out = storage.absolute(flags.model_uri), storage.absolute(flags.out)
@@ -46,33 +52,35 @@ def run(flags: config.Predict, cluster: Cluster) -> dict[str, Any]:
     catalogue = catalogues.read(flags)
     workers = share_out(flags, cluster)
     settings = {"model": manifest.sha256, "downscale": manifest.downscale}
-    folder = storage.join(
-        out,
-        "predict",
-        shards.run_id({**settings, "data": catalogue.folder, "size": catalogue.size}),
-    )
+    run_id = plan.run_id({**settings, "data": catalogue.folder, "size": catalogue.size})
+    folder = storage.join(out, "predict", run_id)
+    for place in (out, folder, storage.join(folder, "shards")):
+        storage.sweep(place)
     parts = _plan(flags, folder, catalogue)
-    needed = _needed(parts, catalogue)
-    there = shards.done(folder)
-    todo = [(part, shard) for part, shard in needed if part.shard_name(shard) not in there]
-    if todo and flags.merge_only:
+    left = shards.left(folder, parts, catalogue.entries, _crcs(flags, catalogue))
+    for damage in left.damaged:
+        log.warning("made again: %s", damage)
+    if left.tasks and flags.merge_only:
+        first = storage.join(folder, left.tasks[0].name)
         raise InputError(
-            f"--merge-only: {len(todo)} of {len(needed)} shards are not there yet, the first is "
-            f"{storage.join(folder, todo[0][0].shard_name(todo[0][1]))}"
+            f"--merge-only: {len(left.tasks)} of {left.needed} shards are not there yet, the first "
+            f"is {first}"
         )
-    storage.remove(storage.join(folder, SUCCESS))  # until this run has ended well
-    rate = _predict(todo, catalogue, folder, model, manifest, workers) if todo else 0.0
-    merged = _merge(flags, parts, folder, catalogue, storage.join(out, flags.submission))
+    storage.remove(storage.join(folder, merge.SUCCESS))  # until this run has ended well
+    how = how_to_load(catalogue.folder, manifest, catalogue.size)
+    rate = _predict(flags, left, catalogue, folder, how, model, workers)
+    target = storage.join(out, flags.submission)
+    merged = merge.merge(flags, parts, folder, catalogue, target)
     result = {
         "images": len(catalogue.order),
         "bad": len(merged.bad),
-        "shards": len(needed),
-        "resumed_shards": len(needed) - len(todo),
+        "shards": left.needed,
+        "resumed_shards": left.needed - len(left.tasks),
         "images_per_second": round(rate, 1),
         "seconds": round(time.monotonic() - began, 1),
-        "submission": storage.join(out, flags.submission),
+        "submission": target,
     }
-    _finish(flags, merged, folder, result)
+    merge.finish(flags, merged, folder, result)
     for name, image in sheets.of_cars(catalogue.folder, merged.shown).items():
         storage.publish(storage.join(out, "sheets", name), image, replace=True)
     return {**result, "seconds": round(time.monotonic() - began, 1)}
@@ -80,134 +88,82 @@ def run(flags: config.Predict, cluster: Cluster) -> dict[str, Any]:
 
 def _plan(flags: config.Predict, folder: str, catalogue: Catalogue) -> list[Part]:
     """Return the parts of the plan, with one more for what none of them has."""
-    parts = shards.read_parts(folder)
-    if new := shards.next_part(parts, catalogue.entries, flags.shard_size):
+    parts = plan.read_parts(folder)
+    while new := plan.next_part(parts, catalogue.entries, flags.shard_size):
         if flags.merge_only:
             raise InputError(f"--merge-only: {len(new.pictures)} pictures are in no plan yet")
         storage.publish(storage.join(folder, new.name), new.to_bytes())
-        parts = shards.read_parts(folder)  # what is there counts, should another driver be first
+        parts = plan.read_parts(folder)  # another driver may have been first, with other pictures
     return parts
 
 
-def _needed(parts: Sequence[Part], catalogue: Catalogue) -> list[tuple[Part, int]]:
-    """Return the (part, shard) that hold pictures of the catalogue as it is today."""
-    wanted = set(catalogue.entries)
-    return [
-        (part, shard)
-        for part in parts
-        for shard in range(part.shards)
-        if wanted.intersection(part.shard(shard))
-    ]
+def _crcs(flags: config.Predict, catalogue: Catalogue) -> Mapping[str, int]:
+    """Return the CRC-32 that pictures must have: as listed, or with --verify as they are today."""
+    if not flags.verify:
+        return catalogue.crcs
+    names = [entry.name for entry in catalogue.entries]
+    size = plan.shard_size(len(names))
+    rows = [{"names": names[start : start + size]} for start in range(0, len(names), size)]
+    read = dataset.from_blocks(rows).map_batches(
+        functools.partial(dataset.read_crcs, folder=catalogue.folder), batch_size=None, num_cpus=1
+    )
+    found: dict[str, int] = {}
+    with Meter("verify", len(names)) as meter:
+        for batch in read.iter_batches(batch_size=None):
+            found.update(zip(batch["img"].tolist(), batch["crc32"].tolist(), strict=True))
+            meter.set(len(found))
+    return {**found, **catalogue.crcs}
 
 
 def _predict(
-    todo: Sequence[tuple[Part, int]],
+    flags: config.Predict,
+    left: Left,
     catalogue: Catalogue,
     folder: str,
+    how: dict[str, Any],
     model: str,
-    manifest: Manifest,
     workers: Workers,
 ) -> float:
-    """Make the shards that are to do; return the steady rate, pictures a second."""
-    blocks = [
-        {
-            "file": part.shard_name(shard),
-            "names": [entry.name for entry in part.shard(shard)],
-        }
-        for part, shard in todo
-    ]
-    masks = masks_of(blocks, catalogue.folder, model, manifest, workers, catalogue.size)
-    written = masks.map_batches(
-        functools.partial(write_shards, folder=folder),
-        batch_size=None,
-        batch_format="pyarrow",
-        num_cpus=0.25,  # it waits for the disk; a whole CPU would be taken from the readers
-    )
-    with Meter("predict", sum(len(block["names"]) for block in blocks)) as meter:
-        for batch in written.iter_batches(batch_size=None, batch_format="pyarrow"):
-            meter.set(meter.done + pc.sum(batch["rows"]).as_py())
-    return meter.rate
+    """Make the shards that are to do; return the steady rate, pictures a second.
 
+    In the first pass some blocks may be lost, with a picture in them that kills each process that
+    works on it. All others are done by then. Those pictures are looked for, and are bad ones in the
+    second pass, which must lose none.
+    """
+    tasks = left.tasks
+    if not tasks:
+        return 0.0
+    watch = Watch(flags, left.bad, len(catalogue.entries), catalogue.folder)
+    with Meter("predict", sum(len(task.entries) for task in tasks)) as meter:
 
-def write_shards(rows: pa.Table, *, folder: str) -> pa.Table:
-    """Write the shards that a block holds, one or several, each whole; return a row for each."""
-    files = rows["file"].unique().to_pylist()
-    counts = []
-    for file in files:
-        own = rows.filter(pc.equal(rows["file"], file))
-        storage.publish(storage.join(folder, file), shards.to_bytes(own))
-        counts.append(len(own))
-    return pa.table({"file": files, "rows": counts})
+        def make(todo: Sequence[Task], verdicts: Mapping[str, str], lost: int) -> set[str]:
+            rows = [
+                dataset.pictures_row(
+                    task.name, [entry.name for entry in task.entries], catalogue.crcs, verdicts
+                )
+                for task in todo
+            ]
+            masks = masks_of(rows, how, model, workers, lost)
+            replace = frozenset(task.name for task in todo if task.replace)
+            files = set()
+            for row in write.written(
+                masks, folder, replace, min(len(todo), WRITERS * workers.count)
+            ):
+                files.add(row["file"])
+                watch.see(row)
+                meter.set(meter.done + row["rows"])
+            return files
 
-
-@dataclass
-class Merged:
-    """What one walk through all rows has found: bad rows, rows to show, pixels by picture."""
-
-    bad: list[dict[str, Any]] = field(default_factory=list)
-    shown: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
-    pixels: dict[str, int] = field(default_factory=dict)
-
-
-def _merge(
-    flags: config.Predict, parts: Sequence[Part], folder: str, catalogue: Catalogue, target: str
-) -> Merged:
-    """Merge the shards into the submission and check it; without one if bad pictures forbid it."""
-    merged = Merged()
-
-    def walk() -> Iterator[tuple[str, str]]:
-        def read(name: str) -> pa.Table:
-            return shards.read_shard(storage.join(folder, name))
-
-        for row in submission.rows_of(parts, read, set(catalogue.entries)):
-            name, car = row["img"], carvana.car_of(row["img"])
-            merged.pixels[name] = row["height"] * row["width"]
-            if row["status"] != shards.OK:
-                merged.bad.append(row)
-            if car in merged.shown or len(merged.shown) < sheets.CARS:
-                merged.shown.setdefault(car, []).append(row)
-            yield name, row["rle_mask"]
-
-    packed = target.endswith(".gz")
-    try:
-        with storage.publishing(target) as file:
-            submission.write(file, walk(), catalogue.order, packed)
-            if not _acceptable(flags, merged):
-                raise _NotToBePublished
-            faults = submission.check_written(
-                file, packed, catalogue.order, merged.pixels.__getitem__
+        written = make(tasks, {}, LOST_BLOCKS)
+        if again := [task for task in tasks if task.name not in written]:
+            log.warning("%d shards were lost with their processes; looking for why", len(again))
+            names = [entry.name for task in again for entry in task.entries]
+            killers = poison.find(
+                names,
+                functools.partial(masks_of_one, how=how, model=model, workers=workers),
+                workers.cpus,
+                int(workers.use_gpu),
             )
-            if faults:
-                raise RuntimeError(f"{target}: not as it should be, please report: {faults[:3]}")
-    except _NotToBePublished:
-        storage.remove(target)  # one of an earlier run would pass for this one's
-    return merged
-
-
-class _NotToBePublished(Exception):
-    pass
-
-
-def _acceptable(flags: config.Predict, merged: Merged) -> bool:
-    return not merged.bad or (flags.on_bad_picture == "empty" and len(merged.bad) <= flags.max_bad)
-
-
-def _finish(flags: config.Predict, merged: Merged, folder: str, result: dict[str, Any]) -> None:
-    """Write quarantine.csv and, where there is a submission, _SUCCESS.json last."""
-    text = io.StringIO(newline="")
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(["img", "reason", "crc32"])
-    table.writerows([row["img"], row["status"], f"{row['crc32']:08x}"] for row in merged.bad)
-    quarantine = storage.join(folder, "quarantine.csv")
-    storage.publish(quarantine, text.getvalue().encode(), replace=True)
-    if not _acceptable(flags, merged):
-        named = ", ".join(f"{row['img']} ({row['status']})" for row in merged.bad[:3])
-        raise Quarantined(
-            f"{len(merged.bad)} pictures cannot be used: {named}"
-            f"{' ...' if len(merged.bad) > 3 else ''}; all are listed in {quarantine}. No "
-            "submission was written: mend the pictures and run again, or use --on-bad-picture "
-            f"empty --max-bad {len(merged.bad)}",
-            {**result, "submission": None},
-        )
-    success = json.dumps(result, indent=1).encode()
-    storage.publish(storage.join(folder, SUCCESS), success, replace=True)
+            make(again, dict.fromkeys(killers, KILLS), 0)
+    watch.close()
+    return meter.rate

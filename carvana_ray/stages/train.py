@@ -1,31 +1,34 @@
 """Training: pictures and masks in, a model folder out.
 
-pairs -> decode once -> stream of batches -> TorchTrainer workers -> checkpoints -> model/
+pairs -> decode once -> stream of batches -> TorchTrainer workers -> states of epochs -> model/
+
+What training goes on from is written and chosen here (`states`), not by Ray Train: Ray hands back
+the newest checkpoint without a look into it, and does not start at all where one is gone.
 """
 
 import functools
 import json
 import logging
 import re
-import tempfile
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
+import numpy as np
 import ray
 import ray.data
 import ray.train
 import torch
-from ray.train import Checkpoint, CheckpointConfig, DataConfig, RunConfig, ScalingConfig
+from numpy.typing import NDArray
+from ray.train import DataConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer, get_device, prepare_model
 
-from carvana_ray import checkpoint, config, report, storage, training
+from carvana_ray import checkpoint, config, report, states, storage, training
 from carvana_ray import course as courses
 from carvana_ray.batches import BatchPlan
 from carvana_ray.config import RECIPES
-from carvana_ray.course import Rows
+from carvana_ray.course import Course, Rows
 from carvana_ray.errors import InputError
 from carvana_ray.progress import Meter
 from carvana_ray.stages import feed
@@ -34,12 +37,14 @@ from carvana_ray.stages.watch import Teller, Watch, board
 
 log = logging.getLogger(__name__)
 
-STATE = "state.pt"
+FAILURES = 3  # of workers, each from the last epoch on, and of Ray Train's own controller
+SNAPSHOT = "checkpoint_manager_snapshot.json"
 
 
 def check(flags: config.Train) -> None:
     """Raise `InputError` if the input cannot be, as far as listing it tells."""
     courses.plan(flags, flags.workers or 1)
+    storage.require_room(storage.absolute(flags.out), courses.room(flags))
 
 
 def run(flags: config.Train, cluster: Cluster) -> dict[str, Any]:
@@ -49,145 +54,194 @@ def run(flags: config.Train, cluster: Cluster) -> dict[str, Any]:
     folder = storage.join(out, "model")
     workers = share_out(flags, cluster)
     course = courses.plan(flags, workers.count)
-    history = _finished(folder, course.run)
+    for place in (out, folder):
+        storage.sweep(place)
     storage.publish(
         storage.join(out, "config.json"),
         json.dumps(config.to_json(flags), indent=1).encode(),
         replace=True,
     )
-    if history is None:
-        history = _fit(flags, course, workers, out)
+    if not _finished(folder, course.run):
+        skipped = _fit(flags, course, workers, out)
+        _write_model(flags, course, _run_folder(out, course), folder, skipped)
+    history = checkpoint.read_history(folder)
     for name, image in report.curves(history).items():
         storage.publish(storage.join(out, name), image, replace=True)
     return {
         "model": folder,
         **courses.summary(history),
+        "skipped": len(checkpoint.read_manifest(folder).skipped),
         "seconds": round(time.monotonic() - began, 1),
     }
 
 
-def _finished(folder: str, run_name: str) -> Rows | None:
-    """Return the history of the model that is there, if it is the one that this run makes."""
+def _finished(folder: str, run_name: str) -> bool:
+    """Return whether the model that is there is the one that this run makes."""
     if not storage.exists(storage.join(folder, checkpoint.MANIFEST)):
-        return None
+        return False
     try:
         _, manifest = checkpoint.read_model(folder)
     except InputError as error:  # say a run that died between weights and manifest
         log.warning("%s: it will be trained again", error)
-        return None
-    return checkpoint.read_history(folder) if manifest.run == run_name else None
+        return False
+    return manifest.run == run_name
 
 
-def _fit(flags: config.Train, course: courses.Course, workers: Workers, out: str) -> Rows:
-    """Run Ray Train, write the model folder, return the history."""
-    plan = course.plan
+def _run_folder(out: str, course: Course) -> str:
+    return storage.join(out, "checkpoints", course.run)
+
+
+def _fit(flags: config.Train, course: Course, workers: Workers, out: str) -> list[str]:
+    """Run Ray Train until all epochs are done; return the pairs that were left out, and why."""
+    folder = _run_folder(out, course)
+    norm = RECIPES[flags.recipe].norm
+    saved, damaged = states.newest(folder, flags.base, norm)
+    for problem in damaged:
+        log.warning("skipped: %s", problem)
+    done = saved["epoch"] if saved else 0
+    if saved:
+        log.info("training goes on after epoch %d", done)
     with Meter("decode", len(course.pairs)) as meter:
-        chunks = feed.decode(
-            course.pairs, course.pictures, course.masks, flags.downscale, course.size, meter.set
-        )
-    storage_path = storage.join(out, "checkpoints")
+        chunks, errors = feed.decode(course, flags.downscale, meter.set)
+    skipped = [error for error in errors if error]
+    kept, plan = courses.sift(flags, course, errors)
+    if done == plan.epochs:
+        return skipped
+    # Ray Train's own list of checkpoints: a torn one would keep it from starting.
+    storage.remove(storage.join(folder, SNAPSHOT))
     here = board()
+    fewest = flags.min_workers or workers.count
+    # Ray's types are those of the older Train: a pair for elastic workers is not among them.
+    count: Any = (fewest, workers.count) if fewest < workers.count else workers.count
+    failures: dict[str, Any] = {"max_failures": FAILURES, "controller_failure_limit": FAILURES}
     trainer = TorchTrainer(
         loop,
         train_loop_config={
             "flags": flags,
             "plan": plan,
+            "folder": folder,
             "board": here,
             "threads": workers.cpus,
         },
         scaling_config=ScalingConfig(
-            num_workers=workers.count,
+            num_workers=count,
             use_gpu=workers.use_gpu,
             resources_per_worker={"CPU": workers.cpus, **({"GPU": 1} if workers.use_gpu else {})},
         ),
         run_config=RunConfig(
             name=course.run,
-            storage_path=storage_path,
-            checkpoint_config=CheckpointConfig(
-                num_to_keep=1,  # the best one; Ray keeps the last one besides
-                checkpoint_score_attribute="val_dice" if plan.val else "epoch",
-            ),
+            storage_path=storage.parent(folder),
+            failure_config=FailureConfig(**failures),
         ),
-        # A function, not a data set: Ray calls it whenever it starts the workers, also after a
-        # failure, and the stream then begins at the epoch that they go on with.
-        datasets={
-            "batches": functools.partial(
-                _stream,
-                plan=plan,
-                chunks=chunks,
-                flip=RECIPES[flags.recipe].flip,
-                run_folder=storage.join(storage_path, course.run),
-            )
-        },
-        dataset_config=DataConfig(enable_shard_locality=False, execution_options=_in_order()),
+        datasets={"batches": ray.data.range(1)},  # see `Deal`
+        dataset_config=Deal(flags, plan, chunks, kept, folder),
     )
     an_epoch = plan.train_steps * plan.batch
-    before = _epochs_done(storage.join(storage_path, course.run)) * an_epoch
-    with Meter("train", plan.epochs * an_epoch, before) as meter, Watch(meter, here):
-        result = _in_thread(trainer.fit)
-        history = _write_model(flags, course, result, storage.join(out, "model"))
-        meter.end(courses.summary(history)["images_per_second"])
-    return history
+    with Meter("train", plan.epochs * an_epoch, done * an_epoch) as meter, Watch(meter, here):
+        try:
+            _in_thread(trainer.fit)
+        except training.Diverged as error:
+            good = states.epochs_there(folder)
+            where = states.folder_of(folder, good[-1]) if good else "none"
+            raise InputError(f"{error} (last good checkpoint: {where})") from error
+        last, _ = states.newest(folder, flags.base, norm)
+        if last:
+            meter.end(courses.summary(last["history"])["images_per_second"])
+    return skipped
 
 
-def _in_thread(fit: Callable[[], ray.train.Result]) -> ray.train.Result:
+class Deal(DataConfig):
+    """Makes the stream of batches when Ray has started the workers, and deals it out to them.
+
+    Only then it is known how many there are (`--min-workers`), and, after a failure, with which
+    epoch they go on.
+    """
+
+    def __init__(
+        self,
+        flags: config.Train,
+        plan: BatchPlan,
+        chunks: list[Any],
+        kept: NDArray[np.int64],
+        folder: str,
+    ) -> None:
+        options = ray.data.ExecutionOptions()
+        options.preserve_order = True
+        super().__init__(enable_shard_locality=False, execution_options=options)
+        self._flags, self._plan, self._folder = flags, plan, folder
+        self._chunks, self._kept = chunks, kept
+
+    def __deepcopy__(self, _memo: Any) -> "Deal":
+        """Return itself: Ray Train copies it, and references to objects must not be."""
+        return self
+
+    def configure(
+        self,
+        datasets: dict[str, ray.data.Dataset],
+        world_size: int,
+        worker_handles: Any,
+        worker_node_ids: Any,
+        **others: Any,
+    ) -> list[dict[str, ray.data.DataIterator]]:
+        """Return the iterators of each worker; what stands in for the data set is not read."""
+        recipe = RECIPES[self._flags.recipe]
+        saved, _ = states.newest(self._folder, self._flags.base, recipe.norm)
+        stream = feed.stream(
+            courses.shared(self._plan, world_size),
+            self._chunks,
+            self._kept,
+            recipe.flip,
+            first_epoch=saved["epoch"] if saved else 0,
+        )
+        streams = dict.fromkeys(datasets, stream)
+        return super().configure(streams, world_size, worker_handles, worker_node_ids, **others)
+
+
+def _in_thread(fit: Callable[[], object]) -> None:
     """Run Ray Train beside the main thread; there it would take over Ctrl-C, and keep it.
 
     Raises:
-        InputError: the training diverged.
+        Diverged: the training did.
     """
-    done: list[ray.train.Result | Exception] = []
+    failed: list[Exception] = []
 
     def run() -> None:
         try:
-            done.append(fit())
+            fit()
         except Exception as error:  # whatever it is, it is raised below
-            done.append(error)
+            failed.append(error)
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
     while thread.is_alive():
         thread.join(0.5)  # a join without end would not let signals through
-    if isinstance(done[0], Exception):
-        for failure in getattr(done[0], "worker_failures", {}).values():
+    for error in failed:
+        for failure in getattr(error, "worker_failures", {}).values():
             if found := re.search(rf"{training.Diverged.__name__}: (.*)", str(failure)):
-                raise InputError(found[1]) from done[0]
-        raise done[0]
-    return done[0]
-
-
-def _in_order() -> ray.data.ExecutionOptions:
-    options = ray.data.ExecutionOptions()
-    options.preserve_order = True
-    return options
-
-
-def _stream(plan: BatchPlan, chunks: list[Any], flip: bool, run_folder: str) -> ray.data.Dataset:
-    return feed.stream(plan, chunks, flip, first_epoch=_epochs_done(run_folder))
-
-
-def _epochs_done(run_folder: str) -> int:
-    """Return the epochs that the latest checkpoint of a run holds, 0 if there is none."""
-    if not storage.exists(storage.join(run_folder, "checkpoint_manager_snapshot.json")):
-        return 0
-    metrics = ray.train.Result.from_path(run_folder).metrics
-    return int(metrics["epoch"]) if metrics else 0
+                raise training.Diverged(found[1]) from error
+        raise error
 
 
 def _write_model(
-    flags: config.Train, course: courses.Course, result: ray.train.Result, folder: str
-) -> Rows:
-    """Write the model folder of a run that is over; return its history."""
-    last = _read_state(result.checkpoint)
+    flags: config.Train, course: Course, run: str, folder: str, skipped: list[str]
+) -> None:
+    """Write the model folder of a run that is over: of its epochs the best one that is good."""
+    norm = RECIPES[flags.recipe].norm
+    last, damaged = states.newest(run, flags.base, norm)
+    if last is None or last["epoch"] != flags.epochs:
+        raise RuntimeError(f"{run}: training ended without its last epoch; {damaged}")
     history: Rows = last["history"]
-    chosen = last
-    if courses.best_row(history) is not history[-1]:
-        chosen = _read_state(result.get_best_checkpoint("val_dice", "max"))
+    chosen, best = last, courses.best_row(history)
+    if best is not history[-1]:
+        try:
+            chosen = states.read(run, int(best["epoch"]), flags.base, norm)
+        except InputError as error:
+            log.warning("%s: the last epoch is taken for the best one", error)
     weights = checkpoint.to_bytes(chosen["model"])
     manifest = checkpoint.Manifest(
         sha256=checkpoint.digest(weights),
         base=flags.base,
-        norm=RECIPES[flags.recipe].norm,
+        norm=norm,
         downscale=flags.downscale,
         height=course.size[0],
         width=course.size[1],
@@ -196,23 +250,17 @@ def _write_model(
         holdout_cars=course.cars[2],
         val_cars=course.cars[1],
         metrics=chosen["history"][-1],
+        skipped=skipped,
     )
     checkpoint.write_model(folder, weights, manifest, history)
-    return history
-
-
-def _read_state(saved: Checkpoint | None) -> dict[str, Any]:
-    if saved is None:
-        raise RuntimeError("training ended without a checkpoint")
-    with saved.as_directory() as folder:
-        return checkpoint.from_bytes(Path(folder, STATE).read_bytes())
 
 
 def loop(settings: dict[str, Any]) -> None:
     """Train in one worker: Ray's side of `training.train`."""
-    flags, plan = settings["flags"], settings["plan"]
+    flags, folder = settings["flags"], settings["folder"]
     context = ray.train.get_context()
     rank, count = context.get_world_rank(), context.get_world_size()
+    plan = courses.shared(settings["plan"], count)
     torch.set_num_threads(settings["threads"])
     device = get_device()
     recipe = RECIPES[flags.recipe]
@@ -220,8 +268,11 @@ def loop(settings: dict[str, Any]) -> None:
     state = training.start(
         model, prepare_model(model), recipe, flags.rate, plan.epochs * plan.train_steps
     )
-    if saved := ray.train.get_checkpoint():
-        state.load_state_dict(_read_state(saved))
+    saved, _ = states.newest(folder, flags.base, recipe.norm)
+    if saved:
+        state.load_state_dict(saved)
+    if state.epoch == plan.epochs:  # a failure after the last epoch
+        return
     worker = training.Worker(
         device=device,
         count=count,
@@ -230,9 +281,17 @@ def loop(settings: dict[str, Any]) -> None:
         progress=Teller(settings["board"] if rank == 0 else None),
     )
     batches = ray.train.get_dataset_shard("batches").iter_torch_batches(
-        batch_size=plan.batch // count, prefetch_batches=2, device=device
+        batch_size=plan.share, prefetch_batches=2, device=device
     )
-    training.train(state, _checked(batches, state.epoch, rank, plan), plan, worker, _report)
+
+    def report(state: training.State) -> None:
+        """Write the epoch's state, from the first worker, and tell Ray Train its row."""
+        if rank == 0:
+            states.write(folder, state.state_dict(), flags.base, recipe.norm)
+            states.prune(folder, best=int(courses.best_row(state.history)["epoch"]))
+        ray.train.report(dict(state.history[-1]))
+
+    training.train(state, _checked(batches, state.epoch, rank, plan), plan, worker, report)
 
 
 def _checked(batches: Any, epoch: int, rank: int, plan: BatchPlan) -> Any:
@@ -246,7 +305,7 @@ def _checked(batches: Any, epoch: int, rank: int, plan: BatchPlan) -> Any:
                     f"{found}"
                 )
             skip = (epoch - found) * (plan.train_steps + plan.val_steps)
-        if len(batch["weight"]) != plan.batch // plan.workers:
+        if len(batch["weight"]) != plan.share:
             raise RuntimeError(f"worker {rank}: a batch of {len(batch['weight'])} pictures")
         if place >= skip:
             yield batch
@@ -258,13 +317,3 @@ def _add_up(value: torch.Tensor, count: int) -> torch.Tensor:
     if count > 1:
         torch.distributed.all_reduce(total)
     return total
-
-
-def _report(state: training.State) -> None:
-    """Hand the epoch's row and, from the first worker, a checkpoint to Ray Train."""
-    with tempfile.TemporaryDirectory() as folder:
-        saved = None
-        if ray.train.get_context().get_world_rank() == 0:
-            Path(folder, STATE).write_bytes(checkpoint.to_bytes(state.state_dict()))
-            saved = Checkpoint.from_directory(folder)
-        ray.train.report(dict(state.history[-1]), checkpoint=saved)

@@ -1,0 +1,194 @@
+"""How fast, and in how much memory, shards become one submission, and a submission is checked.
+
+    python benchmarks/merge.py [--pictures 100064] [--parts 1] [--shuffled] [--packed] [--folder .]
+
+Draws shards of a full catalogue in a temporary folder, with texts as long as those of real masks
+(9 kB; one or two runs a row), a few hundred of them under all names. Each step runs in a process of
+its own that has done nothing else, so that its peak of memory is its own. The disk counts: files
+are read back, written and synced. Needs 1.5 GB of disk, 2.5 GB with --shuffled. The last line is
+one JSON object.
+"""
+
+import argparse
+import json
+import multiprocessing
+import platform
+import random
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from carvana_ray import carvana, rle, shards, storage, submission
+from carvana_ray.plan import SHARD_SIZE, Part
+from carvana_ray.storage import Entry
+
+TEXTS = 400  # distinct masks
+RUN = "0123456789abcdef"
+
+
+def draw_text(rng: np.random.Generator) -> str:
+    """Return the runs of something like a car: a wide run a row, two where the wheels are."""
+    top, rows = int(rng.integers(250, 400)), int(rng.integers(530, 780))
+    y = np.arange(top, top + rows)
+    left = 480 + np.cumsum(rng.integers(-2, 3, rows)) + (top + rows - y) // 4
+    right = 1450 + np.cumsum(rng.integers(-2, 3, rows)) - (top + rows - y) // 4
+    line = y * carvana.WIDTH
+    wheels = y >= top + rows - rows // 7
+    inner = np.where(wheels, line + left + 200, line + right)
+    starts = np.concatenate([line + left, (line + right - 200)[wheels]])
+    ends = np.concatenate([inner, (line + right)[wheels]])
+    order = np.argsort(starts)
+    return rle.to_text(starts[order], ends[order])
+
+
+def planned(pictures: int, parts: int) -> list[Part]:
+    """Return a plan of `parts` parts, each with every so many-th picture of Kaggle's names."""
+    names = [
+        f"{car * 0x9E3779B97F4A7C15 % 2**48:012x}_{view:02d}.jpg"
+        for car in range(-(-pictures // carvana.VIEWS))
+        for view in range(1, carvana.VIEWS + 1)
+    ]
+    entries = [Entry(name, 500_000, "1") for name in sorted(names[:pictures])]
+    return [
+        Part(number + 1, own, -(-len(own) // SHARD_SIZE))
+        for number in range(parts)
+        if (own := tuple(entries[number::parts]))
+    ]
+
+
+def stored(folder: str, part: Part, shard: int, texts: list[str] | None = None) -> pa.Table | None:
+    """Write a shard with these runs, or read it: all that this benchmark knows of their files."""
+    if texts is None:
+        return shards.read_shard(folder, part, shard)
+    count = len(texts)
+    constant = {
+        "height": carvana.HEIGHT,
+        "width": carvana.WIDTH,
+        "crc32": 0,
+        "orientation": 1,
+        "status": shards.OK,
+        "count": count,
+    }
+    rows = pa.table(
+        {
+            "img": [entry.name for entry in part.shard(shard)],
+            "rle_mask": texts,
+            "place": range(count),
+            **{name: [value] * count for name, value in constant.items()},
+        }
+    )
+    name = part.shard_name(shard)
+    storage.publish(storage.join(folder, name), shards.to_bytes(rows, RUN, name))
+    return None
+
+
+def make(folder: str, parts: list[Part]) -> dict[str, Any]:
+    """Draw all shards."""
+    rng = np.random.default_rng(0)
+    texts = [draw_text(rng) for _ in range(TEXTS)]
+    for part in parts:
+        for shard in range(part.shards):
+            drawn = rng.integers(0, TEXTS, len(part.shard(shard)))
+            stored(folder, part, shard, [texts[at] for at in drawn])
+    return {"text_kB": round(float(np.mean([len(text) for text in texts])) / 1e3, 2)}
+
+
+def merge(folder: str, target: str, parts: list[Part], order: list[str]) -> dict[str, Any]:
+    """Merge as a prediction does, and check what is written; return seconds of both."""
+    keep = {entry for part in parts for entry in part.pictures}
+
+    def walk() -> Iterator[tuple[str, str]]:
+        for row in submission.rows_of(parts, lambda *which: stored(folder, *which), keep):
+            yield row["img"], row["rle_mask"]
+
+    packed = target.endswith(".gz")
+    with storage.publishing(target) as file:
+        began = time.perf_counter()
+        rows = submission.write(file, walk(), order, packed, spool_folder=folder)
+        written = time.perf_counter()
+        pixels = carvana.HEIGHT * carvana.WIDTH
+        faults = submission.check_written(file, packed, order, lambda _: pixels)
+        checked = time.perf_counter()
+        size = file.seek(0, 2)
+    if faults or rows != len(order):
+        raise RuntimeError(f"{rows} rows of {len(order)}, faults: {faults[:3]}")
+    return {
+        "merge_s": round(written - began, 1),
+        "check_written_s": round(checked - written, 1),
+        "csv_MB": round(size / 1e6, 1),
+    }
+
+
+def check(target: str, order: list[str]) -> dict[str, Any]:
+    """Check the file as ``jobs/check.py`` does; return the seconds."""
+    began = time.perf_counter()
+    pixels = carvana.HEIGHT * carvana.WIDTH
+    rows, _, counts = submission.check_file(target, order, lambda _: pixels)
+    if counts or rows != len(order):
+        raise RuntimeError(f"{rows} rows of {len(order)}, faults: {counts}")
+    return {"check_s": round(time.perf_counter() - began, 1)}
+
+
+def apart(step: Callable[..., dict[str, Any]], *given: object) -> dict[str, Any]:
+    """Return a step's result and peak of memory, from a fresh process."""
+    fresh = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=fresh) as pool:
+        return pool.submit(_with_peak, step, *given).result()
+
+
+def _with_peak(step: Callable[..., dict[str, Any]], *given: object) -> dict[str, Any]:
+    result = step(*given)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # kB on Linux, bytes on macOS
+    peak_mb = peak / (1e6 if sys.platform == "darwin" else 1e6 / 1024)
+    return {**result, f"{step.__name__}_peak_MB": round(peak_mb)}
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--pictures", type=int, default=100_064)
+    parser.add_argument("--parts", type=int, default=1, help="of the plan, their names interleaved")
+    parser.add_argument("--shuffled", action="store_true", help="rows in another order than names")
+    parser.add_argument("--packed", action="store_true", help="a .csv.gz")
+    parser.add_argument("--folder", help="where the temporary one is made")
+    flags = parser.parse_args()
+    parts = planned(flags.pictures, flags.parts)
+    order = sorted(entry.name for part in parts for entry in part.pictures)
+    if flags.shuffled:
+        random.Random(0).shuffle(order)
+    with tempfile.TemporaryDirectory(dir=flags.folder) as root:
+        folder = storage.join(root, RUN)
+        target = storage.join(root, "submission.csv" + ".gz" * flags.packed)
+        made = apart(make, folder, parts)
+        print(
+            f"{flags.pictures} rows of {made['text_kB']} kB, {sum(p.shards for p in parts)} shards"
+        )
+        found = {**apart(merge, folder, target, parts, order), **apart(check, target, order)}
+    for name, value in found.items():
+        print(f"{name:16} {value:8}")
+    print(
+        json.dumps(
+            {
+                "benchmark": "merge",
+                "pictures": flags.pictures,
+                "parts": flags.parts,
+                "shuffled": flags.shuffled,
+                "packed": flags.packed,
+                "text_kB": made["text_kB"],
+                **found,
+                "pyarrow": pa.__version__,
+                "python": platform.python_version(),
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+"""The last step of a prediction: shards into one submission, checked before it is published.
+
+One process walks through the shards in order of name, in bounded memory.
+"""
+
+import csv
+import io
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from carvana_ray import carvana, config, shards, sheets, storage, submission
+from carvana_ray.catalogue import Catalogue
+from carvana_ray.errors import Quarantined, Unfinished
+from carvana_ray.plan import Part
+
+log = logging.getLogger(__name__)
+
+SUCCESS = "_SUCCESS.json"
+QUARANTINE = "quarantine.csv"
+
+
+@dataclass
+class Merged:
+    """What one walk through all rows has found.
+
+    Attributes:
+        bad: rows of bad pictures.
+        rotated: pictures whose EXIF orientation says that viewers turn them; their masks are those
+            of the pixels as they are stored.
+        shown: rows to show, by car.
+        pixels: of each picture.
+    """
+
+    bad: list[dict[str, Any]] = field(default_factory=list)
+    rotated: int = 0
+    shown: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    pixels: dict[str, int] = field(default_factory=dict)
+
+    def see(self, row: dict[str, Any]) -> None:
+        """Take a row of a shard."""
+        name, car = row["img"], carvana.car_of(row["img"])
+        self.pixels[name] = row["height"] * row["width"]
+        self.rotated += row["orientation"] != 1
+        if row["status"] != shards.OK:
+            self.bad.append({**row, "rle_mask": ""})
+        if car in self.shown or len(self.shown) < sheets.CARS:
+            self.shown.setdefault(car, []).append(row)
+
+
+class _HeldBack(Exception):
+    pass
+
+
+def merge(
+    flags: config.Predict, parts: Sequence[Part], folder: str, catalogue: Catalogue, target: str
+) -> Merged:
+    """Merge shards into a submission and check it; without one if bad pictures forbid it.
+
+    Args:
+        flags: what is allowed.
+        parts: of the plan; all shards that hold pictures of the catalogue are there.
+        folder: of the run.
+        catalogue: the pictures that the submission is of.
+        target: the file; one of an earlier run is replaced, or removed if there is none now.
+
+    Raises:
+        Unfinished: a shard was damaged meanwhile, or the disk is full.
+    """
+    merged = Merged()
+
+    def walk() -> Iterator[tuple[str, str]]:
+        def read(part: Part, shard: int) -> pa.Table:
+            return shards.read_shard(folder, part, shard)
+
+        for row in submission.rows_of(parts, read, set(catalogue.entries)):
+            merged.see(row)
+            yield row["img"], row["rle_mask"]
+
+    packed = target.endswith(".gz")
+    try:
+        with storage.publishing(target) as file:
+            submission.write(
+                file, walk(), catalogue.order, packed, spool_folder=storage.parent(target)
+            )
+            if not acceptable(flags, merged):
+                raise _HeldBack
+            faults = submission.check_written(
+                file, packed, catalogue.order, merged.pixels.__getitem__
+            )
+            if faults:
+                raise RuntimeError(f"{target}: not as it should be, please report: {faults[:3]}")
+    except _HeldBack:
+        storage.remove(target)  # one of an earlier run would pass for this one's
+    except shards.Damaged as error:
+        raise Unfinished(f"{error}; the same command again makes it anew") from error
+    except OSError as error:
+        raise Unfinished(f"{target}: cannot be written: {error.strerror or error}") from error
+    return merged
+
+
+def acceptable(flags: config.Predict, merged: Merged) -> bool:
+    """Return whether bad pictures leave room for a submission."""
+    return not merged.bad or (flags.on_bad_picture == "empty" and len(merged.bad) <= flags.max_bad)
+
+
+def finish(flags: config.Predict, merged: Merged, folder: str, result: dict[str, Any]) -> None:
+    """Write quarantine.csv and, where there is a submission, _SUCCESS.json last.
+
+    Raises:
+        Quarantined: there is none.
+    """
+    text = io.StringIO(newline="")
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["img", "reason", "crc32"])
+    table.writerows([row["img"], row["status"], f"{row['crc32']:08x}"] for row in merged.bad)
+    quarantine = storage.join(folder, QUARANTINE)
+    storage.publish(quarantine, text.getvalue().encode(), replace=True)
+    if merged.rotated:
+        log.info(
+            "%d pictures have an EXIF orientation; their masks are those of the pixels as stored",
+            merged.rotated,
+        )
+    if not acceptable(flags, merged):
+        named = ", ".join(f"{row['img']} ({row['status']})" for row in merged.bad[:3])
+        raise Quarantined(
+            f"{len(merged.bad)} pictures cannot be used: {named}"
+            f"{' ...' if len(merged.bad) > 3 else ''}; all are listed in {quarantine}. No "
+            "submission was written: mend the pictures and run again, or use --on-bad-picture "
+            f"empty --max-bad {len(merged.bad)}",
+            {**result, "submission": None},
+        )
+    success = json.dumps({**result, "exif_rotated": merged.rotated}, indent=1).encode()
+    storage.publish(storage.join(folder, SUCCESS), success, replace=True)
