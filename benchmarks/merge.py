@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from carvana_ray import carvana, rle, shards, storage, submission
+from carvana_ray import carvana, faults, rle, shards, storage, submission
 from carvana_ray.plan import SHARD_SIZE, Part
 from carvana_ray.storage import Entry
 
@@ -85,7 +85,8 @@ def stored(folder: str, part: Part, shard: int, texts: list[str] | None = None) 
         }
     )
     name = part.shard_name(shard)
-    storage.publish(storage.join(folder, name), shards.to_bytes(rows, RUN, name))
+    data = shards.to_bytes(rows, shards.key(RUN, part, shard))
+    storage.publish(storage.join(folder, name), data)
     return None
 
 
@@ -114,11 +115,11 @@ def merge(folder: str, target: str, parts: list[Part], order: list[str]) -> dict
         rows = submission.write(file, walk(), order, packed, spool_folder=folder)
         written = time.perf_counter()
         pixels = carvana.HEIGHT * carvana.WIDTH
-        faults = submission.check_written(file, packed, order, lambda _: pixels)
+        found = submission.check_written(file, packed, order, lambda _: pixels)
         checked = time.perf_counter()
         size = file.seek(0, 2)
-    if faults or rows != len(order):
-        raise RuntimeError(f"{rows} rows of {len(order)}, faults: {faults[:3]}")
+    if found or rows != len(order):
+        raise RuntimeError(f"{rows} rows of {len(order)}, faults: {found[:3]}")
     return {
         "merge_s": round(written - began, 1),
         "check_written_s": round(checked - written, 1),
@@ -130,7 +131,7 @@ def check(target: str, order: list[str]) -> dict[str, Any]:
     """Check the file as ``jobs/check.py`` does; return the seconds."""
     began = time.perf_counter()
     pixels = carvana.HEIGHT * carvana.WIDTH
-    rows, _, counts = submission.check_file(target, order, lambda _: pixels)
+    rows, _, counts = faults.check_file(target, order, lambda _: pixels)
     if counts or rows != len(order):
         raise RuntimeError(f"{rows} rows of {len(order)}, faults: {counts}")
     return {"check_s": round(time.perf_counter() - began, 1)}

@@ -23,8 +23,9 @@ KAGGLE_NAME = re.compile(r"[0-9a-f]{12}_(0[1-9]|1[0-6])\.jpg")
 _CAR_AND_VIEW = re.compile(r"(.+)_(\d{2})")
 # A plain file name: no path, nothing hidden, nothing that a terminal or a spreadsheet would obey
 # (a cell that begins with = + - or @ is a formula: owasp.org/www-community/attacks/CSV_Injection).
-# \ud800-\udfff: bytes of a name that are no UTF-8, as Python reads them from a folder.
-_ODD = r"/\\\x00-\x1f\x7f\ud800-\udfff"
+# \ud800-\udfff: bytes of a name that are no UTF-8, as Python reads them from a folder. The others
+# end a line, or turn the direction of text on a terminal.
+_ODD = r"/\\\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff"
 _PLAIN_NAME = re.compile(rf"[^.=+\-@\s{_ODD}][^{_ODD}]{{0,254}}")
 
 

@@ -45,7 +45,10 @@ def checksums(data: str) -> dict[str, int]:
         rows = csv.reader(io.StringIO(storage.read(uri).decode()))
         if next(rows, None) != ["img", "crc32"]:
             raise ValueError("its first line must be img,crc32")
-        return {name: int(crc, 16) for name, crc in rows}
+        found = {name: int(crc, 16) for name, crc in rows}
+        if not all(0 <= crc < 2**32 for crc in found.values()):
+            raise ValueError("a CRC-32 has 8 hexadecimal digits at most")
+        return found
     except (ValueError, csv.Error) as error:
         raise InputError(f"{uri}: {error}") from error
 
@@ -72,6 +75,7 @@ def read(flags: Predict) -> Catalogue:
         entries = entries[: flags.limit or None]
         return Catalogue(folder, entries, [entry.name for entry in entries], None, crcs)
     listed = submission.read_names(rows)
+    carvana.plain(listed, rows)
     if foreign := sorted(names - set(listed)):
         raise InputError(
             f"{folder}: {len(foreign)} pictures are not in {carvana.SAMPLE_SUBMISSION}, the first "

@@ -80,6 +80,8 @@ class Part:
         if digest({key: body[key] for key in body if key != "sha256"}) != body["sha256"]:
             raise ValueError("its SHA-256 is another one")
         pictures = tuple(Entry(*row) for row in body["pictures"])
+        if not 0 < body["shards"] <= len(pictures):
+            raise ValueError(f"{body['shards']} shards of {len(pictures)} pictures")
         carvana.plain((entry.name for entry in pictures), "plan")
         return cls(body["part"], pictures, body["shards"])
 
@@ -116,9 +118,9 @@ def read_parts(folder: str) -> list[Part]:
                 parts.append(part := Part.from_bytes(storage.read(uri)))
                 if part.name != entry.name:
                     raise ValueError(f"it is {part.name}")
-            except (ValueError, KeyError, TypeError) as error:
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
                 raise InputError(
-                    f"{uri}: damaged ({error}); remove it, and its pictures are predicted again"
+                    f"{uri}: damaged ({error}); remove it, and its pictures are planned again"
                 ) from error
     return parts
 

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from carvana_ray import storage
+from carvana_ray.errors import InputError
 from carvana_ray.plan import Part, digest
 from carvana_ray.storage import Entry
 
@@ -138,7 +139,7 @@ def _bad_in(
             continue
         if status.startswith("missing"):
             raise Damaged(f"{entry.name} was missing, and is there again")
-        if status == OK and crcs.get(entry.name, crc) != crc:
+        if crc and not status.startswith("checksum") and crcs.get(entry.name, crc) != crc:
             raise Damaged(f"{entry.name} was read with another CRC-32 than it must have")
         if status.startswith("checksum") and crcs.get(entry.name, crc) == crc:
             raise Damaged(f"{entry.name} was refused for a CRC-32 that it need not have any more")
@@ -154,14 +155,24 @@ def done(folder: str) -> set[str]:
     return {f"shards/{entry.name}" for entry in storage.listing(place, (".parquet",))}
 
 
-def to_bytes(rows: pa.Table, run: str, name: str) -> bytes:
+def key(run: str, part: Part, shard: int) -> str:
+    """Return what names a shard and all that its rows depend on.
+
+    Args:
+        run: the last name of the run's folder.
+        part, shard: place in the plan.
+    """
+    entries = [[entry.name, entry.size, entry.version] for entry in part.shard(shard)]
+    return digest([run, part.shard_name(shard), entries])
+
+
+def to_bytes(rows: pa.Table, key: str) -> bytes:
     """Return a shard's file, made in memory.
 
     Args:
         rows: columns of `SCHEMA`, and ``place`` and ``count``: where in the shard a row belongs,
             and how many the shard has.
-        run: that it belongs to.
-        name: of the shard, as `Part.shard_name` gives it.
+        key: of the shard; it is part of the hash.
 
     Raises:
         RuntimeError: the rows are not all rows of the shard, in order.
@@ -173,7 +184,7 @@ def to_bytes(rows: pa.Table, run: str, name: str) -> bytes:
             f"{rows['img'].to_pylist()[:3]}...; it is not written"
         )
     table = rows.select(SCHEMA.names).cast(SCHEMA)
-    sha256 = digest([run, name, table.to_pydict()])
+    sha256 = digest([key, table.to_pydict()])
     buffer = io.BytesIO()
     pq.write_table(table.replace_schema_metadata({DIGEST: sha256}), buffer, compression="zstd")
     return buffer.getvalue()
@@ -185,18 +196,20 @@ def read_shard(folder: str, part: Part, shard: int) -> pa.Table:
     Raises:
         Damaged: what is there is not that.
     """
-    name = part.shard_name(shard)
-    uri = storage.join(folder, name)
-    data = storage.read(uri)
+    uri = storage.join(folder, part.shard_name(shard))
+    try:
+        data = storage.read(uri)
+    except InputError as gone:
+        raise Damaged(str(gone)) from gone
     try:
         table = pq.read_table(io.BytesIO(data))
         sha256 = (table.schema.metadata or {})[DIGEST].decode()
         table = table.replace_schema_metadata().cast(SCHEMA)
-        good = sha256 == digest([folder.rsplit("/", 1)[-1], name, table.to_pydict()])
+        expected = digest([key(storage.name(folder), part, shard), table.to_pydict()])
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         raise Damaged(f"{uri}: {str(error).splitlines()[0]}") from error
-    if not good:
-        raise Damaged(f"{uri}: its rows do not match their SHA-256")
+    if sha256 != expected:
+        raise Damaged(f"{uri}: its rows and its place in the plan do not match their SHA-256")
     if table["img"].to_pylist() != [entry.name for entry in part.shard(shard)]:
         raise Damaged(f"{uri}: its pictures are not those of the plan")
     return table

@@ -8,6 +8,7 @@ goes on from the epoch before.
 """
 
 import json
+import re
 from typing import Any
 
 import torch
@@ -27,8 +28,8 @@ def folder_of(run: str, epoch: int) -> str:
 
 def epochs_there(run: str) -> list[int]:
     """Return the epochs that have a folder, good or not, ascending."""
-    names = [name for name in storage.folders(run) if name.startswith("epoch-")]
-    return sorted(int(name[6:]) for name in names if name[6:].isdigit())
+    names = storage.folders(run)
+    return sorted(int(name[6:]) for name in names if re.fullmatch(r"epoch-[0-9]{4,}", name))
 
 
 def write(run: str, state: dict[str, Any], base: int, norm: str) -> None:

@@ -51,6 +51,11 @@ def parent(uri: str) -> str:
     return os.path.dirname(uri)
 
 
+def name(uri: str) -> str:
+    """Return the last name of a URI."""
+    return os.path.basename(uri)
+
+
 def exists(uri: str) -> bool:
     """Return whether there is a file or folder."""
     return os.path.exists(uri)

@@ -3,7 +3,7 @@
 import sys
 from typing import Any
 
-from carvana_ray import carvana, config, storage, submission
+from carvana_ray import carvana, config, faults, storage, submission
 from carvana_ray.stages import job
 
 EXAMPLES = """examples:
@@ -20,15 +20,16 @@ def check(flags: config.Check) -> dict[str, Any]:
         if not rows.endswith(".csv"):
             rows = storage.join(rows, carvana.SAMPLE_SUBMISSION)
         expected = submission.read_names(rows)
-    count, faults, counts = submission.check_file(
+    count, found, counts = faults.check_file(
         storage.absolute(flags.submission), expected, lambda _: flags.height * flags.width
     )
-    for fault in faults:
+    for fault in found:
         where = f"line {fault['line']}, " if fault["line"] else ""
-        print(f"{fault['fault']}: {where}{fault['img']}: {fault['detail']}", file=sys.stderr)
+        # By `repr`: control codes in a name of the file would reach the terminal.
+        print(f"{fault['fault']}: {where}{fault['img']!r}: {fault['detail']}", file=sys.stderr)
     for name, number in counts.items():
         print(f"{name}: {number} in all", file=sys.stderr)
-    return {"rows": count, "ok": not faults, "faults": faults, "counts": counts}
+    return {"rows": count, "ok": not found, "faults": found, "counts": counts}
 
 
 def main(argv: list[str] | None = None) -> int:

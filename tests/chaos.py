@@ -45,14 +45,24 @@ PATIENCE_S = 1.0  # with each title of LATE before the next one will do
 NODES = 3
 SIZE, DISTINCT = (320, 480), 200  # of the pictures; names beyond these are links to the same files
 
-# Whom to kill, by the titles that Ray gives its processes, the best first. One half of the workers
-# and actors die early: all pictures are read, and most masks made, before the first shard is there.
-EARLY = {"worker": ("ray::MapBatches(load_pictures",), "actor": ("ray::MapWorker(",)}
-LATE = {"worker": ("ray::MapBatches(", "ray::IDLE"), "actor": ("ray::MapWorker(",)}
+# Whom to kill, by the titles that Ray gives its processes, the best first; a raylet when there is
+# such a process. One half dies early: all pictures are read, and most masks made, before the first
+# shard is there.
+EARLY = {
+    "worker": ("ray::MapBatches(load_pictures",),
+    "actor": ("ray::MapWorker(",),
+    "raylet": ("ray::MapBatches(load_pictures",),
+}
+LATE = {
+    "worker": ("ray::MapBatches(", "ray::IDLE"),
+    "actor": ("ray::MapWorker(",),
+    "raylet": ("ray::MapWorker(",),
+}
 NOT_AT_ONCE = 0.97  # chance to let an early one live a little longer, at each look
 AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")  # outlive a dead driver by a minute
 FAULTS = ("lost", "doubled", "foreign", "shards_redone", "pictures_read_again")
 SUMMED = (*FAULTS, "identical")
+Shards = dict[Path, tuple[int, int]]  # inode and time of the last change of each
 
 
 class Failed(AssertionError):
@@ -101,6 +111,7 @@ class Job:
         self.setting = setting
         self.home = setting.root / name
         self.out = self.home / "out"
+        self.raylets: list[int] = []  # of a cluster's nodes, but for the head
         self.out.mkdir(parents=True)
         (self.home / "ray").mkdir()
 
@@ -156,7 +167,7 @@ class Job:
             f"--- {path.name}\n{path.read_text(errors='replace')[-6000:]}"
             for path in sorted(self.home.glob("*.*"))
         ]
-        alive = "\n".join(f"{number} {title}" for number, title in self.processes().items())
+        alive = "\n".join(f"{number} {title[:80]}" for number, title in self.processes().items())
         return "\n".join(["", *texts, f"--- processes\n{alive}"])
 
     def processes(self) -> dict[int, str]:
@@ -181,8 +192,8 @@ class Job:
                     os.kill(number, signal.SIGKILL)
             time.sleep(0.05)
 
-    def committed(self) -> dict[Path, tuple[int, int]]:
-        """Return the shards that are there, with what changes when one is written again."""
+    def committed(self) -> Shards:
+        """Return the shards that are there."""
         found = self.out.glob("predict/*/shards/*.parquet")
         return {path: ((status := path.stat()).st_ino, status.st_mtime_ns) for path in found}
 
@@ -256,7 +267,7 @@ def make_model(folder: Path, pictures: list[bytes]) -> None:
     with torch.no_grad():
         logits = network(torch.stack([torch.from_numpy(gray) for gray in grays])[:, None])
         weight, bias = network.head.parameters()
-        bias -= torch.quantile(logits.flatten()[::7], 0.9)
+        bias.sub_(torch.quantile(logits.flatten()[::7], 0.9))
         for value in (weight, bias):
             value.mul_(20 / logits.std())  # steep edges: little hangs on the last bit of a sum
     weights = checkpoint.to_bytes(dict(network.state_dict()))
@@ -278,25 +289,18 @@ def make_model(folder: Path, pictures: list[bytes]) -> None:
 
 def run_once(setting: Setting, kind: str, seed: int) -> Outcome:
     """Run the job, kill a part of it, see it through, and compare with the clean run."""
-    job, rng = Job(setting, f"{kind}-{seed}"), random.Random(seed)
-    after = rng.randint(1, len(setting.names) // setting.shard_size * 3 // 4)
+    job = Job(setting, f"{kind}-{seed}")
     read_again = 0
     try:
         if kind == "raylet":
-            raylets = _join_cluster(job)
-            victim, kept = _strike(job, after, lambda _: rng.choice(raylets))
-        elif kind == "driver":
+            _join_cluster(job)
+        else:
             job.start()
-            victim, _ = _strike(job, after, lambda _: job.process.pid)
+        victim, kept = _strike(job, kind, random.Random(seed))
+        if kind == "driver":
             job.wait(job.is_quiet, END_S, "the processes of a dead driver to end")
             kept = job.committed()
             read_again = _again(job, kept)
-        else:
-            job.start()
-            early = rng.random() < 0.5
-            victim, kept = _strike(
-                job, 0 if early else after, lambda waited: _prey(job, kind, early, waited, rng)
-            )
         job.result()
         if kind != "raylet":
             job.wait(job.is_quiet, END_S, "all processes of the job to end")
@@ -305,24 +309,21 @@ def run_once(setting: Setting, kind: str, seed: int) -> Outcome:
         job.kill_all()
 
 
-def _strike(
-    job: Job, after: int, choose: Callable[[float], int | None]
-) -> tuple[str, dict[Path, tuple[int, int]]]:
-    """Kill a process once `after` shards are there; return its title and the shards of that moment.
-
-    Args:
-        job: that runs.
-        after: shards.
-        choose: returns the process; called with the seconds since those shards are there.
-    """
+def _strike(job: Job, kind: str, rng: random.Random) -> tuple[str, Shards]:
+    """Kill a process of a job that runs; return its title and the shards that were there."""
+    after = rng.randint(1, len(job.setting.names) // job.setting.shard_size * 3 // 4)
+    early = kind in EARLY and rng.random() < 0.5
     ready = 0.0
     deadline = time.monotonic() + JOB_S
     while (now := time.monotonic()) < deadline:
         if job.process.poll() is not None:
             raise Failed(f"the job ended before a part of it could be killed{job.seen()}")
-        if len(kept := job.committed()) >= after:
+        kept = job.committed()
+        if early or len(kept) >= after:
             ready = ready or now
-            if victim := choose(now - ready):
+            victims = _victims(job, kind, early, now - ready)
+            if victims and not (early and rng.random() < NOT_AT_ONCE):
+                victim = rng.choice(victims)
                 title = job.processes().get(victim, "")
                 os.kill(victim, signal.SIGKILL)
                 return title.split(" -")[0], kept  # those that Ray has not named have long ones
@@ -330,17 +331,18 @@ def _strike(
     raise Failed(f"nothing to kill for {JOB_S} s{job.seen()}")
 
 
-def _prey(job: Job, kind: str, early: bool, waited: float, rng: random.Random) -> int | None:
-    """Return a process of the job to kill, or None as long as there is none."""
-    titles = EARLY[kind] if early else LATE[kind][: 1 + int(waited / PATIENCE_S)]
-    for title in titles:
-        fitting = [number for number, name in job.processes().items() if name.startswith(title)]
-        if fitting and not (early and rng.random() < NOT_AT_ONCE):
-            return rng.choice(sorted(fitting))
-    return None
+def _victims(job: Job, kind: str, early: bool, waited: float) -> list[int]:
+    """Return the processes that may be killed, `waited` seconds after any might have been."""
+    if kind == "driver":
+        return [job.process.pid]
+    alive = job.processes()
+    for title in EARLY[kind] if early else LATE[kind][: 1 + int(waited / PATIENCE_S)]:
+        if fitting := sorted(number for number, name in alive.items() if name.startswith(title)):
+            return job.raylets if kind == "raylet" else fitting
+    return []
 
 
-def _again(job: Job, kept: dict[Path, tuple[int, int]]) -> int:
+def _again(job: Job, kept: Shards) -> int:
     """Run a job again whose driver has died; return how many pictures were read a second time."""
     done = {
         name for path in kept for name in pq.read_table(path, columns=["img"])["img"].to_pylist()
@@ -359,7 +361,7 @@ def _again(job: Job, kept: dict[Path, tuple[int, int]]) -> int:
     return len((names & done) - set(job.setting.names[: sheets.CARS]))
 
 
-def compare(job: Job, victim: str, kept: dict[Path, tuple[int, int]], read_again: int) -> Outcome:
+def compare(job: Job, victim: str, kept: Shards, read_again: int) -> Outcome:
     """Return what is wrong with the results of a run, in numbers."""
     now = job.committed()
     text = (job.out / "submission.csv").read_bytes()
@@ -377,14 +379,14 @@ def compare(job: Job, victim: str, kept: dict[Path, tuple[int, int]], read_again
     )
 
 
-def _join_cluster(job: Job) -> list[int]:
-    """Start a cluster, and the job on it; return the raylets of all nodes but the head."""
+def _join_cluster(job: Job) -> None:
+    """Start a cluster, and the job on it."""
     place = job.home / "cluster.json"
     job.spawn("cluster", [__file__, "--serve-cluster", str(place)])
     job.wait(place.exists, START_S, "a cluster")
     cluster = json.loads(place.read_text())
+    job.raylets = cluster["raylets"]
     job.start(cluster["address"], workers=NODES)
-    return cluster["raylets"]
 
 
 def serve_cluster(place: str) -> None:

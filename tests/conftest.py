@@ -94,10 +94,18 @@ def ray_session() -> Iterator[None]:
 def run_job() -> Run:
     """Run a job as a user does, from another folder; returns the completed process."""
 
-    def run(job: str, *flags: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    def run(
+        job: str, *flags: object, cwd: Path | None = None, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, str(REPOSITORY / "jobs" / f"{job}.py"), *map(str, flags)]
         return subprocess.run(
-            command, cwd=cwd or "/", capture_output=True, text=True, timeout=300, check=False
+            command,
+            cwd=cwd or "/",
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
         )
 
     return run

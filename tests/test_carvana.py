@@ -236,6 +236,10 @@ def test_an_ordinary_name_is_a_plain_one(name: str) -> None:
 
 
 HOSTILE = [
+    "a\u009b31m.jpg",
+    "a\u2028b.jpg",
+    "a\u202egpj.exe.jpg",
+    "a\u2066b.jpg",
     "",
     ".",
     "..",

@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from carvana_ray import rle
 
 pytestmark = pytest.mark.ray
 
+CANARY = "CANARYwJalrXUtnFEMI"  # a secret that must never be written anywhere
+
 SMALL = ("--downscale", 8, "--base", 4, "--batch-size", 8, "--holdout-cars", 2, "--val-cars", 1)
 
 
@@ -20,8 +23,15 @@ SMALL = ("--downscale", 8, "--base", 4, "--batch-size", 8, "--holdout-cars", 2, 
 def finished(data: Path, run_job: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The output of a whole pipeline on the tiny data set."""
     out = tmp_path_factory.mktemp("pipeline") / "out"
-    done = run_job("pipeline", "--data", data, "--out", out, "--epochs", 3, *SMALL)
-    result = result_of(done)
+    with tempfile.TemporaryDirectory(prefix="ray-") as ray:  # short: Ray makes sockets below it
+        flags = ("--data", data, "--out", out, "--epochs", 3, *SMALL)
+        done = run_job("pipeline", *flags, RAY_TMPDIR=ray, AWS_SECRET_ACCESS_KEY=CANARY)
+        result = result_of(done)
+        logs = [path for path in Path(ray).rglob("*") if path.is_file()]
+        assert len(logs) > 10
+        told = [str(path) for path in logs if CANARY.encode() in path.read_bytes()]
+    assert told == [], "a secret of the environment is in Ray's logs"
+    assert CANARY not in done.stdout + done.stderr
     assert result["job"] == "pipeline"
     assert set(result) == {"job", "dice", "submission", "report", "seconds"}
     assert "Dice" in done.stderr
@@ -66,6 +76,12 @@ def test_a_pipeline_leaves_what_it_promises(finished: Path, data: Path) -> None:
     assert list(rows_of(finished / "submission.csv")) == listed
     sheets = {path.name for path in (finished / "sheets").iterdir()}
     assert sheets == {"worst.jpg", "000000000008.jpg", "000000000009.jpg"}
+
+
+def test_no_secret_is_in_any_result(finished: Path) -> None:
+    files = [path for path in finished.rglob("*") if path.is_file()]
+    assert len(files) > 20
+    assert [path for path in files if CANARY.encode() in path.read_bytes()] == []
 
 
 def test_scores_are_of_held_out_cars_alone(finished: Path) -> None:

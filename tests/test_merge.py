@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from carvana_ray import config, merge, sheets, shards, storage, submission
+from carvana_ray import config, faults, merge, shards, sheets, storage
 from carvana_ray.catalogue import Catalogue
 from carvana_ray.errors import Quarantined, Unfinished
 from carvana_ray.plan import Part
@@ -35,7 +35,7 @@ class Job:
     def __init__(self, out: Path, *parts: list[Entry], shards_each: int = 2) -> None:
         self.out, self.folder = out, str(out / "predict" / RUN)
         self.parts = [
-            Part(number, tuple(pictures), min(shards_each, len(pictures)))
+            Part(number, tuple(sorted(pictures)), min(shards_each, len(pictures)))
             for number, pictures in enumerate(parts, 1)
         ]
         newest = {one.name: one for part in self.parts for one in part.pictures}
@@ -52,7 +52,7 @@ class Job:
         """Write all shards; the mask of a picture tells its name and version."""
         for part in self.parts:
             for shard in range(part.shards):
-                own, name = part.shard(shard), part.shard_name(shard)
+                own = part.shard(shard)
                 rows = [
                     {
                         "img": one.name,
@@ -69,14 +69,14 @@ class Job:
                     for place, one in enumerate(own)
                 ]
                 self.file(part, shard).parent.mkdir(parents=True, exist_ok=True)
-                data = shards.to_bytes(pa.Table.from_pylist(rows), RUN, name)
+                data = shards.to_bytes(pa.Table.from_pylist(rows), shards.key(RUN, part, shard))
                 self.file(part, shard).write_bytes(data)
         return self
 
     def flags(self, **changes: Any) -> config.Predict:
         return config.Predict(data="/there", out=str(self.out), **changes)
 
-    def merge(self, **changes: Any) -> merge.Merged:
+    def merged(self, **changes: Any) -> merge.Merged:
         flags = self.flags(**changes)
         target = storage.join(str(self.out), flags.submission)
         return merge.merge(flags, self.parts, self.folder, self.catalogue, target)
@@ -122,16 +122,16 @@ def job(tmp_path: Path) -> Job:
 
 
 def test_all_rows_come_in_order_of_name_and_pass_their_check(job: Job) -> None:
-    merged = job.make().merge()
+    merged = job.make().merged()
     assert rows_in(job.submission.read_bytes()) == [
         [one.name, mask_of(one)] for one in job.catalogue.entries
     ]
     assert (merged.bad, merged.rotated) == ([], 0)
     assert merged.pixels == dict.fromkeys(job.catalogue.order, 20)
-    rows, faults, _ = submission.check_file(
+    rows, found, _ = faults.check_file(
         str(job.submission), job.catalogue.order, merged.pixels.__getitem__
     )
-    assert (rows, faults) == (5, [])
+    assert (rows, found) == (5, [])
     assert not job.drafts()
 
 
@@ -142,7 +142,7 @@ def test_rows_of_several_parts_are_one_order_and_the_newest_version_counts(tmp_p
         [entry("a"), entry("d", "2"), entry("g")],
         [entry("d", "3"), entry("i")],
     )
-    job.make().merge()
+    job.make().merged()
     versions = {"a": "1", "b": "1", "d": "3", "f": "1", "g": "1", "h": "1", "i": "1"}
     assert rows_in(job.submission.read_bytes()) == [
         [f"{name}.jpg", mask_of(entry(name, version))] for name, version in versions.items()
@@ -153,7 +153,7 @@ def test_pictures_that_are_gone_have_no_row_and_their_shard_may_be_damaged(job: 
     job.make()
     job.file(job.parts[0], 1).write_bytes(b"damaged")
     job.catalogue = job.of([entry("a")], ["a.jpg"])
-    job.merge()
+    job.merged()
     assert rows_in(job.submission.read_bytes()) == [["a.jpg", mask_of(entry("a"))]]
 
 
@@ -162,31 +162,31 @@ def test_the_order_of_sample_submission_is_kept(job: Job, seed: int) -> None:
     order = list(job.catalogue.order)
     random.Random(seed).shuffle(order)
     job.catalogue = job.of(job.catalogue.entries, order)
-    job.make().merge()
+    job.make().merged()
     rows = rows_in(job.submission.read_bytes())
     assert [name for name, _ in rows] == order
     assert dict(rows) == {one.name: mask_of(one) for one in job.catalogue.entries}
 
 
 def test_a_packed_submission_has_the_same_rows_and_the_same_bytes_each_time(job: Job) -> None:
-    job.make().merge()
+    job.make().merged()
     packed = job.out / "s.csv.gz"
-    job.merge(submission="s.csv.gz")
+    job.merged(submission="s.csv.gz")
     once = packed.read_bytes()
     assert gzip.decompress(once) == job.submission.read_bytes()
     packed.unlink()
-    job.merge(submission="s.csv.gz")
+    job.merged(submission="s.csv.gz")
     assert packed.read_bytes() == once
 
 
 def test_a_merge_replaces_the_submission_of_an_earlier_run(job: Job) -> None:
     job.submission.write_bytes(OLD)
-    job.make().merge()
+    job.make().merged()
     assert len(rows_in(job.submission.read_bytes())) == 5
 
 
 def test_after_a_good_end_success_says_what_was_done(job: Job) -> None:
-    merged = job.make().merge()
+    merged = job.make().merged()
     assert not job.success.exists()
     job.finish(merged)
     assert json.loads(job.success.read_bytes()) == {
@@ -199,7 +199,7 @@ def test_after_a_good_end_success_says_what_was_done(job: Job) -> None:
 
 def test_a_bad_picture_holds_the_submission_back_and_removes_an_older_one(job: Job) -> None:
     job.submission.write_bytes(OLD)
-    merged = job.make(BAD_B).merge()
+    merged = job.make(BAD_B).merged()
     assert not job.submission.exists(), "it would pass for one of this run"
     assert not job.drafts()
     assert [row["img"] for row in merged.bad] == ["b.jpg"]
@@ -214,7 +214,7 @@ def test_a_bad_picture_holds_the_submission_back_and_removes_an_older_one(job: J
 
 
 def test_without_an_older_submission_a_bad_picture_makes_none(job: Job) -> None:
-    job.make(BAD_B).merge()
+    job.make(BAD_B).merged()
     assert list(job.out.iterdir()) == [job.out / "predict"]
 
 
@@ -223,7 +223,7 @@ def test_of_many_bad_pictures_three_are_named_and_all_are_listed(job: Job) -> No
         {one: {"status": f"mode: {one.name}", "rle_mask": ""} for one in job.catalogue.entries}
     )
     with pytest.raises(Quarantined) as caught:
-        job.finish(job.merge())
+        job.finish(job.merged())
     message = str(caught.value)
     assert message.startswith("5 pictures cannot be used: a.jpg (mode: a.jpg), b.jpg ")
     assert "c.jpg" in message
@@ -236,8 +236,8 @@ def test_of_many_bad_pictures_three_are_named_and_all_are_listed(job: Job) -> No
 
 def test_a_quarantine_of_an_earlier_run_is_replaced(job: Job) -> None:
     with pytest.raises(Quarantined):
-        job.finish(job.make(BAD_B).merge())
-    job.finish(job.make().merge())
+        job.finish(job.make(BAD_B).merged())
+    job.finish(job.make().merged())
     assert job.quarantine() == [["img", "reason", "crc32"]]
 
 
@@ -246,7 +246,7 @@ def test_bad_pictures_up_to_max_bad_are_empty_rows_where_that_is_asked_for(
     job: Job, max_bad: int
 ) -> None:
     flags = {"on_bad_picture": "empty", "max_bad": max_bad}
-    merged = job.make(BAD_B).merge(**flags)
+    merged = job.make(BAD_B).merged(**flags)
     rows = dict(rows_in(job.submission.read_bytes()))
     assert rows.pop("b.jpg") == ""
     assert rows == {f"{name}.jpg": mask_of(entry(name)) for name in "acde"}
@@ -260,7 +260,7 @@ def test_more_bad_pictures_than_max_bad_hold_the_submission_back(job: Job, max_b
     job.submission.write_bytes(OLD)
     bad = {entry(name): {"status": BAD, "rle_mask": ""} for name in "ae"}
     flags = {"on_bad_picture": "empty", "max_bad": max_bad}
-    merged = job.make(bad).merge(**flags)
+    merged = job.make(bad).merged(**flags)
     assert not job.submission.exists()
     with pytest.raises(Quarantined, match="2 pictures cannot be used"):
         job.finish(merged, **flags)
@@ -269,7 +269,7 @@ def test_more_bad_pictures_than_max_bad_hold_the_submission_back(job: Job, max_b
 
 
 def test_max_bad_alone_allows_nothing(job: Job) -> None:
-    assert job.make(BAD_B).merge(max_bad=10).bad
+    assert job.make(BAD_B).merged(max_bad=10).bad
     assert not job.submission.exists()
 
 
@@ -277,7 +277,7 @@ def test_bad_pictures_that_are_no_longer_asked_for_hold_nothing_back(job: Job) -
     job.make(BAD_B)
     kept = [one for one in job.catalogue.entries if one != entry("b")]
     job.catalogue = job.of(kept, [one.name for one in kept])
-    assert job.merge().bad == []
+    assert job.merged().bad == []
     assert len(rows_in(job.submission.read_bytes())) == 4
 
 
@@ -291,7 +291,7 @@ def test_a_shard_damaged_meanwhile_is_named_and_the_older_submission_stays(
     file, other = job.file(job.parts[0], shard), job.file(job.parts[0], 1 - shard)
     file.write_bytes(other.read_bytes() if data is None else data)
     with pytest.raises(Unfinished, match=file.name) as caught:
-        job.merge()
+        job.merged()
     assert "\n" not in str(caught.value)
     assert job.submission.read_bytes() == OLD
     assert not job.drafts()
@@ -309,7 +309,7 @@ def test_a_full_disk_is_said_and_the_older_submission_stays(
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(Unfinished, match=r"submission\.csv: cannot be written: No space left"):
-        job.merge()
+        job.merged()
     assert job.submission.read_bytes() == OLD
     assert not job.drafts()
 
@@ -319,7 +319,7 @@ def test_a_submission_with_a_fault_is_never_published(job: Job, runs: str) -> No
     job.submission.write_bytes(OLD)
     job.make({entry("c"): {"rle_mask": runs}})
     with pytest.raises(RuntimeError, match=r"c\.jpg"):
-        job.merge()
+        job.merged()
     assert job.submission.read_bytes() == OLD
     assert not job.drafts()
 
@@ -329,13 +329,13 @@ def test_a_picture_that_no_shard_has_is_never_left_out(job: Job) -> None:
     more = [*job.catalogue.entries, entry("z")]
     job.catalogue = job.of(more, [one.name for one in more])
     with pytest.raises(RuntimeError, match=r"missing.*z\.jpg"):
-        job.merge()
+        job.merged()
     assert not job.submission.exists()
 
 
 def test_each_mask_is_held_against_the_size_of_its_own_picture(job: Job) -> None:
     large = {"height": 100, "width": 100, "rle_mask": "10000 1"}
-    merged = job.make({entry("c"): large}).merge()
+    merged = job.make({entry("c"): large}).merged()
     assert merged.pixels["c.jpg"] == 10_000
     assert dict(rows_in(job.submission.read_bytes()))["c.jpg"] == "10000 1"
 
@@ -343,7 +343,7 @@ def test_each_mask_is_held_against_the_size_of_its_own_picture(job: Job) -> None
 def test_pictures_with_an_orientation_are_counted_and_said(
     job: Job, caplog: pytest.LogCaptureFixture
 ) -> None:
-    merged = job.make({entry("a"): {"orientation": 6}, entry("d"): {"orientation": 3}}).merge()
+    merged = job.make({entry("a"): {"orientation": 6}, entry("d"): {"orientation": 3}}).merged()
     assert merged.rotated == 2
     with caplog.at_level(logging.INFO):
         job.finish(merged)
@@ -355,13 +355,13 @@ def test_without_an_orientation_nothing_is_said_of_it(
     job: Job, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO):
-        job.finish(job.make().merge())
+        job.finish(job.make().merged())
     assert "orientation" not in caplog.text
 
 
 def test_all_views_of_the_first_cars_are_shown_and_no_others(tmp_path: Path) -> None:
     names = [f"{car}_{view:02d}" for car in "abcdefg"[: sheets.CARS + 2] for view in (1, 2)]
-    merged = Job(tmp_path, [entry(name) for name in names], shards_each=3).make().merge()
+    merged = Job(tmp_path, [entry(name) for name in names], shards_each=3).make().merged()
     assert {car: [row["img"] for row in rows] for car, rows in merged.shown.items()} == {
         car: [f"{car}_01.jpg", f"{car}_02.jpg"] for car in "abcdefg"[: sheets.CARS]
     }
@@ -391,6 +391,6 @@ def test_a_comma_or_a_quote_in_a_name_or_a_reason_stays_in_its_cell(tmp_path: Pa
     job = Job(tmp_path, [odd, entry("a")])
     job.make({odd: {"status": 'mode: "CMYK", odd', "rle_mask": "", "crc32": 0}})
     flags = {"on_bad_picture": "empty"}
-    job.finish(job.merge(**flags), **flags)
+    job.finish(job.merged(**flags), **flags)
     assert rows_in(job.submission.read_bytes()) == [["a.jpg", mask_of(entry("a"))], [odd.name, ""]]
     assert job.quarantine()[1:] == [[odd.name, 'mode: "CMYK", odd', "00000000"]]

@@ -14,7 +14,7 @@ from conftest import Run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from carvana_ray import submission
+from carvana_ray import faults, submission
 from carvana_ray.errors import InputError
 
 PIXELS = 1280 * 1918
@@ -44,12 +44,10 @@ def rows(*lines: str) -> bytes:
 
 def faults_of(path: Path, data: bytes, listed: bool = True) -> list[Where]:
     path.write_bytes(data)
-    _, faults, counts = submission.check_file(
-        str(path), NAMES if listed else None, lambda _: PIXELS
-    )
-    assert sum(counts.values()) == len(faults)
-    assert all(fault["detail"] for fault in faults)
-    return [(fault["fault"], fault["img"], fault["line"]) for fault in faults]
+    _, found, counts = faults.check_file(str(path), NAMES if listed else None, lambda _: PIXELS)
+    assert sum(counts.values()) == len(found)
+    assert all(fault["detail"] for fault in found)
+    return [(fault["fault"], fault["img"], fault["line"]) for fault in found]
 
 
 HARMLESS = {
@@ -217,9 +215,9 @@ def test_a_spoilt_mask_is_named(tmp_path: Path, fault: str, text: str, listed: b
 def test_a_formula_is_refused_even_where_it_is_asked_for(tmp_path: Path, name: str) -> None:
     (tmp_path / "a.csv").write_bytes(rows("img,rle_mask", f"{name},1 1", "b=.jpg,1 1"))
     for listed in ([name, "b=.jpg"], None):
-        _, faults, _ = submission.check_file(str(tmp_path / "a.csv"), listed, lambda _: PIXELS)
-        assert (faults[0]["fault"], faults[0]["img"]) == ("name", name)
-        assert len(faults) == (1 if listed else 2)
+        _, found, _ = faults.check_file(str(tmp_path / "a.csv"), listed, lambda _: PIXELS)
+        assert (found[0]["fault"], found[0]["img"]) == ("name", name)
+        assert len(found) == (1 if listed else 2)
 
 
 def damaged(packed: bytes, at: int) -> bytes:
@@ -257,7 +255,7 @@ def test_what_is_no_csv_at_all_is_an_input_error(tmp_path: Path, name: str, data
 def short_lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Lines of 1000 characters at most."""
     limit = csv.field_size_limit()
-    monkeypatch.setattr(submission, "LONGEST", 1000)
+    monkeypatch.setattr(faults, "LONGEST", 1000)
     yield
     csv.field_size_limit(limit)
 
@@ -277,8 +275,8 @@ def test_a_quote_left_open_does_not_swallow_a_whole_file(tmp_path: Path) -> None
     names = [f"{car:012x}_01.jpg" for car in range(200)]
     data = rows("img,rle_mask", f'{names[0]},"1 1', *(f"{name},1 1" for name in names[1:]))
     (tmp_path / "a.csv").write_bytes(data)
-    count, faults, counts = submission.check_file(str(tmp_path / "a.csv"), names, lambda _: PIXELS)
-    assert (faults[0]["fault"], faults[0]["img"], faults[0]["line"]) == ("quotes", names[0], 2)
+    count, found, counts = faults.check_file(str(tmp_path / "a.csv"), names, lambda _: PIXELS)
+    assert (found[0]["fault"], found[0]["img"], found[0]["line"]) == ("quotes", names[0], 2)
     assert set(counts) == {"quotes", "missing"}
     assert counts["missing"] <= -(-1000 // len(f"{names[0]},1 1\n"))
     assert count + counts["missing"] == 200

@@ -17,7 +17,7 @@ from carvana_ray.shards import Damaged, Task
 from carvana_ray.storage import Entry
 
 RUN = "0123456789abcdef"
-NAME = "shards/00000-of-00001.parquet"
+KEY = "what names a shard"
 
 
 def entries(count: int, version: str = "1") -> tuple[Entry, ...]:
@@ -58,7 +58,7 @@ class Folder:
         table = rows(len(own), **({"img": [entry.name for entry in own]} | changes))
         file = self.path / name
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(shards.to_bytes(table, self.path.name, name))
+        file.write_bytes(shards.to_bytes(table, shards.key(self.path.name, part, shard)))
         return file
 
     def left(
@@ -123,7 +123,7 @@ def test_names_and_texts_of_any_alphabet_go_round(folder: Folder) -> None:
 
 def test_a_shard_has_the_columns_of_the_schema_alone_in_their_order() -> None:
     table = rows(3).select(sorted(rows(3).column_names, reverse=True))
-    buffer = pa.BufferReader(shards.to_bytes(table, RUN, NAME))
+    buffer = pa.BufferReader(shards.to_bytes(table, KEY))
     assert pq.read_schema(buffer).names == shards.SCHEMA.names
 
 
@@ -131,17 +131,43 @@ def test_the_same_rows_are_the_same_bytes_however_they_lie_in_memory() -> None:
     whole = rows(40)
     pieces = pa.concat_tables([rows(40).slice(0, 7), rows(40).slice(7)])
     assert pieces["img"].num_chunks > 1
-    bytes_of = shards.to_bytes(whole, RUN, NAME)
-    assert bytes_of == shards.to_bytes(rows(40), RUN, NAME)
-    assert bytes_of == shards.to_bytes(pieces, RUN, NAME)
-    assert bytes_of == shards.to_bytes(whole.select(whole.column_names[::-1]), RUN, NAME)
+    bytes_of = shards.to_bytes(whole, KEY)
+    assert bytes_of == shards.to_bytes(rows(40), KEY)
+    assert bytes_of == shards.to_bytes(pieces, KEY)
+    assert bytes_of == shards.to_bytes(whole.select(whole.column_names[::-1]), KEY)
 
 
-def test_other_rows_another_run_and_another_name_are_other_bytes() -> None:
-    one = shards.to_bytes(rows(2), RUN, NAME)
-    assert shards.to_bytes(rows(2, rle_mask=["", "1 1"]), RUN, NAME) != one
-    assert shards.to_bytes(rows(2), RUN[::-1], NAME) != one
-    assert shards.to_bytes(rows(2), RUN, f"{NAME}2") != one
+def test_other_rows_and_another_key_are_other_bytes() -> None:
+    one = shards.to_bytes(rows(2), KEY)
+    assert shards.to_bytes(rows(2, rle_mask=["", "1 1"]), KEY) != one
+    assert shards.to_bytes(rows(2), KEY[::-1]) != one
+
+
+def test_a_key_is_of_run_place_and_every_picture_as_it_was() -> None:
+    def key(run: str = RUN, number: int = 1, version: str = "1", count: int = 4) -> str:
+        entries = tuple(Entry(f"{place}.jpg", 5, version) for place in range(count))
+        return shards.key(run, Part(number, entries, 2), 0)
+
+    others = [key("b" * 16), key(number=2), key(version="2"), key(count=6)]
+    assert key() == key()
+    assert len({key(), *others}) == 5
+    part = Part(1, tuple(Entry(f"{place}.jpg", 5, "1") for place in range(4)), 2)
+    assert shards.key(RUN, part, 0) != shards.key(RUN, part, 1)
+
+
+def test_a_plan_that_is_made_anew_does_not_believe_masks_of_older_pictures(folder: Folder) -> None:
+    old = Part(1, (Entry("a.jpg", 1, "1"), Entry("b.jpg", 1, "1")), 1)
+    folder.put(old)
+    assert folder.left([old]).tasks == []
+    new = Part(1, (Entry("a.jpg", 1, "2"), Entry("b.jpg", 1, "1")), 1)
+    (task,) = folder.left([new]).tasks
+    assert task.replace
+
+
+def test_a_shard_that_vanishes_is_made_again(folder: Folder, monkeypatch: Any) -> None:
+    part = Part(1, (Entry("a.jpg", 1, "1"),), 1)
+    monkeypatch.setattr(shards, "done", lambda _: {part.shard_name(0)})
+    assert len(folder.left([part]).tasks) == 1
 
 
 @pytest.mark.parametrize(
@@ -163,12 +189,12 @@ def test_rows_that_are_not_the_whole_shard_in_order_are_refused(
     place: list[int], count: list[int]
 ) -> None:
     with pytest.raises(RuntimeError, match="not written"):
-        shards.to_bytes(rows(3, place=place, count=count), RUN, NAME)
+        shards.to_bytes(rows(3, place=place, count=count), KEY)
 
 
 def test_no_rows_at_all_are_refused_like_any_other_wrong_block() -> None:
     with pytest.raises(RuntimeError, match="not written"):
-        shards.to_bytes(rows(3).slice(0, 0), RUN, NAME)
+        shards.to_bytes(rows(3).slice(0, 0), KEY)
 
 
 @settings(deadline=None, max_examples=100)
@@ -176,10 +202,10 @@ def test_no_rows_at_all_are_refused_like_any_other_wrong_block() -> None:
 def test_only_the_places_in_order_and_whole_are_taken(places: list[int], count: int) -> None:
     table = rows(len(places), place=places, count=[count] * len(places))
     if places == list(range(count)):
-        assert shards.to_bytes(table, RUN, NAME)
+        assert shards.to_bytes(table, KEY)
     else:
         with pytest.raises(RuntimeError):
-            shards.to_bytes(table, RUN, NAME)
+            shards.to_bytes(table, KEY)
 
 
 def test_any_flipped_bit_is_found_or_means_nothing(
@@ -275,6 +301,15 @@ def test_a_shard_of_another_run_is_damaged(tmp_path: Path) -> None:
     assert shards.read_shard(there.uri, part, 0).num_rows == 5
 
 
+def test_rows_of_other_pictures_than_planned_are_damaged_even_with_the_right_key(
+    folder: Folder,
+) -> None:
+    part = Part(1, entries(2), 1)
+    folder.put(part, img=[entry.name for entry in part.pictures[::-1]])
+    with pytest.raises(Damaged, match="not those of the plan"):
+        shards.read_shard(folder.uri, part, 0)
+
+
 def test_a_run_may_be_moved_as_a_whole(five: tuple[Folder, Part, Path], tmp_path: Path) -> None:
     folder, part, _ = five
     (tmp_path / "elsewhere").mkdir()
@@ -291,7 +326,7 @@ def test_a_shard_of_other_pictures_than_planned_is_damaged(
     five: tuple[Folder, Part, Path], pictures: tuple[Entry, ...]
 ) -> None:
     folder, _, _ = five
-    with pytest.raises(Damaged, match="not those of the plan"):
+    with pytest.raises(Damaged, match="SHA-256"):
         shards.read_shard(folder.uri, Part(1, pictures, 1), 0)
 
 
@@ -463,8 +498,21 @@ def test_the_crc_of_a_changed_picture_says_nothing_of_its_old_version(folder: Fo
 def test_a_bad_picture_of_another_crc_is_not_made_again_for_ever(folder: Folder) -> None:
     part = Part(1, entries(2), 1)
     folder.put(part, status=["checksum: another", "truncated: so"], crc32=[7, 7])
-    crcs = {entry.name: 8 for entry in part.pictures}
+    crcs = {part.pictures[0].name: 8}
     assert folder.left([part], crcs=crcs) == shards.Left([], 1, 2, [])
+
+
+def test_a_bad_picture_that_has_changed_without_a_trace_is_read_again(folder: Folder) -> None:
+    part = Part(1, entries(2), 1)
+    folder.put(part, status=["ok", "truncated: so"], crc32=[7, 7])
+    assert folder.left([part], crcs={part.pictures[1].name: 7}).tasks == []
+    assert len(folder.left([part], crcs={part.pictures[1].name: 8}).tasks) == 1
+
+
+def test_a_picture_that_was_never_read_has_no_crc_to_compare(folder: Folder) -> None:
+    part = Part(1, entries(1), 1)
+    folder.put(part, status=["crash: it kills"], crc32=[0])
+    assert folder.left([part], crcs={part.pictures[0].name: 8}).tasks == []
 
 
 @pytest.mark.parametrize("crcs", [{}, {entries(1)[0].name: 7}], ids=["no list", "a right one"])

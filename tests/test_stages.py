@@ -347,26 +347,28 @@ def test_a_block_holds_several_shards_or_fails(tmp_path: Path) -> None:
     """Ray Data may join small blocks; it must not get away with a part of a shard."""
     entries = tuple(Entry(f"{place}.jpg", 1, "1") for place in range(3))
     one, two = Part(1, entries[:2], 1), Part(2, entries, 1)
+    run = storage.name(str(tmp_path))
+    keys = {part.shard_name(0): shards.key(run, part, 0) for part in (one, two)}
     both = pa.concat_tables(
         [
             rows_of_shard(one.shard_name(0), [0, 1], 2),
             rows_of_shard(two.shard_name(0), [0, 1, 2], 3),
         ]
     )
-    written = write.write_shards(both, folder=str(tmp_path))
+    written = write.write_shards(both, folder=str(tmp_path), keys=keys)
     assert written["file"].to_pylist() == [one.shard_name(0), two.shard_name(0)]
     assert written["rows"].to_pylist() == [2, 3]
     assert written["problem"].to_pylist() == ["", ""]
     read = shards.read_shard(str(tmp_path), two, 0)
     assert read["img"].to_pylist() == ["0.jpg", "1.jpg", "2.jpg"]
     with pytest.raises(RuntimeError, match="block of 2 rows"):
-        write.write_shards(rows_of_shard("c", [0, 1], 3), folder=str(tmp_path))
+        write.write_shards(rows_of_shard("c", [0, 1], 3), folder=str(tmp_path), keys={"c": "key"})
     assert not (tmp_path / "c").exists()
 
 
 def test_a_shard_with_an_unreachable_picture_is_not_written(tmp_path: Path) -> None:
     rows = rows_of_shard("shards/a.parquet", [0, 1], 2, "unreachable: Input/output error")
-    (said,) = write.write_shards(rows, folder=str(tmp_path)).to_pylist()
+    (said,) = write.write_shards(rows, folder=str(tmp_path), keys={}).to_pylist()
     assert said["problem"] == "0.jpg (unreachable: Input/output error)"
     assert (said["rows"], said["bad"]) == (0, 0)
     assert not (tmp_path / "shards").exists()
@@ -379,7 +381,9 @@ def test_a_shard_with_an_unreachable_picture_is_not_written(tmp_path: Path) -> N
 def test_a_folder_that_cannot_be_written_is_a_problem_too(tmp_path: Path) -> None:
     (tmp_path / "shards").write_text("a file in the way")
     with pytest.raises(InputError, match="file in the way"):
-        write.write_shards(rows_of_shard("shards/a", [0], 1), folder=str(tmp_path))
+        write.write_shards(
+            rows_of_shard("shards/a", [0], 1), folder=str(tmp_path), keys={"shards/a": "key"}
+        )
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from carvana_ray.errors import InputError, Unfinished
 from carvana_ray.stages import dataset, poison
 from carvana_ray.stages.dataset import Columns
 
+TASKS_A_WORKER = 2
 CHUNK = 32  # pictures; 10 MB at a quarter: a batch of 16 opens 16 of them, each without a copy
 
 
@@ -136,15 +137,31 @@ def _array(table: Any, name: str) -> NDArray[np.uint8]:
 
 
 def stream(
-    plan: BatchPlan, chunks: list[Any], kept: NDArray[np.int64], flip: bool, first_epoch: int = 0
+    plan: BatchPlan,
+    chunks: list[Any],
+    kept: NDArray[np.int64],
+    flip: bool,
+    first_epoch: int = 0,
+    elastic: bool = False,
 ) -> ray.data.Dataset:
-    """Return the batches of a run from `first_epoch` on, a block for each worker in turn."""
+    """Return the batches of a run from `first_epoch` on, a block for each worker in turn.
+
+    Args:
+        plan: of the run.
+        chunks, kept, flip: see `take`.
+        first_epoch: from 0.
+        elastic: Ray Train decides the number of workers, and takes all CPUs for them where it can:
+            the maps then run beside them without a CPU of their own.
+    """
     first, last = first_epoch * plan.blocks_per_epoch, plan.epochs * plan.blocks_per_epoch
     batches = functools.partial(
         take, plan=plan, chunks=chunks, kept=kept, flip=flip, first_block=first
     )
-    return (
-        dataset.whole(ray.data.range(last - first, override_num_blocks=last - first))
-        .map_batches(batches, batch_size=None)
-        .map_batches(dataset.standardize, batch_size=None)
-    )
+    count = last - first
+    how: dict[str, Any] = {"batch_size": None}
+    if elastic:  # not `range`: its tasks would ask for a CPU each
+        blocks = dataset.from_blocks([{"id": number} for number in range(count)])
+        how |= {"num_cpus": 0, "compute": ray.data.TaskPoolStrategy(TASKS_A_WORKER * plan.workers)}
+    else:
+        blocks = dataset.whole(ray.data.range(count, override_num_blocks=count))
+    return blocks.map_batches(batches, **how).map_batches(dataset.standardize, **how)

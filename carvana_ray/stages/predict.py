@@ -144,11 +144,8 @@ def _predict(
                 for task in todo
             ]
             masks = masks_of(rows, how, model, workers, lost)
-            replace = frozenset(task.name for task in todo if task.replace)
             files = set()
-            for row in write.written(
-                masks, folder, replace, min(len(todo), WRITERS * workers.count)
-            ):
+            for row in write.written(masks, folder, todo, min(len(todo), WRITERS * workers.count)):
                 files.add(row["file"])
                 watch.see(row)
                 meter.set(meter.done + row["rows"])

@@ -192,6 +192,7 @@ class Deal(DataConfig):
             self._kept,
             recipe.flip,
             first_epoch=saved["epoch"] if saved else 0,
+            elastic=bool(self._flags.min_workers),
         )
         streams = dict.fromkeys(datasets, stream)
         return super().configure(streams, world_size, worker_handles, worker_node_ids, **others)

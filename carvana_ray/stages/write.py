@@ -4,7 +4,7 @@ Imports no torch: these tasks run in processes of their own, which should start 
 """
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -13,6 +13,7 @@ import ray.data
 
 from carvana_ray import config, shards, storage
 from carvana_ray.errors import InputError, Unfinished
+from carvana_ray.shards import Task
 from carvana_ray.stages import dataset
 
 LOST_BLOCKS = 8  # with a picture that kills in each, before it is the machines that are at fault
@@ -20,19 +21,21 @@ BAD_AT_MOST = 100, 0.01  # pictures, or this share of them: with more it is not 
 
 
 def written(
-    masks: ray.data.Dataset, folder: str, replace: frozenset[str], writers: int
+    masks: ray.data.Dataset, folder: str, tasks: Sequence[Task], writers: int
 ) -> Iterator[dict[str, Any]]:
     """Write the shards of some masks; yield what `write_shards` says of each.
 
     Args:
         masks: of `masks.masks_of`.
         folder: of the run.
-        replace: shards that are there and not to be believed.
+        tasks: the shards.
         writers: tasks at a time. Without a bound Ray starts a process for each block that waits,
             and what these need to start is more than what they do.
     """
+    keys = {task.name: shards.key(storage.name(folder), task.part, task.shard) for task in tasks}
+    replace = {task.name for task in tasks if task.replace}
     yield from masks.map_batches(
-        functools.partial(write_shards, folder=folder, replace=replace),
+        functools.partial(write_shards, folder=folder, keys=keys, replace=replace),
         batch_size=None,
         batch_format="pyarrow",
         compute=ray.data.TaskPoolStrategy(size=writers),
@@ -41,8 +44,16 @@ def written(
     ).iter_rows()
 
 
-def write_shards(rows: pa.Table, *, folder: str, replace: frozenset[str] = frozenset()) -> pa.Table:
+def write_shards(
+    rows: pa.Table, *, folder: str, keys: Mapping[str, str], replace: Collection[str] = ()
+) -> pa.Table:
     """Write the shards that a block holds, one or several, each whole.
+
+    Args:
+        rows: as `masks.masks_of` returns them.
+        folder: of the run.
+        keys: `shards.key` of each file.
+        replace: files that are there, and not to be believed.
 
     Returns:
         a row a shard: file, rows (written), bad (pictures), example (of these), problem: why the
@@ -57,7 +68,7 @@ def write_shards(rows: pa.Table, *, folder: str, replace: frozenset[str] = froze
         gone = [text for text in bad if f"({dataset.UNREACHABLE}" in text]
         problem = gone[0] if gone else ""
         if not gone:
-            data = shards.to_bytes(own, folder.rsplit("/", 1)[-1], file)
+            data = shards.to_bytes(own, keys[file])
             try:
                 storage.publish(storage.join(folder, file), data, replace=file in replace)
             except OSError as error:
