@@ -10,8 +10,8 @@ from conftest import Run, make_data
 from carvana_ray import catalogue as catalogues
 from carvana_ray import config, course
 from carvana_ray.errors import InputError
+from carvana_ray.resources import Cluster, share_out
 from carvana_ray.stages import evaluate, predict, sample, train
-from carvana_ray.stages.session import Cluster, share_out
 
 MACHINE = Cluster(cpus=3, gpus=0, nodes=1)
 

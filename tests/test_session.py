@@ -7,7 +7,7 @@ import pytest
 
 from carvana_ray import config
 from carvana_ray.errors import InputError
-from carvana_ray.stages.session import Cluster, Workers, _places, share_out
+from carvana_ray.resources import Cluster, Workers, _places, share_out
 
 Nodes = tuple[tuple[int, int], ...]
 

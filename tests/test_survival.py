@@ -21,8 +21,8 @@ from test_jobs import SMALL
 
 from carvana_ray import config
 from carvana_ray.errors import InputError, Unfinished
+from carvana_ray.resources import Cluster
 from carvana_ray.stages import predict, train
-from carvana_ray.stages.session import Cluster
 
 pytestmark = pytest.mark.ray
 

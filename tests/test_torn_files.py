@@ -202,7 +202,7 @@ def test_a_full_disk_is_an_error_and_the_older_file_stays(
 @pytest.fixture
 def job() -> Iterator[chaos.Job]:
     """A prediction that has not been started: 400 pictures, 1.4 MB of rows."""
-    with tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True) as root:
+    with tempfile.TemporaryDirectory(prefix="chaos-") as root:
         job = chaos.Job(chaos.draw(Path(root), 400, 20), "job")
         try:
             yield job
@@ -219,7 +219,7 @@ def ends_badly(job: chaos.Job) -> None:
 
 
 @pytest.mark.ray
-def test_a_job_whose_results_do_not_fit_ends_badly(disk: Disk, job: chaos.Job) -> None:
+def test_a_job_whose_results_do_not_fit_ends_badly(job: chaos.Job, disk: Disk) -> None:
     disk("300k", job.out)
     job.start()
     ends_badly(job)
@@ -227,7 +227,7 @@ def test_a_job_whose_results_do_not_fit_ends_badly(disk: Disk, job: chaos.Job) -
 
 @pytest.mark.ray
 def test_a_job_whose_disk_fills_up_ends_badly_and_goes_on_when_there_is_room(
-    disk: Disk, job: chaos.Job
+    job: chaos.Job, disk: Disk
 ) -> None:
     disk("16m", job.out)
     job.start()

@@ -30,10 +30,10 @@ from carvana_ray import (
 from carvana_ray.checkpoint import Manifest
 from carvana_ray.errors import BadPicture, InputError
 from carvana_ray.progress import Meter
+from carvana_ray.resources import Cluster, Workers, share_out
 from carvana_ray.stages import dataset
 from carvana_ray.stages.dataset import Columns
-from carvana_ray.stages.masks import how_to_load, masks_of
-from carvana_ray.stages.session import Cluster, share_out
+from carvana_ray.stages.masks import beside, how_to_load, masks_of
 
 Score = dict[str, Any]
 
@@ -62,8 +62,9 @@ def run(flags: config.Evaluate, cluster: Cluster) -> dict[str, Any]:
         for start in range(0, len(pairs), plan.SMALLEST)
     ]
     how = how_to_load(folder, manifest, size=None)
-    chain = masks_of(rows, how, model, share_out(flags, cluster))
-    scores = _score(chain, masks, dict(pairs))
+    workers = share_out(flags, cluster)
+    chain = masks_of(rows, how, model, workers)
+    scores = _score(chain, masks, dict(pairs), workers)
     scores.sort(key=lambda score: score["dice"])
     worst = sheets.of_worst(folder, masks, dict(pairs), scores[: sheets.WORST])
     history = checkpoint.read_history(model)
@@ -104,10 +105,12 @@ def held_out(folder: str, masks: str, cars: list[str]) -> list[tuple[str, str]]:
     return carvana.pair(names, [e.name for e in storage.listing(masks, carvana.MASK_SUFFIXES)])
 
 
-def _score(chain: ray.data.Dataset, masks: str, mask_of: dict[str, str]) -> list[Score]:
+def _score(
+    chain: ray.data.Dataset, masks: str, mask_of: dict[str, str], workers: Workers
+) -> list[Score]:
     """Run the chain; return img, dice, rle_mask, height, width of each picture."""
     scored = chain.map_batches(
-        functools.partial(score, masks=masks, mask_of=mask_of), batch_size=None, num_cpus=0.5
+        functools.partial(score, masks=masks, mask_of=mask_of), batch_size=None, **beside(workers)
     )
     scores: list[Score] = []
     with Meter("evaluate", len(mask_of)) as meter:

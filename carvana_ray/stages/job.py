@@ -10,7 +10,8 @@ from types import FrameType
 from typing import Any, TypeVar
 
 from carvana_ray import config, errors
-from carvana_ray.stages.session import Cluster, foresee, joins, session, share_out
+from carvana_ray.resources import Cluster, share_out
+from carvana_ray.stages.session import foresee, joins, session
 
 C = TypeVar("C", bound=config.Session)
 Result = dict[str, Any]

@@ -10,12 +10,16 @@ import torch
 from carvana_ray import checkpoint, shards
 from carvana_ray.checkpoint import Manifest
 from carvana_ray.predictor import Predictor
+from carvana_ray.resources import Workers
 from carvana_ray.stages import dataset
 from carvana_ray.stages.dataset import Columns
-from carvana_ray.stages.session import Workers
 
 BATCH_ON_CPU, BATCH_ON_GPU = 16, 64
-RESTARTS = 20  # of one replica: a long run on spot machines loses some
+# Of one replica. Each of `write.LOST_BLOCKS` pictures that kill takes 1 + RETRIES of them, 32 in
+# all; the rest is for a long run on machines that come and go. With no replica left Ray Data waits
+# for half an hour before it ends the run.
+RESTARTS = 100
+READERS = 2  # for each replica on a CPU
 
 
 class Masks:
@@ -46,6 +50,17 @@ def masks_of_one(name: str, how: dict[str, Any], model: str, workers: Workers) -
     row = dataset.pictures_row("", [name])
     batch = {key: [value] for key, value in row.items()}
     return _loaded(model, workers)(dataset.load_pictures(batch, **how))
+
+
+def beside(workers: Workers) -> dict[str, Any]:
+    """Return the resources of a map that runs beside the replicas.
+
+    Replicas on CPUs take all of them where a machine has been lost, and a reader that asks for one
+    would wait for ever: so there readers ask for none, and their number is bounded instead.
+    """
+    if workers.use_gpu:
+        return {"num_cpus": 1}
+    return {"num_cpus": 0, "compute": ray.data.TaskPoolStrategy(READERS * workers.count)}
 
 
 def how_to_load(folder: str, manifest: Manifest, size: tuple[int, int] | None) -> dict[str, Any]:
@@ -88,8 +103,8 @@ def masks_of(
     return read.map_batches(
         functools.partial(dataset.load_pictures, **how),
         batch_size=None,
-        num_cpus=1,
         max_retries=dataset.RETRIES,
+        **beside(workers),
     ).map_batches(
         Masks,
         batch_size=BATCH_ON_GPU if workers.use_gpu else BATCH_ON_CPU,

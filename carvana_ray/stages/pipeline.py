@@ -12,8 +12,8 @@ from rich.table import Table
 
 from carvana_ray import catalogue, config, storage
 from carvana_ray.errors import Quarantined
+from carvana_ray.resources import Cluster
 from carvana_ray.stages import evaluate, predict, sample, train
-from carvana_ray.stages.session import Cluster
 
 
 def check(flags: config.Pipeline) -> None:

@@ -18,10 +18,10 @@ from carvana_ray.catalogue import Catalogue
 from carvana_ray.errors import InputError
 from carvana_ray.plan import Part
 from carvana_ray.progress import Meter
+from carvana_ray.resources import Cluster, Workers, share_out
 from carvana_ray.shards import Left, Task
 from carvana_ray.stages import dataset, poison, write
 from carvana_ray.stages.masks import how_to_load, masks_of, masks_of_one
-from carvana_ray.stages.session import Cluster, Workers, share_out
 from carvana_ray.stages.write import LOST_BLOCKS, Watch
 
 log = logging.getLogger(__name__)

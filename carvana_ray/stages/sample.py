@@ -17,9 +17,9 @@ import numpy as np
 from carvana_ray import carvana, config, images, rle, storage, studio
 from carvana_ray.errors import InputError
 from carvana_ray.progress import Meter
+from carvana_ray.resources import Cluster
 from carvana_ray.stages import dataset
 from carvana_ray.stages.dataset import Columns
-from carvana_ray.stages.session import Cluster
 
 VIEWS_A_BLOCK = 4  # 2 s of drawing: long enough for a task, often enough for the progress display
 MARKER = "sample.json"

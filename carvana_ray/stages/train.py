@@ -31,8 +31,8 @@ from carvana_ray.config import RECIPES
 from carvana_ray.course import Course, Rows
 from carvana_ray.errors import InputError
 from carvana_ray.progress import Meter
+from carvana_ray.resources import Cluster, Workers, share_out
 from carvana_ray.stages import feed
-from carvana_ray.stages.session import Cluster, Workers, share_out
 from carvana_ray.stages.watch import Teller, Watch, board
 
 log = logging.getLogger(__name__)
