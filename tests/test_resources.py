@@ -2,12 +2,15 @@
 
 import functools
 import itertools
+import json
+from pathlib import Path
 
 import pytest
 
 from carvana_ray import config
 from carvana_ray.errors import InputError
-from carvana_ray.resources import Cluster, Workers, _places, share_out
+from carvana_ray.resources import Cluster, Workers, _places, autoscaler_limits, share_out
+from carvana_ray.stages import session
 
 Nodes = tuple[tuple[int, int], ...]
 
@@ -142,3 +145,38 @@ def test_a_refusal_names_what_there_is_and_what_would_do() -> None:
         "--workers 3: needs 4 CPUs (one a worker, one to read pictures); there are 3 CPUs and 0 "
         "GPUs; use fewer workers, more nodes, or --num-cpus 4 on one machine"
     )
+
+
+LAUNCHED = {
+    "max_workers": 6,
+    "head_node_type": "head",
+    "available_node_types": {
+        "head": {"resources": {"CPU": 2}, "max_workers": 0},
+        "gpu": {"resources": {"CPU": 16, "GPU": 1}, "max_workers": 4},
+        "cpu": {"resources": {"CPU": 8}, "max_workers": 8},
+        "none": {"resources": {"CPU": 99}, "max_workers": 0},
+    },
+}
+
+
+def test_an_autoscaler_may_bring_its_best_nodes_up_to_its_limits() -> None:
+    assert autoscaler_limits(LAUNCHED, 2, 0) == (2 + 4 * 16 + 2 * 8, 4)
+    assert autoscaler_limits(LAUNCHED, 200, 7) == (200, 7), "more is there by hand"
+    assert autoscaler_limits({**LAUNCHED, "max_workers": 3}, 2, 0) == (2 + 3 * 16, 3)
+    assert autoscaler_limits({**LAUNCHED, "max_workers": 0}, 2, 0) == (2, 0)
+
+
+@pytest.mark.ray
+def test_a_session_on_a_launched_head_knows_what_may_come(
+    ray_session: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "LAUNCHED", str(tmp_path / "none"))
+    with session.session() as here:
+        assert (here.cpus, here.nodes, here.may_have) == (4, 1, None)
+    (tmp_path / "launched").write_text(json.dumps(LAUNCHED))
+    monkeypatch.setattr(session, "LAUNCHED", str(tmp_path / "launched"))
+    with session.session() as here:
+        assert here.may_have == (82, 4)
+        share_out(flags(3, device="cuda"), here)
+    refusal = refused(flags(5, device="cuda"), here)
+    assert "the autoscaler may bring 82 CPUs and 4 GPUs" in refusal
