@@ -9,6 +9,7 @@ from pathlib import Path
 
 import chaos
 import pytest
+import watched
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc, inotify")
 
@@ -16,7 +17,7 @@ PICTURES, SHARD_SIZE = 400, 20
 
 
 @pytest.fixture(scope="module")
-def setting() -> Iterator[chaos.Setting]:
+def setting() -> Iterator[watched.Setting]:
     """Pictures, a model and a run that nobody killed."""
     with tempfile.TemporaryDirectory(prefix="chaos-") as root:  # short, for the sake of sockets
         yield chaos.prepare(Path(root), PICTURES, SHARD_SIZE)
@@ -32,18 +33,18 @@ def setting() -> Iterator[chaos.Setting]:
         pytest.param("raylet", 1, marks=pytest.mark.slow),
     ],
 )
-def test_a_death_costs_nothing(setting: chaos.Setting, kind: str, seed: int) -> None:
+def test_a_death_costs_nothing(setting: watched.Setting, kind: str, seed: int) -> None:
     outcome = chaos.run_once(setting, kind, seed)
     assert outcome.good, outcome
 
 
 @pytest.fixture
-def finished(tmp_path: Path) -> chaos.Job:
+def finished(tmp_path: Path) -> watched.Job:
     """A job that has ended as it should, without Ray: three pictures in two shards."""
     names = ("a.jpg", "b.jpg", "c.jpg")
-    setting = chaos.Setting(tmp_path, names, 2)
+    setting = watched.Setting(tmp_path, names, 2)
     for name in ("clean", "killed"):
-        job = chaos.Job(setting, name)
+        job = watched.Job(setting, name)
         (job.out / "submission.csv").write_text("img,rle_mask\na.jpg,1 2\nb.jpg,3 4\nc.jpg,5 6\n")
         (job.out / "predict/run/shards").mkdir(parents=True)
         for shard in ("0", "1"):
@@ -51,7 +52,7 @@ def finished(tmp_path: Path) -> chaos.Job:
     return job
 
 
-def test_a_run_without_fault_is_good(finished: chaos.Job) -> None:
+def test_a_run_without_fault_is_good(finished: watched.Job) -> None:
     outcome = chaos.compare(finished, "x", finished.committed(), 0)
     assert outcome.good
     assert outcome.shards_at_kill == 2
@@ -66,7 +67,7 @@ def test_a_run_without_fault_is_good(finished: chaos.Job) -> None:
         ("a.jpg,1 2\nb.jpg,5 6\nc.jpg,3 4\n", {}),
     ],
 )
-def test_a_wrong_row_is_counted(finished: chaos.Job, rows: str, faults: dict[str, int]) -> None:
+def test_a_wrong_row_is_counted(finished: watched.Job, rows: str, faults: dict[str, int]) -> None:
     (finished.out / "submission.csv").write_text(f"img,rle_mask\n{rows}")
     outcome = chaos.compare(finished, "x", {}, 0)
     assert not outcome.identical
@@ -74,7 +75,7 @@ def test_a_wrong_row_is_counted(finished: chaos.Job, rows: str, faults: dict[str
     assert {name: n for name in chaos.FAULTS if (n := getattr(outcome, name))} == faults
 
 
-def test_a_shard_that_is_written_again_is_counted(finished: chaos.Job) -> None:
+def test_a_shard_that_is_written_again_is_counted(finished: watched.Job) -> None:
     kept = finished.committed()
     again, gone = sorted(kept)
     status = again.stat()
@@ -90,7 +91,7 @@ def test_a_shard_that_is_written_again_is_counted(finished: chaos.Job) -> None:
 def test_a_picture_that_is_opened_is_seen_and_one_that_is_listed_is_not(tmp_path: Path) -> None:
     for name in ("a.jpg", "b.jpg"):
         (tmp_path / name).write_bytes(b"x")
-    opened = chaos.Opened(tmp_path)
+    opened = watched.Opened(tmp_path)
     assert {entry.name: entry.stat().st_size for entry in os.scandir(tmp_path)} == {
         "a.jpg": 1,
         "b.jpg": 1,
@@ -100,13 +101,13 @@ def test_a_picture_that_is_opened_is_seen_and_one_that_is_listed_is_not(tmp_path
 
 
 def test_a_job_that_fails_or_hangs_shows_what_it_printed(tmp_path: Path) -> None:
-    job = chaos.Job(chaos.Setting(tmp_path.resolve(), (), 1), "job")
+    job = watched.Job(watched.Setting(tmp_path.resolve(), (), 1), "job")
     told = "import sys; print('one', flush=True); sys.exit('two')"
     job.process = job.spawn("job", ["-c", told])
-    with pytest.raises(chaos.Failed, match=r"(?s)exit code 1.*two.*one"):
+    with pytest.raises(watched.Failed, match=r"(?s)exit code 1.*two.*one"):
         job.result()
     job.process = job.spawn("job", ["-c", "import time; time.sleep(60)"])
-    with pytest.raises(chaos.Failed, match=r"(?s)waited 0.3 s for rain.*time.sleep"):
+    with pytest.raises(watched.Failed, match=r"(?s)waited 0.3 s for rain.*time.sleep"):
         job.wait(lambda: False, 0.3, "rain")
     assert list(job.processes()) == [job.process.pid]
     job.kill_all()

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chaos import SIZE, Opened, make_model
 from conftest import REPOSITORY, Run, draw_pair, result_of
 from test_jobs import SMALL
+from watched import SIZE, Opened, make_model
 
 from carvana_ray import config
 from carvana_ray.errors import InputError, Unfinished
@@ -148,6 +148,7 @@ def test_what_has_changed_without_a_trace_is_found_on_request_and_so_is_a_spoilt
     assert shard.name in caplog.text
 
 
+@pytest.mark.slow
 def test_two_drivers_at_once_do_no_harm(model: Path, tmp_path: Path) -> None:
     photos = tmp_path / "photos"
     names = draw(photos, 0, 60)
@@ -193,9 +194,9 @@ def wait_for(what: str, condition: Callable[[], object], job: subprocess.Popen) 
 def test_training_survives_whatever_dies_and_learns_the_same(
     data: Path, run_job: Run, tmp_path: Path
 ) -> None:
-    """SIGTERM, Ctrl-C, a killed driver, a spoilt newest state, a killed worker: one after another,
-    and then the losses of each epoch are those of a run to which nothing happened."""
-    flags = ["--data", str(data), "--epochs", "14", *map(str, SMALL)]
+    """SIGTERM, a killed driver, a spoilt newest state, a killed worker: one after another, and then
+    the losses of each epoch are those of a run to which nothing happened."""
+    flags = ["--data", str(data), "--epochs", "12", *map(str, SMALL)]
     whole = result_of(run_job("train", *flags, "--out", tmp_path / "whole"))
     out = tmp_path / "stopped"
     command = [sys.executable, str(REPOSITORY / "jobs/train.py"), *flags, "--out", str(out)]
@@ -203,7 +204,7 @@ def test_training_survives_whatever_dies_and_learns_the_same(
     def states() -> list[Path]:
         return sorted(out.glob("checkpoints/*/epoch-*/manifest.json"))
 
-    for number, code in ((signal.SIGTERM, 75), (signal.SIGINT, 75), (signal.SIGKILL, -9)):
+    for number, code in ((signal.SIGTERM, 75), (signal.SIGKILL, -9)):
         before = states()
         job = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         wait_for("an epoch", lambda: set(states()) - set(before), job)  # noqa: B023
@@ -232,8 +233,23 @@ def test_training_survives_whatever_dies_and_learns_the_same(
         rows = json.loads((folder / "model/history.json").read_text())
         return [(row["epoch"], row["loss"], row["val_loss"]) for row in rows]
 
-    assert [row[0] for row in losses(out)] == list(range(1, 15))
+    assert [row[0] for row in losses(out)] == list(range(1, 13))
     assert losses(out) == losses(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_ctrl_c_stops_training_and_keeps_its_epochs(data: Path, tmp_path: Path) -> None:
+    flags = ["--data", str(data), "--epochs", "40", *map(str, SMALL), "--out", str(tmp_path)]
+    command = [sys.executable, str(REPOSITORY / "jobs/train.py"), *flags]
+    job = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    found = "checkpoints/*/epoch-*/manifest.json"
+    wait_for("an epoch", lambda: list(tmp_path.glob(found)), job)
+    job.send_signal(signal.SIGINT)
+    output, said = job.communicate(timeout=60)
+    assert job.returncode == 75, said
+    assert output == ""
+    assert said.splitlines()[-1].endswith("the same command again goes on from here")
+    assert not (tmp_path / "model").exists()
 
 
 def test_bad_training_pictures_end_the_training_or_are_left_out(

@@ -23,6 +23,7 @@ from typing import Any
 import chaos
 import pyarrow.parquet as pq
 import pytest
+import watched
 
 from carvana_ray import storage
 
@@ -200,38 +201,39 @@ def test_a_full_disk_is_an_error_and_the_older_file_stays(
 
 
 @pytest.fixture
-def job() -> Iterator[chaos.Job]:
+def job() -> Iterator[watched.Job]:
     """A prediction that has not been started: 400 pictures, 1.4 MB of rows."""
     with tempfile.TemporaryDirectory(prefix="chaos-") as root:
-        job = chaos.Job(chaos.draw(Path(root), 400, 20), "job")
+        job = watched.Job(watched.draw(Path(root), 400, 20), "job")
         try:
             yield job
         finally:
             job.kill_all()
 
 
-def ends_badly(job: chaos.Job) -> None:
+def ends_badly(job: watched.Job) -> None:
     """Wait for a job to end with an error and without a submission."""
-    job.wait(lambda: job.process.poll() is not None, chaos.JOB_S, "the job to end")
+    job.wait(lambda: job.process.poll() is not None, watched.JOB_S, "the job to end")
     assert job.process.returncode not in (0, 3, 75), job.seen()
     assert not (job.out / "submission.csv").exists()
     assert not list(job.out.glob("predict/*/_SUCCESS.json"))
 
 
 @pytest.mark.ray
-def test_a_job_whose_results_do_not_fit_ends_badly(job: chaos.Job, disk: Disk) -> None:
+def test_a_job_whose_results_do_not_fit_ends_badly(job: watched.Job, disk: Disk) -> None:
     disk("300k", job.out)
     job.start()
     ends_badly(job)
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_a_job_whose_disk_fills_up_ends_badly_and_goes_on_when_there_is_room(
-    job: chaos.Job, disk: Disk
+    job: watched.Job, disk: Disk
 ) -> None:
     disk("16m", job.out)
     job.start()
-    job.wait(lambda: list(job.out.glob("predict/*/plan*")), chaos.START_S, "the plan")
+    job.wait(lambda: list(job.out.glob("predict/*/plan*")), watched.START_S, "the plan")
     ballast = job.out / "ballast"
     free = shutil.disk_usage(job.out).free
     ballast.write_bytes(bytes(free - 200_000))  # some of the shards fit, but not all

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 KILLS = "crash: kills the process that works on it"
 WRITERS = 2  # a replica; a shard takes about 0.1 s to pack and write
-# On disk, measured on Kaggle's test set: 8.8 kB of run-length text, 4 kB of it compressed.
+# On disk, a picture: of Kaggle's 1,536 masks at hand 8.9 kB of text on average, 3.4 kB in shards.
 SHARD_BYTES, ROW_BYTES = 4_000, 9_000
 
 
