@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from carvana_ray import carvana, images, states, storage
+from carvana_ray import carvana, formats, states, storage
 from carvana_ray.batches import BatchPlan
 from carvana_ray.catalogue import checksums
 from carvana_ray.config import Train
@@ -122,7 +122,7 @@ def _size(flags: Train, folder: str, train: Pairs) -> tuple[int, int]:
     """
     for name, _ in train:
         try:
-            return images.size_of(storage.read(storage.join(folder, name)))
+            return formats.size_of(storage.read(storage.join(folder, name)))
         except BadPicture as error:
             if flags.on_bad_picture == "fail" or name == train[-1][0]:
                 raise InputError(f"{storage.join(folder, name)}: {error}") from error

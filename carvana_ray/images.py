@@ -4,196 +4,23 @@ One shrink and its inverse, one standardization, for training and prediction ali
 picture's full size, h, w the network's grid: ``h = ceil(H / downscale)``. Knows no files, no torch.
 """
 
-import io
 import math
-import re
-import struct
-import warnings
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import GifImagePlugin, Image, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
+from PIL import Image
 
 from carvana_ray.errors import BadPicture
+from carvana_ray.formats import MASK_FORMATS, damage_is, open_picture
 
 DOWNSCALES = (1, 2, 4, 8)  # what a JPEG decoder can leave out of its 8 x 8 cosine blocks
-PICTURE_FORMATS = ("JPEG", "PNG", "WEBP")
-MASK_FORMATS = ("GIF", "PNG")
-MAX_PIXELS = 16 * 1918 * 1280  # more is refused before it is decoded: 39 Mpx in RGB are 157 MB
-
 _MEAN_OF_RGB = (1 / 3, 1 / 3, 1 / 3, 0)
-_ORIENTATION, _SHORT = 0x0112, 3  # EXIF's tag, and its type of two bytes
-
-# What Pillow's readers raise at damaged bytes. OSError, SyntaxError, ValueError, IndexError and
-# struct.error are what 300,000 damaged files brought up; the others are what Pillow itself takes
-# for damage while it opens a file, but lets through while it decodes. MemoryError is not among
-# them: it says nothing about the file.
-_DAMAGE = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    IndexError,
-    struct.error,
-    EOFError,
-    KeyError,
-    TypeError,
-)
-_NO_REMARKS = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
-
-
-class _Jpeg(JpegImagePlugin.JpegImageFile):
-    """A JPEG of which only the pixels count.
-
-    `Image.open` also reads the resolution from the EXIF block, and refuses some sound pictures
-    whose EXIF block is damaged. Opened as this class, a file of two JPEGs (MPO, as phones write it)
-    is its first picture.
-    """
-
-    def _read_dpi_from_exif(self) -> None:
-        pass
-
-    def load_prepare(self) -> None:
-        """Refuse a file without the mark that ends a JPEG: the decoder takes zeros for pixels.
-
-        Within packed pixels a byte of 255 is always followed by 0 or a restart mark.
-        """
-        assert self.fp is not None
-        if b"\xff\xd9" not in self.fp.read():  # from the start of the pixels, where opening ended
-            raise OSError("the end of the picture is missing")
-        super().load_prepare()
-
-
-_READERS: dict[str, tuple[bytes, type[ImageFile.ImageFile]]] = {  # by the first bytes of a file
-    "JPEG": (b"\xff\xd8\xff", _Jpeg),
-    "PNG": (b"\x89PNG", PngImagePlugin.PngImageFile),
-    "WEBP": (b"RIFF", WebPImagePlugin.WebPImageFile),
-    "GIF": (b"GIF8", GifImagePlugin.GifImageFile),
-}
 
 
 def grid(height: int, width: int, downscale: int) -> tuple[int, int]:
     """Return the network's (h, w) of a picture of (H, W): whole blocks, the last ones padded."""
     return math.ceil(height / downscale), math.ceil(width / downscale)
-
-
-def _silence_pillow() -> None:
-    """Keep Pillow's warnings off standard error: a bad picture gets a reason of its own.
-
-    The filter is put in front again wherever others were set before it, and never taken away:
-    `warnings.catch_warnings` would restore the filters of another thread.
-    """
-    if warnings.filters[:1] != [_NO_REMARKS]:
-        warnings.filterwarnings("ignore", module=r"PIL\.")
-
-
-@contextmanager
-def _damage_is(word: str) -> Iterator[None]:
-    """Turn what Pillow raises at damaged bytes into BadPicture, `word` unless a better one fits."""
-    try:
-        yield
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise BadPicture(f"too-large: {error}") from error
-    except OSError as error:  # the bytes end early, or a decoder gave up on them
-        raise BadPicture(f"truncated: {error}") from error
-    except _DAMAGE as error:
-        raise BadPicture(f"{word}: {error}") from error
-
-
-def open_picture(data: bytes, formats: tuple[str, ...] = PICTURE_FORMATS) -> Image.Image:
-    """Open a picture and check format, size, frames and channels, without decoding it.
-
-    The content decides, not a name. Of a JPEG file of two pictures (MPO) this is the first.
-
-    Args:
-        data: the file's bytes; what follows the end of the picture does not matter.
-        formats: those to accept, of JPEG, PNG, WEBP and GIF.
-
-    Raises:
-        BadPicture: ``not-an-image``, ``truncated`` (within the header), ``too-large``, ``animated``
-            or ``mode``.
-        RuntimeError: Pillow is set to fill up what is missing of a file.
-    """
-    if ImageFile.LOAD_TRUNCATED_IMAGES:
-        raise RuntimeError(
-            "some library has set PIL.ImageFile.LOAD_TRUNCATED_IMAGES: files that are cut short"
-            " would be read as gray bands without a word; set it to False"
-        )
-    _silence_pillow()
-    readers = [_READERS[name][1] for name in formats if data.startswith(_READERS[name][0])]
-    if not readers:
-        raise BadPicture(f"not-an-image: {len(data)} bytes that are not {', '.join(formats)}")
-    with _damage_is("not-an-image"):
-        image = readers[0](io.BytesIO(data))
-    if image.width * image.height > MAX_PIXELS:
-        raise BadPicture(
-            f"too-large: {image.width} x {image.height} pixels, at most {MAX_PIXELS} in all"
-        )
-    with _damage_is("truncated"):
-        frames = getattr(image, "n_frames", 1)
-    if frames != 1:
-        raise BadPicture(f"animated: {frames} frames, expected one")
-    if image.mode not in ("RGB", "L", "P", "CMYK", "1"):
-        raise BadPicture(f"mode: {image.mode} pixels, expected 8 bits a channel and no alpha")
-    return image
-
-
-def size_of(data: bytes) -> tuple[int, int]:
-    """Return a picture's (H, W) from its header.
-
-    Raises:
-        BadPicture: see `open_picture`.
-    """
-    image = open_picture(data)
-    return image.height, image.width
-
-
-def orientation_of(data: bytes) -> int:
-    """Return how a picture's EXIF block says that it is to be turned: 1 (not at all) to 8.
-
-    Read from the header, to be counted: nothing here turns pictures, since masks are drawn on the
-    pixels as they are stored. A block that is missing, damaged or says something else gives 1.
-
-    Raises:
-        BadPicture: see `open_picture`.
-    """
-    exif = open_picture(data).info.get("exif", b"").removeprefix(b"Exif\0\0")
-    order = {b"II*\0": "<", b"MM\0*": ">"}.get(exif[:4])
-    if order is None:
-        return 1
-    try:
-        (start,) = struct.unpack_from(f"{order}I", exif, 4)
-        (entries,) = struct.unpack_from(f"{order}H", exif, start)
-        for place in range(start + 2, start + 2 + 12 * entries, 12):
-            tag, kind, count, value = struct.unpack_from(f"{order}HHIH", exif, place)
-            if (tag, kind, count) == (_ORIENTATION, _SHORT, 1) and 1 <= value <= 8:
-                return int(value)
-    except struct.error:  # the block is shorter than it says
-        pass
-    return 1
-
-
-def check_crc(data: bytes, expected: int | None) -> None:
-    """Check a file's bytes against a checksum that was taken when they were known to be good.
-
-    Nothing else finds a flipped bit or zeros in the middle of a JPEG: they decode, without a word,
-    to a picture that is wrong from there on.
-
-    Args:
-        data: the file's bytes.
-        expected: its CRC-32, or None where none is known.
-
-    Raises:
-        BadPicture: ``checksum``.
-    """
-    if expected is None:
-        return
-    found = zlib.crc32(data)
-    if found != expected:
-        raise BadPicture(f"checksum: CRC-32 is {found:08x}, crc32.csv says {expected:08x}")
 
 
 def load_gray(data: bytes, downscale: int = 4) -> NDArray[np.uint8]:
@@ -212,7 +39,7 @@ def load_gray(data: bytes, downscale: int = 4) -> NDArray[np.uint8]:
         8.
 
     Raises:
-        BadPicture: ``truncated``, and see `open_picture`.
+        BadPicture: ``truncated``, and see `formats.open_picture`.
         ValueError: another downscale.
     """
     if downscale not in DOWNSCALES:
@@ -223,7 +50,7 @@ def load_gray(data: bytes, downscale: int = 4) -> NDArray[np.uint8]:
     # asking for (480, 320) of 1918 x 1280 gives half scale in silence.
     if min(image.size) >= downscale:
         image.draft(None, (image.width // downscale, image.height // downscale))
-    with _damage_is("truncated"):
+    with damage_is("truncated"):
         image.load()
         if image.mode != "L":
             rgb = image if image.mode == "RGB" else image.convert("RGB")
@@ -238,10 +65,10 @@ def load_mask(data: bytes) -> NDArray[np.bool_]:
 
     Raises:
         BadPicture: ``truncated``, ``mask-values`` (a gray level between black and white, which no
-            threshold can guess), and see `open_picture`.
+            threshold can guess), and see `formats.open_picture`.
     """
     image = open_picture(data, MASK_FORMATS)
-    with _damage_is("truncated"):
+    with damage_is("truncated"):
         gray = image.convert("L")  # through the palette: index 1 may well be black
     between = sum(gray.histogram()[1:255])
     if between:

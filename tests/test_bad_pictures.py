@@ -19,7 +19,7 @@ import pytest
 from corpus import OK, Case
 from PIL import Image, ImageFile
 
-from carvana_ray import images
+from carvana_ray import formats, images
 from carvana_ray.errors import BadPicture
 from carvana_ray.stages import dataset
 
@@ -68,11 +68,11 @@ def first_word(error: object) -> str:
 def verdict(case: Case) -> tuple[str, np.ndarray | None]:
     """Read a file; return `OK` and what it holds, or the first word of the reason, and nothing."""
     try:
-        images.check_crc(case.data, case.crc32)
+        formats.check_crc(case.data, case.crc32)
         if case.read_as == "mask":
             return OK, images.load_mask(case.data)
         if case.read_as == "jpeg":
-            images.open_picture(case.data, formats=("JPEG",))
+            formats.open_picture(case.data, formats=("JPEG",))
         return OK, images.load_gray(case.data, 4)
     except BadPicture as bad:
         return first_word(bad), None
@@ -127,7 +127,7 @@ def test_the_verdict_is_the_same_at_every_downscale(downscale: int) -> None:
 
 def test_pictures_of_another_size_are_rows_with_a_reason(tmp_path: Path) -> None:
     cases = {name: case for name, case in corpus.cases().items() if case.read_as == "full"}
-    sizes = [images.size_of(case.data) for case in cases.values()]
+    sizes = [formats.size_of(case.data) for case in cases.values()]
     assert sizes == [(1280, 1918), (1280, 1917), (640, 959), (1918, 1280)]
     assert rows(cases, tmp_path, corpus.FULL_SIZE) == [case.expected for case in cases.values()]
     assert rows(cases, tmp_path, None) == [OK] * len(cases)
@@ -141,24 +141,24 @@ def test_every_picture_of_the_corpus_is_one_row_of_its_block(tmp_path: Path) -> 
 @pytest.mark.parametrize("name", [n for n, c in corpus.cases().items() if c.expected == "checksum"])
 def test_only_the_checksum_tells_these_from_good_pictures(name: str) -> None:
     case = corpus.cases()[name]
-    images.check_crc(case.data, None)
+    formats.check_crc(case.data, None)
     good = images.load_gray(corpus.jpeg(), 1).astype(int)
     wrong = np.abs(images.load_gray(case.data, 1) - good)
     assert (wrong.max(axis=1) > 8).mean() > 0.1, "the test needs a picture that is visibly wrong"
     with pytest.raises(BadPicture, match=r"^checksum: CRC-32 is [0-9a-f]{8}, crc32.csv says "):
-        images.check_crc(case.data, case.crc32)
+        formats.check_crc(case.data, case.crc32)
 
 
 def test_every_flipped_bit_is_found_by_the_checksum() -> None:
     data = corpus.jpeg()
     crc = zlib.crc32(data)
-    images.check_crc(data, crc)
-    images.check_crc(data, None)
+    formats.check_crc(data, crc)
+    formats.check_crc(data, None)
     found = silent = 0
     for bit in random.Random(1).sample(range(8 * len(data)), FLIPS):
         damaged = corpus.flip(data, bit)
         with pytest.raises(BadPicture, match=r"^checksum: "):
-            images.check_crc(damaged, crc)
+            formats.check_crc(damaged, crc)
         found += 1
         if found <= 100:
             silent += verdict(Case(damaged, OK))[0] == OK
@@ -168,7 +168,7 @@ def test_every_flipped_bit_is_found_by_the_checksum() -> None:
 
 def test_a_checksum_is_written_with_all_its_digits() -> None:
     with pytest.raises(BadPicture, match=r"is 00000000, crc32.csv says 0000000f$"):
-        images.check_crc(b"", 15)
+        formats.check_crc(b"", 15)
 
 
 def repaired(png: bytes) -> bytes:
@@ -233,8 +233,8 @@ def small_files() -> dict[str, bytes]:
 READERS: tuple[Callable[[bytes], object], ...] = (
     lambda data: images.load_gray(data, 4),
     images.load_mask,
-    images.size_of,
-    images.orientation_of,
+    formats.size_of,
+    formats.orientation_of,
 )
 
 
@@ -265,7 +265,7 @@ def test_a_damaged_file_is_read_or_refused_with_a_reason_and_nothing_else(
 MEASURE = """
 import json, sys
 from pathlib import Path
-from carvana_ray import images
+from carvana_ray import formats, images
 from carvana_ray.errors import BadPicture
 
 def peak():  # of this process alone; what getrusage says starts from the peak of its parent
@@ -276,7 +276,7 @@ good, *bombs = map(Path, sys.argv[1:])
 images.load_gray(good.read_bytes(), 4)
 before, words = peak(), []
 for bomb in bombs:
-    for read in (images.load_gray, images.load_mask, images.size_of, images.orientation_of):
+    for read in (images.load_gray, images.load_mask, formats.size_of, formats.orientation_of):
         try:
             read(bomb.read_bytes())
             words.append("ok")
@@ -360,18 +360,18 @@ def test_what_is_no_fault_of_the_file_passes(
 def test_the_orientation_is_read_and_left_alone(kind: str, order: str, turn: int) -> None:
     small = corpus.scene().resize((60, 40))
     data = corpus.save(small, kind, exif=corpus.exif(turn, order))
-    assert images.orientation_of(data) == turn
+    assert formats.orientation_of(data) == turn
     plain = images.load_gray(corpus.save(small, kind), 1)
     assert np.array_equal(images.load_gray(data, 1), plain)
 
 
 def test_a_picture_without_a_sound_orientation_is_upright() -> None:
-    assert images.orientation_of(corpus.jpeg()) == 1
-    assert images.orientation_of(corpus.jpeg(exif=corpus.exif())) == 1
+    assert formats.orientation_of(corpus.jpeg()) == 1
+    assert formats.orientation_of(corpus.jpeg(exif=corpus.exif())) == 1
     for wrong in (0, 9, 255, 65_535):
-        assert images.orientation_of(corpus.jpeg(exif=corpus.exif(wrong))) == 1, wrong
+        assert formats.orientation_of(corpus.jpeg(exif=corpus.exif(wrong))) == 1, wrong
     with pytest.raises(BadPicture, match=r"^not-an-image: "):
-        images.orientation_of(b"<html>")
+        formats.orientation_of(b"<html>")
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
@@ -383,14 +383,14 @@ def test_a_damaged_exif_block_is_no_reason_to_refuse_a_picture(order: str) -> No
     found = set()
     for damaged in blocks:
         data = corpus.save(small, "JPEG", exif=damaged)
-        found.add(images.orientation_of(data))
+        found.add(formats.orientation_of(data))
         assert np.array_equal(images.load_gray(data, 4), plain)
     assert {1, 6} <= found <= set(range(1, 9))
 
 
 def test_the_orientation_is_read_from_the_header_alone() -> None:
     data = corpus.jpeg(exif=corpus.exif(6))
-    assert images.orientation_of(data[:1000]) == 6
+    assert formats.orientation_of(data[:1000]) == 6
 
 
 def test_two_pictures_in_one_file_are_the_first_of_them() -> None:

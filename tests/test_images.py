@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from carvana_ray import images
+from carvana_ray import formats, images
 from carvana_ray.errors import BadPicture
 
 HEIGHT, WIDTH = 1280, 1918
@@ -184,8 +184,8 @@ def test_another_downscale_is_refused(downscale: int) -> None:
 
 
 def test_the_size_of_a_picture_is_height_and_width() -> None:
-    assert images.size_of(save(smooth(20, 30))) == (20, 30)
-    assert images.size_of(save(smooth(20, 30), "PNG")) == (20, 30)
+    assert formats.size_of(save(smooth(20, 30))) == (20, 30)
+    assert formats.size_of(save(smooth(20, 30), "PNG")) == (20, 30)
 
 
 @pytest.mark.parametrize(
@@ -210,14 +210,14 @@ def test_what_is_no_picture_is_refused_with_the_reason(data: bytes, reason: str)
     with pytest.raises(BadPicture, match=f"^{reason}: "):
         images.load_gray(data, 4)
     with pytest.raises(BadPicture, match=f"^{reason}: "):
-        images.size_of(data)
+        formats.size_of(data)
 
 
 def test_the_largest_picture_is_refused_from_one_row_on() -> None:
     width = 16 * 1918
-    assert images.size_of(png_header(width, 1280)) == (1280, width)
+    assert formats.size_of(png_header(width, 1280)) == (1280, width)
     with pytest.raises(BadPicture, match=r"^too-large: "):
-        images.size_of(png_header(width, 1281))
+        formats.size_of(png_header(width, 1281))
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
@@ -263,7 +263,7 @@ def test_a_damaged_file_is_a_picture_or_a_bad_picture_and_nothing_else(
     for place, value in flips:
         damaged[place % len(damaged)] = value
     cut = bytes(damaged[: int(len(damaged) * keep)])
-    for load in (images.load_gray, images.load_mask, images.size_of):
+    for load in (images.load_gray, images.load_mask, formats.size_of):
         try:
             load(cut)
         except BadPicture as error:

@@ -15,14 +15,14 @@ import numpy as np
 import ray.data
 from numpy.typing import NDArray
 
-from carvana_ray import images, storage
+from carvana_ray import formats, images, storage
 from carvana_ray.errors import BadPicture
 from carvana_ray.shards import OK
 
 Columns = dict[str, Any]
 UNKNOWN = -1  # in a column of CRC-32
 UNREACHABLE = "unreachable"
-MAX_BYTES = 8 * 16 * 1918 * 1280  # more than `images.MAX_PIXELS` take in any of the formats
+MAX_BYTES = 8 * 16 * 1918 * 1280  # more than `formats.MAX_PIXELS` take in any of the formats
 RETRIES = 3  # of a task whose process dies; Ray Data's own default is without end
 
 
@@ -74,12 +74,12 @@ def load_pairs(
         name = picture
         try:
             data = _read_listed(storage.join(pictures, picture))
-            images.check_crc(data, _known(row["picture_crcs"][place]))
-            _same_size(images.size_of(data), size)
+            formats.check_crc(data, _known(row["picture_crcs"][place]))
+            _same_size(formats.size_of(data), size)
             gray[place] = images.load_gray(data, downscale)
             name = mask
             data = _read_listed(storage.join(masks, mask))
-            images.check_crc(data, _known(row["mask_crcs"][place]))
+            formats.check_crc(data, _known(row["mask_crcs"][place]))
             truth = images.load_mask(data)
             _same_size(truth.shape, size)
             share[place] = images.shrink_mask(truth, downscale)
@@ -161,7 +161,7 @@ def load_pictures(
 
     Returns:
         columns [n]: file, place (from 0), count (n), img, status, crc32 (of the file's bytes as
-        they were decoded), height, width, orientation (`images.orientation_of`), and gray: uint8
+        they were decoded), height, width, orientation (`formats.orientation_of`), and gray: uint8
         [n, h, w], or n arrays [h, w] of several sizes. The status is `shards.OK`, the reason why
         the picture is bad, or `UNREACHABLE` and why: that is no fault of the picture.
     """
@@ -177,12 +177,12 @@ def load_pictures(
         if not verdict:
             try:
                 data = _read_listed(storage.join(folder, name))
-                images.check_crc(data, _known(crc))
-                found = images.size_of(data)
+                formats.check_crc(data, _known(crc))
+                found = formats.size_of(data)
                 if size:
                     _same_size(found, size)
                 gray = images.load_gray(data, downscale)
-                orientation, status = images.orientation_of(data), OK
+                orientation, status = formats.orientation_of(data), OK
             except BadPicture as bad:
                 found, status = size or blank, str(bad)
             except OSError as error:
