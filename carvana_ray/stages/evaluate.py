@@ -36,18 +36,20 @@ from carvana_ray.stages.dataset import Columns
 from carvana_ray.stages.masks import beside, how_to_load, masks_of
 
 Score = dict[str, Any]
+REPORT_BYTES = 10_000_000  # the page and its sheets take 2 MB
 
 
 def check(flags: config.Evaluate) -> tuple[Manifest, list[tuple[str, str]]]:
     """Return the model's manifest and the (picture, mask) names of its held-out cars.
 
     Raises:
-        InputError: model or pictures cannot be.
+        InputError: model or pictures cannot be, or there is no room for the results.
     """
     if not flags.data:
         raise InputError("--data is missing: a folder with train/ and train_masks/")
     _, manifest = checkpoint.read_model(storage.absolute(flags.model_uri))
     folders = course.folders(storage.absolute(flags.data))
+    storage.require_room(storage.absolute(flags.out), REPORT_BYTES)
     return manifest, held_out(*folders, manifest.holdout_cars)[: flags.limit or None]
 
 

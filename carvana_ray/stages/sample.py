@@ -23,13 +23,16 @@ from carvana_ray.stages.dataset import Columns
 
 VIEWS_A_BLOCK = 4  # 2 s of drawing: long enough for a task, often enough for the progress display
 MARKER = "sample.json"
+PICTURE_BYTES = 110_000  # on disk, with its mask; 93 kB a JPEG on average
 
 
 def check(flags: config.Sample) -> None:
-    """Raise `InputError` if the folder holds other pictures."""
+    """Raise `InputError` if the folder holds other pictures, or there is no room for these."""
     out = storage.absolute(flags.out)
-    for folder, cars in _cars(flags).items():
+    folders = _cars(flags)
+    for folder, cars in folders.items():
         _refuse_others(storage.join(out, folder), {name for _, name in cars})
+    storage.require_room(out, sum(map(len, folders.values())) * carvana.VIEWS * PICTURE_BYTES)
 
 
 def run(flags: config.Sample, _cluster: Cluster) -> dict[str, Any]:
