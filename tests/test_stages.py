@@ -407,6 +407,15 @@ def test_too_many_bad_pictures_end_the_run_early(
         watch.see(said)
 
 
+def test_the_stream_leaves_the_decoded_pictures_in_memory() -> None:
+    """Ray spills from 80 % on."""
+    kaggle = 2 * 320 * 480 * 5088
+    for store in (2.4e9, 5e9, 40e9):
+        assert kaggle + feed.room(int(store), kaggle) < 0.8 * store
+    assert feed.room(int(40e9), kaggle) == int(20e9), "no less than Ray's own bound where it fits"
+    assert feed.room(int(1e9), kaggle) > 10 * 16 * 5 * 320 * 480, "ten batches in any case"
+
+
 def test_scores_are_kaggles_dice(data: Path) -> None:
     (name, mask), (other, _) = some_pairs(data, 2)
     truth = images.load_mask((data / "train_masks" / mask).read_bytes())

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from ray.train import DataConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer, get_device, prepare_model
 
-from carvana_ray import checkpoint, config, report, states, storage, training
+from carvana_ray import checkpoint, config, images, report, states, storage, training
 from carvana_ray import course as courses
 from carvana_ray.batches import BatchPlan
 from carvana_ray.config import RECIPES
@@ -134,7 +134,7 @@ def _fit(flags: config.Train, course: Course, workers: Workers, out: str) -> lis
             failure_config=FailureConfig(**failures),
         ),
         datasets={"batches": ray.data.range(1)},  # see `Deal`
-        dataset_config=Deal(flags, plan, chunks, kept, folder),
+        dataset_config=Deal(flags, plan, chunks, kept, folder, _room(course, flags.downscale)),
     )
     an_epoch = plan.train_steps * plan.batch
     with Meter("train", plan.epochs * an_epoch, done * an_epoch) as meter, Watch(meter, here):
@@ -148,6 +148,13 @@ def _fit(flags: config.Train, course: Course, workers: Workers, out: str) -> lis
         if last:
             meter.end(courses.summary(last["history"])["images_per_second"])
     return skipped
+
+
+def _room(course: Course, downscale: int) -> int:
+    """Return the bytes of the object stores that batches may take beside the decoded pictures."""
+    h, w = images.grid(*course.size, downscale)
+    store = int(ray.cluster_resources().get("object_store_memory", 0))
+    return feed.room(store, cached=2 * h * w * len(course.pairs))
 
 
 class Deal(DataConfig):
@@ -164,9 +171,11 @@ class Deal(DataConfig):
         chunks: list[Any],
         kept: NDArray[np.int64],
         folder: str,
+        room: int,
     ) -> None:
         options = ray.data.ExecutionOptions()
         options.preserve_order = True
+        options.resource_limits = ray.data.ExecutionResources.for_limits(object_store_memory=room)
         super().__init__(enable_shard_locality=False, execution_options=options)
         self._flags, self._plan, self._folder = flags, plan, folder
         self._chunks, self._kept = chunks, kept
