@@ -15,8 +15,11 @@ from carvana_ray.stages import dataset
 from carvana_ray.stages.dataset import Columns
 
 BATCH_ON_CPU, BATCH_ON_GPU = 16, 64
-# Of one replica. Each of `write.LOST_BLOCKS` pictures that kill takes 1 + RETRIES of them, 32 in
-# all; the rest is for a long run on machines that come and go. With no replica left Ray Data waits
+# Of a block whose replica dies: one try takes ten seconds and more, and a block that is lost by bad
+# luck is done in the second pass.
+TASK_RETRIES = 2
+# Of one replica. Each of `write.LOST_BLOCKS` pictures that kill takes 1 + TASK_RETRIES, 48 in
+# all; the rest is for long runs on machines that come and go. With no replica left Ray Data waits
 # for half an hour before it ends the run.
 RESTARTS = 100
 READERS = 2  # for each replica on a CPU
@@ -112,6 +115,6 @@ def masks_of(
         num_gpus=1 if workers.use_gpu else None,
         num_cpus=None if workers.use_gpu else workers.cpus,
         max_restarts=RESTARTS,
-        max_task_retries=dataset.RETRIES,
+        max_task_retries=TASK_RETRIES,
         fn_constructor_kwargs={"model": model, "workers": workers},
     )

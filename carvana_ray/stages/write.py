@@ -16,7 +16,8 @@ from carvana_ray.errors import InputError, Unfinished
 from carvana_ray.shards import Task
 from carvana_ray.stages import dataset
 
-LOST_BLOCKS = 8  # with a picture that kills in each, before it is the machines that are at fault
+LOST_BLOCKS = 16  # with a picture that kills in each, before it is the machines that are at fault
+PROBLEMS = 8  # shards that cannot be written, or have pictures that cannot be reached
 BAD_AT_MOST = 100, 0.01  # pictures, or this share of them: with more it is not the pictures' fault
 
 
@@ -110,7 +111,7 @@ class Watch:
             )
         if row["problem"]:
             self._problems.append(row["problem"])
-            if len(self._problems) >= LOST_BLOCKS:
+            if len(self._problems) >= PROBLEMS:
                 self.close()
 
     def close(self) -> None:
