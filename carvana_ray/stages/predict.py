@@ -7,6 +7,7 @@ the plan and the shards alone.
 """
 
 import functools
+import gc
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -154,6 +155,9 @@ def _predict(
         written = make(tasks, {}, LOST_BLOCKS)
         if again := [task for task in tasks if task.name not in written]:
             log.warning("%d shards were lost with their processes; looking for why", len(again))
+            # A replica that was about to restart lives on, with its CPUs and its GPU, as long as
+            # the data set does; that stands in a cycle of references.
+            gc.collect()
             names = [entry.name for task in again for entry in task.entries]
             killers = poison.find(
                 names,
