@@ -8,9 +8,10 @@ import sys
 import pytest
 
 WORK = """
-import os, sys, time
+import os, signal, sys, time
 from carvana_ray import errors
 from carvana_ray.stages import job
+signal.signal(signal.SIGINT, signal.default_int_handler)  # shells let background jobs ignore it
 def work():
     {body}
     return {{"images": 3}}
