@@ -117,6 +117,7 @@ def predict(run_job: Run, finished: Path, data: Path, out: Path, *flags: object)
     return result_of(run_job("predict", "--data", data, "--model", model, "--out", out, *flags))
 
 
+@pytest.mark.slow
 def test_four_replicas_and_one_write_the_same_bytes(
     finished: Path, data: Path, run_job: Run, tmp_path: Path
 ) -> None:
@@ -166,6 +167,7 @@ def test_bad_pictures_hold_the_submission_back_until_they_are_mended(
     assert (out / "submission.csv").read_bytes() == (finished / "submission.csv").read_bytes()
 
 
+@pytest.mark.slow
 def test_pictures_of_any_name_and_size_need_no_list(
     finished: Path, run_job: Run, tmp_path: Path
 ) -> None:

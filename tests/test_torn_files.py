@@ -219,6 +219,7 @@ def ends_badly(job: watched.Job) -> None:
     assert not list(job.out.glob("predict/*/_SUCCESS.json"))
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_a_job_whose_results_do_not_fit_ends_badly(job: watched.Job, disk: Disk) -> None:
     disk("300k", job.out)
