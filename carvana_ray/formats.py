@@ -11,15 +11,21 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from PIL import GifImagePlugin, Image, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
+from PIL import (
+    ExifTags,
+    GifImagePlugin,
+    Image,
+    ImageFile,
+    JpegImagePlugin,
+    PngImagePlugin,
+    WebPImagePlugin,
+)
 
 from carvana_ray.errors import BadPicture
 
 PICTURE_FORMATS = ("JPEG", "PNG", "WEBP")
 MASK_FORMATS = ("GIF", "PNG")
 MAX_PIXELS = 16 * 1918 * 1280  # more is refused before it is decoded: 39 Mpx in RGB are 157 MB
-
-_ORIENTATION, _SHORT = 0x0112, 3  # EXIF's tag, and its type of two bytes
 
 # What Pillow's readers raise at damaged bytes. OSError, SyntaxError, ValueError, IndexError and
 # struct.error are what 300,000 damaged files brought up; the others are what Pillow itself takes
@@ -148,20 +154,13 @@ def orientation_of(data: bytes) -> int:
     Raises:
         BadPicture: see `open_picture`.
     """
-    exif = open_picture(data).info.get("exif", b"").removeprefix(b"Exif\0\0")
-    order = {b"II*\0": "<", b"MM\0*": ">"}.get(exif[:4])
-    if order is None:
-        return 1
+    block, exif = open_picture(data).info.get("exif", b""), Image.Exif()
     try:
-        (start,) = struct.unpack_from(f"{order}I", exif, 4)
-        (entries,) = struct.unpack_from(f"{order}H", exif, start)
-        for place in range(start + 2, start + 2 + 12 * entries, 12):
-            tag, kind, count, value = struct.unpack_from(f"{order}HHIH", exif, place)
-            if (tag, kind, count) == (_ORIENTATION, _SHORT, 1) and 1 <= value <= 8:
-                return int(value)
-    except struct.error:  # the block is shorter than it says
-        pass
-    return 1
+        exif.load(block)
+        turn = exif.get(ExifTags.Base.Orientation)
+    except _DAMAGE:  # the block is not what it says
+        return 1
+    return turn if isinstance(turn, int) and 1 <= turn <= 8 else 1
 
 
 def check_crc(data: bytes, expected: int | None) -> None:
