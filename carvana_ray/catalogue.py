@@ -1,12 +1,13 @@
 """The pictures that a prediction is asked for: which files, in which order of rows."""
 
+import contextlib
 import csv
 import io
 from dataclasses import dataclass
 
 from carvana_ray import carvana, storage, submission
 from carvana_ray.config import Predict
-from carvana_ray.errors import InputError
+from carvana_ray.errors import InputError, Missing, TooLarge
 from carvana_ray.storage import Entry
 
 
@@ -39,10 +40,12 @@ def checksums(data: str) -> dict[str, int]:
         InputError: it is no such file.
     """
     uri = storage.join(data, carvana.CHECKSUMS)
-    if not storage.exists(uri):
+    try:
+        text = storage.read(uri)
+    except Missing:
         return {}
     try:
-        rows = csv.reader(io.StringIO(storage.read(uri).decode()))
+        rows = csv.reader(io.StringIO(text.decode()))
         if next(rows, None) != ["img", "crc32"]:
             raise ValueError("its first line must be img,crc32")
         found = {name: int(crc, 16) for name, crc in rows}
@@ -69,6 +72,8 @@ def read(flags: Predict) -> Catalogue:
         raise InputError(f"--data: no pictures ({', '.join(carvana.PICTURE_SUFFIXES)}) in {folder}")
     names = {entry.name for entry in entries}
     carvana.plain((entry.name for entry in entries), folder)
+    with contextlib.suppress(TooLarge):  # not to be allowed to is better known now than in an hour
+        storage.read(storage.join(folder, entries[0].name), at_most=0)
     crcs = checksums(data)
     rows = storage.join(data, carvana.SAMPLE_SUBMISSION)
     if not storage.exists(rows):

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from carvana_ray import __version__, images, storage
-from carvana_ray.errors import InputError
+from carvana_ray.errors import InputError, Missing, first_line
 from carvana_ray.unet import UNet
 
 FORMAT = 1
@@ -132,11 +132,6 @@ def from_bytes(data: bytes) -> dict[str, Any]:
     return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
 
 
-def first_line(error: BaseException) -> str:
-    """Return the first line of what an error says, or its name where it says nothing."""
-    return next(iter(str(error).splitlines()), type(error).__name__)
-
-
 def digest(data: bytes) -> str:
     """Return the SHA-256 of some bytes, in hexadecimal."""
     return hashlib.sha256(data).hexdigest()
@@ -169,10 +164,12 @@ def read_checked(folder: str, name: str) -> tuple[dict[str, Any], bytes]:
 
 def _read_json(folder: str) -> dict[str, Any]:
     uri = storage.join(folder, MANIFEST)
-    if not storage.exists(uri):
-        raise InputError(f"{folder}: no {MANIFEST} there")
     try:
-        found = json.loads(storage.read(uri))
+        data = storage.read(uri)
+    except Missing:
+        raise InputError(f"{folder}: no {MANIFEST} there") from None
+    try:
+        found = json.loads(data)
         number = found["format"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"{uri}: damaged, it is no manifest") from error
@@ -193,8 +190,9 @@ def read_manifest(folder: str) -> Manifest:
     uri = storage.join(folder, MANIFEST)
     if not storage.exists(uri):
         raise InputError(f"--model {folder}: no model there (no {MANIFEST}); train one first")
+    found = _read_json(folder)
     try:
-        manifest = Manifest.from_json(_read_json(folder))
+        manifest = Manifest.from_json(found)
     except (KeyError, TypeError) as error:
         raise InputError(f"--model {uri}: damaged, {error} is missing") from error
     if manifest.downscale not in images.DOWNSCALES:

@@ -60,7 +60,12 @@ def knob(default: Any, text: str, positional: bool = False) -> Any:
 class Session:
     """What every job on a Ray session takes."""
 
-    out: str = knob("runs/latest", "folder for all results; the same folder again goes on there")
+    out: str = knob(
+        "runs/latest", "folder or s3:// prefix for all results; the same again goes on there"
+    )
+    shared_filesystem: bool = knob(
+        False, "on a cluster of several nodes: all of them have the local folders that are named"
+    )
     num_cpus: int | None = knob(
         None, "logical CPUs of a local Ray session (default: cores + 1, for the reader)"
     )
@@ -76,7 +81,9 @@ class Session:
 class Network(Session):
     """What every job that runs the network on pictures takes."""
 
-    data: str = knob("", "folder in Kaggle's layout: train/ train_masks/ test/, CSVs beside them")
+    data: str = knob(
+        "", "folder or s3:// prefix in Kaggle's layout: train/ train_masks/ test/, CSVs beside them"
+    )
     workers: int | None = knob(
         None, "training workers, model replicas (default: one a GPU of the cluster; 1 without)"
     )

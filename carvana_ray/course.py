@@ -65,8 +65,9 @@ def plan(flags: Train, workers: int) -> Course:
     mask_entries = storage.listing(masks, carvana.MASK_SUFFIXES)
     pairs = carvana.pair([e.name for e in entries], [e.name for e in mask_entries])
     holdout: str | list[str] = flags.holdout_cars
-    if storage.exists(flags.holdout_cars):
-        holdout = storage.read(flags.holdout_cars).decode().splitlines()
+    listed = storage.absolute(flags.holdout_cars)
+    if storage.exists(listed):
+        holdout = storage.read(listed).decode().splitlines()
     cars = carvana.split(
         carvana.cars_in(name for name, _ in pairs), holdout, flags.val_cars, flags.seed
     )

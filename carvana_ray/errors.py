@@ -13,6 +13,28 @@ class InputError(ValueError):
     """Wrong usage or input. The message is one line that names the flag, file or key."""
 
 
+class Missing(InputError):
+    """There is no such file."""
+
+
+class TooLarge(InputError):
+    """A file has more bytes than are to be read."""
+
+
+class Unreachable(OSError):
+    """A file cannot be reached, for a cause outside that may pass (a disk, a network, a store).
+
+    As every `OSError`: (number, cause, URI of the file).
+    """
+
+    def __str__(self) -> str:
+        return f"{self.filename}: {self.strerror}"
+
+
+class Denied(Unreachable, InputError):
+    """A file cannot be reached, for a cause that a user can mend: credentials, rights, a name."""
+
+
 class BadPicture(ValueError):
     """One file is not a picture that can be used. The message is the reason, without the name.
 
@@ -38,3 +60,8 @@ class Quarantined(Exception):
     def __init__(self, message: str, result: dict[str, Any]) -> None:
         super().__init__(message)
         self.result = result
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an error says, or its name where it says nothing."""
+    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -222,11 +222,7 @@ def open_csv(uri: str, errors: str = "surrogateescape") -> Iterator[TextIO]:
         InputError: there is no such file, or it cannot be opened; or what reads it in the block
             finds no text, or no CSV.
     """
-    try:
-        opened = storage.reading(uri)
-    except OSError as error:
-        raise InputError(f"{uri}: cannot be read: {error.strerror or error}") from error
-    with opened as file:
+    with storage.reading(uri) as file:
         try:
             yield as_text(file, uri.endswith(".gz"), errors)
         except (InputError, UnicodeError, EOFError, OSError, zlib.error, csv.Error) as error:

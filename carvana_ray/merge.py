@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from carvana_ray import carvana, config, shards, sheets, storage, submission
 from carvana_ray.catalogue import Catalogue
-from carvana_ray.errors import Quarantined, Unfinished
+from carvana_ray.errors import Quarantined, Unfinished, Unreachable
 from carvana_ray.plan import Part
 
 log = logging.getLogger(__name__)
@@ -83,10 +83,9 @@ def merge(
 
     packed = target.endswith(".gz")
     try:
+        spool = None if storage.is_remote(target) else storage.parent(target)
         with storage.publishing(target) as file:
-            submission.write(
-                file, walk(), catalogue.order, packed, spool_folder=storage.parent(target)
-            )
+            submission.write(file, walk(), catalogue.order, packed, spool)
             if not acceptable(flags, merged):
                 raise _HeldBack
             faults = submission.check_written(
@@ -98,6 +97,8 @@ def merge(
         storage.remove(target)  # one of an earlier run would pass for this one's
     except shards.Damaged as error:
         raise Unfinished(f"{error}; the same command again makes it anew") from error
+    except Unreachable:
+        raise
     except OSError as error:
         raise Unfinished(f"{target}: cannot be written: {error.strerror or error}") from error
     return merged

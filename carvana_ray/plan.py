@@ -114,8 +114,9 @@ def read_parts(folder: str) -> list[Part]:
     for entry in storage.listing(folder, (".json",)):
         if entry.name.startswith("plan-"):
             uri = storage.join(folder, entry.name)
+            data = storage.read(uri)
             try:
-                parts.append(part := Part.from_bytes(storage.read(uri)))
+                parts.append(part := Part.from_bytes(data))
                 if part.name != entry.name:
                     raise ValueError(f"it is {part.name}")
             except (ValueError, KeyError, TypeError, RecursionError) as error:

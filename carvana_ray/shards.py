@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from carvana_ray import storage
-from carvana_ray.errors import InputError
+from carvana_ray.errors import Missing
 from carvana_ray.plan import Part, digest
 from carvana_ray.storage import Entry
 
@@ -199,7 +199,7 @@ def read_shard(folder: str, part: Part, shard: int) -> pa.Table:
     uri = storage.join(folder, part.shard_name(shard))
     try:
         data = storage.read(uri)
-    except InputError as gone:
+    except Missing as gone:
         raise Damaged(str(gone)) from gone
     try:
         table = pq.read_table(io.BytesIO(data))

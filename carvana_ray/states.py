@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from carvana_ray import __version__, checkpoint, storage
-from carvana_ray.errors import InputError
+from carvana_ray.errors import Denied, InputError, first_line
 
 STATE = "state.pt"
 KEPT = 3  # newest epochs; the best one besides
@@ -70,7 +70,7 @@ def read(run: str, epoch: int, base: int, norm: str) -> dict[str, Any]:
     try:
         return _load(data, epoch, base, norm)
     except checkpoint.LOAD_ERRORS as error:
-        reason = checkpoint.first_line(error)
+        reason = first_line(error)
         raise InputError(f"{folder}: not a state to go on from: {reason}") from error
 
 
@@ -96,6 +96,8 @@ def newest(run: str, base: int, norm: str) -> tuple[dict[str, Any] | None, list[
     for epoch in reversed(epochs_there(run)):
         try:
             return read(run, epoch, base, norm), skipped
+        except Denied:
+            raise  # it may well be a good one
         except InputError as error:
             skipped.append(str(error).splitlines()[0])
     return None, skipped

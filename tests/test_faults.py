@@ -1,6 +1,5 @@
 """What is wrong with a submission: every fault by its name, its picture and its line."""
 
-import errno
 import gzip
 import io
 import json
@@ -9,7 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import Run
 
-from carvana_ray import faults, storage, submission
+from carvana_ray import faults, submission
 from carvana_ray.errors import InputError
 from carvana_ray.faults import Fault
 
@@ -173,19 +172,6 @@ def test_a_file_that_is_missing_is_an_input_error(tmp_path: Path) -> None:
         faults.check_file(str(tmp_path / "missing.csv"), None, lambda _: 12)
     with pytest.raises(InputError, match=r"missing\.csv"):
         submission.read_names(str(tmp_path / "missing.csv"))
-
-
-def test_a_file_that_cannot_be_opened_is_an_input_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def denied(uri: str) -> None:
-        raise PermissionError(errno.EACCES, "Permission denied", uri)
-
-    monkeypatch.setattr(storage, "reading", denied)
-    with pytest.raises(InputError, match=r"a\.csv: cannot be read: Permission denied"):
-        faults.check_file(str(tmp_path / "a.csv"), None, lambda _: 12)
-    with pytest.raises(InputError, match=r"a\.csv: cannot be read: Permission denied"):
-        submission.read_names(str(tmp_path / "a.csv"))
 
 
 @pytest.mark.parametrize("which", ["submission", "list"])

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from carvana_ray import config, faults, merge, shards, sheets, storage
+from carvana_ray import config, faults, merge, shards, sheets, storage, store
 from carvana_ray.catalogue import Catalogue
 from carvana_ray.errors import Quarantined, Unfinished
 from carvana_ray.plan import Part
@@ -97,7 +97,7 @@ class Job:
             return list(csv.reader(file))
 
     def drafts(self) -> list[Path]:
-        return list(self.out.rglob(f"{storage.DRAFT}*"))
+        return list(self.out.rglob(f"{store.DRAFT}*"))
 
 
 def mask_of(one: Entry) -> str:

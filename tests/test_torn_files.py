@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 import pytest
 import watched
 
-from carvana_ray import storage
+from carvana_ray import storage, store
 
 KILLS = 200
 LARGEST = 3_000_000
@@ -92,7 +92,7 @@ def kill_writers(folder: str, kills: int, writer: Callable[[str, int], None]) ->
             if entry.name.startswith("new-"):
                 storage.remove(uri)
         for name in os.listdir(folder):
-            if name.startswith(storage.DRAFT):
+            if name.startswith(store.DRAFT):
                 drafts += 1
                 os.unlink(os.path.join(folder, name))
     return {"files": files, "torn": torn, "drafts": drafts}

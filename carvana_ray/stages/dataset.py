@@ -7,6 +7,7 @@ task.
 """
 
 import contextlib
+import itertools
 import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,7 +17,7 @@ import ray.data
 from numpy.typing import NDArray
 
 from carvana_ray import formats, images, storage
-from carvana_ray.errors import BadPicture
+from carvana_ray.errors import BadPicture, Missing, TooLarge
 from carvana_ray.shards import OK
 
 Columns = dict[str, Any]
@@ -70,15 +71,22 @@ def load_pairs(
     gray = np.zeros((len(names), h, w), dtype=np.uint8)
     share = np.zeros_like(gray)
     error = [""] * len(names)
+    uris = [
+        storage.join(folder, name)
+        for pair in names
+        for folder, name in zip((pictures, masks), pair, strict=True)
+    ]
+    files = storage.read_each(uris, MAX_BYTES)
     for place, (picture, mask) in enumerate(names):
         name = picture
+        answers = next(files), next(files)
         try:
-            data = _read_listed(storage.join(pictures, picture))
+            data = _listed(answers[0])
             formats.check_crc(data, _known(row["picture_crcs"][place]))
             _same_size(formats.size_of(data), size)
             gray[place] = images.load_gray(data, downscale)
             name = mask
-            data = _read_listed(storage.join(masks, mask))
+            data = _listed(answers[1])
             formats.check_crc(data, _known(row["mask_crcs"][place]))
             truth = images.load_mask(data)
             _same_size(truth.shape, size)
@@ -87,6 +95,7 @@ def load_pairs(
             error[place] = f"{name}: {bad}"
         except OSError as gone:
             error[place] = f"{name}: {UNREACHABLE}: {gone.strerror or gone}"
+            break  # the block is of no use without it; each of the others might take as long
     return {"gray": gray, "share": share, "error": np.array(error)}
 
 
@@ -103,14 +112,16 @@ def _known(crc: int) -> int | None:
     return None if crc == UNKNOWN else int(crc)
 
 
-def _read_listed(uri: str) -> bytes:
-    """Return a file that was listed, or say that it is gone (a fault of the network stays one)."""
-    size = storage.size(uri)
-    if size is None:
+def _listed(answer: bytes | Exception) -> bytes:
+    """Return a file that was listed, as `storage.read_each` yields it, or raise why it cannot be
+    used. One that is gone or too large is a bad one; a fault of the network stays one."""
+    if isinstance(answer, Missing):
         raise BadPicture("missing: the file was there when the pictures were listed")
-    if size > MAX_BYTES:
-        raise BadPicture(f"too-large: {size} bytes, at most {MAX_BYTES}")
-    return storage.read(uri)
+    if isinstance(answer, TooLarge):
+        raise BadPicture(f"too-large: more than {MAX_BYTES} bytes")
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
 
 
 def _same_size(found: tuple[int, ...], size: tuple[int, int]) -> None:
@@ -170,13 +181,19 @@ def load_pictures(
     columns: dict[str, list[Any]] = {
         name: [] for name in ("gray", "height", "width", "orientation", "crc32", "status")
     }
-    for name, crc, verdict in zip(names, row["crcs"], row["verdicts"], strict=True):
+    read = [not verdict for verdict in row["verdicts"]]
+    uris = [storage.join(folder, name) for name in itertools.compress(names, read)]
+    files = storage.read_each(uris, MAX_BYTES)
+    gone = ""
+    for crc, verdict in zip(row["crcs"], row["verdicts"], strict=True):
         data = b""
         found, orientation, status = size or blank, 1, str(verdict)
         gray = None
-        if not verdict:
+        if gone:
+            status = gone
+        elif not verdict:
             try:
-                data = _read_listed(storage.join(folder, name))
+                data = _listed(next(files))
                 formats.check_crc(data, _known(crc))
                 found = formats.size_of(data)
                 if size:
@@ -186,7 +203,8 @@ def load_pictures(
             except BadPicture as bad:
                 found, status = size or blank, str(bad)
             except OSError as error:
-                status = f"{UNREACHABLE}: {error.strerror or error}"
+                # The shard cannot be written without it; each of the others might take as long.
+                status = gone = f"{UNREACHABLE}: {error.strerror or error}"
         if gray is None:
             gray = np.zeros(images.grid(*found, downscale), dtype=np.uint8)
         values = (gray, *found, orientation, zlib.crc32(data), status)
@@ -208,9 +226,11 @@ def read_crcs(batch: Columns, *, folder: str) -> Columns:
     A file that is gone is left out.
     """
     names, crcs = [], []
-    for name in only_row(batch)["names"]:
+    asked = list(only_row(batch)["names"])
+    files = storage.read_each([storage.join(folder, name) for name in asked], MAX_BYTES)
+    for name, answer in zip(asked, files, strict=True):
         with contextlib.suppress(BadPicture):
-            crcs.append(zlib.crc32(_read_listed(storage.join(folder, name))))
+            crcs.append(zlib.crc32(_listed(answer)))
             names.append(name)
     return {"img": np.array(names, dtype=object), "crc32": np.array(crcs, dtype=np.int64)}
 

@@ -28,11 +28,11 @@ from carvana_ray import (
     storage,
 )
 from carvana_ray.checkpoint import Manifest
-from carvana_ray.errors import BadPicture, InputError
+from carvana_ray.errors import BadPicture, InputError, Missing, Unfinished
 from carvana_ray.progress import Meter
 from carvana_ray.resources import Cluster, Workers, share_out
 from carvana_ray.stages import dataset
-from carvana_ray.stages.dataset import Columns
+from carvana_ray.stages.dataset import UNREACHABLE, Columns
 from carvana_ray.stages.masks import beside, how_to_load, masks_of
 
 Score = dict[str, Any]
@@ -121,6 +121,8 @@ def _score(
             meter.set(len(scores))
     if bad := [one for one in scores if one["status"] != shards.OK]:
         named = "; ".join(f"{one['img']}: {one['status']}" for one in bad[:3])
+        if any(one["status"].startswith(UNREACHABLE) for one in bad):
+            raise Unfinished(f"--data: pictures or masks cannot be reached: {named}")
         raise InputError(f"--data: {len(bad)} of {len(scores)} pictures cannot be scored: {named}")
     return scores
 
@@ -136,8 +138,11 @@ def score(batch: Columns, *, masks: str, mask_of: dict[str, str]) -> Columns:
             if truth.shape != size:
                 raise BadPicture(f"wrong-size: the mask is {truth.shape}, the picture {size}")
             dice[place] = metrics.dice(rle.decode(batch["rle_mask"][place], *size), truth)
-        except BadPicture as bad:
+        except (BadPicture, Missing) as bad:
             status[place] = f"{mask_of[name]}: {bad}"
+        except OSError as gone:
+            status[place] = f"{UNREACHABLE}: {gone}"
+            break
     keep = {name: batch[name] for name in ("img", "height", "width", "rle_mask")}
     return {**keep, "status": status, "dice": dice}
 

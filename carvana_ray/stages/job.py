@@ -5,13 +5,17 @@ import logging
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any, TypeVar
 
-from carvana_ray import config, errors
+from carvana_ray import config, errors, storage
+from carvana_ray.errors import InputError, Unfinished, Unreachable, first_line
 from carvana_ray.resources import Cluster, share_out
 from carvana_ray.stages.session import foresee, joins, session
+
+KNOWN = InputError, Unfinished, Unreachable  # said in one line, without a traceback
 
 C = TypeVar("C", bound=config.Session)
 Result = dict[str, Any]
@@ -50,10 +54,24 @@ def run(
             share_out(flags, foresee(num_cpus))
         check(flags)
         with session(num_cpus) as cluster:
+            everywhere(flags, cluster)
             signal.signal(signal.SIGTERM, _stop)  # after ray.init, which sets its own
             return stage(flags, cluster)
 
     return finish(job, in_session)
+
+
+def everywhere(flags: config.Session, cluster: Cluster) -> None:
+    """Raise `InputError` if other nodes cannot find what a local path names."""
+    if (cluster.nodes == 1 and not cluster.may_have) or flags.shared_filesystem:
+        return
+    for name in ("data", "out", "model"):
+        uri = getattr(flags, name, "")
+        if uri and not storage.is_remote(uri):
+            raise InputError(
+                f"--{name} {uri}: a local path, which the other nodes of this cluster do not have; "
+                "use s3://bucket/key, or --shared-filesystem if all of them have that folder"
+            )
 
 
 def finish(
@@ -73,12 +91,6 @@ def finish(
     try:
         result = work()
         code = errors.EXIT_UNFORESEEN if failed(result) else errors.EXIT_DONE
-    except errors.InputError as error:
-        print(f"{job}: error: {error}", file=sys.stderr)
-        return errors.EXIT_INPUT
-    except errors.Unfinished as error:
-        print(f"{job}: error: {error}", file=sys.stderr)
-        return errors.EXIT_UNFORESEEN
     except errors.Quarantined as error:
         print(f"{job}: {error}", file=sys.stderr)
         result, code = error.result, errors.EXIT_QUARANTINE
@@ -89,8 +101,31 @@ def finish(
         # No shutdown of Ray: a thread may still wait in it (`train._in_thread`), and Ray then ends
         # the process itself, now and then, with 1. What a local session started dies with it.
         os._exit(errors.EXIT_STOPPED)
+    except Exception as error:
+        return _say(job, error)
     print(json.dumps({"job": job, **result}), flush=True)
     return code
+
+
+def _say(job: str, error: Exception) -> int:
+    """Print an error, its cause in the last line; return the exit code."""
+    cause = _cause(error)
+    known = isinstance(cause, KNOWN)
+    if not known:
+        traceback.print_exception(error)
+    text = str(cause) if known else f"{type(cause).__name__}: {first_line(cause)}"
+    print(f"{job}: error: {text}", file=sys.stderr)
+    return errors.EXIT_INPUT if isinstance(cause, InputError) else errors.EXIT_UNFORESEEN
+
+
+def _cause(error: BaseException) -> BaseException:
+    """Return what began it: Ray wraps an error of a worker several times."""
+    for failure in getattr(error, "worker_failures", {}).values():  # of Ray Train
+        return _cause(failure)
+    inner = getattr(error, "cause", None)  # of Ray's, which is of the inner one's class as well
+    if not isinstance(inner, BaseException) and not isinstance(error, KNOWN):
+        inner = error.__cause__
+    return _cause(inner) if isinstance(inner, BaseException) else error
 
 
 def _stop(_number: int, _frame: FrameType | None) -> None:

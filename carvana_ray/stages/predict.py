@@ -37,7 +37,11 @@ def check(flags: config.Predict) -> None:
     """Raise `InputError` if model or pictures cannot be, or there is no room for the results."""
     checkpoint.read_model(storage.absolute(flags.model_uri))
     pictures = len(catalogues.read(flags).entries)
-    storage.require_room(storage.absolute(flags.out), pictures * (SHARD_BYTES + ROW_BYTES))
+    storage.require_room(
+        storage.absolute(flags.out),
+        pictures * (SHARD_BYTES + ROW_BYTES),
+        scratch=2 * pictures * ROW_BYTES,  # the submission, and its rows in order of name
+    )
 
 
 def run(flags: config.Predict, cluster: Cluster) -> dict[str, Any]:

@@ -119,7 +119,7 @@ def draw(batch: Columns, *, out: str, seed: int) -> Columns:
     for view, name in zip(row["views"], names, strict=True):
         picture = storage.join(out, folder, name)
         masks = storage.join(out, carvana.MASKS, f"{carvana.mask_stem(name)}.gif")
-        if not storage.exists(picture):
+        if storage.size(picture) is None:
             image, mask = studio.photograph(
                 car, int(view), car_rng(seed, folder, number, int(view))
             )

@@ -11,10 +11,15 @@ import ray
 import ray.data
 import torch
 
+from carvana_ray.errors import InputError
 from carvana_ray.resources import Cluster, autoscaler_limits
 
 log = logging.getLogger(__name__)
 
+TOKEN = (
+    "export RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH=FILE or the token in ~/.ray/auth_token, "
+    "on every node and here"
+)
 LAUNCHED = "~/ray_bootstrap_config.yaml"  # `ray up` leaves it on the head, in JSON
 
 
@@ -32,7 +37,7 @@ def session(num_cpus: int | None = None) -> Iterator[Cluster]:
     if ours:
         _quiet()
         if joins():
-            ray.init(logging_level=logging.ERROR, log_to_driver=False)
+            _join()
         else:
             machine = foresee(num_cpus)
             ray.init(
@@ -46,6 +51,8 @@ def session(num_cpus: int | None = None) -> Iterator[Cluster]:
     try:
         cluster = _look()
         log.info("Ray: %d nodes, %d CPUs, %d GPUs", cluster.nodes, cluster.cpus, cluster.gpus)
+        if cluster.may_have:
+            log.info("its autoscaler may bring it to %d CPUs and %d GPUs", *cluster.may_have)
         yield cluster
     except KeyboardInterrupt:
         raise  # see `job.finish`: the process ends at once, and Ray with it
@@ -54,6 +61,26 @@ def session(num_cpus: int | None = None) -> Iterator[Cluster]:
         raise
     else:
         _close(ours)
+
+
+def _join() -> None:
+    """Join the cluster that RAY_ADDRESS names.
+
+    Raises:
+        InputError: it wants a token that this process has not.
+    """
+    try:
+        ray.init(logging_level=logging.ERROR, log_to_driver=False)
+    except ray.exceptions.AuthenticationError as error:
+        raise InputError(
+            f"RAY_ADDRESS {os.environ.get('RAY_ADDRESS')}: this cluster wants a token: {TOKEN}"
+        ) from error
+    if os.environ.get("RAY_AUTH_MODE") != "token" and len(ray.nodes()) > 1:
+        log.warning(
+            "this cluster runs without authentication: whoever reaches its ports can run code on "
+            "it. Start it anew with a token: %s",
+            TOKEN,
+        )
 
 
 def _close(ours: bool) -> None:

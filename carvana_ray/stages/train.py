@@ -9,6 +9,7 @@ the newest checkpoint without a look into it, and does not start at all where on
 import json
 import logging
 import re
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -27,7 +28,7 @@ from carvana_ray import course as courses
 from carvana_ray.batches import BatchPlan
 from carvana_ray.config import RECIPES
 from carvana_ray.course import Course, Rows
-from carvana_ray.errors import InputError
+from carvana_ray.errors import Denied, InputError
 from carvana_ray.progress import Meter
 from carvana_ray.resources import Cluster, Workers, share_out
 from carvana_ray.stages import feed
@@ -37,7 +38,6 @@ from carvana_ray.stages.watch import Watch, board
 log = logging.getLogger(__name__)
 
 FAILURES = 3  # of workers, each from the last epoch on, and of Ray Train's own controller
-SNAPSHOT = "checkpoint_manager_snapshot.json"
 
 
 def check(flags: config.Train) -> None:
@@ -80,6 +80,8 @@ def _finished(folder: str, run_name: str) -> bool:
         return False
     try:
         _, manifest = checkpoint.read_model(folder)
+    except Denied:
+        raise
     except InputError as error:  # say a run that died between weights and manifest
         log.warning("%s: it will be trained again", error)
         return False
@@ -106,39 +108,24 @@ def _fit(flags: config.Train, course: Course, workers: Workers, out: str) -> lis
     kept, plan = courses.sift(flags, course, errors)
     if done == plan.epochs:
         return skipped
-    # Ray Train's own list of checkpoints: a torn one would keep it from starting.
-    storage.remove(storage.join(folder, SNAPSHOT))
+    deal = Deal(flags, plan, chunks, kept, folder, _room(course, flags.downscale))
+    an_epoch = plan.train_steps * plan.batch
     here = board()
-    fewest = flags.min_workers or workers.count
-    # Ray's types are those of the older Train: a pair for elastic workers is not among them.
-    count: Any = (fewest, workers.count) if fewest < workers.count else workers.count
-    failures: dict[str, Any] = {"max_failures": FAILURES, "controller_failure_limit": FAILURES}
-    trainer = TorchTrainer(
-        loop,
-        train_loop_config={
+    with (
+        # Ray Train wants a place for its list of checkpoints, which stays empty: see `states`.
+        tempfile.TemporaryDirectory(prefix="carvana_ray-") as scratch,
+        Meter("train", plan.epochs * an_epoch, done * an_epoch) as meter,
+        Watch(meter, here),
+    ):
+        settings = {
             "flags": flags,
             "plan": plan,
             "folder": folder,
             "board": here,
             "threads": workers.cpus,
-        },
-        scaling_config=ScalingConfig(
-            num_workers=count,
-            use_gpu=workers.use_gpu,
-            resources_per_worker={"CPU": workers.cpus, **({"GPU": 1} if workers.use_gpu else {})},
-        ),
-        run_config=RunConfig(
-            name=course.run,
-            storage_path=storage.parent(folder),
-            failure_config=FailureConfig(**failures),
-        ),
-        datasets={"batches": ray.data.range(1)},  # see `Deal`
-        dataset_config=Deal(flags, plan, chunks, kept, folder, _room(course, flags.downscale)),
-    )
-    an_epoch = plan.train_steps * plan.batch
-    with Meter("train", plan.epochs * an_epoch, done * an_epoch) as meter, Watch(meter, here):
+        }
         try:
-            _in_thread(trainer.fit)
+            _in_thread(_trainer(flags, workers, settings, deal, scratch).fit)
         except training.Diverged as error:
             good = states.epochs_there(folder)
             where = states.folder_of(folder, good[-1]) if good else "none"
@@ -147,6 +134,27 @@ def _fit(flags: config.Train, course: Course, workers: Workers, out: str) -> lis
         if last:
             meter.end(courses.summary(last["history"])["images_per_second"])
     return skipped
+
+
+def _trainer(
+    flags: config.Train, workers: Workers, settings: dict[str, Any], deal: "Deal", scratch: str
+) -> TorchTrainer:
+    fewest = flags.min_workers or workers.count
+    # Ray's types are those of the older Train: a pair for elastic workers is not among them.
+    count: Any = (fewest, workers.count) if fewest < workers.count else workers.count
+    failures: dict[str, Any] = {"max_failures": FAILURES, "controller_failure_limit": FAILURES}
+    return TorchTrainer(
+        loop,
+        train_loop_config=settings,
+        scaling_config=ScalingConfig(
+            num_workers=count,
+            use_gpu=workers.use_gpu,
+            resources_per_worker={"CPU": workers.cpus, **({"GPU": 1} if workers.use_gpu else {})},
+        ),
+        run_config=RunConfig(storage_path=scratch, failure_config=FailureConfig(**failures)),
+        datasets={"batches": ray.data.range(1)},  # see `Deal`
+        dataset_config=deal,
+    )
 
 
 def _room(course: Course, downscale: int) -> int:
@@ -244,6 +252,8 @@ def _write_model(
     if best is not history[-1]:
         try:
             chosen = states.read(run, int(best["epoch"]), flags.base, norm)
+        except Denied:
+            raise
         except InputError as error:
             log.warning("%s: the last epoch is taken for the best one", error)
     weights = checkpoint.to_bytes(chosen["model"])

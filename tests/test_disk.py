@@ -1,5 +1,7 @@
 """Files are there whole or not at all, are never replaced unasked, and leave no drafts behind."""
 
+import builtins
+import errno
 import multiprocessing
 import os
 import shutil
@@ -16,8 +18,8 @@ from pathlib import Path
 import pytest
 from conftest import REPOSITORY
 
-from carvana_ray import storage
-from carvana_ray.errors import InputError
+from carvana_ray import disk, storage
+from carvana_ray.errors import Denied, InputError, TooLarge, Unreachable
 
 ROUNDS = 20
 
@@ -28,7 +30,7 @@ def names(folder: Path) -> list[str]:
 
 def age(folder: Path, seconds: float) -> None:
     """Let all drafts of a folder look as if nobody had written to them for some time."""
-    for draft in folder.glob(f"{storage.DRAFT}*"):
+    for draft in folder.glob(f"{disk.DRAFT}*"):
         os.utime(draft, (time.time() - seconds,) * 2)
 
 
@@ -397,14 +399,14 @@ def test_a_folder_that_cannot_be_written_is_named_with_its_flag(place: str) -> N
 
 
 def test_a_draft_that_nobody_holds_is_swept_when_it_is_old(tmp_path: Path) -> None:
-    for name in (f"{storage.DRAFT}a", f"{storage.DRAFT}b"):
+    for name in (f"{disk.DRAFT}a", f"{disk.DRAFT}b"):
         (tmp_path / name).write_bytes(b"half")
     storage.sweep(str(tmp_path))
     assert len(names(tmp_path)) == 2, "their writers may not hold them yet"
-    age(tmp_path, storage.DRAFT_AGE_S - 30)
+    age(tmp_path, disk.DRAFT_AGE_S - 30)
     storage.sweep(str(tmp_path))
     assert len(names(tmp_path)) == 2
-    age(tmp_path, storage.DRAFT_AGE_S + 1)
+    age(tmp_path, disk.DRAFT_AGE_S + 1)
     storage.sweep(str(tmp_path))
     assert names(tmp_path) == []
 
@@ -414,8 +416,8 @@ def test_nothing_but_drafts_is_swept(tmp_path: Path) -> None:
         (tmp_path / name).touch()
         os.utime(tmp_path / name, (1, 1))
     (tmp_path / "below").mkdir()
-    (tmp_path / "below" / f"{storage.DRAFT}a").touch()
-    (tmp_path / f"{storage.DRAFT}folder").mkdir()
+    (tmp_path / "below" / f"{disk.DRAFT}a").touch()
+    (tmp_path / f"{disk.DRAFT}folder").mkdir()
     age(tmp_path, 10**6)
     age(tmp_path / "below", 10**6)
     before = names(tmp_path)
@@ -444,7 +446,7 @@ def test_a_draft_that_is_being_written_is_never_swept_however_old(tmp_path: Path
 
 HOLD = """
 import sys, time
-from carvana_ray import storage
+from carvana_ray import disk, storage
 with storage.publishing(sys.argv[1]) as file:
     file.write(b"half")
     file.flush()
@@ -502,3 +504,30 @@ def test_of_two_processes_that_publish_at_once_one_wins_or_both_with_replace(
         else:
             assert first[turn] != second[turn]
             assert content == (b"a" if first[turn] else b"b") * 10_000
+
+
+@pytest.mark.parametrize(
+    ("cause", "error"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied"), Denied),
+        (OSError(errno.EIO, "Input/output error"), Unreachable),
+    ],
+)
+def test_a_file_that_cannot_be_opened_is_named_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, cause: OSError, error: type[OSError]
+) -> None:
+    def refuse(*_: object) -> None:
+        raise cause
+
+    monkeypatch.setattr(builtins, "open", refuse)
+    with pytest.raises(error) as raised:
+        storage.read("/pictures/a.jpg")
+    monkeypatch.undo()
+    assert str(raised.value) == f"/pictures/a.jpg: {cause.strerror}"
+
+
+def test_a_larger_file_than_asked_for_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"12345")
+    assert storage.read(str(tmp_path / "file"), at_most=5) == b"12345"
+    with pytest.raises(TooLarge, match="5 bytes, at most 4"):
+        storage.read(str(tmp_path / "file"), at_most=4)
