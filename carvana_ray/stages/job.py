@@ -87,6 +87,7 @@ def finish(
         failed: whether a result means exit code 1.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("botocore").setLevel(logging.WARNING)  # it tells where credentials are
     signal.signal(signal.SIGTERM, _stop)
     try:
         result = work()

@@ -129,6 +129,7 @@ def _quiet() -> None:
     """Leave the progress display and the log to the job: Ray Data's own would run into it."""
     # Ray Data has no other way yet to bound the retries of a map's tasks.
     warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
+    warnings.filterwarnings("ignore", message="The maximum number of concurrent tasks for")
     for name in ("ray.data", "ray.train"):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)  # "bars disabled"
