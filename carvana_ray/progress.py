@@ -31,6 +31,7 @@ class Meter:
         already: of these, done before.
         stream: where to show it.
         clock: seconds, monotonic.
+        tell: called with the rate whenever it changes, and with 0 at the end.
     """
 
     def __init__(
@@ -40,9 +41,10 @@ class Meter:
         already: int = 0,
         stream: TextIO = sys.stderr,
         clock: Callable[[], float] = time.monotonic,
+        tell: Callable[[float], None] = lambda rate: None,
     ) -> None:
         self.what, self.total, self.done = what, total, already
-        self._stream, self._clock = stream, clock
+        self._stream, self._clock, self._tell = stream, clock, tell
         self._start = (clock(), already)
         self._first: tuple[float, int] | None = None
         self._rate = 0.0
@@ -76,6 +78,7 @@ class Meter:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._tell(0.0)
         if self._bar:
             self._bar.stop()
         else:
@@ -89,6 +92,7 @@ class Meter:
             self._steady = now - self._first[0] >= STEADY_AFTER_S
             since = self._first if self._steady else self._start
             self._rate = (done - since[1]) / max(now - since[0], 1e-9)
+            self._tell(self._rate)
         self.done = done
         if self._bar:
             self._bar.update(self._task, completed=done, rate=self._rate)

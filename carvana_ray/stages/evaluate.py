@@ -29,9 +29,8 @@ from carvana_ray import (
 )
 from carvana_ray.checkpoint import Manifest
 from carvana_ray.errors import BadPicture, InputError, Missing, Unfinished
-from carvana_ray.progress import Meter
 from carvana_ray.resources import Cluster, Workers, share_out
-from carvana_ray.stages import dataset
+from carvana_ray.stages import dataset, gauges
 from carvana_ray.stages.dataset import UNREACHABLE, Columns
 from carvana_ray.stages.masks import beside, how_to_load, masks_of
 
@@ -115,7 +114,7 @@ def _score(
         functools.partial(score, masks=masks, mask_of=mask_of), batch_size=None, **beside(workers)
     )
     scores: list[Score] = []
-    with Meter("evaluate", len(mask_of)) as meter:
+    with gauges.meter("evaluate", len(mask_of)) as meter:
         for row in scored.iter_rows():
             scores.append(row)
             meter.set(len(scores))

@@ -12,6 +12,7 @@ from carvana_ray import course as courses
 from carvana_ray import states, training
 from carvana_ray.batches import BatchPlan
 from carvana_ray.config import RECIPES
+from carvana_ray.stages.gauges import set_wait
 from carvana_ray.stages.watch import Teller
 
 
@@ -49,6 +50,7 @@ def loop(settings: dict[str, Any]) -> None:
         if rank == 0:
             states.write(folder, state.state_dict(), flags.base, recipe.norm)
             states.prune(folder, best=int(courses.best_row(state.history)["epoch"]))
+            set_wait("train", state.history[-1]["data_wait_fraction"])
         ray.train.report(dict(state.history[-1]))
 
     training.train(state, _checked(batches, state.epoch, rank, plan), plan, worker, report)

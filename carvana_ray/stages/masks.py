@@ -13,6 +13,7 @@ from carvana_ray.predictor import Predictor
 from carvana_ray.resources import Workers
 from carvana_ray.stages import dataset
 from carvana_ray.stages.dataset import Columns
+from carvana_ray.stages.gauges import Waits
 
 BATCH_ON_CPU, BATCH_ON_GPU = 16, 64
 # Of a block whose replica dies: one try takes ten seconds and more, and a block that is lost by bad
@@ -31,13 +32,15 @@ class Masks:
     def __init__(self, model: str, workers: Workers) -> None:
         torch.set_num_threads(workers.cpus)
         network, _ = checkpoint.read_model(model)
+        self._waits = Waits("predict")
         self._predictor = Predictor(network, torch.device("cuda" if workers.use_gpu else "cpu"))
 
     def __call__(self, batch: Columns) -> Columns:
         """Replace ``gray`` by ``rle_mask``; a picture that could not be read has an empty one."""
         grays = list(batch.pop("gray"))
         sizes = list(zip(batch["height"].tolist(), batch["width"].tolist(), strict=True))
-        texts = self._predictor.texts_of_any(grays, sizes)
+        with self._waits:
+            texts = self._predictor.texts_of_any(grays, sizes)
         good = batch["status"] == shards.OK
         masks = [text if ok else "" for text, ok in zip(texts, good, strict=True)]
         return {**batch, "rle_mask": np.array(masks, dtype=object)}

@@ -18,10 +18,9 @@ from carvana_ray import checkpoint, config, merge, plan, shards, sheets, storage
 from carvana_ray.catalogue import Catalogue
 from carvana_ray.errors import InputError
 from carvana_ray.plan import Part
-from carvana_ray.progress import Meter
 from carvana_ray.resources import Cluster, Workers, share_out
 from carvana_ray.shards import Left, Task
-from carvana_ray.stages import dataset, poison, write
+from carvana_ray.stages import dataset, gauges, poison, write
 from carvana_ray.stages.masks import how_to_load, masks_of, masks_of_one
 from carvana_ray.stages.write import LOST_BLOCKS, Watch
 
@@ -113,7 +112,7 @@ def _crcs(flags: config.Predict, catalogue: Catalogue) -> Mapping[str, int]:
         functools.partial(dataset.read_crcs, folder=catalogue.folder), batch_size=None, num_cpus=1
     )
     found: dict[str, int] = {}
-    with Meter("verify", len(names)) as meter:
+    with gauges.meter("verify", len(names)) as meter:
         for batch in read.iter_batches(batch_size=None):
             found.update(zip(batch["img"].tolist(), batch["crc32"].tolist(), strict=True))
             meter.set(len(found))
@@ -139,7 +138,7 @@ def _predict(
     if not tasks:
         return 0.0
     watch = Watch(flags, left.bad, len(catalogue.entries), catalogue.folder)
-    with Meter("predict", sum(len(task.entries) for task in tasks)) as meter:
+    with gauges.meter("predict", sum(len(task.entries) for task in tasks)) as meter:
 
         def make(todo: Sequence[Task], verdicts: Mapping[str, str], lost: int) -> set[str]:
             rows = [

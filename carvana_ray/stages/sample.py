@@ -16,9 +16,8 @@ import numpy as np
 
 from carvana_ray import carvana, config, images, rle, storage, studio
 from carvana_ray.errors import InputError
-from carvana_ray.progress import Meter
 from carvana_ray.resources import Cluster
-from carvana_ray.stages import dataset
+from carvana_ray.stages import dataset, gauges
 from carvana_ray.stages.dataset import Columns
 
 VIEWS_A_BLOCK = 4  # 2 s of drawing: long enough for a task, often enough for the progress display
@@ -97,7 +96,7 @@ def _draw_all(
         functools.partial(draw, out=out, seed=seed), batch_size=None, num_cpus=1
     )
     runs: dict[str, str] = {}
-    with Meter("draw", len(blocks) * VIEWS_A_BLOCK) as meter:
+    with gauges.meter("draw", len(blocks) * VIEWS_A_BLOCK) as meter:
         for row in drawn.iter_rows():
             meter.set(meter.done + 1)
             if row["folder"] == carvana.TRAIN:

@@ -29,9 +29,8 @@ from carvana_ray.batches import BatchPlan
 from carvana_ray.config import RECIPES
 from carvana_ray.course import Course, Rows
 from carvana_ray.errors import Denied, InputError
-from carvana_ray.progress import Meter
 from carvana_ray.resources import Cluster, Workers, share_out
-from carvana_ray.stages import feed
+from carvana_ray.stages import feed, gauges
 from carvana_ray.stages.loop import loop
 from carvana_ray.stages.watch import Watch, board
 
@@ -102,7 +101,7 @@ def _fit(flags: config.Train, course: Course, workers: Workers, out: str) -> lis
     done = saved["epoch"] if saved else 0
     if saved:
         log.info("training goes on after epoch %d", done)
-    with Meter("decode", len(course.pairs)) as meter:
+    with gauges.meter("decode", len(course.pairs)) as meter:
         chunks, errors = feed.decode(course, flags.downscale, meter.set)
     skipped = [error for error in errors if error]
     kept, plan = courses.sift(flags, course, errors)
@@ -114,7 +113,7 @@ def _fit(flags: config.Train, course: Course, workers: Workers, out: str) -> lis
     with (
         # Ray Train wants a place for its list of checkpoints, which stays empty: see `states`.
         tempfile.TemporaryDirectory(prefix="carvana_ray-") as scratch,
-        Meter("train", plan.epochs * an_epoch, done * an_epoch) as meter,
+        gauges.meter("train", plan.epochs * an_epoch, done * an_epoch) as meter,
         Watch(meter, here),
     ):
         settings = {
