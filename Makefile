@@ -33,4 +33,4 @@ format: .venv/ready
 	touch $@
 
 clean:  ## leaves results (runs/) alone
-	rm -rf .venv build *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	rm -rf .venv .venv-mitmproxy build *.egg-info .pytest_cache .ruff_cache .mypy_cache

@@ -24,7 +24,7 @@ import boto3
 import pyarrow
 import pyarrow.fs
 
-from carvana_ray import carvana, s3, storage
+from carvana_ray import carvana, s3, s3_client, storage
 
 PICTURE_BYTES = 100_000
 
@@ -63,11 +63,11 @@ def list_all(folder: str, keys: int) -> dict[str, float]:
     def count(**about: Any) -> None:
         requests.append(about["event_name"])
 
-    s3.client().meta.events.register("before-send.s3", count)
+    s3_client.client().meta.events.register("before-send.s3", count)
     began = time.perf_counter()
     found = storage.listing(folder, carvana.PICTURE_SUFFIXES)
     seconds = time.perf_counter() - began
-    s3.client().meta.events.unregister("before-send.s3", count)
+    s3_client.client().meta.events.unregister("before-send.s3", count)
     if len(found) != keys:
         raise RuntimeError(f"{len(found)} of {keys} keys were listed")
     return {"list_seconds": round(seconds, 2), "list_requests": len(requests)}
@@ -90,7 +90,7 @@ def arrow(uris: Sequence[str], check: bool) -> None:
     """Read through pyarrow, which compares nothing; with `check`, with the ETag of a listing."""
     files = pyarrow.fs.S3FileSystem(
         endpoint_override=os.environ.get("AWS_ENDPOINT_URL"),
-        region=s3.client().meta.region_name,
+        region=s3_client.client().meta.region_name,
     )
     etags = {}
     if check:

@@ -1,9 +1,5 @@
 """Files in S3, or in what speaks like it. What the functions promise is said in `storage`.
 
-Keys, endpoint and region come from where all AWS programs take them (environment, profile, role of
-the machine), never from a flag or a URI, which other users of a machine can read. Each process
-makes its own client: one that travelled would carry the secret with it.
-
 Retries are bounded and in two layers that do not multiply: botocore tries a request again that was
 not answered, or answered by 5xx; here one is sent again whose body came short, late or changed.
 """
@@ -14,7 +10,6 @@ import errno
 import functools
 import hashlib
 import io
-import ipaddress
 import logging
 import os
 import re
@@ -22,56 +17,31 @@ import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, BinaryIO
-from urllib.parse import urlsplit
+from typing import Any, BinaryIO, TypeVar, cast
 
-import boto3
 from botocore import exceptions
-from botocore.config import Config
 
 from carvana_ray.errors import Denied, InputError, Missing, TooLarge, Unreachable
+from carvana_ray.s3_client import ADVICE, client, code_of, line, naming
 from carvana_ray.store import DRAFT, Entry
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 SCHEME = "s3://"
-TRIES = 8  # of a request; with botocore's pauses half a minute on average, 71 s at most
 BODY_TRIES = 4  # of an answer that came short, late or changed
-CONNECT_S, READ_S = 5, 30
 AHEAD = 16  # files that are read at a time; at 30 ms each, 500 a second and process
 PART_BYTES = 16 * 2**20  # of a file written in parts; S3 takes 10,000 parts
 PARTS_AT_A_TIME = 4
 
+_SHA256 = "sha256"  # name of the metadata that hold it, of what is written here
+
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _ODD = re.compile(r"[\x00-\x1f\x7f\\]")
-_MISSING = {"NoSuchKey", "404", "NotFound"}
-_ADVICE = {
-    "NoSuchBucket": "there is no such bucket",
-    "AccessDenied": "the credentials in use have no right to this",
-    "403": "the credentials in use have no right to this",
-    "InvalidAccessKeyId": "the access key in use is unknown there",
-    "SignatureDoesNotMatch": "the secret in use is wrong",
-    "ExpiredToken": "the credentials in use have expired; get new ones",
-    "InvalidToken": "the session token in use is not valid",
-    "400": "the credentials in use have expired, or the region is wrong",
-    "RequestTimeTooSkewed": "the clock of this machine is wrong",
-    "PermanentRedirect": "the bucket is in another region; set AWS_REGION",
-    "AuthorizationHeaderMalformed": "the bucket is in another region; set AWS_REGION",
-}
-_CREDENTIALS = (  # botocore's errors that a user can mend
-    exceptions.NoCredentialsError,
-    exceptions.PartialCredentialsError,
-    exceptions.CredentialRetrievalError,
-    exceptions.ProfileNotFound,
-    exceptions.TokenRetrievalError,
-    exceptions.UnauthorizedSSOTokenError,
-    exceptions.SSOTokenLoadError,
-    exceptions.ParamValidationError,
-    exceptions.InvalidConfigError,
-    exceptions.ConfigParseError,
-)
+# What was sent is not what came in; or others write the same file at this moment.
+_SEND_AGAIN = {"BadDigest", "XAmzContentSHA256Mismatch", "ConditionalRequestConflict"}
 _BROKEN_BODY = (
     exceptions.ReadTimeoutError,
     exceptions.ResponseStreamingError,
@@ -79,42 +49,6 @@ _BROKEN_BODY = (
     exceptions.FlexibleChecksumError,
     exceptions.ConnectionClosedError,
 )
-
-
-@functools.cache
-def client() -> Any:
-    """Return this process's client; safe to use by several threads.
-
-    Raises:
-        InputError: the endpoint would send pictures in clear over a network.
-    """
-    options: dict[str, Any] = {
-        "retries": {"mode": "standard", "total_max_attempts": TRIES},
-        "connect_timeout": CONNECT_S,
-        "read_timeout": READ_S,
-        "max_pool_connections": 2 * AHEAD,
-        "user_agent_extra": "carvana_ray",
-    }
-    session = boto3.session.Session()
-    made = session.client("s3", config=Config(**options))
-    endpoint = urlsplit(made.meta.endpoint_url)
-    host = endpoint.hostname or ""
-    if re.search(r"\.amazonaws\.com(\.cn)?$", host):
-        return made
-    if endpoint.scheme != "https" and not _loopback(host):
-        raise InputError(f"AWS_ENDPOINT_URL {made.meta.endpoint_url}: plain http; use https")
-    # Other stores know neither the newer checksums, nor a host name for each bucket.
-    options["s3"] = {"addressing_style": "path"}
-    for name in ("request_checksum_calculation", "response_checksum_validation"):
-        options[name] = os.environ.get(f"AWS_{name.upper()}", "when_required").lower()
-    return session.client("s3", config=Config(**options))
-
-
-def _loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def absolute(uri: str) -> str:
@@ -138,42 +72,10 @@ def _split(uri: str) -> tuple[str, str]:
     return bucket, key
 
 
-@contextlib.contextmanager
-def _naming(uri: str) -> Iterator[None]:
-    """Turn what boto3 raises into an error that names the file and the cause, and no secret."""
-    try:
-        yield
-    except exceptions.ClientError as error:
-        raise _named(error, uri) from error
-    except _CREDENTIALS as error:
-        raise Denied(errno.EACCES, _line(str(error)), uri) from error
-    except exceptions.BotoCoreError as error:
-        raise Unreachable(errno.EIO, _line(str(error)), uri) from error
-
-
-def _named(error: exceptions.ClientError, uri: str) -> Exception:
-    code = str(error.response.get("Error", {}).get("Code", ""))
-    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    if code in _MISSING:
-        return Missing(f"{uri}: no such file")
-    if code in _ADVICE or status in (401, 403):
-        return Denied(errno.EACCES, f"{code}: {_ADVICE.get(code, _ADVICE['403'])}", uri)
-    said = error.response.get("Error", {}).get("Message", "")
-    return Unreachable(errno.EIO, _line(f"{status} {code}: {said}"), uri)
-
-
-def _line(text: str) -> str:
-    return " ".join(text.split())[:300]
-
-
-def _code(error: exceptions.ClientError) -> str:
-    return str(error.response.get("Error", {}).get("Code", ""))
-
-
 def _pages(uri: str, prefix: str, **more: Any) -> Iterator[dict[str, Any]]:
     """Yield the answers of a listing, of up to 1,000 keys each."""
     bucket, _ = _split(uri)
-    with _naming(uri):
+    with naming(uri):
         pages = client().get_paginator("list_objects_v2")
         yield from pages.paginate(Bucket=bucket, Prefix=prefix, **more)
 
@@ -190,7 +92,7 @@ def _first(uri: str, prefix: str) -> dict[str, Any]:
     A listing, not a HEAD: that is answered by a bare number where something is wrong.
     """
     bucket, _ = _split(uri)
-    with _naming(uri):
+    with naming(uri):
         found = client().list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=1)
     return next(iter(found.get("Contents", [])), {})
 
@@ -254,60 +156,79 @@ def _fetch(uri: str, into: BinaryIO, at_most: int | None) -> None:
         time.sleep(pause * 0.2)
         into.seek(0)
         into.truncate()
-        with _naming(uri):
+        with naming(uri):
             answer = client().get_object(Bucket=bucket, Key=key, ChecksumMode="ENABLED")
         length = answer["ContentLength"]
         if at_most is not None and length > at_most:
             answer["Body"].close()
             raise TooLarge(f"{uri}: {length} bytes, at most {at_most}")
-        md5 = hashlib.md5(usedforsecurity=False)
+        algorithm, written = _digest_of(answer)
+        digest = hashlib.new(algorithm, usedforsecurity=False)
         try:
             for piece in answer["Body"].iter_chunks(2**20):
-                md5.update(piece)
+                digest.update(piece)
                 into.write(piece)
         except _BROKEN_BODY as error:
-            problem = _line(str(error))
+            problem = line(str(error))
             continue
-        if into.tell() == length and md5.hexdigest() == _md5_of(answer, md5.hexdigest()):
+        if into.tell() == length and written in ("", digest.hexdigest()):
             return
-        problem = "what was received is not what was written (ETag)"
+        problem = "what was received is not what was written"
     raise Unreachable(errno.EIO, f"{problem}, {BODY_TRIES} times", uri)
 
 
-def _md5_of(answer: dict[str, Any], unknown: str) -> str:
-    """Return the MD5 that an object was written with; of one written in parts, or encrypted with
-    keys of its own, the ETag is none."""
+def _digest_of(answer: dict[str, Any]) -> tuple[str, str]:
+    """Return name and value of the digest that an object was written with, "" if none is known.
+
+    The ETag is the MD5, unless it was written in parts, or encrypted with keys of its own.
+    """
+    if sha256 := answer.get("Metadata", {}).get(_SHA256, ""):
+        return "sha256", sha256
     etag = answer["ETag"].strip('"').lower()
     encrypted = answer.get("ServerSideEncryption", "AES256") != "AES256"
     if encrypted or "SSECustomerAlgorithm" in answer or not re.fullmatch("[0-9a-f]{32}", etag):
-        return unknown
-    return etag
+        etag = ""
+    return "md5", etag
 
 
 def publish(uri: str, data: bytes, replace: bool) -> bool:
     """Write a file by one PUT; return whether it now holds these bytes."""
     bucket, key = _split(uri)
-    condition = {} if replace else {"IfNoneMatch": "*"}
-    for pause in range(BODY_TRIES):
-        time.sleep(pause * 0.2)
+    put = functools.partial(
+        client().put_object,
+        Bucket=bucket,
+        Key=key,
+        Body=data,
+        ContentMD5=_content_md5(data),
+        Metadata={_SHA256: hashlib.sha256(data).hexdigest()},
+    )
+    try:
+        with naming(uri):
+            try:
+                _send(put) if replace else _send(put, IfNoneMatch="*")
+                return True
+            except exceptions.ClientError as error:
+                if code_of(error) == "PreconditionFailed":
+                    # Somebody was first; or we were, and the answer was lost.
+                    return read(uri, None) == data
+                if code_of(error) != "NotImplemented" or replace:
+                    raise
+                _send(put)
+                return True
+    except Missing as error:  # a PUT that finds nothing
+        raise Denied(errno.ENOENT, ADVICE["NoSuchBucket"], uri) from error
+
+
+def _send(call: Callable[..., T], **more: Any) -> T:
+    """Make a call that writes, again where that has a chance."""
+    for pause in range(1, BODY_TRIES):
         try:
-            with _naming(uri):
-                put = functools.partial(client().put_object, Bucket=bucket, Key=key, Body=data)
-                try:
-                    put(ContentMD5=_content_md5(data), **condition)
-                    return True
-                except exceptions.ClientError as error:
-                    code = _code(error)
-                    if code == "PreconditionFailed":
-                        # Somebody was first; or we were, and the answer was lost.
-                        return read(uri, None) == data
-                    if code == "NotImplemented" and condition:
-                        condition = {}
-                    elif code != "ConditionalRequestConflict":
-                        raise
-        except Missing as error:  # a PUT that finds nothing
-            raise Denied(errno.ENOENT, _ADVICE["NoSuchBucket"], uri) from error
-    raise Unreachable(errno.EIO, f"others write it at the same time, {BODY_TRIES} times", uri)
+            return call(**more)
+        except exceptions.ClientError as error:
+            if code_of(error) not in _SEND_AGAIN:
+                raise
+        time.sleep(pause * 0.2)
+    return call(**more)
 
 
 def _content_md5(data: bytes) -> str:
@@ -326,7 +247,7 @@ def publishing(uri: str) -> Iterator[BinaryIO]:
             file.seek(0)
             publish(uri, file.read(), True)
         else:
-            with _naming(uri):
+            with naming(uri):
                 _upload_parts(uri, file, length)
 
 
@@ -337,22 +258,24 @@ def _upload_parts(uri: str, file: BinaryIO, length: int) -> None:
     """
     bucket, key = _split(uri)
     where = {"Bucket": bucket, "Key": key}
-    where["UploadId"] = client().create_multipart_upload(**where)["UploadId"]
+    file.seek(0)
+    told = {_SHA256: hashlib.file_digest(cast(Any, file), "sha256").hexdigest()}
+    where["UploadId"] = client().create_multipart_upload(**where, Metadata=told)["UploadId"]
+    parts: list[dict[str, Any]] = []
     each = max(PART_BYTES, -(-length // 10_000))
 
     def send(number: int) -> dict[str, Any]:
         data = os.pread(file.fileno(), each, (number - 1) * each)
-        sent = client().upload_part(
-            **where, PartNumber=number, Body=data, ContentMD5=_content_md5(data)
-        )
+        put = functools.partial(client().upload_part, **where, PartNumber=number, Body=data)
+        sent = _send(put, ContentMD5=_content_md5(data))
         return {"PartNumber": number, "ETag": sent["ETag"]}
 
     try:
         with ThreadPoolExecutor(PARTS_AT_A_TIME) as pool:
-            parts = list(pool.map(send, range(1, -(-length // each) + 1)))
+            parts += list(pool.map(send, range(1, -(-length // each) + 1)))
         client().complete_multipart_upload(**where, MultipartUpload={"Parts": parts})
     except BaseException as error:
-        if isinstance(error, exceptions.ClientError) and _code(error) == "NoSuchUpload":
+        if isinstance(error, exceptions.ClientError) and code_of(error) == "NoSuchUpload" and parts:
             md5s = b"".join(bytes.fromhex(one["ETag"].strip('"')) for one in parts)
             whole = f"{hashlib.md5(md5s, usedforsecurity=False).hexdigest()}-{len(parts)}"
             if _first(uri, key).get("ETag", "").strip('"') == whole:
@@ -365,7 +288,7 @@ def _upload_parts(uri: str, file: BinaryIO, length: int) -> None:
 def remove(uri: str) -> None:
     """Remove a file, if it is there."""
     bucket, key = _split(uri)
-    with _naming(uri):
+    with naming(uri):
         client().delete_object(Bucket=bucket, Key=key)
 
 

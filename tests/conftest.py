@@ -5,6 +5,8 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,9 +16,13 @@ os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 
 import numpy as np
 import pytest
+import s3_servers
 from PIL import Image, ImageDraw
 
 REPOSITORY = Path(__file__).parent.parent
+CANARY = "CANARYwJalrXUtnFEMI"  # a secret that must never be written anywhere
+
+SMALL = ("--downscale", 8, "--base", 4, "--batch-size", 8, "--holdout-cars", 2, "--val-cars", 1)
 HEIGHT, WIDTH = 1280, 1918
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -91,6 +97,67 @@ def ray_session() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[s3_servers.Server]:
+    """One moto for all tests: S3, but for rights, which it has none of."""
+    with s3_servers.moto(tmp_path_factory.mktemp("moto")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def rgw(tmp_path_factory: pytest.TempPathFactory) -> Iterator[s3_servers.Server]:
+    """One RADOS Gateway for all tests; without its packages the test is skipped."""
+    if reason := s3_servers.why_no_gateway():
+        pytest.skip(reason)
+    with s3_servers.rados_gateway(tmp_path_factory.mktemp("rgw")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session", params=["s3", "rgw"])
+def server(request: pytest.FixtureRequest) -> s3_servers.Server:
+    """Each of the S3 servers in turn."""
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(scope="session", params=["s3", pytest.param("rgw", marks=pytest.mark.slow)])
+def s3_proxy(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[s3_servers.Faulty]:
+    """Each of them behind a proxy; where that cannot be installed the test is skipped."""
+    if reason := s3_servers.why_no_proxy():
+        pytest.skip(reason)
+    server = request.getfixturevalue(request.param)
+    with s3_servers.faulty(server, tmp_path_factory.mktemp("proxy")) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def faulty_s3(s3_proxy: s3_servers.Faulty) -> Iterator[s3_servers.Faulty]:
+    """Each of them behind a proxy that spoils the requests that the test tells it to."""
+    s3_proxy.calm()
+    yield s3_proxy
+    s3_proxy.calm()
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[s3_servers.Server], str]]:
+    """Make a bucket on a server, which is the one for this process from then on; its URI."""
+    from carvana_ray import s3_client
+
+    def make(server: s3_servers.Server) -> str:
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            monkeypatch.delenv(name)
+        for name, value in server.environment().items():
+            monkeypatch.setenv(name, value)
+        s3_client.made.cache_clear()
+        name = f"test-{uuid.uuid4().hex}"
+        server.client().create_bucket(Bucket=name)
+        return f"s3://{name}"
+
+    yield make
+    s3_client.made.cache_clear()
+
+
+@pytest.fixture(scope="session")
 def run_job() -> Run:
     """Run a job as a user does, from another folder; returns the completed process."""
 
@@ -115,3 +182,22 @@ def result_of(done: subprocess.CompletedProcess[str]) -> dict:
     """Return the JSON object of a job's last line, which must have ended well."""
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="session")
+def finished(data: Path, run_job: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output of a whole pipeline on the tiny data set."""
+    out = tmp_path_factory.mktemp("pipeline") / "out"
+    with tempfile.TemporaryDirectory(prefix="ray-") as ray:  # short: Ray makes sockets below it
+        flags = ("--data", data, "--out", out, "--epochs", 3, *SMALL)
+        done = run_job("pipeline", *flags, RAY_TMPDIR=ray, AWS_SECRET_ACCESS_KEY=CANARY)
+        result = result_of(done)
+        logs = [path for path in Path(ray).rglob("*") if path.is_file()]
+        assert len(logs) > 10
+        told = [str(path) for path in logs if CANARY.encode() in path.read_bytes()]
+    assert told == [], "a secret of the environment is in Ray's logs"
+    assert CANARY not in done.stdout + done.stderr
+    assert result["job"] == "pipeline"
+    assert set(result) == {"job", "dice", "submission", "report", "seconds"}
+    assert "Dice" in done.stderr
+    return out

@@ -5,40 +5,16 @@ import dataclasses
 import json
 import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 
 import pytest
-from conftest import Run, result_of
+from conftest import CANARY, SMALL, Run, result_of
 
 from carvana_ray import config, rle
 from carvana_ray.resources import Cluster
 from carvana_ray.stages import predict as predict_stage
 
 pytestmark = pytest.mark.ray
-
-CANARY = "CANARYwJalrXUtnFEMI"  # a secret that must never be written anywhere
-
-SMALL = ("--downscale", 8, "--base", 4, "--batch-size", 8, "--holdout-cars", 2, "--val-cars", 1)
-
-
-@pytest.fixture(scope="module")
-def finished(data: Path, run_job: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The output of a whole pipeline on the tiny data set."""
-    out = tmp_path_factory.mktemp("pipeline") / "out"
-    with tempfile.TemporaryDirectory(prefix="ray-") as ray:  # short: Ray makes sockets below it
-        flags = ("--data", data, "--out", out, "--epochs", 3, *SMALL)
-        done = run_job("pipeline", *flags, RAY_TMPDIR=ray, AWS_SECRET_ACCESS_KEY=CANARY)
-        result = result_of(done)
-        logs = [path for path in Path(ray).rglob("*") if path.is_file()]
-        assert len(logs) > 10
-        told = [str(path) for path in logs if CANARY.encode() in path.read_bytes()]
-    assert told == [], "a secret of the environment is in Ray's logs"
-    assert CANARY not in done.stdout + done.stderr
-    assert result["job"] == "pipeline"
-    assert set(result) == {"job", "dice", "submission", "report", "seconds"}
-    assert "Dice" in done.stderr
-    return out
 
 
 def rows_of(path: Path) -> dict[str, str]:
