@@ -39,8 +39,8 @@ ADVICE = {
     "InvalidToken": "the session token in use is not valid",
     "400": "the credentials in use have expired, or the region is wrong",
     "RequestTimeTooSkewed": "the clock of this machine is wrong",
-    "PermanentRedirect": "the bucket is in another region; set AWS_REGION",
-    "AuthorizationHeaderMalformed": "the bucket is in another region; set AWS_REGION",
+    "PermanentRedirect": "the bucket is in another region; set AWS_DEFAULT_REGION",
+    "AuthorizationHeaderMalformed": "the bucket is in another region; set AWS_DEFAULT_REGION",
 }
 _CREDENTIALS = (  # botocore's errors that a user can mend
     exceptions.NoCredentialsError,

@@ -52,7 +52,10 @@ def session(num_cpus: int | None = None) -> Iterator[Cluster]:
         cluster = _look()
         log.info("Ray: %d nodes, %d CPUs, %d GPUs", cluster.nodes, cluster.cpus, cluster.gpus)
         if cluster.may_have:
-            log.info("its autoscaler may bring it to %d CPUs and %d GPUs", *cluster.may_have)
+            log.info(
+                "its autoscaler may bring it to %d CPUs and %d GPUs; --workers N asks for as many",
+                *cluster.may_have,
+            )
         yield cluster
     except KeyboardInterrupt:
         raise  # see `job.finish`: the process ends at once, and Ray with it
