@@ -24,7 +24,7 @@ import boto3
 import pyarrow
 import pyarrow.fs
 
-from carvana_ray import carvana, s3, s3_client, storage
+from carvana_ray import carvana, s3_client, storage, store
 
 PICTURE_BYTES = 100_000
 
@@ -98,20 +98,20 @@ def arrow(uris: Sequence[str], check: bool) -> None:
         etags = {storage.join(folder, one.name): one.version for one in storage.listing(folder)}
 
     def one(uri: str) -> None:
-        with files.open_input_file(uri.removeprefix(s3.SCHEME)) as file:
+        with files.open_input_file(uri.removeprefix(store.S3_SCHEME)) as file:
             data = file.read()
         if check and hashlib.md5(data).hexdigest() != etags[uri]:
             raise RuntimeError(f"{uri}: not what its ETag says")
 
-    with ThreadPoolExecutor(s3.AHEAD) as pool:
+    with ThreadPoolExecutor(storage.AHEAD) as pool:
         list(pool.map(one, uris))
 
 
 WAYS: dict[str, Callable[[Sequence[str]], None]] = {
     "boto3, one by one": one_by_one,
-    f"boto3, {s3.AHEAD} at a time, checked (ours)": ours,
-    f"pyarrow, {s3.AHEAD} at a time, unchecked": lambda uris: arrow(uris, check=False),
-    f"pyarrow, {s3.AHEAD} at a time, checked": lambda uris: arrow(uris, check=True),
+    f"boto3, {storage.AHEAD} at a time, checked (ours)": ours,
+    f"pyarrow, {storage.AHEAD} at a time, unchecked": lambda uris: arrow(uris, check=False),
+    f"pyarrow, {storage.AHEAD} at a time, checked": lambda uris: arrow(uris, check=True),
 }
 
 

@@ -25,14 +25,12 @@ from botocore import exceptions
 
 from carvana_ray.errors import Denied, InputError, Missing, TooLarge, Unreachable
 from carvana_ray.s3_client import ADVICE, client, code_of, line, naming
-from carvana_ray.store import DRAFT, Entry
+from carvana_ray.store import DRAFT, S3_SCHEME, Entry
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
-SCHEME = "s3://"
 BODY_TRIES = 4  # of an answer that came short, late or changed
-AHEAD = 16  # files that are read at a time; at 30 ms each, 500 a second and process
 PART_BYTES = 16 * 2**20  # of a file written in parts; S3 takes 10,000 parts
 PARTS_AT_A_TIME = 4
 
@@ -53,7 +51,7 @@ _BROKEN_BODY = (
 
 def absolute(uri: str) -> str:
     """Return the URI without a slash at its end."""
-    bucket, _, key = uri.removeprefix(SCHEME).rstrip("/").partition("/")
+    bucket, _, key = uri.removeprefix(S3_SCHEME).rstrip("/").partition("/")
     if "@" in bucket or "?" in uri:
         raise InputError(
             "s3://...: only s3://bucket/key; keys come from the environment, a profile or the "
@@ -64,11 +62,11 @@ def absolute(uri: str) -> str:
     parts = key.split("/") if key else []
     if _ODD.search(key) or {"", ".", ".."}.intersection(parts):
         raise InputError(f"{uri!r}: its key has an empty part, or . or .., or odd characters")
-    return f"{SCHEME}{bucket}/{key}".rstrip("/")
+    return f"{S3_SCHEME}{bucket}/{key}".rstrip("/")
 
 
 def _split(uri: str) -> tuple[str, str]:
-    bucket, _, key = uri.removeprefix(SCHEME).partition("/")
+    bucket, _, key = uri.removeprefix(S3_SCHEME).partition("/")
     return bucket, key
 
 
@@ -296,7 +294,7 @@ def remove_folder(uri: str) -> None:
     """Remove all files below, one by one: not every store knows how to remove many at once."""
     for page in list(_pages(uri, _prefix(uri))):
         for one in page.get("Contents", []):
-            remove(f"{SCHEME}{_split(uri)[0]}/{one['Key']}")
+            remove(f"{S3_SCHEME}{_split(uri)[0]}/{one['Key']}")
 
 
 def require_room(uri: str, needed: int, scratch: int) -> None:

@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
+S3_SCHEME = "s3://"
 DRAFT = ".draft-"  # the beginning of the names of files that are not whole yet
 
 
