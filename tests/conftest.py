@@ -65,6 +65,14 @@ def make_data(root: Path, cars: int, test_cars: int, views: int = 16) -> Path:
     return root
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let one process run a file: its fixtures are dear. Two files share a pipeline's output."""
+    for item in items:
+        group = item.path.stem.replace("test_s3_jobs", "test_jobs")
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(scope="session")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """8 cars with masks, 2 without, 8 views each; read only."""

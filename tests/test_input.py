@@ -140,7 +140,7 @@ def test_a_sample_is_not_drawn_over_other_pictures(folder: Path) -> None:
         ("train", ("--epoch", 3), "--epoch"),
         ("predict", ("--data", "x", "--on-bad-picture", "skip"), "--on-bad-picture"),
         ("predict", ("--data", "x", "--submission", "s.txt"), "--submission"),
-        ("train", ("--data", "s3://bucket/x"), "s3://bucket/x"),
+        ("train", ("--data", "gs://bucket/x"), "gs://bucket/x"),
         ("train", ("--data", "x", "--workers", 9, "--num-cpus", 3), "--workers 9"),
         ("check", (), "--submission"),
     ],

@@ -184,7 +184,7 @@ def descendants(parent: int) -> dict[int, str]:
 
 
 def wait_for(what: str, condition: Callable[[], object], job: subprocess.Popen) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not condition():
         assert time.monotonic() < deadline, f"{what} did not come"
         assert job.poll() is None, f"it ended before {what}"
