@@ -29,6 +29,12 @@ def to_text(starts: NDArray, ends: NDArray) -> str:
     return " ".join(map(str, pairs.tolist()))
 
 
+def text_of(ends: bytes) -> str:
+    """Return the text of runs as they travel: int32, start and exclusive end of each in turn."""
+    numbers = np.frombuffer(ends, dtype=np.int32)
+    return to_text(numbers[0::2], numbers[1::2])
+
+
 def encode(mask: NDArray) -> str:
     """Return the text of a mask: bool or uint8 [H, W], true (not zero) where the car is."""
     return to_text(*runs(np.asarray(mask) != 0))

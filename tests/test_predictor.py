@@ -41,14 +41,16 @@ def test_enlarging_on_a_device_is_enlarging_an_image(size: tuple[int, int, int])
 @pytest.mark.parametrize("fill", [0, 255])
 def test_an_empty_and_a_full_mask_have_their_runs(fill: int) -> None:
     share = torch.full((2, 5, 6), fill, dtype=torch.uint8)
-    assert predictor.run_texts(share, 20, 23) == ["1 460" if fill else ""] * 2
+    found = predictor.run_ends(share, 20, 23)
+    assert [ends.tolist() for ends in found] == [[0, 460] if fill else []] * 2
 
 
 def test_runs_on_a_device_are_the_encoded_mask() -> None:
     share = np.random.default_rng(1).integers(0, 256, (4, 10, 15), dtype=np.uint8)
     share[1] = 0  # one without any run between others
     expected = [rle.encode(images.enlarge(one, 40, 58)) for one in share]
-    assert predictor.run_texts(torch.from_numpy(share), 40, 58) == expected
+    found = predictor.run_ends(torch.from_numpy(share), 40, 58)
+    assert [rle.text_of(ends.tobytes()) for ends in found] == expected
 
 
 def test_a_picture_alone_or_among_others_has_the_same_mask(network: UNet) -> None:
@@ -69,7 +71,8 @@ def test_pictures_of_several_sizes_keep_their_order(network: UNet) -> None:
     ask = Predictor(network, torch.device("cpu"))
     small, large = grays(2, 16, 24), grays(2, 40, 60)
     mixed = [small[0], large[0], small[1], large[1]]
-    texts = ask.texts_of_any(mixed, [(64, 96), (160, 240), (64, 96), (160, 240)])
+    ends = ask.ends_of_any(mixed, [(64, 96), (160, 240), (64, 96), (160, 240)])
+    texts = [rle.text_of(one.tobytes()) for one in ends]
     assert texts[0::2] == ask.texts(small, 64, 96)
     assert texts[1::2] == ask.texts(large, 160, 240)
 
@@ -78,5 +81,6 @@ def test_pictures_of_several_sizes_keep_their_order(network: UNet) -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 def test_a_gpu_makes_the_mask_of_the_cpu_of_the_same_share() -> None:
     share = np.random.default_rng(2).integers(0, 256, (8, 320, 480), dtype=np.uint8)
-    on_gpu = predictor.run_texts(torch.from_numpy(share).cuda(), 1280, 1918)
-    assert on_gpu == predictor.run_texts(torch.from_numpy(share), 1280, 1918)
+    on_gpu = predictor.run_ends(torch.from_numpy(share).cuda(), 1280, 1918)
+    on_cpu = predictor.run_ends(torch.from_numpy(share), 1280, 1918)
+    assert [ends.tobytes() for ends in on_gpu] == [ends.tobytes() for ends in on_cpu]

@@ -299,3 +299,9 @@ def test_zeros_before_a_number_are_no_fault() -> None:
     assert np.array_equal(
         rle.decode("01 002 0000000000000000000000009 1", 3, 4), rle.decode("1 2 9 1", 3, 4)
     )
+
+
+@given(mask=MASKS)
+def test_runs_that_have_travelled_are_the_text(mask: np.ndarray) -> None:
+    ends = np.stack(rle.runs(mask), axis=1).astype(np.int32)
+    assert rle.text_of(ends.tobytes()) == rle.encode(mask)

@@ -333,7 +333,7 @@ def rows_of_shard(file: str, places: list[int], count: int, status: str = "ok") 
             "place": places,
             "count": [count] * n,
             "img": [f"{place}.jpg" for place in places],
-            "rle_mask": ["1 2"] * n,
+            "ends": [np.array([0, 2], np.int32).tobytes()] * n,
             "height": [10] * n,
             "width": [10] * n,
             "crc32": [5] * n,
@@ -361,6 +361,7 @@ def test_a_block_holds_several_shards_or_fails(tmp_path: Path) -> None:
     assert written["problem"].to_pylist() == ["", ""]
     read = shards.read_shard(str(tmp_path), two, 0)
     assert read["img"].to_pylist() == ["0.jpg", "1.jpg", "2.jpg"]
+    assert read["rle_mask"].to_pylist() == ["1 2"] * 3
     with pytest.raises(RuntimeError, match="block of 2 rows"):
         write.write_shards(rows_of_shard("c", [0, 1], 3), folder=str(tmp_path), keys={"c": "key"})
     assert not (tmp_path / "c").exists()
@@ -424,10 +425,11 @@ def test_scores_are_kaggles_dice(data: Path) -> None:
         "img": np.array([name, other]),
         "height": np.array([SIZE[0]] * 2),
         "width": np.array([SIZE[1]] * 2),
-        "rle_mask": np.array([rle.encode(shifted), ""], dtype=object),
+        "ends": np.array([np.int32(rle.runs(shifted)).T.tobytes(), b""], dtype=object),
         "status": np.array(["ok", "ok"]),
     }
     scored = evaluate.score(batch, masks=f"{data}/train_masks", mask_of=dict(some_pairs(data, 2)))
     expected = 2 * (shifted & truth).sum() / (2 * truth.sum())
     assert scored["dice"][0] == pytest.approx(expected)
+    assert scored["rle_mask"].tolist() == [rle.encode(shifted), ""]
     assert scored["dice"][1] == 0

@@ -1,4 +1,4 @@
-"""The chain that prediction and evaluation share: names of pictures in, run-length text out."""
+"""The chain that prediction and evaluation share: names of pictures in, runs of their masks out."""
 
 import functools
 from typing import Any
@@ -15,7 +15,8 @@ from carvana_ray.stages import dataset
 from carvana_ray.stages.dataset import Columns
 from carvana_ray.stages.gauges import Waits
 
-BATCH_ON_CPU, BATCH_ON_GPU = 16, 64
+# A shard of 256 is two calls on a GPU, of two batches of the network each.
+BATCH_ON_CPU, BATCH_ON_GPU = 16, 128
 # Of a block whose replica dies: one try takes ten seconds and more, and a block that is lost by bad
 # luck is done in the second pass.
 TASK_RETRIES = 2
@@ -23,6 +24,7 @@ TASK_RETRIES = 2
 # all; the rest is for long runs on machines that come and go. With no replica left Ray Data waits
 # for half an hour before it ends the run.
 RESTARTS = 100
+REPLICAS_A_GPU = 2  # one computes while the other takes in or hands out a batch
 READERS = 2  # for each replica on a CPU
 
 
@@ -36,14 +38,14 @@ class Masks:
         self._predictor = Predictor(network, torch.device("cuda" if workers.use_gpu else "cpu"))
 
     def __call__(self, batch: Columns) -> Columns:
-        """Replace ``gray`` by ``rle_mask``; a picture that could not be read has an empty one."""
-        grays = list(batch.pop("gray"))
+        """Replace ``gray`` by ``ends`` (see `rle.text_of`), none for what could not be read."""
+        grays = batch.pop("gray")
         sizes = list(zip(batch["height"].tolist(), batch["width"].tolist(), strict=True))
         with self._waits:
-            texts = self._predictor.texts_of_any(grays, sizes)
+            found = self._predictor.ends_of_any(grays, sizes)
         good = batch["status"] == shards.OK
-        masks = [text if ok else "" for text, ok in zip(texts, good, strict=True)]
-        return {**batch, "rle_mask": np.array(masks, dtype=object)}
+        ends = [one.tobytes() if ok else b"" for one, ok in zip(found, good, strict=True)]
+        return {**batch, "ends": np.array(ends, dtype=object)}
 
 
 @functools.lru_cache(maxsize=1)
@@ -102,7 +104,7 @@ def masks_of(
             goes on without them, and says no more than a line in its log.
 
     Returns:
-        columns file, place, count, img, status, crc32, orientation, height, width, rle_mask.
+        columns file, place, count, img, status, crc32, orientation, height, width, ends.
     """
     read = dataset.from_blocks(rows)
     read.context.max_errored_blocks = lost
@@ -114,8 +116,10 @@ def masks_of(
     ).map_batches(
         Masks,
         batch_size=BATCH_ON_GPU if workers.use_gpu else BATCH_ON_CPU,
-        compute=ray.data.ActorPoolStrategy(size=workers.count),
-        num_gpus=1 if workers.use_gpu else None,
+        compute=ray.data.ActorPoolStrategy(
+            size=workers.count * (REPLICAS_A_GPU if workers.use_gpu else 1)
+        ),
+        num_gpus=1 / REPLICAS_A_GPU if workers.use_gpu else None,
         num_cpus=None if workers.use_gpu else workers.cpus,
         max_restarts=RESTARTS,
         max_task_retries=TASK_RETRIES,

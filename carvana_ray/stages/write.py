@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray.data
 
-from carvana_ray import config, shards, storage
+from carvana_ray import config, rle, shards, storage
 from carvana_ray.errors import InputError, Unfinished
 from carvana_ray.shards import Task
 from carvana_ray.stages import dataset
@@ -69,6 +69,8 @@ def write_shards(
         gone = [text for text in bad if f"({dataset.UNREACHABLE}" in text]
         problem = gone[0] if gone else ""
         if not gone:
+            texts = [rle.text_of(ends) for ends in own["ends"].to_pylist()]
+            own = own.append_column("rle_mask", pa.array(texts, pa.large_string()))
             data = shards.to_bytes(own, keys[file])
             try:
                 storage.publish(storage.join(folder, file), data, replace=file in replace)
