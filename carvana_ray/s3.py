@@ -34,7 +34,7 @@ BODY_TRIES = 4  # of an answer that came short, late or changed
 PART_BYTES = 16 * 2**20  # of a file written in parts; S3 takes 10,000 parts
 PARTS_AT_A_TIME = 4
 
-_SHA256 = "sha256"  # name of the metadata that hold it, of what is written here
+_SHA256 = "carvana-ray-sha256"  # the metadata that hold it, of what is written here
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _ODD = re.compile(r"[\x00-\x1f\x7f\\]")
