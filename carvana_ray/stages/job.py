@@ -39,8 +39,9 @@ def run(
         job: its name.
         kind: its configuration.
         stage: does the work.
-        check: raises `InputError` for input that cannot be; called before Ray is started, which
-            takes longer than to say what is wrong.
+        check: raises `InputError` for input that cannot be; called before a Ray is started, which
+            takes longer than to say what is wrong, but after one is joined: with several nodes
+            another thing is wrong with a path that is local.
         argv, epilog: of the command line.
 
     Returns:
@@ -49,13 +50,16 @@ def run(
     flags = config.parse(kind, job, argv, epilog)
 
     def in_session() -> Result:
-        num_cpus = flags.num_cpus
-        if isinstance(flags, config.Network) and not joins():
-            share_out(flags, foresee(num_cpus))
-        check(flags)
+        num_cpus, joined = flags.num_cpus, joins()
+        if not joined:
+            if isinstance(flags, config.Network):
+                share_out(flags, foresee(num_cpus))
+            check(flags)
         with session(num_cpus) as cluster:
-            everywhere(flags, cluster)
             signal.signal(signal.SIGTERM, _stop)  # after ray.init, which sets its own
+            everywhere(flags, cluster)
+            if joined:
+                check(flags)
             return stage(flags, cluster)
 
     return finish(job, in_session)

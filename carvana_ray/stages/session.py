@@ -4,6 +4,7 @@ import contextlib
 import json
 import logging
 import os
+import re
 import warnings
 from collections.abc import Iterator
 
@@ -70,14 +71,22 @@ def _join() -> None:
     """Join the cluster that RAY_ADDRESS names.
 
     Raises:
-        InputError: it wants a token that this process has not.
+        InputError: it wants a token that this process has not; or there is none at that address.
     """
+    # One try, in which Ray waits for 40 s. Of its own twenty, nothing is heard for 14 minutes.
+    os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "1")
+    address = os.environ.get("RAY_ADDRESS", "")
+    if re.match("https?://", address):
+        raise InputError(
+            f"RAY_ADDRESS {address}: is where to submit jobs to (ray job submit ...); unset it to "
+            "run this one on this machine"
+        )
     try:
         ray.init(logging_level=logging.ERROR, log_to_driver=False)
-    except ray.exceptions.AuthenticationError as error:
-        raise InputError(
-            f"RAY_ADDRESS {os.environ.get('RAY_ADDRESS')}: this cluster wants a token: {TOKEN}"
-        ) from error
+    except (ray.exceptions.AuthenticationError, ConnectionError) as error:
+        if isinstance(error, ConnectionError) and "InvalidAuthToken" not in str(error.__cause__):
+            raise InputError(f"RAY_ADDRESS {address}: no Ray cluster answers there") from error
+        raise InputError(f"RAY_ADDRESS {address}: this cluster wants its token: {TOKEN}") from error
     if os.environ.get("RAY_AUTH_MODE") != "token" and len(ray.nodes()) > 1:
         log.warning(
             "this cluster runs without authentication: whoever reaches its ports can run code on "
@@ -132,7 +141,9 @@ def _quiet() -> None:
     """Leave the progress display and the log to the job: Ray Data's own would run into it."""
     # Ray Data has no other way yet to bound the retries of a map's tasks.
     warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
-    warnings.filterwarnings("ignore", message="The maximum number of concurrent tasks for")
+    warnings.filterwarnings(
+        "ignore", message="The (min|max)imum number of concurrent (tasks|actors)"
+    )
     for name in ("ray.data", "ray.train"):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)  # "bars disabled"
