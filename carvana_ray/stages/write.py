@@ -17,6 +17,7 @@ from carvana_ray.shards import Task
 from carvana_ray.stages import dataset
 
 LOST_BLOCKS = 16  # with a picture that kills in each, before it is the machines that are at fault
+LOST_A_REPLICA = 4  # more of them: those that it had when its machine was lost
 PROBLEMS = 8  # shards that cannot be written, or have pictures that cannot be reached
 BAD_AT_MOST = 100, 0.01  # pictures, or this share of them: with more it is not the pictures' fault
 
