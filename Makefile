@@ -8,7 +8,7 @@ demo: .venv/ready  ## draw a sample, train, score, predict, check; results in ru
 	$(BIN)/python jobs/pipeline.py --out runs/demo --downscale 8 --base 8 --epochs 12
 
 test: .venv/ready  ## the tests, without the slow suites
-	$(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+	$(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test-all: .venv/ready  ## all tests
 	$(BIN)/python -m pytest

@@ -65,13 +65,8 @@ def make_data(root: Path, cars: int, test_cars: int, views: int = 16) -> Path:
     return root
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let one process run a file: its fixtures are dear. Two files share a pipeline's output. The
-    long ones come first, so that no process waits for the other at the end."""
-    for item in items:
-        group = item.path.stem.replace("test_s3_jobs", "test_jobs")
-        item.add_marker(pytest.mark.xdist_group(group))
+    """The long ones come first, so that no process waits for the other at the end."""
     items.sort(key=lambda item: item.get_closest_marker("ray") is None)
 
 

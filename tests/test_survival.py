@@ -191,6 +191,7 @@ def wait_for(what: str, condition: Callable[[], object], job: subprocess.Popen) 
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_training_survives_whatever_dies_and_learns_the_same(data: Path, tmp_path: Path) -> None:
     """A killed driver, a spoilt newest state, a killed worker: one after another, and then the
     losses of each epoch are those of a run to which nothing happened."""
