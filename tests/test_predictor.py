@@ -77,6 +77,16 @@ def test_pictures_of_several_sizes_keep_their_order(network: UNet) -> None:
     assert texts[1::2] == ask.texts(large, 160, 240)
 
 
+def test_what_half_precision_cannot_hold_is_asked_again_in_full(network: UNet) -> None:
+    ask = Predictor(network, torch.device("cpu"))
+    pictures = grays(3)
+    plain = ask.shares(pictures)
+    with torch.no_grad():
+        for value in ask.model.head.parameters():
+            value.fill_(float("inf"))  # as if a number had been too large for its format
+    assert (ask.shares(pictures).int() - plain.int()).abs().max() <= 1
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 def test_a_gpu_makes_the_mask_of_the_cpu_of_the_same_share() -> None:
@@ -84,3 +94,25 @@ def test_a_gpu_makes_the_mask_of_the_cpu_of_the_same_share() -> None:
     on_gpu = predictor.run_ends(torch.from_numpy(share).cuda(), 1280, 1918)
     on_cpu = predictor.run_ends(torch.from_numpy(share), 1280, 1918)
     assert [ends.tobytes() for ends in on_gpu] == [ends.tobytes() for ends in on_cpu]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def test_a_gpu_in_half_precision_makes_the_masks_of_float32(network: UNet) -> None:
+    pictures = grays(8, 320, 480)
+    halves = Predictor(network, torch.device("cuda")).shares(pictures).cpu().int()
+    exact = Predictor(network.cpu(), torch.device("cpu")).shares(pictures).int()
+    assert ((halves > 127) != (exact > 127)).float().mean() < 0.005
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def test_too_large_for_half_precision_on_a_gpu_is_seen() -> None:
+    torch.manual_seed(0)
+    model = UNet(base=4).eval()
+    with torch.no_grad():
+        model.down[0][0].weight *= 1e6  # float32 holds it
+    pictures = grays(8, 320, 480)
+    found = Predictor(model, torch.device("cuda")).shares(pictures).cpu().int()
+    exact = Predictor(model.cpu(), torch.device("cpu")).shares(pictures).int()
+    assert ((found > 127) != (exact > 127)).float().mean() < 0.005

@@ -1,0 +1,61 @@
+"""A trained U-Net, rewritten to be asked: the same function in fewer passes over memory.
+
+Batch normalization with fixed statistics is a scale and a shift, which go into the weights of the
+convolution before it; on a GPU cuDNN then adds the bias and cuts below zero within the convolution.
+One H200, 320 x 480, batches of 64 (2026-11-22): as trained, bf16 by autocast, 2,372 pictures/s;
+this, float16, 4,289; `torch.compile` of the network 4,427 after 14 s of compiling.
+
+float16 has three bits more than bf16, and its masks lie closer to those of float32 (Dice 0.99997
+against 0.99969, 128 real pictures). Its largest number is 65,504: enough after normalization, but
+nothing bounds a network without (`dtype_for`).
+"""
+
+import copy
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from carvana_ray.unet import UNet
+
+
+class ConvReLU(nn.Module):
+    """A convolution, its bias and ReLU: one kernel on a GPU."""
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__()
+        self.weight, self.bias = conv.weight, conv.bias
+        self._padding = (conv.kernel_size[0] // 2, conv.kernel_size[1] // 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.is_cuda:
+            return torch.cudnn_convolution_relu(
+                x, self.weight, self.bias, (1, 1), self._padding, (1, 1), 1
+            )
+        return F.relu_(F.conv2d(x, self.weight, self.bias, padding=self._padding))
+
+
+def fuse(model: UNet) -> UNet:
+    """Return a copy that computes what `model` does in evaluation, on the same device and dtype."""
+    model = copy.deepcopy(model).eval().requires_grad_(False)
+    for levels in (model.down, model.up):
+        for place, level in enumerate(levels):
+            layers: list[Any] = list(level.children())  # convolution, norm, ReLU in turn
+            levels[place] = nn.Sequential(
+                *(_one(*layers[at : at + 2]) for at in range(0, len(layers), 3))
+            )
+    return model
+
+
+def _one(conv: nn.Conv2d, norm: nn.Module) -> ConvReLU:
+    return ConvReLU(fuse_conv_bn_eval(conv, norm) if isinstance(norm, nn.BatchNorm2d) else conv)
+
+
+def dtype_for(model: UNet, device: torch.device) -> torch.dtype:
+    """Return the dtype that a network is asked in: float32 on a CPU, which has no faster one."""
+    if device.type != "cuda":
+        return torch.float32
+    normalized = any(isinstance(layer, nn.BatchNorm2d) for layer in model.modules())
+    return torch.float16 if normalized else torch.bfloat16
