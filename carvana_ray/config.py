@@ -149,6 +149,9 @@ class Train(Network, Seeded):
     min_workers: int | None = knob(
         None, "go on with this many workers where machines are lost (default: wait for --workers)"
     )
+    compile: Literal["auto", "on", "off"] = knob(
+        "auto", "compile the network; auto: on a GPU, from 100,000 pictures a worker on"
+    )
     on_bad_picture: Literal["fail", "skip"] = knob(
         "fail", "fail: name the pictures and masks that cannot be used; skip: leave them out"
     )

@@ -7,18 +7,25 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from concurrent.futures import wait
 from types import FrameType
 from typing import Any, TypeVar
 
 from carvana_ray import config, errors, storage
 from carvana_ray.errors import InputError, Unfinished, Unreachable, first_line
 from carvana_ray.resources import Cluster, share_out
-from carvana_ray.stages.session import foresee, joins, session
+from carvana_ray.stages.beside import beside
+from carvana_ray.stages.session import foresee, joins, session, tell
 
 KNOWN = InputError, Unfinished, Unreachable  # said in one line, without a traceback
 
 C = TypeVar("C", bound=config.Session)
+P = TypeVar("P")
 Result = dict[str, Any]
+
+# Seconds in which most of what can be wrong with the input is known; a Ray takes several to start,
+# and a catalogue of 100,000 pictures to list.
+PATIENCE = 2.0
 
 
 class _Stopped(KeyboardInterrupt):
@@ -28,8 +35,8 @@ class _Stopped(KeyboardInterrupt):
 def run(
     job: str,
     kind: type[C],
-    stage: Callable[[C, Cluster], Result],
-    check: Callable[[C], object],
+    stage: Callable[[C, Cluster, P], Result],
+    check: Callable[[C], P],
     argv: Sequence[str] | None,
     epilog: str,
 ) -> int:
@@ -38,10 +45,11 @@ def run(
     Args:
         job: its name.
         kind: its configuration.
-        stage: does the work.
-        check: raises `InputError` for input that cannot be; called before a Ray is started, which
-            takes longer than to say what is wrong, but after one is joined: with several nodes
-            another thing is wrong with a path that is local.
+        stage: does the work, with what `check` has found.
+        check: raises `InputError` for input that cannot be. Called before a Ray is started, which
+            takes longer than to say what is wrong, and beside it where the answer takes long; but
+            after one is joined: with several nodes another thing is wrong with a path that is
+            local.
         argv, epilog: of the command line.
 
     Returns:
@@ -50,17 +58,20 @@ def run(
     flags = config.parse(kind, job, argv, epilog)
 
     def in_session() -> Result:
-        num_cpus, joined = flags.num_cpus, joins()
-        if not joined:
+        checking = None
+        if not joins():
             if isinstance(flags, config.Network):
-                share_out(flags, foresee(num_cpus))
-            check(flags)
-        with session(num_cpus) as cluster:
+                share_out(flags, foresee(flags.num_cpus))
+            checking = beside(lambda: check(flags))
+            wait([checking], PATIENCE)
+            if checking.done():
+                checking.result()
+        with session(flags.num_cpus) as cluster:
             signal.signal(signal.SIGTERM, _stop)  # after ray.init, which sets its own
             everywhere(flags, cluster)
-            if joined:
-                check(flags)
-            return stage(flags, cluster)
+            found = checking.result() if checking else check(flags)
+            tell(cluster)
+            return stage(flags, cluster, found)
 
     return finish(job, in_session)
 
@@ -103,7 +114,7 @@ def finish(
         print(f"{job}: stopped; the same command again goes on from here", file=sys.stderr)
         sys.stdout.flush()
         sys.stderr.flush()
-        # No shutdown of Ray: a thread may still wait in it (`train._in_thread`), and Ray then ends
+        # No shutdown of Ray: a thread may still wait in it (`beside`), and Ray then ends
         # the process itself, now and then, with 1. What a local session started dies with it.
         os._exit(errors.EXIT_STOPPED)
     except Exception as error:

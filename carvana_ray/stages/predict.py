@@ -16,6 +16,7 @@ from typing import Any
 from carvana_ray import catalogue as catalogues
 from carvana_ray import checkpoint, config, merge, plan, shards, sheets, storage
 from carvana_ray.catalogue import Catalogue
+from carvana_ray.checkpoint import Manifest
 from carvana_ray.errors import InputError
 from carvana_ray.plan import Part
 from carvana_ray.resources import Cluster, Workers, share_out
@@ -26,6 +27,7 @@ from carvana_ray.stages.write import LOST_A_REPLICA, LOST_BLOCKS, Watch
 
 log = logging.getLogger(__name__)
 
+Checked = tuple[Manifest, Catalogue]
 KILLS = "crash: kills the process that works on it"
 PASSES = 3  # over what is left to do
 WRITERS = 2  # a replica; a shard takes about 0.1 s to pack and write
@@ -33,19 +35,29 @@ WRITERS = 2  # a replica; a shard takes about 0.1 s to pack and write
 SHARD_BYTES, ROW_BYTES = 4_000, 9_000
 
 
-def check(flags: config.Predict) -> None:
-    """Raise `InputError` if model or pictures cannot be, or there is no room for the results."""
-    checkpoint.read_model(storage.absolute(flags.model_uri))
-    pictures = len(catalogues.read(flags).entries)
+def check(flags: config.Predict) -> Checked:
+    """Return the model's manifest and the pictures.
+
+    Raises:
+        InputError: model or pictures cannot be, or there is no room for the results.
+    """
+    _, manifest = checkpoint.read_model(storage.absolute(flags.model_uri))
+    catalogue = catalogues.read(flags)
+    pictures = len(catalogue.entries)
     storage.require_room(
         storage.absolute(flags.out),
         pictures * (SHARD_BYTES + ROW_BYTES),
         scratch=2 * pictures * ROW_BYTES,  # the submission, and its rows in order of name
     )
+    return manifest, catalogue
 
 
-def run(flags: config.Predict, cluster: Cluster) -> dict[str, Any]:
+def run(flags: config.Predict, cluster: Cluster, checked: Checked | None = None) -> dict[str, Any]:
     """Predict what is not there yet, merge, check; return the job's result.
+
+    Args:
+        flags, cluster: what to do, and where.
+        checked: what `check` has returned, if it was asked already.
 
     Raises:
         Quarantined: pictures could not be read, and are not to be taken as empty.
@@ -53,8 +65,7 @@ def run(flags: config.Predict, cluster: Cluster) -> dict[str, Any]:
     """
     began = time.monotonic()
     model, out = storage.absolute(flags.model_uri), storage.absolute(flags.out)
-    _, manifest = checkpoint.read_model(model)  # a damaged one is said before anything starts
-    catalogue = catalogues.read(flags)
+    manifest, catalogue = checked or check(flags)
     workers = share_out(flags, cluster)
     settings = {"model": manifest.sha256, "downscale": manifest.downscale}
     run_id = plan.run_id({**settings, "data": catalogue.folder, "size": catalogue.size})

@@ -26,8 +26,7 @@ LAUNCHED = "~/ray_bootstrap_config.yaml"  # `ray up` leaves it on the head, in J
 
 @contextlib.contextmanager
 def session(num_cpus: int | None = None) -> Iterator[Cluster]:
-    """Open a Ray session for the block and tell what it has; a session that is open is used as it
-    is.
+    """Open a Ray session for the block; one that is open is used as it is.
 
     With RAY_ADDRESS set, as `ray job submit` does, that cluster is joined.
 
@@ -50,14 +49,7 @@ def session(num_cpus: int | None = None) -> Iterator[Cluster]:
                 log_to_driver=False,
             )
     try:
-        cluster = _look()
-        log.info("Ray: %d nodes, %d CPUs, %d GPUs", cluster.nodes, cluster.cpus, cluster.gpus)
-        if cluster.may_have:
-            log.info(
-                "its autoscaler may bring it to %d CPUs and %d GPUs; --workers N asks for as many",
-                *cluster.may_have,
-            )
-        yield cluster
+        yield _look()
     except KeyboardInterrupt:
         raise  # see `job.finish`: the process ends at once, and Ray with it
     except BaseException:
@@ -65,6 +57,16 @@ def session(num_cpus: int | None = None) -> Iterator[Cluster]:
         raise
     else:
         _close(ours)
+
+
+def tell(cluster: Cluster) -> None:
+    """Say in the log what there is to work with."""
+    log.info("Ray: %d nodes, %d CPUs, %d GPUs", cluster.nodes, cluster.cpus, cluster.gpus)
+    if cluster.may_have:
+        log.info(
+            "its autoscaler may bring it to %d CPUs and %d GPUs; --workers N asks for as many",
+            *cluster.may_have,
+        )
 
 
 def _join() -> None:
