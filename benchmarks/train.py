@@ -1,4 +1,4 @@
-"""How fast training is: beside a loop that has its batch on the GPU already, and a plain DataLoader.
+"""How fast training is, beside a loop whose batch is on the GPU already, and a plain DataLoader.
 
     python benchmarks/train.py --data FOLDER [--cars 300] [--batch-sizes 16 64] [--epochs 5]
 

@@ -53,7 +53,8 @@ class Predictor:
         self._on_gpu = device.type == "cuda"
         self._masks_stream = torch.cuda.Stream(device) if self._on_gpu else None
 
-    def _logits(self, gray: Tensor) -> Tensor:
+    def answer(self, gray: Tensor) -> Tensor:
+        """Return the network's logits: float32 [B, h, w] of uint8 [B, h, w], both on the device."""
         picture = images.standardize(gray).unsqueeze(1).to(self._dtype)
         return self.model(picture.contiguous(memory_format=torch.channels_last))[:, 0].float()
 
@@ -75,7 +76,7 @@ class Predictor:
         there = torch.from_numpy(gray)
         if self._on_gpu:  # pinned, so that the copy waits for nothing
             there = there.pin_memory().to(self.device, non_blocking=True)
-        logits = self._logits(there)
+        logits = self.answer(there)
         return _share(logits), logits.isfinite().all(-1).all(-1)
 
     def _mended(self, share: Tensor, finite: Tensor, gray: NDArray[np.uint8]) -> Tensor:

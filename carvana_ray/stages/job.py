@@ -1,5 +1,6 @@
 """What every job does around its stage: flags, log, session, exit code, one line of JSON."""
 
+import functools
 import json
 import logging
 import os
@@ -11,11 +12,13 @@ from concurrent.futures import wait
 from types import FrameType
 from typing import Any, TypeVar
 
-from carvana_ray import config, errors, storage
+from carvana_ray import config, errors, profiling, storage
 from carvana_ray.errors import InputError, Unfinished, Unreachable, first_line
 from carvana_ray.resources import Cluster, share_out
 from carvana_ray.stages.beside import beside
 from carvana_ray.stages.session import foresee, joins, session, tell
+
+log = logging.getLogger(__name__)
 
 KNOWN = InputError, Unfinished, Unreachable  # said in one line, without a traceback
 
@@ -67,13 +70,30 @@ def run(
             if checking.done():
                 checking.result()
         with session(flags.num_cpus) as cluster:
+            log.debug("Ray is up")
             signal.signal(signal.SIGTERM, _stop)  # after ray.init, which sets its own
             everywhere(flags, cluster)
             found = checking.result() if checking else check(flags)
+            log.debug("input checked")
             tell(cluster)
             return stage(flags, cluster, found)
 
-    return finish(job, in_session)
+    return finish(job, functools.partial(_profiled, job, flags, in_session))
+
+
+def _profiled(job: str, flags: config.Session, work: Callable[[], Result]) -> Result:
+    """Do a piece of work; with --profile, write its time line, however it ends."""
+    if not flags.profile:
+        return work()
+    profiler = profiling.Profiler()
+    try:
+        with profiler:
+            return work()
+    finally:
+        folder = storage.join(storage.absolute(flags.out), profiling.FOLDER)
+        for name, data in profiler.timeline.files(job).items():
+            storage.publish(storage.join(folder, name), data, replace=True)
+        log.info("where the time went: %s", folder)
 
 
 def everywhere(flags: config.Session, cluster: Cluster) -> None:

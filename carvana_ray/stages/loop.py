@@ -4,7 +4,7 @@ import copy
 import functools
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import Any
 
@@ -14,11 +14,12 @@ import torch
 from ray.train.torch import get_device, prepare_model
 
 from carvana_ray import course as courses
-from carvana_ray import states, training, transfer
+from carvana_ray import states, storage, training, transfer
 from carvana_ray.batches import BatchPlan
 from carvana_ray.config import RECIPES, Train
 from carvana_ray.stages.beside import beside
 from carvana_ray.stages.gauges import set_wait
+from carvana_ray.stages.trace import Trace
 from carvana_ray.stages.watch import Teller
 
 log = logging.getLogger(__name__)
@@ -51,21 +52,36 @@ def loop(settings: dict[str, Any]) -> None:
         return
     if device.type == "cuda":  # while others decode the pictures
         training.warm_up(state, _blank(plan.share, settings["grid"], device))
+    profile = settings["profile"] if rank == 0 else ""
     worker = training.Worker(
         device=device,
         count=count,
         add_up=functools.partial(_add_up, count=count),
         clock=time.perf_counter,
-        progress=Teller(settings["board"] if rank == 0 else None),
+        progress=_progress(settings["board"] if rank == 0 else None, profile),
     )
     ray.get(settings["board"].chunks.remote())  # before a task is started that would wait for them
-    batches = ray.train.get_dataset_shard("batches").iter_batches(
-        batch_size=plan.share, prefetch_batches=2, batch_format="numpy"
-    )
+    shard = ray.train.get_dataset_shard("batches")
+    batches = shard.iter_batches(batch_size=plan.share, prefetch_batches=2, batch_format="numpy")
     keeper = Keeper(folder, flags, rank)
     stream = transfer.on_device(_checked(batches, state.epoch, rank, plan), device)
     training.train(state, stream, plan, worker, keeper.report)
     keeper.finish()
+    if profile:
+        uri = storage.join(profile, "train-data.txt")
+        storage.publish(uri, shard.stats().encode(), replace=True)
+
+
+def _progress(board: Any, profile: str) -> Callable[[int], None]:
+    """Return what is called after each step: it tells the board, and a trace if there is one."""
+    tell, trace = Teller(board), Trace(profile, "train") if profile else None
+
+    def progress(done: int) -> None:
+        tell(done)
+        if trace:
+            trace.step()
+
+    return progress
 
 
 def compiles(flags: Train, plan: BatchPlan, device: torch.device) -> bool:

@@ -19,6 +19,7 @@ from carvana_ray.catalogue import Catalogue
 from carvana_ray.checkpoint import Manifest
 from carvana_ray.errors import InputError
 from carvana_ray.plan import Part
+from carvana_ray.profiling import FOLDER
 from carvana_ray.resources import Cluster, Workers, share_out
 from carvana_ray.shards import Left, Task
 from carvana_ray.stages import dataset, gauges, poison, write
@@ -74,6 +75,7 @@ def run(flags: config.Predict, cluster: Cluster, checked: Checked | None = None)
         storage.sweep(place)
     parts = _plan(flags, folder, catalogue)
     left = shards.left(folder, parts, catalogue.entries, _crcs(flags, catalogue))
+    log.debug("planned: %d of %d shards to make", len(left.tasks), left.needed)
     for damage in left.damaged:
         log.warning("made again: %s", damage)
     if left.tasks and flags.merge_only:
@@ -87,6 +89,7 @@ def run(flags: config.Predict, cluster: Cluster, checked: Checked | None = None)
     rate = _predict(flags, left, catalogue, folder, how, model, workers)
     target = storage.join(out, flags.submission)
     merged = merge.merge(flags, parts, folder, catalogue, target)
+    log.debug("merged and checked")
     result = {
         "images": len(catalogue.order),
         "bad": len(merged.bad),
@@ -150,6 +153,7 @@ def _predict(
     if not tasks:
         return 0.0
     watch = Watch(flags, left.bad, len(catalogue.entries), catalogue.folder)
+    profile = storage.join(storage.absolute(flags.out), FOLDER) if flags.profile else ""
     with gauges.meter("predict", sum(len(task.entries) for task in tasks)) as meter:
 
         def make(todo: Sequence[Task], verdicts: Mapping[str, str], lost: int) -> set[str]:
@@ -159,12 +163,16 @@ def _predict(
                 )
                 for task in todo
             ]
-            masks = masks_of(rows, how, model, workers, lost)
+            masks = masks_of(rows, how, model, workers, lost, profile)
             files = set()
-            for row in write.written(masks, folder, todo, min(len(todo), WRITERS * workers.count)):
+            made = write.written(masks, folder, todo, min(len(todo), WRITERS * workers.count))
+            for row in made.iter_rows():
                 files.add(row["file"])
                 watch.see(row)
                 meter.set(meter.done + row["rows"])
+            if profile:
+                stats = made.stats().encode()
+                storage.publish(storage.join(profile, "predict-data.txt"), stats, replace=True)
             return files
 
         again: Sequence[Task] = tasks

@@ -29,6 +29,7 @@ from carvana_ray.batches import BatchPlan
 from carvana_ray.config import RECIPES
 from carvana_ray.course import Course, Rows
 from carvana_ray.errors import Denied, InputError
+from carvana_ray.profiling import FOLDER
 from carvana_ray.resources import Cluster, Workers, share_out
 from carvana_ray.stages import feed, gauges, take
 from carvana_ray.stages.beside import beside
@@ -130,6 +131,7 @@ def _fit(
                 "board": here,
                 "threads": workers.cpus,
                 "grid": images.grid(*course.size, flags.downscale),
+                "profile": storage.join(out, FOLDER) if flags.profile else "",
             }
             return beside(_trainer(flags, workers, settings, deal, scratch).fit)
 
@@ -145,6 +147,7 @@ def _fit(
         if done == plan.epochs:
             return skipped
         ray.get(here.put.remote(chunks))
+        log.debug("the pictures lie in memory")
         an_epoch = plan.train_steps * plan.batch
         with (
             gauges.meter("train", plan.epochs * an_epoch, done * an_epoch) as meter,
