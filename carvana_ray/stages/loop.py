@@ -19,6 +19,7 @@ from carvana_ray.batches import BatchPlan
 from carvana_ray.config import RECIPES, Train
 from carvana_ray.stages.beside import beside
 from carvana_ray.stages.gauges import set_wait
+from carvana_ray.stages.take import steps_of
 from carvana_ray.stages.trace import Trace
 from carvana_ray.stages.watch import Teller
 
@@ -32,6 +33,7 @@ COMPILE_FROM = 100_000
 def loop(settings: dict[str, Any]) -> None:
     """Train in one worker: Ray's side of `training.train`."""
     flags, folder = settings["flags"], settings["folder"]
+    marks = [(time.time(), "the loop begins")]
     context = ray.train.get_context()
     rank, count = context.get_world_rank(), context.get_world_size()
     plan = courses.shared(settings["plan"], count)
@@ -52,6 +54,7 @@ def loop(settings: dict[str, Any]) -> None:
         return
     if device.type == "cuda":  # while others decode the pictures
         training.warm_up(state, _blank(plan.share, settings["grid"], device))
+    marks.append((time.time(), "warm"))
     profile = settings["profile"] if rank == 0 else ""
     worker = training.Worker(
         device=device,
@@ -61,15 +64,21 @@ def loop(settings: dict[str, Any]) -> None:
         progress=_progress(settings["board"] if rank == 0 else None, profile),
     )
     ray.get(settings["board"].chunks.remote())  # before a task is started that would wait for them
+    marks.append((time.time(), "the pictures are there"))
     shard = ray.train.get_dataset_shard("batches")
-    batches = shard.iter_batches(batch_size=plan.share, prefetch_batches=2, batch_format="numpy")
+    batches = shard.iter_batches(
+        batch_size=plan.share,
+        prefetch_batches=2 * steps_of(plan.share),  # two blocks
+        batch_format="numpy",
+    )
     keeper = Keeper(folder, flags, rank)
     stream = transfer.on_device(_checked(batches, state.epoch, rank, plan), device)
     training.train(state, stream, plan, worker, keeper.report)
     keeper.finish()
     if profile:
-        uri = storage.join(profile, "train-data.txt")
-        storage.publish(uri, shard.stats().encode(), replace=True)
+        marks.append((time.time(), "trained"))
+        text = "".join(f"{at:.2f} {what}\n" for at, what in marks) + shard.stats()
+        storage.publish(storage.join(profile, "train-data.txt"), text.encode(), replace=True)
 
 
 def _progress(board: Any, profile: str) -> Callable[[int], None]:

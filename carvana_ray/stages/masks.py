@@ -71,6 +71,24 @@ def masks_of_one(name: str, how: dict[str, Any], model: str, workers: Workers) -
     return _loaded(model, workers)(dataset.load_pictures(batch, **how))
 
 
+def _read(batch: Columns, nice: bool, how: dict[str, Any]) -> Columns:
+    """Map a row of names to its pictures, see `dataset.load_pictures`.
+
+    Args:
+        batch: one row.
+        nice: let those who feed a GPU have the cores first: they are few, and all wait for them.
+        how: of `how_to_load`.
+    """
+    if nice:
+        _step_back()
+    return dataset.load_pictures(batch, **how)
+
+
+@functools.cache  # once a process
+def _step_back() -> None:
+    os.nice(4)  # from Ray's own 15 for its workers: less than half the share of the others
+
+
 def beside(workers: Workers) -> dict[str, Any]:
     """Return the resources of a map that runs beside the replicas.
 
@@ -126,7 +144,7 @@ def masks_of(
     read = dataset.from_blocks(rows)
     read.context.max_errored_blocks = lost
     return read.map_batches(
-        functools.partial(dataset.load_pictures, **how),
+        functools.partial(_read, nice=workers.use_gpu, how=how),
         batch_size=None,
         max_retries=dataset.RETRIES,
         **beside(workers),
