@@ -9,12 +9,13 @@ import contextlib
 import csv
 import gzip
 import io
+import itertools
 import re
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import BinaryIO, TextIO
+from typing import Any, BinaryIO, TextIO
 
 from carvana_ray import carvana, rle, storage
 from carvana_ray.errors import InputError
@@ -23,6 +24,7 @@ MAX_NAMED = 100  # faults of one kind that are listed; all are counted
 # Characters of a line, and of a field: more than the most ragged mask of 1280 x 1918 has (12.3
 # million), so that a file without line ends, or with a quote left open, cannot fill the memory.
 LONGEST = 2**24
+_BLOCK = 2**20  # bytes that are read at a time
 _LONGEST_NAME = 255  # as in a folder; of a fault's picture no more is listed
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a cell that begins so is run by a spreadsheet
@@ -49,16 +51,20 @@ class Fault:
     detail: str
 
 
+Record = tuple[int, list[str], str]  # line where it begins, fields, ``fault: detail`` of its form
+
+
 def check(
-    lines: TextIO, expected: Sequence[str] | None, pixels: Callable[[str], int]
+    file: BinaryIO, expected: Sequence[str] | None, pixels: Callable[[str], int]
 ) -> tuple[int, list[Fault], Counter]:
     """Return (rows, faults, faults by name) of a submission; at most 100 of a name are listed.
 
-    LF and CR LF end a line; one blank line is a row too many. Holds one row and the names: two
-    sets of those asked for, some 0.2 GB for a million, and none of those that are not.
+    LF and CR LF end a line; one blank line is a row too many. Holds a megabyte of rows, or one row
+    that is longer, and the names: two sets of those asked for, some 0.2 GB for a million, and none
+    of those that are not.
 
     Args:
-        lines: the file, open as text with ``newline=""`` and ``errors="surrogateescape"``.
+        file: the bytes of the CSV, from their start.
         expected: the pictures that it must have; None: those that it has, by Kaggle's grammar.
         pixels: from a picture that is expected to its height times width.
 
@@ -76,25 +82,32 @@ def check(
     csv.field_size_limit(LONGEST)  # a ragged mask's runs exceed the 128 kB that csv allows
     wanted = None if expected is None else set(expected)
     seen: set[str] = set()
-    records = _records(lines)
-    _, header, form = next(records, (1, [], ""))
+
+    records = _records(file)
+    first: list[Record] = next(records, [(1, [], "")])
+    _, header, form = first.pop(0)
     for kind, detail in _header_faults(header, form):
         fault(kind, "", 1, detail)
     count = 0
-    for line, row, form in records:
-        count += 1
-        name = row[0] if row else ""
-        if form or len(row) != 2:
-            kind, _, detail = form.partition(": ")
-            fault(kind or "columns", name, line, detail or f"{len(row)} columns, expected 2")
-        else:
-            for kind, detail in _row_faults(name, row[1], wanted, pixels):
-                fault(kind, name, line, detail)
-        if name in seen:
-            fault("doubled", name, line, "the picture has a row already")
-        # Whatever else stands where a name should is a fault already, and may be long.
-        if name in wanted if wanted is not None else carvana.KAGGLE_NAME.fullmatch(name):
-            seen.add(name)
+    for block in itertools.chain([first], records):
+        sound = len(block) > 1 and _are_sound(block, wanted, pixels)
+        for line, row, form in block:
+            count += 1
+            name = row[0] if row else ""
+            if form or len(row) != 2:
+                kind, _, detail = form.partition(": ")
+                fault(kind or "columns", name, line, detail or f"{len(row)} columns, expected 2")
+            else:
+                for kind, detail in _name_faults(name, wanted):
+                    fault(kind, name, line, detail)
+                if not sound and (wanted is None or name in wanted):  # else nobody knows its size
+                    for kind, detail in _mask_faults(row[1], pixels(name)):
+                        fault(kind, name, line, detail)
+            if name in seen:
+                fault("doubled", name, line, "the picture has a row already")
+            # Whatever else stands where a name should is a fault already, and may be long.
+            if name in wanted if wanted is not None else carvana.KAGGLE_NAME.fullmatch(name):
+                seen.add(name)
     if not count:
         fault("empty", "", 0, "there is no row")
     for name in expected or ():
@@ -125,21 +138,32 @@ def _header_faults(header: list[str], form: str) -> Iterator[tuple[str, str]]:
         yield "header", f"{','.join(header)[:60]!r}, expected {','.join(carvana.HEADER)}"
 
 
-def _row_faults(
-    name: str, text: str, wanted: set[str] | None, pixels: Callable[[str], int]
-) -> Iterator[tuple[str, str]]:
-    """Yield (fault, detail) of a row of two fields; `wanted` and `pixels` as of `check`."""
-    foreign = wanted is not None and name not in wanted
+def _are_sound(
+    block: Sequence[Record], wanted: set[str] | None, pixels: Callable[[str], int]
+) -> bool:
+    """Return whether no row of two fields has a mask with a fault; False also where it may be."""
+    masks = [
+        (row[1], pixels(row[0]))
+        for _, row, form in block
+        if len(row) == 2 and not form and (wanted is None or row[0] in wanted)
+    ]
+    return rle.are_sound([text for text, _ in masks], [size for _, size in masks])
+
+
+def _name_faults(name: str, wanted: set[str] | None) -> Iterator[tuple[str, str]]:
+    """Yield (fault, detail) of a row's name; `wanted` as of `check`."""
     if name.startswith(_FORMULA):
         yield "name", "a spreadsheet would run it as a formula"
-    elif foreign:
+    elif wanted is not None and name not in wanted:
         yield "foreign", "the picture is not among those asked for"
     elif wanted is None and not carvana.KAGGLE_NAME.fullmatch(name):
         yield "name", "not a name like 0004d4463b50_01.jpg"
-    if foreign:
-        return  # nobody knows its size
+
+
+def _mask_faults(text: str, pixels: int) -> Iterator[tuple[str, str]]:
+    """Yield (fault, detail) of a row's runs."""
     try:
-        rle.parse(text, pixels(name))
+        rle.parse(text, pixels)
     except ValueError as error:
         kind, _, detail = str(error).partition(": ")
         yield kind, detail
@@ -154,8 +178,8 @@ def check_file(
         InputError: there is no such file, or it cannot be opened, or it is no CSV at all, or its
             gzip is damaged.
     """
-    with open_csv(uri) as lines:
-        rows, faults, counts = check(lines, expected, pixels)
+    with _open(uri) as file:
+        rows, faults, counts = check(file, expected, pixels)
     return rows, [asdict(fault) for fault in faults], dict(counts)
 
 
@@ -163,7 +187,7 @@ class Lines:
     """The lines of a file one by one, each of `LONGEST` characters at most.
 
     Attributes:
-        number: of the last one given, from 1.
+        number: of the last one given, from 1; at the start, of the line before the file's first.
         last: its last two characters.
         first: the first characters of the first line since `first` was set to "".
 
@@ -171,9 +195,9 @@ class Lines:
         InputError: there is a longer one.
     """
 
-    def __init__(self, file: TextIO) -> None:
+    def __init__(self, file: TextIO, number: int = 0) -> None:
         self._file = file
-        self.number, self.last, self.first = 0, "", ""
+        self.number, self.last, self.first = number, "", ""
 
     def __iter__(self) -> "Lines":
         return self
@@ -189,9 +213,61 @@ class Lines:
         return line
 
 
-def _records(lines: TextIO) -> Iterator[tuple[int, list[str], str]]:
-    """Yield (first line's number, fields, ``fault: detail`` of its form or "") of each record."""
-    source = Lines(lines)
+def _records(file: BinaryIO) -> Iterator[list[Record]]:
+    """Yield the records of a file: many at a time while lines are plain, then one by one.
+
+    Plain are lines of UTF-8 without a quote, CR or NUL: `csv` would cut them at their commas. From
+    the first block on that has others `csv` reads, which takes three times as long.
+    """
+    number, held = 0, b""
+    while data := file.read(_BLOCK):
+        data = held + data
+        end = data.rfind(b"\n") + 1
+        lines = _plain(data[:end])
+        if lines is None:
+            held = data
+            break
+        yield [
+            (number + at, line.split(",") if line else [], "") for at, line in enumerate(lines, 1)
+        ]
+        number, held = number + len(lines), data[end:]
+    rest = io.TextIOWrapper(
+        io.BufferedReader(_Behind(held, file)), "utf-8", "surrogateescape", newline=""
+    )
+    yield from ([record] for record in _odd_records(rest, number))
+
+
+def _plain(data: bytes) -> list[str] | None:
+    """Return the lines of whole ones that are plain (see `_records`), or None."""
+    if not data or any(odd in data for odd in (b'"', b"\r", b"\0")):
+        return None
+    try:
+        lines = data.decode().split("\n")
+    except UnicodeDecodeError:
+        return None
+    lines.pop()  # what follows the last line's end
+    return lines if max(map(len, lines)) < LONGEST else None
+
+
+class _Behind(io.RawIOBase):
+    """Some bytes, and behind them those of a file, which stays open."""
+
+    def __init__(self, data: bytes, file: BinaryIO) -> None:
+        self._data, self._file = data, file
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._data[: len(buffer)] or self._file.read(len(buffer))
+        self._data = self._data[len(data) :]
+        buffer[: len(data)] = data
+        return len(data)
+
+
+def _odd_records(lines: TextIO, number: int) -> Iterator[Record]:
+    """Yield the records of a file, whatever it holds, from the line after `number` on."""
+    source = Lines(lines, number)
     rows = csv.reader(source, strict=True)
     while True:
         begin, source.first = source.number + 1, ""
@@ -215,21 +291,27 @@ def _records(lines: TextIO) -> Iterator[tuple[int, list[str], str]]:
 
 
 @contextlib.contextmanager
-def open_csv(uri: str, errors: str = "surrogateescape") -> Iterator[TextIO]:
-    """Open a .csv or .csv.gz as text; `errors` says what becomes of bytes that are no UTF-8.
+def _open(uri: str) -> Iterator[BinaryIO]:
+    """Open a .csv or .csv.gz; errors as of `open_csv`."""
+    with storage.reading(uri) as file:
+        try:
+            yield unpacked(file, uri.endswith(".gz"))
+        except (InputError, UnicodeError, EOFError, OSError, zlib.error, csv.Error) as error:
+            raise InputError(f"{uri}: not a CSV file: {error}") from error
+
+
+@contextlib.contextmanager
+def open_csv(uri: str) -> Iterator[TextIO]:
+    """Open a .csv or .csv.gz as text whose line ends are as they are.
 
     Raises:
         InputError: there is no such file, or it cannot be opened; or what reads it in the block
             finds no text, or no CSV.
     """
-    with storage.reading(uri) as file:
-        try:
-            yield as_text(file, uri.endswith(".gz"), errors)
-        except (InputError, UnicodeError, EOFError, OSError, zlib.error, csv.Error) as error:
-            raise InputError(f"{uri}: not a CSV file: {error}") from error
+    with _open(uri) as file:
+        yield io.TextIOWrapper(file, encoding="utf-8", newline="")
 
 
-def as_text(file: BinaryIO, packed: bool, errors: str = "surrogateescape") -> io.TextIOWrapper:
-    """Return an open file, packed with gzip or not, as text whose line ends are as they are."""
-    raw = gzip.GzipFile(fileobj=file) if packed else file
-    return io.TextIOWrapper(raw, encoding="utf-8", errors=errors, newline="")
+def unpacked(file: BinaryIO, packed: bool) -> BinaryIO:
+    """Return the bytes of an open file, packed with gzip or not."""
+    return gzip.GzipFile(fileobj=file) if packed else file  # type: ignore[return-value]
