@@ -32,7 +32,8 @@ def _edges(flat: NDArray[np.bool_]) -> NDArray[np.int64]:
     looked for within those alone; the same eight twice in a row would hide edges in the second.
     """
     words = flat.view(np.uint64)
-    differ = np.ones(len(words), dtype=np.bool_)
+    differ = np.empty(len(words), dtype=np.bool_)
+    differ[:1] = True
     np.not_equal(words[1:], words[:-1], out=differ[1:])
     eights = differ.view(np.uint64)  # of which few are not zero either
     some = np.flatnonzero(eights != 0)

@@ -115,6 +115,16 @@ def test_names_with_commas_quotes_and_other_letters_survive(tmp_path: Path) -> N
             assert list(csv.reader(file))[1:] == [[name, "1 1"] for name in order]
 
 
+def test_lines_are_those_of_csv_whatever_they_hold() -> None:
+    odd = ["", "a", "a,b", 'a"b', "a\nb", "a\rb", "a b", "a;b", " a", "\N{AUTOMOBILE}", "\0", "'"]
+    rows = [(f"{name}{text}", text) for name in odd for text in odd]
+    rows.sort()
+    lines = written(rows, [name for name, _ in rows])
+    by_csv = io.StringIO(newline="")
+    csv.writer(by_csv, lineterminator="\n").writerows([("img", "rle_mask"), *rows])
+    assert lines == by_csv.getvalue().encode()
+
+
 def test_what_is_written_checks_out(tmp_path: Path) -> None:
     (tmp_path / "a.csv.gz").write_bytes(written(ROWS, NAMES[::-1], compress=True))
     assert faults.check_file(str(tmp_path / "a.csv.gz"), NAMES, lambda _: 12) == (4, [], {})
