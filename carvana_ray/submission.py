@@ -19,7 +19,7 @@ from typing import BinaryIO
 import numpy as np
 import pyarrow as pa
 
-from carvana_ray import carvana, faults
+from carvana_ray import carvana, faults, records
 from carvana_ray.errors import InputError
 from carvana_ray.plan import Part
 
@@ -96,9 +96,9 @@ def read_names(uri: str) -> list[str]:
     Raises:
         InputError: it is no such file, or it cannot be opened.
     """
-    csv.field_size_limit(faults.LONGEST)  # a real submission may be given as the list
-    with faults.open_csv(uri) as lines:
-        rows = csv.reader(faults.Lines(lines), strict=True)
+    csv.field_size_limit(records.LONGEST)  # a real submission may be given as the list
+    with records.open_csv(uri) as lines:
+        rows = csv.reader(records.Lines(lines), strict=True)
         header = tuple(next(rows, ()))
         names = [row[0] for row in rows if row] if header == carvana.HEADER else []
     if header != carvana.HEADER:
@@ -178,5 +178,5 @@ def check_written(
     """Return the faults of what `write` has written to a file that is still open."""
     file.flush()
     file.seek(0)
-    _, found, _ = faults.check(faults.unpacked(file, packed), expected, pixels)
+    _, found, _ = faults.check(records.unpacked(file, packed), expected, pixels)
     return found

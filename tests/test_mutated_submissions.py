@@ -14,7 +14,7 @@ from conftest import Run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from carvana_ray import faults, submission
+from carvana_ray import faults, records, submission
 from carvana_ray.errors import InputError
 
 PIXELS = 1280 * 1918
@@ -255,7 +255,7 @@ def test_what_is_no_csv_at_all_is_an_input_error(tmp_path: Path, name: str, data
 def short_lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Lines of 1000 characters at most."""
     limit = csv.field_size_limit()
-    monkeypatch.setattr(faults, "LONGEST", 1000)
+    monkeypatch.setattr(records, "LONGEST", 1000)
     yield
     csv.field_size_limit(limit)
 
@@ -364,9 +364,9 @@ def test_lines_that_csv_need_not_read_have_the_same_faults(
     spoilt += [*HARMLESS.values(), *(data for data, _ in FILES.values())]
     spoilt += [swap(f"{B},", f"{name},") for name in ("Käfer.jpg", "a\u2028b\x85\x0c.jpg", "=1")]
     spoilt += [GOOD * 30, GOOD.replace(b",", b'","'), GOOD[:40] + bytes(range(256)) + GOOD[40:]]
-    monkeypatch.setattr(faults, "_BLOCK", block)
+    monkeypatch.setattr(records, "_BLOCK", block)
     found = [said(data, listed) for data in spoilt]
-    monkeypatch.setattr(faults, "_plain", lambda data: None)
+    monkeypatch.setattr(records, "_plain", lambda data: None)
     assert found == [said(data, listed) for data in spoilt]
 
 
@@ -384,9 +384,9 @@ def test_whatever_is_spoilt_csv_would_say_the_same(
     twice = GOOD + GOOD.partition(b"\n")[2]
     data = twice[:at] + scrap + twice[at + cut :]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(faults, "_BLOCK", block)
+        patch.setattr(records, "_BLOCK", block)
         found = said(data, listed)
-        patch.setattr(faults, "_plain", lambda data: None)
+        patch.setattr(records, "_plain", lambda data: None)
         assert found == said(data, listed)
 
 
