@@ -1,9 +1,9 @@
 """Gray pictures in, the ends of their masks' runs out: network and mask on one device.
 
 A full-size mask is 2.4 MB and stays where it is made; its run ends are about 10 kB, as is the text
-that others make of them (`rle.to_text`: 0.17 ms, as long as a GPU takes for the network). The
-network's share of car is rounded to uint8 before it is enlarged: from there on the arithmetic is
-exact (see `images.enlarge`), and the CPU and every GPU make the same mask of the same share.
+that others make of them. The network's share of car is rounded to uint8 before it is enlarged: from
+there on the arithmetic is exact (see `images.enlarge`), and the CPU and every GPU make the same
+mask of the same share.
 
 On a GPU all networks of a call are queued at once, and the masks follow on a stream of their own:
 the count of run ends, for which the CPU has to wait, is that of one batch while the next is under

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 Checked = tuple[Manifest, Catalogue]
 KILLS = "crash: kills the process that works on it"
 PASSES = 3  # over what is left to do
-WRITERS_OF_A_GPU, WRITERS = 6, 2  # at a time, for each worker; a shard takes about 0.1 s
+WRITERS_OF_A_GPU, WRITERS = 4, 2  # at a time, for each worker; a shard takes 20 ms of a core
 # On disk, a picture: of Kaggle's 1,536 masks at hand 8.9 kB of text on average, 3.4 kB in shards.
 SHARD_BYTES, ROW_BYTES = 4_000, 9_000
 
