@@ -134,7 +134,8 @@ def _ticks() -> tuple[int, ...]:
     """Return (idle, all) clock ticks of all cores since the machine began; () where not known."""
     with contextlib.suppress(OSError):
         numbers = [int(one) for one in Path("/proc/stat").read_text().split("\n")[0].split()[1:9]]
-        return numbers[3] + numbers[4], sum(numbers)
+        idle, waits, stolen = numbers[3], numbers[4], numbers[7]  # the last: by other machines
+        return idle + waits + stolen, sum(numbers)
     return ()
 
 

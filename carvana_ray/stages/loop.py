@@ -3,6 +3,7 @@
 import copy
 import functools
 import logging
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -28,18 +29,36 @@ log = logging.getLogger(__name__)
 # Pictures a worker from which on compiling pays: it takes 20 to 25 s with nothing in its cache, and
 # saves 0.2 ms a picture (one H200, default network, 2026-11-22).
 COMPILE_FROM = 100_000
+SWITCH_S = 0.0005  # Python's own 5 ms are a third of a step
 
 
 def loop(settings: dict[str, Any]) -> None:
-    """Train in one worker: Ray's side of `training.train`."""
+    """Train in one worker: Ray's side of `training.train`.
+
+    Longer than a screen, since what starts when matters: the stream of batches first, which waits
+    for the pictures by itself, then the network, then its kernels.
+    """
     flags, folder = settings["flags"], settings["folder"]
     marks = [(time.time(), "the loop begins")]
+    # Threads that fetch batches must not keep the one that launches kernels from the interpreter.
+    sys.setswitchinterval(SWITCH_S)
     context = ray.train.get_context()
     rank, count = context.get_world_rank(), context.get_world_size()
     plan = courses.shared(settings["plan"], count)
     torch.set_num_threads(settings["threads"])
     device = get_device()
     recipe = RECIPES[flags.recipe]
+    saved, _ = states.newest(folder, flags.base, recipe.norm)
+    done = saved["epoch"] if saved else 0
+    if done == plan.epochs:  # a failure after the last epoch
+        return
+    shard = ray.train.get_dataset_shard("batches")
+    batches = shard.iter_batches(
+        batch_size=plan.share,
+        prefetch_batches=2 * steps_of(plan.share),  # two blocks
+        batch_format="numpy",
+    )
+    stream = transfer.on_device(_checked(batches, done, rank, plan), device)
     scored = training.Scored(training.build(flags.base, recipe, flags.seed)).to(device)
     if compiles(flags, plan, device):
         torch._dynamo.config.suppress_errors = True  # what cannot be compiled runs as it is
@@ -47,11 +66,8 @@ def loop(settings: dict[str, Any]) -> None:
     # Statistics of normalization: see `training.share_statistics`.
     wrapped = prepare_model(scored, parallel_strategy_kwargs={"broadcast_buffers": False})
     state = training.start(scored, wrapped, recipe, flags.rate, plan.epochs * plan.train_steps)
-    saved, _ = states.newest(folder, flags.base, recipe.norm)
     if saved:
         state.load_state_dict(saved)
-    if state.epoch == plan.epochs:  # a failure after the last epoch
-        return
     if device.type == "cuda":  # while others decode the pictures
         training.warm_up(state, _blank(plan.share, settings["grid"], device))
     marks.append((time.time(), "warm"))
@@ -63,20 +79,11 @@ def loop(settings: dict[str, Any]) -> None:
         clock=time.perf_counter,
         progress=_progress(settings["board"] if rank == 0 else None, profile),
     )
-    ray.get(settings["board"].chunks.remote())  # before a task is started that would wait for them
-    marks.append((time.time(), "the pictures are there"))
-    shard = ray.train.get_dataset_shard("batches")
-    batches = shard.iter_batches(
-        batch_size=plan.share,
-        prefetch_batches=2 * steps_of(plan.share),  # two blocks
-        batch_format="numpy",
-    )
     keeper = Keeper(folder, flags, rank)
-    stream = transfer.on_device(_checked(batches, state.epoch, rank, plan), device)
     training.train(state, stream, plan, worker, keeper.report)
+    marks.append((time.time(), "trained"))
     keeper.finish()
     if profile:
-        marks.append((time.time(), "trained"))
         text = "".join(f"{at:.2f} {what}\n" for at, what in marks) + shard.stats()
         storage.publish(storage.join(profile, "train-data.txt"), text.encode(), replace=True)
 

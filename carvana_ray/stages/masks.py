@@ -80,13 +80,8 @@ def _read(batch: Columns, nice: bool, how: dict[str, Any]) -> Columns:
         how: of `how_to_load`.
     """
     if nice:
-        _step_back()
+        dataset.step_back()
     return dataset.load_pictures(batch, **how)
-
-
-@functools.cache  # once a process
-def _step_back() -> None:
-    os.nice(4)  # from Ray's own 15 for its workers: less than half the share of the others
 
 
 def beside(workers: Workers) -> dict[str, Any]:

@@ -36,6 +36,9 @@ def session(num_cpus: int | None = None) -> Iterator[Cluster]:
         if joins():
             _join()
         else:
+            # Readers, writers, replicas and Ray's own actors are more than the CPUs. Ray ends idle
+            # processes beyond that number after a second, and starts them anew for the next task.
+            os.environ.setdefault("RAY_num_workers_soft_limit", str(2 * _cpus() + 8))
             ray.init(
                 address="local",
                 num_cpus=num_cpus or _cpus(),
