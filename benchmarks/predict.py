@@ -33,6 +33,7 @@ from PIL import Image
 
 from carvana_ray import carvana, checkpoint, images, predictor, rle
 from carvana_ray.predictor import Predictor
+from carvana_ray.profiling import Profiler, Timeline
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SECONDS = 5.0
@@ -120,23 +121,26 @@ def one_by_one(model: str, source: list[Path], device: torch.device) -> float:
     return per_second(work)
 
 
-def job(data: Path, model: str, out: Path) -> tuple[dict[str, Any], float, dict[str, Any]]:
-    """Run jobs/predict.py; return its result, the command's seconds and its time line."""
+def job(data: Path, model: str, out: Path) -> tuple[dict[str, Any], float, Timeline]:
+    """Run jobs/predict.py; return its result, the command's seconds, and what was busy."""
     command = [sys.executable, str(REPOSITORY / "jobs/predict.py"), "--data", str(data)]
-    command += ["--model", model, "--out", str(out), "--profile"]
+    command += ["--model", model, "--out", str(out)]
     began = time.perf_counter()
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    with Profiler() as profiler:  # from outside: traces within would cost the job some seconds
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     seconds = time.perf_counter() - began
-    timeline = json.loads((out / "profile/predict-timeline.json").read_text())
-    return json.loads(done.stdout.splitlines()[-1]), seconds, timeline
+    return json.loads(done.stdout.splitlines()[-1]), seconds, profiler.timeline
 
 
-def busy(timeline: dict[str, Any], kind: str) -> float | None:
-    """Return how busy CPUs or GPUs were, 0..1, between the first shard and the last."""
-    first = next(s for s, said in timeline["marks"] if said.startswith("predict: first"))
-    last = max(s for s, said in timeline["marks"] if said.startswith("predict: "))
-    values = [value for second, value in timeline[kind] if first <= second <= last]
-    return round(float(np.mean(values)), 3) if values else None
+def busy(timeline: Timeline) -> dict[str, float | None]:
+    """Return how busy CPUs and GPUs were, 0..1, from the GPUs' first work to their last."""
+    at = [second for second, value in timeline.gpu if value > 0.05]
+    shares: dict[str, float | None] = {"cpu_busy": None, "gpu_busy": None}
+    if at:
+        for name, samples in (("cpu_busy", timeline.cpu), ("gpu_busy", timeline.gpu)):
+            values = [value for second, value in samples if at[0] <= second <= at[-1]]
+            shares[name] = round(float(np.mean(values)), 3)
+    return shares
 
 
 def main() -> None:
@@ -162,13 +166,10 @@ def main() -> None:
     lower = min(found["decode"], found["network"])
     for name, value in found.items():
         print(f"{name:10} {value:10.1f}" + ("" if name == "cores" else " pictures/s"))
-    for second, said in timeline["marks"]:
-        print(f"{second:8.1f} s  {said}")
     ratios = {
         "to_lower_ceiling": round(found["ours"] / lower, 3),
         "to_one_by_one": round(found["ours"] / found["one"], 1),
-        "cpu_busy": busy(timeline, "cpu"),
-        "gpu_busy": busy(timeline, "gpu"),
+        **busy(timeline),
         "job_s": result["seconds"],
         "command_s": round(seconds, 1),
     }

@@ -39,7 +39,7 @@ class Stage(Protocol[C_contra, P]):
 
 # Seconds in which most of what can be wrong with the input is known; a Ray takes several to start,
 # and a catalogue of 100,000 pictures to list.
-PATIENCE = 3.0
+PATIENCE = 2.0
 
 
 class _Stopped(KeyboardInterrupt):

@@ -53,12 +53,10 @@ def loop(settings: dict[str, Any]) -> None:
     if done == plan.epochs:  # a failure after the last epoch
         return
     shard = ray.train.get_dataset_shard("batches")
-    batches = shard.iter_batches(
-        batch_size=plan.share,
-        prefetch_batches=2 * steps_of(plan.share),  # two blocks
-        batch_format="numpy",
+    blocks = shard.iter_batches(
+        batch_size=plan.share * steps_of(plan.share), prefetch_batches=2, batch_format="numpy"
     )
-    stream = transfer.on_device(_checked(batches, done, rank, plan), device)
+    stream = transfer.on_device(_checked(blocks, done, rank, plan), plan.share, device)
     scored = training.Scored(training.build(flags.base, recipe, flags.seed)).to(device)
     if compiles(flags, plan, device):
         torch._dynamo.config.suppress_errors = True  # what cannot be compiled runs as it is
@@ -162,21 +160,24 @@ def _on_cpu(value: Any) -> Any:
     return copy.copy(value)
 
 
-def _checked(batches: Any, epoch: int, rank: int, plan: BatchPlan) -> Iterator[transfer.Arrays]:
-    """Yield the batches from `epoch` on; fail if they are not those of this worker."""
-    for place, batch in enumerate(batches):
+def _checked(blocks: Any, epoch: int, rank: int, plan: BatchPlan) -> Iterator[transfer.Arrays]:
+    """Yield the blocks from `epoch` on; fail if they are not those of this worker."""
+    skip = 0
+    for place, block in enumerate(blocks):
         if place == 0:
-            found, owner = int(batch["epoch"][0]), int(batch["rank"][0])
+            found, owner = int(block["epoch"][0]), int(block["rank"][0])
             if found > epoch or owner != rank:
                 raise RuntimeError(
                     f"worker {rank}, epoch {epoch}: was given the batches of worker {owner}, epoch "
                     f"{found}"
                 )
-            skip = (epoch - found) * plan.steps_per_epoch
-        if len(batch["weight"]) != plan.share:
-            raise RuntimeError(f"worker {rank}: a batch of {len(batch['weight'])} pictures")
-        if place >= skip:
-            yield {name: batch[name] for name in ("image", "share", "weight")}
+            skip = (epoch - found) * plan.steps_per_epoch * plan.share
+        length = len(block["weight"])
+        if length % plan.share:
+            raise RuntimeError(f"worker {rank}: {length} pictures in batches of {plan.share}")
+        if skip < length:
+            yield {name: block[name][skip:] for name in ("image", "share", "weight")}
+        skip = max(0, skip - length)
 
 
 def _add_up(value: torch.Tensor, count: int) -> torch.Tensor:
