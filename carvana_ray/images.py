@@ -42,9 +42,13 @@ def load_gray(data: bytes, downscale: int = 4) -> NDArray[np.uint8]:
         BadPicture: ``truncated``, and see `formats.open_picture`.
         ValueError: another downscale.
     """
+    return gray_of(open_picture(data), downscale)
+
+
+def gray_of(image: Image.Image, downscale: int = 4) -> NDArray[np.uint8]:
+    """Return `load_gray` of a picture that `formats.open_picture` has opened, once."""
     if downscale not in DOWNSCALES:
         raise ValueError(f"downscale {downscale}: must be one of {DOWNSCALES}")
-    image = open_picture(data)
     height, width = grid(image.height, image.width, downscale)
     # Floor, not ceiling: the decoder takes the smallest scale that is no smaller than asked, and
     # asking for (480, 320) of 1918 x 1280 gives half scale in silence.
