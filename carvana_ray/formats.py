@@ -60,8 +60,9 @@ class _Jpeg(JpegImagePlugin.JpegImageFile):
 
         Within packed pixels a byte of 255 is always followed by 0 or a restart mark.
         """
-        assert self.fp is not None
-        if b"\xff\xd9" not in self.fp.read():  # from the start of the pixels, where opening ended
+        assert isinstance(self.fp, io.BytesIO)  # of which getvalue is no copy
+        # Back from the end, where the mark nearly always is, to the start of the pixels.
+        if self.fp.getvalue().rfind(b"\xff\xd9", self.fp.tell()) < 0:
             raise OSError("the end of the picture is missing")
         super().load_prepare()
 
@@ -160,6 +161,8 @@ def orientation_of(data: bytes) -> int:
 def turn_of(image: Image.Image) -> int:
     """Return `orientation_of` of a picture that is open."""
     block, exif = image.info.get("exif", b""), Image.Exif()
+    if not block:
+        return 1
     try:
         exif.load(block)
         turn = exif.get(ExifTags.Base.Orientation)
@@ -181,8 +184,11 @@ def check_crc(data: bytes, expected: int | None) -> None:
     Raises:
         BadPicture: ``checksum``.
     """
-    if expected is None:
-        return
-    found = zlib.crc32(data)
-    if found != expected:
+    if expected is not None:
+        compare_crc(zlib.crc32(data), expected)
+
+
+def compare_crc(found: int, expected: int | None) -> None:
+    """Do what `check_crc` does where a file's CRC-32 is known already."""
+    if expected not in (None, found):
         raise BadPicture(f"checksum: CRC-32 is {found:08x}, crc32.csv says {expected:08x}")
