@@ -26,9 +26,6 @@ Columns = dict[str, Any]
 UNKNOWN = -1  # in a column of CRC-32
 UNREACHABLE = "unreachable"
 MAX_BYTES = 8 * 16 * 1918 * 1280  # more than `formats.MAX_PIXELS` take in any of the formats
-# Of a task that reads and decodes. Ray Data looks for finished tasks every 0.1 s unless all have
-# finished, so with no more tasks than cores each core would idle that long, or twice, a block.
-READER_CPUS = 0.8
 RETRIES = 3  # of a task whose process dies; Ray Data's own default is without end
 
 
