@@ -12,6 +12,8 @@ and of little else. What the other views say of one then follows from the invers
 of a studio is judged as the thousandth.
 """
 
+import csv
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -31,7 +33,7 @@ FEWEST_VIEWS = 8  # that are there, to compare one with the others
 USUAL = 1.7
 PASSES = 4  # over the views of a car, the worst one left out each time
 END_ON = 12  # power of the cosine: by 22.5 degrees to the side a third is left
-CUT, LEFT_OUT = 10.0, 1e6  # standard deviation of what is added to a view, as units of a feature
+LEFT_OUT = 1e6  # standard deviation that is added to a view which is not to be believed
 
 # What is usual of one mask: 99 % of 1,536 real ones have less than three times that (stray pieces
 # and the largest hole as shares of the mask; the outline above that of a plain shape).
@@ -88,12 +90,17 @@ class Verdict:
     Attributes:
         name: of the picture.
         score: how unusual its mask is, in standard deviations; 0 or more.
-        reasons: in words, the strongest first; none where nothing is unusual.
+        reasons: in words, the strongest first: those from `LISTED` on, or else the strongest one.
     """
 
     name: str
     score: float
     reasons: tuple[str, ...]
+
+    @property
+    def listed(self) -> bool:
+        """Whether a person should look at it."""
+        return self.score >= LISTED
 
 
 def ranked(facts: Mapping[str, Facts]) -> list[Verdict]:
@@ -115,18 +122,30 @@ def ranked(facts: Mapping[str, Facts]) -> list[Verdict]:
             for name, found in zip(names, _against_others(names, facts), strict=True):
                 signals[name] += found
             compared.update(names)
-    for name, found in _against_all(
-        {name: one for name, one in facts.items() if name not in compared}
-    ):
-        signals[name].append(found)
+    rest = {name: one for name, one in facts.items() if name not in compared}
+    for name, signal in _against_all(rest):
+        signals[name].append(signal)
     verdicts = [_verdict(name, found) for name, found in signals.items()]
     return sorted(verdicts, key=lambda one: (-one.score, one.name))
 
 
+def to_csv(verdicts: Sequence[Verdict], facts: Mapping[str, Facts]) -> bytes:
+    """Return ``review.csv``: a line a picture, in the order of the verdicts."""
+    text = io.StringIO(newline="")
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["img", "score", "look", "reasons", "area", "pieces", "holes", "outline"])
+    for one in verdicts:
+        found = facts[one.name]
+        said = one.name, f"{one.score:.2f}", int(one.listed), "; ".join(one.reasons)
+        table.writerow([*said, found.area, found.pieces, found.holes, f"{found.outline:.3f}"])
+    return text.getvalue().encode()
+
+
 def _verdict(name: str, signals: list[tuple[float, str]]) -> Verdict:
     signals = sorted(signals, reverse=True)
-    said = tuple(text for score, text in signals if score >= LISTED)
-    return Verdict(name, round(signals[0][0], 2) if signals else 0.0, said)
+    said = [text for score, text in signals if score >= LISTED]
+    strongest = signals[0][1] if signals[0][0] > 0 else "nothing"
+    return Verdict(name, round(signals[0][0], 2), tuple(said or [strongest]))
 
 
 def _alone(one: Facts) -> list[tuple[float, str]]:
@@ -239,7 +258,7 @@ def _against_others(names: Sequence[str], facts: Mapping[str, Facts]) -> list[li
     there = [place for place, name in enumerate(names) if facts[name].area]
     views = np.array([carvana.car_and_view(names[place])[1] for place in there])
     values = np.array([_features(facts[names[place]]) for place in there]).T
-    odd_ones = np.array([CUT if facts[names[place]].cut_off else 0.0 for place in there])
+    odd_ones = np.zeros(len(there))
     final = np.zeros_like(values), np.zeros_like(values)
     open_ones = list(range(len(there)))
     for number in range(PASSES):

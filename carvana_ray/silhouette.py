@@ -33,7 +33,6 @@ class Facts:
         holes: how many; hollow: pixels of the largest one.
         outline: length of its edges along the pixel grid, by that of the box: 1 for a convex
             shape, more for ragged ones, holes and pieces.
-        cut_off: pixels of the picture's left and right border, and of its top, that it touches.
     """
 
     height: int
@@ -57,7 +56,6 @@ class Facts:
     holes: int = 0
     hollow: int = 0
     outline: float = 0.0
-    cut_off: int = 0
 
 
 def facts(text: str, height: int, width: int) -> Facts:
@@ -79,7 +77,6 @@ def facts(text: str, height: int, width: int) -> Facts:
     shared = np.minimum(right[over], right[below]) - np.maximum(left[over], left[below])
     edges = 2 * len(row) + 2 * area - 2 * int(shared.sum())
     holes, hollow = _holes(row, left, right, width)
-    borders = (left == 0).sum() + (right == width).sum() + length[row == 0].sum()
     return Facts(
         height,
         width,
@@ -97,7 +94,6 @@ def facts(text: str, height: int, width: int) -> Facts:
         holes=holes,
         hollow=hollow,
         outline=edges / (2 * (box[1] - box[0] + box[3] - box[2])),
-        cut_off=int(borders),
     )
 
 

@@ -18,9 +18,11 @@ from carvana_ray import checkpoint, config, merge, plan, shards, sheets, storage
 from carvana_ray.catalogue import Catalogue
 from carvana_ray.errors import InputError
 from carvana_ray.plan import Part
+from carvana_ray.progress import Laps
+from carvana_ray.report import parts as reports
 from carvana_ray.resources import Cluster, Workers, share_out
 from carvana_ray.shards import Left, Task
-from carvana_ray.stages import dataset, gauges, poison, write
+from carvana_ray.stages import dataset, gauges, lineage, poison, review, write
 from carvana_ray.stages.masks import how_to_load, masks_of, masks_of_one
 from carvana_ray.stages.write import LOST_A_REPLICA, LOST_BLOCKS, Watch
 
@@ -51,7 +53,7 @@ def run(flags: config.Predict, cluster: Cluster) -> dict[str, Any]:
         Quarantined: pictures could not be read, and are not to be taken as empty.
         Unfinished: pictures could not be reached, or shards not be written.
     """
-    began = time.monotonic()
+    began, laps = time.monotonic(), Laps()
     model, out = storage.absolute(flags.model_uri), storage.absolute(flags.out)
     _, manifest = checkpoint.read_model(model)  # a damaged one is said before anything starts
     catalogue = catalogues.read(flags)
@@ -73,9 +75,12 @@ def run(flags: config.Predict, cluster: Cluster) -> dict[str, Any]:
         )
     storage.remove(storage.join(folder, merge.SUCCESS))  # until this run has ended well
     how = how_to_load(catalogue.folder, manifest, catalogue.size)
+    laps.end("plan, compare with what is there")
     rate = _predict(flags, left, catalogue, folder, how, model, workers)
+    laps.end("read, predict, write shards")
     target = storage.join(out, flags.submission)
     merged = merge.merge(flags, parts, folder, catalogue, target)
+    laps.end("merge and check")
     result = {
         "images": len(catalogue.order),
         "bad": len(merged.bad),
@@ -85,6 +90,19 @@ def run(flags: config.Predict, cluster: Cluster) -> dict[str, Any]:
         "seconds": round(time.monotonic() - began, 1),
         "submission": target,
     }
+    reviewed, crcs = review.run(out, folder, parts, catalogue, cluster.cpus)
+    laps.end("look at the masks once more")
+    found = {
+        "result": {**result, "submission": target if merge.acceptable(flags, merged) else None},
+        "review": reviewed,
+        "bad": [[row["img"], row["status"]] for row in merged.bad],
+        "shown": sheets.unscored(catalogue.folder, sheets.some(merged.shown)),
+        "seconds": laps.seconds,
+    }
+    page = reports.add(
+        out, "predict", {**lineage.of(flags, manifest, catalogue.folder, crcs), **found}
+    )
+    log.info("report: %s", page)
     merge.finish(flags, merged, folder, result)
     for name, image in sheets.of_cars(catalogue.folder, merged.shown).items():
         storage.publish(storage.join(out, "sheets", name), image, replace=True)
