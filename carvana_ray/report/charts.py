@@ -13,7 +13,7 @@ import numpy as np
 from carvana_ray.report import markup
 
 WIDTH = 400
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 12, 40
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 22, 16, 40
 BARS = 40  # of a histogram at most
 
 Series = tuple[str, Sequence[tuple[float, float]]]
@@ -130,15 +130,23 @@ def _mark(number: int, x: float, y: float) -> str:
     return f'<circle class="mark s{number}" cx="{x:.1f}" cy="{y:.1f}" r="3"/>'
 
 
-def histogram(title: str, x_label: str, values: Sequence[float], caption: str) -> str:
+def histogram(
+    title: str, x_label: str, values: Sequence[float], limit: tuple[str, float], caption: str
+) -> str:
     """Return a histogram; the lowest bar also holds what lies below the chart.
 
     The chart ends where the lowest percent does, else one picture would press all others into a
     single bar; below it is counted.
+
+    Args:
+        title, caption: its name, and a sentence below it.
+        x_label: of the values.
+        values: to count.
+        limit: a name and a value to mark by a line.
     """
     found = np.asarray(values, dtype=np.float64)
     low = float(np.quantile(found, 0.01)) if len(found) >= 100 else float(found.min())
-    x_ticks = ticks(low, float(found.max()))
+    x_ticks = ticks(low, max(float(found.max()), limit[1]))
     edges = np.linspace(x_ticks[0], x_ticks[-1], BARS + 1)
     counts, _ = np.histogram(np.maximum(found, edges[0]), edges)
     frame = _Frame((edges[0], edges[-1]), ticks(0, int(counts.max())), 250, x_label, x_ticks)
@@ -150,7 +158,9 @@ def histogram(title: str, x_label: str, values: Sequence[float], caption: str) -
                 f'<rect class="bar" x="{x:.1f}" y="{y:.1f}" width="{wide:.1f}" '
                 f'height="{frame.bottom - y:.1f}"/>'
             )
-    return _chart(title, 250, frame.svg + "".join(bars), caption)
+    at = frame.x(limit[1])
+    mark = _line(at, _TOP, at, frame.bottom, "limit") + _text(at - 4, _TOP + 10, limit[0], "end")
+    return _chart(title, 250, frame.svg + "".join(bars) + mark, caption)
 
 
 def ranges(

@@ -26,7 +26,7 @@ def text(tag: str, content: object, **attributes: str) -> str:
 
 def image(data_uri: str, alt: str, width: int, height: int, **attributes: str) -> str:
     """Return an image whose room is kept before it is decoded."""
-    sizes = {"width": str(width), "height": str(height), "decoding": "async"}
+    sizes = {"width": str(width), "height": str(height)}
     return f"<img{_attributes({'src': data_uri, 'alt': alt, **sizes, **attributes})}>"
 
 

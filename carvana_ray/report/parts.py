@@ -88,15 +88,21 @@ def _time(parts: Mapping[str, Part]) -> str:
         total = sum(value for _, value, _ in rows)
         title = {"pipeline": "The whole pipeline"}.get(kind, f"{kind.capitalize()}")
         plots.append(charts.bars(f"Seconds of {kind}", rows, f"{title}: {total:,.1f} s."))
-        facts |= {f"{kind}: {name}": value for name, value in part.get("speed", {}).items()}
+        facts |= {
+            f"{kind.capitalize()}: {name}": value for name, value in part.get("speed", {}).items()
+        }
     return markup.element("div", "".join(plots), class_="grid") + markup.pairs(facts)
 
 
 def _lineage(parts: Mapping[str, Part]) -> str:
-    html = ""
+    """Return what each job was made of; what several have in common is said once."""
+    said: dict[tuple[str, str], tuple[list[str], Part]] = {}
     for kind, part in parts.items():
         for name, values in part.get("lineage", {}).items():
-            html += markup.details(
-                f"{kind.capitalize()}: {name}", markup.pairs(shots.as_rows(values))
-            )
+            key = name, json.dumps(values, sort_keys=True)
+            said.setdefault(key, ([], values))[0].append(kind)
+    html = ""
+    for (name, _), (kinds, values) in said.items():
+        title = f"{name.capitalize()} ({' and '.join(kinds)})"
+        html += markup.details(title, markup.pairs(shots.as_rows(values)))
     return html

@@ -96,6 +96,8 @@ def run(flags: config.Evaluate, cluster: Cluster) -> dict[str, Any]:
         name: sheets.scored(folder, masks, dict(pairs), found) for name, found in shown.items()
     }
     laps.end("write the results")
+    history = checkpoint.read_history(model)
+    learned = course.summary(history)
     found = {
         **figures,
         "result": result,
@@ -103,9 +105,14 @@ def run(flags: config.Evaluate, cluster: Cluster) -> dict[str, Any]:
             [one["img"], *carvana.car_and_view(one["img"]), *(round(one[key], 6) for key in SHOWN)]
             for one in scores
         ],
-        "history": checkpoint.read_history(model),
+        "history": history,
         "seconds": laps.seconds,
-        "speed": {"pictures a second, from the first on": round(rate, 1)},
+        "speed": {
+            "pictures a second": round(rate, 1),
+            "training, seconds": round(sum(row.get("seconds", 0.0) for row in history), 1),
+            "training, pictures a second": learned["images_per_second"],
+            "training, share of time that waited for pictures": learned["data_wait_fraction"],
+        },
     }
     pictures = {one["img"]: one["crc32"] for one in scores}
     parts.add(out, "evaluate", {**lineage.of(flags, manifest, folder, pictures), **found})

@@ -98,6 +98,7 @@ def run(flags: config.Predict, cluster: Cluster) -> dict[str, Any]:
         "bad": [[row["img"], row["status"]] for row in merged.bad],
         "shown": sheets.unscored(catalogue.folder, sheets.some(merged.shown)),
         "seconds": laps.seconds,
+        "speed": {"pictures a second": round(rate, 1)} if rate else {},
     }
     page = reports.add(
         out, "predict", {**lineage.of(flags, manifest, catalogue.folder, crcs), **found}
