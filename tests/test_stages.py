@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from conftest import draw_pair
 
-from carvana_ray import carvana, config, images, rle, shards, storage, training
+from carvana_ray import carvana, config, images, metrics, rle, shards, storage, training
 from carvana_ray.batches import BatchPlan
 from carvana_ray.course import Course
 from carvana_ray.errors import InputError, Unfinished
@@ -427,9 +427,16 @@ def test_scores_are_kaggles_dice(data: Path) -> None:
         "width": np.array([SIZE[1]] * 2),
         "ends": np.array([np.int32(rle.runs(shifted)).T.tobytes(), b""], dtype=object),
         "status": np.array(["ok", "ok"]),
+        "crc32": np.array([1, 2]),
     }
-    scored = evaluate.score(batch, masks=f"{data}/train_masks", mask_of=dict(some_pairs(data, 2)))
+    masks, mask_of = f"{data}/train_masks", dict(some_pairs(data, 2))
+    scored = evaluate.score(batch, masks=masks, mask_of=mask_of, downscale=4)
     expected = 2 * (shifted & truth).sum() / (2 * truth.sum())
     assert scored["dice"][0] == pytest.approx(expected)
     assert scored["rle_mask"].tolist() == [rle.encode(shifted), ""]
     assert scored["dice"][1] == 0
+    perfect = images.enlarge(images.shrink_mask(truth, 4), *SIZE)
+    assert scored["ceiling"][0] == pytest.approx(metrics.dice(perfect, truth))
+    car = truth.sum()
+    assert scored["more"][0] == pytest.approx((shifted & ~truth).sum() / car)
+    assert scored["less"].tolist() == [pytest.approx((truth & ~shifted).sum() / car), 1]

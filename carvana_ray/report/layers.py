@@ -18,9 +18,11 @@ Mask = NDArray[np.bool_]
 Layer = dict[str, str]
 Figure = dict[str, Any]
 
-QUALITIES = (80, 60, 40, 20, 5)
-PHOTO_BYTES, LAYER_BYTES = 60_000, 30_000  # of a file at most; usual ones have half and a fifth
+QUALITIES = (80, 60, 40, 20)
+# Of a file at most, bytes a pixel; real pictures take 0.05 and 0.006.
+PHOTO_BYTES, LAYER_BYTES = 0.12, 0.03
 CLOSE = 320, 480  # height and width of a close look, pixels of the picture
+STEP = 16
 _YELLOW, _BLACK = (255, 214, 0), (0, 0, 0)
 
 
@@ -28,27 +30,29 @@ def _uri(kind: str, data: bytes) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
 
-def photo(picture: NDArray[np.uint8], at_most: int = PHOTO_BYTES) -> str:
-    """Return a picture [h, w, 3] as a data URI (WebP), as good as `at_most` bytes allow."""
+def photo(picture: NDArray[np.uint8]) -> str:
+    """Return a picture [h, w, 3] as a data URI (WebP), as good as `PHOTO_BYTES` allow."""
     image = Image.fromarray(picture)
-    for quality in QUALITIES:
-        buffer = io.BytesIO()
-        image.save(buffer, "WEBP", quality=quality)
-        if buffer.tell() <= at_most:
-            break
-    return _uri("webp", buffer.getvalue())
+    at_most = PHOTO_BYTES * image.width * image.height
+    while True:
+        for quality in QUALITIES:
+            buffer = io.BytesIO()
+            image.save(buffer, "WEBP", quality=quality)
+            if buffer.tell() <= at_most or min(image.size) < 8:
+                return _uri("webp", buffer.getvalue())
+        image = image.reduce(2)
 
 
-def flat(
-    index: NDArray[np.uint8], colours: list[tuple[int, ...]], at_most: int = LAYER_BYTES
-) -> str:
+def flat(index: NDArray[np.uint8], colours: list[tuple[int, ...]]) -> str:
     """Return a picture of a few colours as a data URI (PNG).
 
     Args:
         index: of the colour of each pixel, [h, w].
         colours: red, green, blue, and opacity where it is not 255.
-        at_most: bytes; one with more is made coarser by halves until it fits.
+
+    One with more than `LAYER_BYTES` is made coarser by halves until it fits.
     """
+    at_most = max(LAYER_BYTES * index.size, 2_000)
     while True:
         image = Image.fromarray(index, "P")
         image.putpalette([value for colour in colours for value in colour[:3]])
@@ -158,11 +162,15 @@ def scored(
 
 
 def worst_place(wrong: Mask, height: int, width: int) -> tuple[int, int]:
-    """Return (top, left) of the window of a mask with the most pixels in it, to within 16."""
-    step = 16
+    """Return (top, left) of the window of a mask with the most pixels in it, to within `STEP`.
+
+    Of several the one in the middle.
+    """
     summed = np.pad(np.cumsum(np.cumsum(wrong, 0, np.int64), 1), ((1, 0), (1, 0)))
-    tops = np.arange(0, max(wrong.shape[0] - height, 0) + 1, step)
-    lefts = np.arange(0, max(wrong.shape[1] - width, 0) + 1, step)
+    tops, lefts = (
+        np.append(np.arange(0, max(whole - part, 0), STEP), max(whole - part, 0))
+        for whole, part in zip(wrong.shape, (height, width), strict=True)
+    )
     bottoms = np.minimum(tops + height, wrong.shape[0])
     rights = np.minimum(lefts + width, wrong.shape[1])
     inside = (
@@ -171,7 +179,8 @@ def worst_place(wrong: Mask, height: int, width: int) -> tuple[int, int]:
         - summed[np.ix_(bottoms, lefts)]
         + summed[np.ix_(tops, lefts)]
     )
-    row, column = np.unravel_index(int(inside.argmax()), inside.shape)
+    best = np.argwhere(inside == inside.max())
+    row, column = best[len(best) // 2]
     return int(tops[row]), int(lefts[column])
 
 
