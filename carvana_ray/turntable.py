@@ -8,6 +8,7 @@ and of little else. What the other views say of one then follows from the invers
 of a studio is judged as the thousandth.
 """
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -89,19 +90,20 @@ def _features(one: Facts) -> Floats:
     )
 
 
-def _covariances(views: NDArray[np.int64], odd_ones: Floats) -> Floats:
+def _covariances(views: tuple[int, ...], left_out: frozenset[int]) -> Floats:
     """Return the covariance of each feature over some views, [features, n, n].
 
     Args:
         views: from 1.
-        odd_ones: standard deviation of what is added to each view, [n], 0 for a usual one.
+        left_out: those of them that are not to be believed.
     """
-    angle = 2 * np.pi * (views - 1) / carvana.VIEWS
+    angle = 2 * np.pi * (np.array(views) - 1) / carvana.VIEWS
     waves = np.arange(carvana.VIEWS // 2 + 1)
     cosines, sines = np.cos(np.outer(waves, angle)), np.sin(np.outer(waves, angle))
     # So many standard deviations of a wave's amplitude make one of its values over all views.
     norm = np.where((waves == 0) | (waves == waves[-1]), carvana.VIEWS, carvana.VIEWS / 2)
     k = np.maximum(waves, 1)
+    unknown = np.array([LEFT_OUT if view in left_out else 0.0 for view in views])
     covariances = []
     for one in FEATURES.values():
         own, other = one.own / k**one.fall, one.other / k**one.other_fall
@@ -110,19 +112,24 @@ def _covariances(views: NDArray[np.int64], odd_ones: Floats) -> Floats:
         total = (cosines.T * (even**2 / norm)) @ cosines
         total += (sines.T * (uneven**2 / norm)) @ sines
         blur = one.end_on * np.cos(angle) ** END_ON
-        covariances.append(total + np.diag(one.noise**2 + blur**2 + odd_ones**2))
+        covariances.append(total + np.diag(one.noise**2 + blur**2 + unknown**2))
     return np.array(covariances)
 
 
-def _off(values: Floats, views: NDArray[np.int64], odd_ones: Floats) -> tuple[Floats, Floats]:
+@functools.lru_cache(maxsize=1024)  # most cars have all views, and none to be left out
+def _inverses(views: tuple[int, ...], left_out: frozenset[int]) -> Floats:
+    return np.asarray(np.linalg.inv(_covariances(views, left_out)), dtype=np.float64)
+
+
+def _off(values: Floats, views: tuple[int, ...], left_out: frozenset[int]) -> tuple[Floats, Floats]:
     """Return (difference, score) [features, n]: of each view from what the others let expect, and
     that by its standard deviation.
 
     Args:
         values: features, [features, n].
-        views, odd_ones: see `_covariances`.
+        views, left_out: see `_covariances`.
     """
-    inverse = np.linalg.inv(_covariances(views, odd_ones))
+    inverse = _inverses(views, left_out)
     own = np.diagonal(inverse, axis1=1, axis2=2)
     pulled = (inverse @ values[..., None])[..., 0]
     return pulled / own, np.abs(pulled) / np.sqrt(own)
@@ -138,15 +145,15 @@ def compared(car: Mapping[int, Facts]) -> dict[int, list[tuple[float, str]]]:
         car: facts by view, 1 to 16; views without a mask and missing ones are left out. Of fewer
             than `FEWEST_VIEWS` nothing is said.
     """
-    views = np.array([view for view in sorted(car) if car[view].area])
+    views = tuple(view for view in sorted(car) if car[view].area)
     if len(views) < FEWEST_VIEWS:
         return {}
     values = np.array([_features(car[view]) for view in views]).T
-    odd_ones = np.zeros(len(views))
+    left_out: frozenset[int] = frozenset()
     final = np.zeros_like(values), np.zeros_like(values)
     open_ones = list(range(len(views)))
     for number in range(PASSES):
-        found_now = _off(values, views, odd_ones)
+        found_now = _off(values, views, left_out)
         worst = max(open_ones, key=lambda place: found_now[1][:, place].max())
         last = number == PASSES - 1 or found_now[1][:, worst].max() < ODD
         judged = open_ones if last else [worst]
@@ -155,11 +162,11 @@ def compared(car: Mapping[int, Facts]) -> dict[int, list[tuple[float, str]]]:
         if last:
             break
         open_ones.remove(worst)
-        odd_ones[worst] = LEFT_OUT
+        left_out |= {views[worst]}
     difference, score = final
     usual = max(float(np.median(score.max(0))) / USUAL, 1.0)
     found = {}
-    for place, view in enumerate(views.tolist()):
+    for place, view in enumerate(views):
         pairs = zip(FEATURES, difference[:, place], score[:, place] / usual, strict=True)
         found[view] = [(float(one), _words(name, off, car[view])) for name, off, one in pairs]
     return found

@@ -16,7 +16,7 @@ from typing import Any
 from carvana_ray import catalogue as catalogues
 from carvana_ray import checkpoint, config, merge, plan, shards, sheets, storage
 from carvana_ray.catalogue import Catalogue
-from carvana_ray.errors import InputError
+from carvana_ray.errors import InputError, Quarantined
 from carvana_ray.plan import Part
 from carvana_ray.progress import Laps
 from carvana_ray.report import parts as reports
@@ -90,21 +90,25 @@ def run(flags: config.Predict, cluster: Cluster) -> dict[str, Any]:
         "seconds": round(time.monotonic() - began, 1),
         "submission": target,
     }
+    held_back = None
+    try:
+        merge.finish(flags, merged, folder, result)
+    except Quarantined as error:
+        held_back, result = error, error.result
     reviewed, crcs = review.run(out, folder, parts, catalogue, cluster.cpus)
     laps.end("look at the masks once more")
-    found = {
-        "result": {**result, "submission": target if merge.acceptable(flags, merged) else None},
+    part = {
+        **lineage.of(flags, manifest, catalogue.folder, crcs),
+        "result": result,
         "review": reviewed,
         "bad": [[row["img"], row["status"]] for row in merged.bad],
         "shown": sheets.unscored(catalogue.folder, sheets.some(merged.shown)),
         "seconds": laps.seconds,
         "speed": {"pictures a second": round(rate, 1)} if rate else {},
     }
-    page = reports.add(
-        out, "predict", {**lineage.of(flags, manifest, catalogue.folder, crcs), **found}
-    )
-    log.info("report: %s", page)
-    merge.finish(flags, merged, folder, result)
+    log.info("report: %s", reports.add(out, "predict", part))
+    if held_back:
+        raise held_back
     for name, image in sheets.of_cars(catalogue.folder, merged.shown).items():
         storage.publish(storage.join(out, "sheets", name), image, replace=True)
     return {**result, "seconds": round(time.monotonic() - began, 1)}

@@ -99,11 +99,15 @@ def _look_at_all(folder: str, parts: Sequence[Part], catalogue: Catalogue, cpus:
     )
     seen = Seen()
     with gauges.meter("review", len(catalogue.entries)) as meter:
-        for row in looked.iter_rows():
-            name = row["img"]
-            seen.crcs[name], seen.shard[name] = row["crc32"], row["uri"]
-            if row["status"] == shards.OK:
-                seen.facts[name] = Facts(**{key: row[key] for key in FIELDS})
+        for batch in looked.iter_batches(batch_size=None):
+            columns = {name: column.tolist() for name, column in batch.items()}
+            names = columns["img"]
+            seen.crcs |= zip(names, columns["crc32"], strict=True)
+            seen.shard |= zip(names, columns["uri"], strict=True)
+            facts = zip(*(columns[key] for key in FIELDS), strict=True)
+            for name, status, values in zip(names, columns["status"], facts, strict=True):
+                if status == shards.OK:
+                    seen.facts[name] = Facts(*values)
             meter.set(len(seen.crcs))
     return seen
 
