@@ -16,7 +16,7 @@ from carvana_ray import carvana, turntable
 from carvana_ray.silhouette import Facts
 
 LISTED = 5.0  # score from which a picture is listed; of 1,536 real masks 3 have as much
-EMPTY = 100.0
+EMPTY, MOST = 1000.0, 100.0  # score of an empty mask, and of any other at most
 # What is usual of one mask: 99 % of 1,536 real ones have less than three times that (stray pieces
 # and the largest hole as shares of the mask; the outline above that of a plain shape).
 STRAY, HOLLOW, OUTLINE, PLAIN = 0.0005, 0.002, 0.1, 1.1
@@ -82,9 +82,12 @@ def to_csv(verdicts: Sequence[Verdict], facts: Mapping[str, Facts]) -> bytes:
 
 def _verdict(name: str, signals: list[tuple[float, str]]) -> Verdict:
     signals = sorted(signals, reverse=True)
+    worst = signals[0][0]
     said = [text for score, text in signals if score >= LISTED]
-    strongest = signals[0][1] if signals[0][0] > 0 else "nothing"
-    return Verdict(name, round(signals[0][0], 2), tuple(said or [strongest]))
+    strongest = signals[0][1] if worst > 0 else "nothing"
+    return Verdict(
+        name, round(worst if worst == EMPTY else min(worst, MOST), 2), tuple(said or [strongest])
+    )
 
 
 def _alone(one: Facts) -> list[tuple[float, str]]:
@@ -95,12 +98,12 @@ def _alone(one: Facts) -> list[tuple[float, str]]:
     others = one.pieces - 1
     return [
         (
-            min(stray / STRAY, EMPTY),
+            stray / STRAY,
             f"{others} {'pieces' if others > 1 else 'piece'} beside the largest, {stray:.1%} of it",
         ),
-        (min(hollow / HOLLOW, EMPTY), f"a hole of {hollow:.1%} of the mask, {one.holes} in all"),
+        (hollow / HOLLOW, f"a hole of {hollow:.1%} of the mask, {one.holes} in all"),
         (
-            min(max(one.outline - PLAIN, 0) / OUTLINE, EMPTY),
+            max(one.outline - PLAIN, 0) / OUTLINE,
             f"a ragged outline, {one.outline:.1f} times as long as that of its box",
         ),
     ]

@@ -14,7 +14,8 @@ from carvana_ray.report import markup
 
 WIDTH = 400
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 22, 16, 40
-BARS = 40  # of a histogram at most
+BARS = 40  # of a histogram
+MANY = 100  # values, for their lowest percent to be put into the first bar
 
 Series = tuple[str, Sequence[tuple[float, float]]]
 
@@ -135,8 +136,8 @@ def histogram(
 ) -> str:
     """Return a histogram; the lowest bar also holds what lies below the chart.
 
-    The chart ends where the lowest percent does, else one picture would press all others into a
-    single bar; below it is counted.
+    Of `MANY` values the chart ends where the lowest percent does, else one picture would press all
+    others into a single bar; below it is counted.
 
     Args:
         title, caption: its name, and a sentence below it.
@@ -145,7 +146,7 @@ def histogram(
         limit: a name and a value to mark by a line.
     """
     found = np.asarray(values, dtype=np.float64)
-    low = float(np.quantile(found, 0.01)) if len(found) >= 100 else float(found.min())
+    low = float(np.quantile(found, 0.01)) if len(found) >= MANY else float(found.min())
     x_ticks = ticks(low, max(float(found.max()), limit[1]))
     edges = np.linspace(x_ticks[0], x_ticks[-1], BARS + 1)
     counts, _ = np.histogram(np.maximum(found, edges[0]), edges)

@@ -85,15 +85,18 @@ def _spread(scores: Sequence[Sequence[Any]]) -> str:
     cars, views = _groups(scores, 1), _groups(scores, 2)
     hardest = sorted(cars, key=lambda row: row[2])[:CARS]
     which = "each car" if len(cars) <= CARS else f"the {CARS} cars with the lowest mean"
-    low, ceiling = np.quantile(dice, 0.01), float(np.mean([row[4] for row in scores]))
+    ceiling = float(np.mean([row[4] for row in scores]))
+    tail = ""
+    if len(dice) >= charts.MANY:
+        tail = f"One percent below {np.quantile(dice, 0.01):.4f} is counted in the first bar. "
     made = charts.histogram(
         "Histogram of Dice",
         "Dice",
         dice,
         ("ceiling", ceiling),
-        f"Pictures by Dice. Mean {np.mean(dice):.4f}, median {np.median(dice):.4f}; one percent "
-        f"below {low:.4f}, counted in the first bar. The dashed line is the ceiling, "
-        f"{ceiling:.4f}: what a network without any error would reach on this grid.",
+        f"Pictures by Dice. Mean {np.mean(dice):.4f}, median {np.median(dice):.4f}. {tail}The "
+        f"dashed line is the ceiling, {ceiling:.4f}: what a network without any error would reach "
+        "on this grid.",
     )
     line = "The dot is the mean, the line reaches from the worst picture to the best."
     if len(views) > 1:

@@ -99,13 +99,13 @@ def board(mask: Mask, height: int, width: int) -> str:
 
 
 def outline(mask: Mask, height: int, width: int) -> str:
-    """Return a layer: the mask's outline in yellow between lines of black."""
+    """Return a layer: the mask's outline in yellow, with a line of black around it."""
     inside = shrink_to(mask, height, width) > 0.5
     near = _grown(inside)
     index = np.zeros((height, width), dtype=np.uint8)
     index[_grown(near) & ~near] = 2
     index[near & ~inside] = 1
-    index[inside & _grown(~inside)] = 2
+    index[inside & _grown(~inside)] = 1
     return flat(index, [(0, 0, 0, 0), _YELLOW, _BLACK])
 
 

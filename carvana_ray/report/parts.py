@@ -88,9 +88,7 @@ def _time(parts: Mapping[str, Part]) -> str:
         total = sum(value for _, value, _ in rows)
         title = {"pipeline": "The whole pipeline"}.get(kind, f"{kind.capitalize()}")
         plots.append(charts.bars(f"Seconds of {kind}", rows, f"{title}: {total:,.1f} s."))
-        facts |= {
-            f"{kind.capitalize()}: {name}": value for name, value in part.get("speed", {}).items()
-        }
+        facts |= part.get("speed", {})
     return markup.element("div", "".join(plots), class_="grid") + markup.pairs(facts)
 
 

@@ -8,6 +8,7 @@ from carvana_ray.report import markup
 from carvana_ray.report.layers import Figure
 
 PHOTO = ("photo", "Photograph")
+REASONS = 3  # shown of each picture; review.csv has all
 
 
 def shots(figures: Sequence[Figure], group: str, wide: bool = False) -> str:
@@ -43,7 +44,10 @@ def _shot(one: Figure, group: str) -> str:
     choices = [(layer["key"], layer["label"]) for layer in one["layers"]] + [PHOTO]
     said = "".join(markup.text("p", line) for line in one.get("lines", ()))
     if reasons := one.get("reasons"):
-        said += markup.element("ul", "".join(markup.text("li", reason) for reason in reasons))
+        shown = [*reasons[:REASONS]]
+        if len(reasons) > REASONS:
+            shown.append(f"and {len(reasons) - REASONS} more")
+        said += markup.element("ul", "".join(markup.text("li", reason) for reason in shown))
     close = ""
     if "close" in one:
         close = markup.element(

@@ -108,10 +108,10 @@ def run(flags: config.Evaluate, cluster: Cluster) -> dict[str, Any]:
         "history": history,
         "seconds": laps.seconds,
         "speed": {
-            "pictures a second": round(rate, 1),
-            "training, seconds": round(sum(row.get("seconds", 0.0) for row in history), 1),
-            "training, pictures a second": learned["images_per_second"],
-            "training, share of time that waited for pictures": learned["data_wait_fraction"],
+            "Evaluation: pictures a second": round(rate, 1),
+            "Training: seconds": round(sum(row.get("seconds", 0.0) for row in history), 1),
+            "Training: pictures a second": learned["images_per_second"],
+            "Training: share of time that waited for pictures": learned["data_wait_fraction"],
         },
     }
     pictures = {one["img"]: one["crc32"] for one in scores}

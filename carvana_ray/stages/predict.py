@@ -104,7 +104,7 @@ def run(flags: config.Predict, cluster: Cluster) -> dict[str, Any]:
         "bad": [[row["img"], row["status"]] for row in merged.bad],
         "shown": sheets.unscored(catalogue.folder, sheets.some(merged.shown)),
         "seconds": laps.seconds,
-        "speed": {"pictures a second": round(rate, 1)} if rate else {},
+        "speed": {"Prediction: pictures a second": round(rate, 1)} if rate else {},
     }
     log.info("report: %s", reports.add(out, "predict", part))
     if held_back:
