@@ -81,9 +81,14 @@ class BatchPlan:
         return -(-self.batch // self.workers)
 
     @property
+    def steps_per_epoch(self) -> int:
+        """Steps an epoch, those of validation included."""
+        return self.train_steps + self.val_steps
+
+    @property
     def blocks_per_epoch(self) -> int:
         """Blocks an epoch, over all workers."""
-        return (self.train_steps + self.val_steps) * self.workers
+        return self.steps_per_epoch * self.workers
 
     def order(self, epoch: int) -> NDArray[np.int64]:
         """Return the training pictures of an epoch in their order: int64 [train], a permutation."""

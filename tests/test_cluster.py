@@ -44,10 +44,13 @@ from carvana_ray.stages import job
 def task():
     return {}["no such key"]
 
-def stage(flags, cluster):
-    return ray.get(ray.remote(max_retries=0)(task).remote())
+class Stage:
+    def check(self, flags):
+        pass
+    def run(self, flags, cluster, checked):
+        return ray.get(ray.remote(max_retries=0)(task).remote())
 
-sys.exit(job.run("predict", config.Predict, stage, lambda flags: None, None, ""))
+sys.exit(job.run("predict", config.Predict, Stage, None, ""))
 """
 
 

@@ -147,7 +147,8 @@ def test_the_room_of_a_run_is_what_its_files_take(tmp_path: Path) -> None:
     """Three newest states, the best, one that is being written, and the model."""
     recipe = RECIPES["default"]
     model = training.build(8, recipe, seed=0)
-    state = training.start(model, model, recipe, rate=0.01, total_steps=4)
+    scored = training.Scored(model)
+    state = training.start(scored, scored, recipe, rate=0.01, total_steps=4)
     model(torch.zeros(1, 1, 32, 32)).sum().backward()
     state.optimizer.step()
     for epoch in range(1, states.KEPT + 3):

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+import ray
 from conftest import draw_pair
 
 from carvana_ray import carvana, config, images, metrics, rle, shards, silhouette, storage, training
@@ -18,7 +19,8 @@ from carvana_ray.catalogue import Catalogue
 from carvana_ray.course import Course
 from carvana_ray.errors import InputError, Unfinished
 from carvana_ray.plan import Part
-from carvana_ray.stages import dataset, evaluate, feed, poison, review, train, write
+from carvana_ray.stages import dataset, evaluate, feed, poison, review, train, watch, write
+from carvana_ray.stages.beside import beside
 from carvana_ray.storage import Entry
 
 SIZE = (1280, 1918)
@@ -50,10 +52,14 @@ def course_of(
     )
 
 
-def decoded(data: Path, pairs: list[tuple[str, str]]) -> list[Any]:
+def decoded(data: Path, pairs: list[tuple[str, str]]) -> Any:
+    """Return a board with the decoded pairs, in chunks of 32."""
     chunks, errors = feed.decode(course_of(pairs, data / "train", data / "train_masks"), 8)
     assert errors == [""] * len(pairs)
-    return chunks
+    assert len(chunks) == -(-len(pairs) // 32)
+    found = watch.board()
+    ray.get(found.put.remote(chunks))
+    return found
 
 
 def some_pairs(data: Path, count: int) -> list[tuple[str, str]]:
@@ -79,14 +85,13 @@ def test_a_pair_is_loaded_as_the_core_loads_it(data: Path) -> None:
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("workers", [1, 2])
-def test_the_stream_is_the_plan(data: Path, ray_session: None, workers: int) -> None:
+@pytest.mark.parametrize(("workers", "steps"), [(1, 1), (2, 1), (1, 4)])
+def test_the_stream_is_the_plan(data: Path, ray_session: None, workers: int, steps: int) -> None:
     """Through Ray Data each worker gets the batches that the plan gives it, decoded and flipped."""
     pairs = some_pairs(data, 40)
-    chunks = decoded(data, pairs)
-    assert len(chunks) == 2
+    board = decoded(data, pairs)
     plan = BatchPlan(train=33, val=7, batch=4, workers=workers, epochs=2, seed=1)
-    stream = feed.stream(plan, chunks, np.arange(40), flip=True, first_epoch=1)
+    stream = feed.stream(plan, board, np.arange(40), flip=True, first_epoch=1, steps=steps)
     stream.context.execution_options.preserve_order = True
     gray = [images.load_gray((data / "train" / name).read_bytes(), 8) for name, _ in pairs]
     flipped = 0
@@ -115,9 +120,9 @@ def test_each_of_two_workers_is_dealt_its_own_blocks_in_order(
     from concurrent.futures import ThreadPoolExecutor
 
     pairs = some_pairs(data, 40)
-    chunks = decoded(data, pairs)
+    board = decoded(data, pairs)
     plan = BatchPlan(train=33, val=7, batch=4, workers=2, epochs=2, seed=1)
-    stream = feed.stream(plan, chunks, np.arange(40), flip=False)
+    stream = feed.stream(plan, board, np.arange(40), flip=False, steps=3)
     stream.context.execution_options.preserve_order = True
     gray = [images.load_gray((data / "train" / name).read_bytes(), 8) for name, _ in pairs]
 
@@ -194,10 +199,10 @@ def test_the_name_whose_work_kills_its_process_is_found(ray_session: None) -> No
 @pytest.mark.ray
 def test_pictures_that_are_left_out_are_in_no_batch(data: Path, ray_session: None) -> None:
     pairs = some_pairs(data, 10)
-    chunks = decoded(data, pairs)
+    board = decoded(data, pairs)
     kept = np.array([0, 2, 3, 5, 6, 8, 9])
     plan = BatchPlan(train=5, val=2, batch=2, workers=1, epochs=1, seed=1)
-    stream = feed.stream(plan, chunks, kept, flip=False)
+    stream = feed.stream(plan, board, kept, flip=False)
     stream.context.execution_options.preserve_order = True
     gray = [images.load_gray((data / "train" / name).read_bytes(), 8) for name, _ in pairs]
     for index, block in enumerate(stream.iter_batches(batch_size=2)):
@@ -215,13 +220,13 @@ def test_a_training_that_diverges_says_so_in_one_line() -> None:
         raise WorkerGroupError("[Rank 0]", {0: RuntimeError(trace)})
 
     with pytest.raises(training.Diverged, match=r"^the loss of epoch 2 is nan: lower it$"):
-        train._in_thread(fit)  # type: ignore[arg-type]
+        train._outcome(beside(fit))
 
     def other() -> None:
         raise WorkerGroupError("[Rank 0] something else", {0: RuntimeError("something else")})
 
     with pytest.raises(WorkerGroupError, match="something else"):
-        train._in_thread(other)  # type: ignore[arg-type]
+        train._outcome(beside(other))
 
 
 def block_of(file: str, names: list[str]) -> dict[str, Any]:

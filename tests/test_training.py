@@ -53,8 +53,8 @@ def lone_worker(**changes: Any) -> Worker:
 
 
 def fresh(recipe: str = "default", plan: BatchPlan = PLAN) -> State:
-    model = training.build(4, RECIPES[recipe], seed=0)
-    return training.start(model, model, RECIPES[recipe], RATE, plan.epochs * plan.train_steps)
+    scored = training.Scored(training.build(4, RECIPES[recipe], seed=0))
+    return training.start(scored, scored, RECIPES[recipe], RATE, plan.epochs * plan.train_steps)
 
 
 def run(state: State, report: Callable[[State], None] = lambda _: None) -> State:
@@ -173,6 +173,47 @@ def test_validation_changes_nothing_in_the_network() -> None:
     assert all(torch.equal(value, before[name]) for name, value in state.model.state_dict().items())
 
 
+def test_a_warm_up_changes_nothing() -> None:
+    state = fresh()
+    before = copy.deepcopy(state.state_dict())
+    training.warm_up(state, next(stream(PLAN)))
+    for name, value in state.model.state_dict().items():
+        assert torch.equal(value, before["model"][name]), name
+    assert state.optimizer.state_dict() == before["optimizer"]
+    assert all(value.grad is None for value in state.model.parameters())
+
+
+def test_workers_share_what_their_normalizations_have_seen() -> None:
+    """Two workers by turns: each adds what the other had."""
+    states_of = [fresh(), fresh()]
+    for rank, state in enumerate(states_of):
+        for value in state.model.buffers():
+            value.fill_(3 + 2 * rank)
+    others = [[value.clone() for value in state.model.buffers()] for state in states_of]
+    for state, other in zip(states_of, reversed(others), strict=True):
+        left = iter(value for value in other if value.is_floating_point())
+        worker = lone_worker(count=2, add_up=lambda value, left=left: value + next(left))
+        training.share_statistics(state.model, worker)
+        shared = [value for value in state.model.buffers() if value.is_floating_point()]
+        assert all(bool((value == 4).all()) for value in shared)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_gpu_learns_in_half_precision(compiled: bool) -> None:
+    device = torch.device("cuda")
+    scored = training.Scored(training.build(4, RECIPES["default"], seed=0)).to(device)
+    if compiled:
+        scored.compile()
+    steps = PLAN.epochs * PLAN.train_steps
+    state = training.start(scored, scored, RECIPES["default"], RATE, steps)
+    assert state.scaler.is_enabled()
+    batches = ({name: one.to(device) for name, one in batch.items()} for batch in stream(PLAN))
+    training.train(state, batches, PLAN, lone_worker(device=device), lambda _: None)
+    assert state.history[-1]["val_dice"] > 0.8
+
+
 def test_a_loss_that_is_no_number_stops_the_run() -> None:
     state = fresh()
     with torch.no_grad():
@@ -207,8 +248,8 @@ class Poisoned:
     def train(self) -> tuple[str, State]:
         """Return what the run says that stops here, and its state."""
         torch.set_num_threads(1)
-        model = training.build(1, RECIPES["default"], seed=0)
-        state = training.start(model, model, RECIPES["default"], 1e-3, 1000)
+        scored = training.Scored(training.build(1, RECIPES["default"], seed=0))
+        state = training.start(scored, scored, RECIPES["default"], 1e-3, 1000)
         with pytest.raises(training.Diverged) as caught:
             training.train(state, iter(self), LONG, lone_worker(), lambda _: None)
         return str(caught.value), state

@@ -38,10 +38,11 @@ from carvana_ray.stages.masks import beside, how_to_load, masks_of
 
 Score = dict[str, Any]
 SHOWN = "dice", "ceiling", "more", "less"
+Checked = tuple[Manifest, list[tuple[str, str]]]
 REPORT_BYTES = 20_000_000  # the page, its parts and its sheets take 8 MB
 
 
-def check(flags: config.Evaluate) -> tuple[Manifest, list[tuple[str, str]]]:
+def check(flags: config.Evaluate) -> Checked:
     """Return the model's manifest and the (picture, mask) names of its held-out cars.
 
     Raises:
@@ -55,11 +56,16 @@ def check(flags: config.Evaluate) -> tuple[Manifest, list[tuple[str, str]]]:
     return manifest, held_out(*folders, manifest.holdout_cars)[: flags.limit or None]
 
 
-def run(flags: config.Evaluate, cluster: Cluster) -> dict[str, Any]:
-    """Score the model and write what was found; return the job's result."""
+def run(flags: config.Evaluate, cluster: Cluster, checked: Checked | None = None) -> dict[str, Any]:
+    """Score the model and write what was found; return the job's result.
+
+    Args:
+        flags, cluster: what to do, and where.
+        checked: what `check` has returned, if it was asked already.
+    """
     began, laps = time.monotonic(), Laps()
     model, out = storage.absolute(flags.model_uri), storage.absolute(flags.out)
-    manifest, pairs = check(flags)
+    manifest, pairs = checked or check(flags)
     folder, masks = course.folders(storage.absolute(flags.data))
     rows = [
         dataset.pictures_row("", [name for name, _ in pairs[start : start + plan.SMALLEST]])

@@ -1,7 +1,7 @@
 """The stream of training batches: decoded once, in an order that is a function of the seed.
 
     names -> map_batches(load_pairs) -> uint8 chunks in the object store          once a run
-    blocks of the run -> map_batches(take) -> map_batches(standardize) -> workers  streaming
+    steps of the run -> map_batches(take) -> map_batches(standardize) -> workers   streaming
 
 One stream holds all epochs, so that neither an epoch's end nor its validation makes the workers
 wait: the next batches are under way already. Memory: 0.3 MB a picture and mask at a quarter, 1.6 GB
@@ -17,20 +17,23 @@ import ray
 import ray.data
 from numpy.typing import NDArray
 
-from carvana_ray import augment
 from carvana_ray.batches import BatchPlan
 from carvana_ray.course import Course
 from carvana_ray.errors import InputError, Unfinished
-from carvana_ray.stages import dataset, poison
+from carvana_ray.stages import dataset, poison, take
 from carvana_ray.stages.dataset import Columns
+from carvana_ray.stages.take import CHUNK
 
-TASKS_A_WORKER = 2
+TASKS_A_WORKER = 2  # on CPUs, elastic
+TASKS_A_GPU = 8  # a block of 64 pictures takes 0.13 s of a core, and an H200 17 of them a second
 FILLED, LEAST_ROOM = 0.7, 150_000_000
-CHUNK = 32  # pictures; 10 MB at a quarter: a batch of 16 opens 16 of them, each without a copy
 
 
 def decode(
-    course: Course, downscale: int, progress: Callable[[int], None] = lambda done: None
+    course: Course,
+    downscale: int,
+    progress: Callable[[int], None] = lambda done: None,
+    beside: int | None = None,
 ) -> tuple[list[Any], list[str]]:
     """Read and decode all pairs of a course in parallel.
 
@@ -38,6 +41,8 @@ def decode(
         course: says which, and where they are.
         downscale: see `images.load_gray`.
         progress: called with the number of pairs done.
+        beside: of the cluster's CPUs, where workers start meanwhile: those are let through first,
+            and get a quarter of them.
 
     Returns:
         the chunks, `CHUNK` pairs each, in order; and what is wrong with each pair, "" for nothing.
@@ -50,7 +55,7 @@ def decode(
         for at in range(0, len(course.pairs), CHUNK)
     ]
     load = functools.partial(
-        dataset.load_pairs,
+        dataset.load_pairs if beside is None else dataset.load_pairs_last,
         pictures=course.pictures,
         masks=course.masks,
         downscale=downscale,
@@ -58,7 +63,13 @@ def decode(
     )
     read = dataset.from_blocks(rows)
     read.context.execution_options.preserve_order = True
-    decoded = read.map_batches(load, batch_size=None, num_cpus=1, max_retries=dataset.RETRIES)
+    decoded = read.map_batches(
+        load,
+        batch_size=None,
+        num_cpus=1,
+        max_retries=dataset.RETRIES,
+        compute=None if beside is None else ray.data.TaskPoolStrategy(max(1, 3 * beside // 4)),
+    )
     chunks: list[Any] = []
     done = 0
     try:
@@ -103,80 +114,41 @@ def room(store: int, cached: int) -> int:
     return max(min(store // 2, int(store * FILLED) - cached), LEAST_ROOM)
 
 
-def take(
-    batch: Columns,
-    *,
-    plan: BatchPlan,
-    chunks: list[Any],
-    kept: NDArray[np.int64],
-    flip: bool,
-    first_block: int = 0,
-) -> Columns:
-    """Map the number of a block of the run to its pictures.
-
-    Args:
-        batch: one row, ``id`` of the block, counted from `first_block`.
-        plan: says which pictures these are.
-        chunks: of `decode`.
-        kept: int64, from the plan's pictures to those of the chunks.
-        flip: mirror every other training picture.
-
-    Returns:
-        ``image`` and ``share`` uint8 [b, h, w], ``weight`` float32 [b], ``epoch`` and ``rank``
-        int64 [b].
-    """
-    block = plan.block(first_block + int(batch["id"][0]))
-    chunk, row = np.divmod(kept[block.pictures], CHUNK)
-    needed = list(dict.fromkeys(chunk.tolist()))
-    tables = dict(zip(needed, ray.get([chunks[at] for at in needed]), strict=True))
-    image, share = [], []
-    for place, (at, within) in enumerate(zip(chunk.tolist(), row.tolist(), strict=True)):
-        pair = (_array(tables[at], "gray")[within], _array(tables[at], "share")[within])
-        if block.training and flip:
-            pair = augment.flip(*pair, plan.rng(block, place))
-        image.append(pair[0])
-        share.append(pair[1])
-    count = len(block.pictures)
-    return {
-        "image": np.stack(image),
-        "share": np.stack(share),
-        "weight": block.weight,
-        "epoch": np.full(count, block.epoch),
-        "rank": np.full(count, block.rank),
-    }
-
-
-def _array(table: Any, name: str) -> NDArray[np.uint8]:
-    """Return a tensor column of an Arrow table as an array [n, h, w], without a copy."""
-    return table.column(name).chunk(0).to_numpy()
-
-
 def stream(
     plan: BatchPlan,
-    chunks: list[Any],
+    board: Any,
     kept: NDArray[np.int64],
     flip: bool,
     first_epoch: int = 0,
+    steps: int = 1,
     elastic: bool = False,
+    on_gpu: bool = False,
 ) -> ray.data.Dataset:
     """Return the batches of a run from `first_epoch` on, a block for each worker in turn.
 
     Args:
         plan: of the run.
-        chunks, kept, flip: see `take`.
+        board: has the chunks, or will have them.
+        kept, flip: see `take.take`.
         first_epoch: from 0.
+        steps: whose pictures make a block.
         elastic: Ray Train decides the number of workers, and takes all CPUs for them where it can:
             the maps then run beside them without a CPU of their own.
+        on_gpu: the workers are on GPUs, and may wait for the pictures before these are decoded:
+            their maps must leave CPUs to that.
     """
-    first, last = first_epoch * plan.blocks_per_epoch, plan.epochs * plan.blocks_per_epoch
+    first = first_epoch * plan.steps_per_epoch
     batches = functools.partial(
-        take, plan=plan, chunks=chunks, kept=kept, flip=flip, first_block=first
+        take.take, plan=plan, board=board, kept=kept, flip=flip, first_step=first, steps=steps
     )
-    count = last - first
+    groups = -(-(plan.epochs * plan.steps_per_epoch - first) // steps)
+    count = groups * plan.workers
     how: dict[str, Any] = {"batch_size": None}
     if elastic:  # not `range`: its tasks would ask for a CPU each
         blocks = dataset.from_blocks([{"id": number} for number in range(count)])
         how |= {"num_cpus": 0, "compute": ray.data.TaskPoolStrategy(TASKS_A_WORKER * plan.workers)}
     else:
         blocks = dataset.whole(ray.data.range(count, override_num_blocks=count))
+        if on_gpu:
+            how["compute"] = ray.data.TaskPoolStrategy(TASKS_A_GPU * plan.workers)
     return blocks.map_batches(batches, **how).map_batches(dataset.standardize, **how)

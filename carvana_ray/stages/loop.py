@@ -1,76 +1,183 @@
 """One training worker: Ray's side of `training.train`."""
 
+import copy
 import functools
+import logging
+import sys
 import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from typing import Any
 
+import ray
 import ray.train
 import torch
 from ray.train.torch import get_device, prepare_model
 
 from carvana_ray import course as courses
-from carvana_ray import states, training
+from carvana_ray import states, storage, training, transfer
 from carvana_ray.batches import BatchPlan
-from carvana_ray.config import RECIPES
+from carvana_ray.config import RECIPES, Train
+from carvana_ray.stages.beside import beside
 from carvana_ray.stages.gauges import set_wait
+from carvana_ray.stages.take import steps_of
+from carvana_ray.stages.trace import Trace
 from carvana_ray.stages.watch import Teller
+
+log = logging.getLogger(__name__)
+
+# Pictures a worker from which on compiling pays: it takes 20 to 25 s with nothing in its cache, and
+# saves 0.2 ms a picture (one H200, default network, 2026-11-22).
+COMPILE_FROM = 100_000
+SWITCH_S = 0.0005  # Python's own 5 ms are a third of a step
 
 
 def loop(settings: dict[str, Any]) -> None:
-    """Train in one worker: Ray's side of `training.train`."""
+    """Train in one worker: Ray's side of `training.train`.
+
+    Longer than a screen, since what starts when matters: the stream of batches first, which waits
+    for the pictures by itself, then the network, then its kernels.
+    """
     flags, folder = settings["flags"], settings["folder"]
+    marks = [(time.time(), "the loop begins")]
+    # Threads that fetch batches must not keep the one that launches kernels from the interpreter.
+    sys.setswitchinterval(SWITCH_S)
     context = ray.train.get_context()
     rank, count = context.get_world_rank(), context.get_world_size()
     plan = courses.shared(settings["plan"], count)
     torch.set_num_threads(settings["threads"])
     device = get_device()
     recipe = RECIPES[flags.recipe]
-    model = training.build(flags.base, recipe, flags.seed).to(device)
-    state = training.start(
-        model, prepare_model(model), recipe, flags.rate, plan.epochs * plan.train_steps
-    )
     saved, _ = states.newest(folder, flags.base, recipe.norm)
+    done = saved["epoch"] if saved else 0
+    if done == plan.epochs:  # a failure after the last epoch
+        return
+    shard = ray.train.get_dataset_shard("batches")
+    blocks = shard.iter_batches(
+        batch_size=plan.share * steps_of(plan.share), prefetch_batches=2, batch_format="numpy"
+    )
+    stream = transfer.on_device(_checked(blocks, done, rank, plan), plan.share, device)
+    scored = training.Scored(training.build(flags.base, recipe, flags.seed)).to(device)
+    if compiles(flags, plan, device):
+        torch._dynamo.config.suppress_errors = True  # what cannot be compiled runs as it is
+        scored.compile()
+    # Statistics of normalization: see `training.share_statistics`.
+    wrapped = prepare_model(scored, parallel_strategy_kwargs={"broadcast_buffers": False})
+    state = training.start(scored, wrapped, recipe, flags.rate, plan.epochs * plan.train_steps)
     if saved:
         state.load_state_dict(saved)
-    if state.epoch == plan.epochs:  # a failure after the last epoch
-        return
+    if device.type == "cuda":  # while others decode the pictures
+        training.warm_up(state, _blank(plan.share, settings["grid"], device))
+    marks.append((time.time(), "warm"))
+    profile = settings["profile"] if rank == 0 else ""
     worker = training.Worker(
         device=device,
         count=count,
         add_up=functools.partial(_add_up, count=count),
         clock=time.perf_counter,
-        progress=Teller(settings["board"] if rank == 0 else None),
+        progress=_progress(settings["board"] if rank == 0 else None, profile),
     )
-    batches = ray.train.get_dataset_shard("batches").iter_torch_batches(
-        batch_size=plan.share, prefetch_batches=2, device=device
-    )
-
-    def report(state: training.State) -> None:
-        """Write the epoch's state, from the first worker, and tell Ray Train its row."""
-        if rank == 0:
-            states.write(folder, state.state_dict(), flags.base, recipe.norm)
-            states.prune(folder, best=int(courses.best_row(state.history)["epoch"]))
-            set_wait("train", state.history[-1]["data_wait_fraction"])
-        ray.train.report(dict(state.history[-1]))
-
-    training.train(state, _checked(batches, state.epoch, rank, plan), plan, worker, report)
+    keeper = Keeper(folder, flags, rank)
+    training.train(state, stream, plan, worker, keeper.report)
+    marks.append((time.time(), "trained"))
+    keeper.finish()
+    if profile:
+        text = "".join(f"{at:.2f} {what}\n" for at, what in marks) + shard.stats()
+        storage.publish(storage.join(profile, "train-data.txt"), text.encode(), replace=True)
 
 
-def _checked(batches: Any, epoch: int, rank: int, plan: BatchPlan) -> Any:
-    """Yield the batches from `epoch` on; fail if they are not those of this worker."""
-    for place, batch in enumerate(batches):
-        if place == 0:  # once: to look at a number on a GPU makes the CPU wait for it
-            found, owner = int(batch["epoch"][0]), int(batch["rank"][0])
+def _progress(board: Any, profile: str) -> Callable[[int], None]:
+    """Return what is called after each step: it tells the board, and a trace if there is one."""
+    tell, trace = Teller(board), Trace(profile, "train") if profile else None
+
+    def progress(done: int) -> None:
+        tell(done)
+        if trace:
+            trace.step()
+
+    return progress
+
+
+def compiles(flags: Train, plan: BatchPlan, device: torch.device) -> bool:
+    """Return whether the network is compiled: where it is asked for, or pays."""
+    if flags.compile != "auto":
+        return flags.compile == "on"
+    ahead = plan.epochs * plan.train // plan.workers
+    return device.type == "cuda" and ahead >= COMPILE_FROM
+
+
+def _blank(share: int, grid: tuple[int, int], device: torch.device) -> training.Batch:
+    return {
+        "image": torch.zeros(share, *grid, device=device),
+        "share": torch.zeros(share, *grid, dtype=torch.uint8, device=device),
+        "weight": torch.ones(share, device=device),
+    }
+
+
+class Keeper:
+    """Writes the state of each epoch while the next one is trained, and tells Ray Train its row.
+
+    An epoch is told when its state is on disk: what Ray knows of can be gone on from.
+    """
+
+    def __init__(self, folder: str, flags: Train, rank: int) -> None:
+        self._folder, self._base, self._rank = folder, flags.base, rank
+        self._norm = RECIPES[flags.recipe].norm
+        self._writing: Future[None] | None = None
+        self._row: training.Row = {}
+
+    def report(self, state: training.State) -> None:
+        """Take the state after an epoch."""
+        self.finish()
+        self._row = dict(state.history[-1])
+        if self._rank == 0:
+            set_wait("train", self._row["data_wait_fraction"])
+            kept = _on_cpu(state.state_dict())
+            self._writing = beside(lambda: self._write(kept))
+
+    def finish(self) -> None:
+        """Wait for the state that is being written, if any. Raises what went wrong with it."""
+        if self._writing:
+            self._writing.result()
+            self._writing = None
+        if self._row:
+            ray.train.report(self._row)
+            self._row = {}
+
+    def _write(self, state: dict[str, Any]) -> None:
+        states.write(self._folder, state, self._base, self._norm)
+        states.prune(self._folder, best=int(courses.best_row(state["history"])["epoch"]))
+
+
+def _on_cpu(value: Any) -> Any:
+    """Return a copy of a state that training does not change any more."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        return type(value)((key, _on_cpu(one)) for key, one in value.items())
+    if isinstance(value, list):
+        return [_on_cpu(one) for one in value]
+    return copy.copy(value)
+
+
+def _checked(blocks: Any, epoch: int, rank: int, plan: BatchPlan) -> Iterator[transfer.Arrays]:
+    """Yield the blocks from `epoch` on; fail if they are not those of this worker."""
+    skip = 0
+    for place, block in enumerate(blocks):
+        if place == 0:
+            found, owner = int(block["epoch"][0]), int(block["rank"][0])
             if found > epoch or owner != rank:
                 raise RuntimeError(
                     f"worker {rank}, epoch {epoch}: was given the batches of worker {owner}, epoch "
                     f"{found}"
                 )
-            skip = (epoch - found) * (plan.train_steps + plan.val_steps)
-        if len(batch["weight"]) != plan.share:
-            raise RuntimeError(f"worker {rank}: a batch of {len(batch['weight'])} pictures")
-        if place >= skip:
-            yield batch
+            skip = (epoch - found) * plan.steps_per_epoch * plan.share
+        length = len(block["weight"])
+        if length % plan.share:
+            raise RuntimeError(f"worker {rank}: {length} pictures in batches of {plan.share}")
+        if skip < length:
+            yield {name: block[name][skip:] for name in ("image", "share", "weight")}
+        skip = max(0, skip - length)
 
 
 def _add_up(value: torch.Tensor, count: int) -> torch.Tensor:

@@ -34,7 +34,7 @@ def _train(flags: config.Pipeline, data: str) -> config.Train:
     return config.pick(config.Train, flags, data=data, on_bad_picture="fail")
 
 
-def run(flags: config.Pipeline, cluster: Cluster) -> dict[str, Any]:
+def run(flags: config.Pipeline, cluster: Cluster, _checked: object = None) -> dict[str, Any]:
     """Run all steps; return the job's result."""
     began = time.monotonic()
     out = storage.absolute(flags.out)

@@ -34,7 +34,7 @@ def check(flags: config.Sample) -> None:
     storage.require_room(out, sum(map(len, folders.values())) * carvana.VIEWS * PICTURE_BYTES)
 
 
-def run(flags: config.Sample, _cluster: Cluster) -> dict[str, Any]:
+def run(flags: config.Sample, _cluster: Cluster, _checked: object = None) -> dict[str, Any]:
     """Draw what is not there yet; return the job's result."""
     began = time.monotonic()
     check(flags)

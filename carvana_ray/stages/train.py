@@ -6,13 +6,13 @@ What training goes on from is written and chosen here (`states`), not by Ray Tra
 the newest checkpoint without a look into it, and does not start at all where one is gone.
 """
 
+import dataclasses
 import json
 import logging
 import re
 import tempfile
-import threading
 import time
-from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any
 
 import numpy as np
@@ -29,8 +29,10 @@ from carvana_ray.batches import BatchPlan
 from carvana_ray.config import RECIPES
 from carvana_ray.course import Course, Rows
 from carvana_ray.errors import Denied, InputError
+from carvana_ray.profiling import FOLDER
 from carvana_ray.resources import Cluster, Workers, share_out
-from carvana_ray.stages import feed, gauges
+from carvana_ray.stages import feed, gauges, take
+from carvana_ray.stages.beside import beside
 from carvana_ray.stages.loop import loop
 from carvana_ray.stages.watch import Watch, board
 
@@ -39,19 +41,30 @@ log = logging.getLogger(__name__)
 FAILURES = 3  # of workers, each from the last epoch on, and of Ray Train's own controller
 
 
-def check(flags: config.Train) -> None:
-    """Raise `InputError` if the input cannot be, as far as listing it tells."""
-    courses.plan(flags, flags.workers or 1)
+def check(flags: config.Train) -> Course:
+    """Return what will be trained on.
+
+    Raises:
+        InputError: the input cannot be, as far as listing it tells.
+    """
+    course = courses.plan(flags, flags.workers or 1)
     storage.require_room(storage.absolute(flags.out), courses.room(flags))
+    return course
 
 
-def run(flags: config.Train, cluster: Cluster) -> dict[str, Any]:
-    """Train, or go on with training, and write ``OUT/model``; return the job's result."""
+def run(flags: config.Train, cluster: Cluster, checked: Course | None = None) -> dict[str, Any]:
+    """Train, or go on with training, and write ``OUT/model``; return the job's result.
+
+    Args:
+        flags, cluster: what to do, and where.
+        checked: what `check` has returned, if it was asked already.
+    """
     began = time.monotonic()
     out = storage.absolute(flags.out)
     folder = storage.join(out, "model")
     workers = share_out(flags, cluster)
-    course = courses.plan(flags, workers.count)
+    course = checked or check(flags)
+    course = dataclasses.replace(course, plan=courses.shared(course.plan, workers.count))
     for place in (out, folder):
         storage.sweep(place)
     storage.publish(
@@ -60,7 +73,7 @@ def run(flags: config.Train, cluster: Cluster) -> dict[str, Any]:
         replace=True,
     )
     if not _finished(folder, course.run):
-        skipped = _fit(flags, course, workers, out)
+        skipped = _fit(flags, course, cluster, workers, out)
         _write_model(flags, course, _run_folder(out, course), folder, skipped)
     history = checkpoint.read_history(folder)
     for name, image in report.curves(history).items():
@@ -91,7 +104,9 @@ def _run_folder(out: str, course: Course) -> str:
     return storage.join(out, "checkpoints", course.run)
 
 
-def _fit(flags: config.Train, course: Course, workers: Workers, out: str) -> list[str]:
+def _fit(
+    flags: config.Train, course: Course, cluster: Cluster, workers: Workers, out: str
+) -> list[str]:
     """Run Ray Train until all epochs are done; return the pairs that were left out, and why."""
     folder = _run_folder(out, course)
     norm = RECIPES[flags.recipe].norm
@@ -101,37 +116,53 @@ def _fit(flags: config.Train, course: Course, workers: Workers, out: str) -> lis
     done = saved["epoch"] if saved else 0
     if saved:
         log.info("training goes on after epoch %d", done)
-    with gauges.meter("decode", len(course.pairs)) as meter:
-        chunks, errors = feed.decode(course, flags.downscale, meter.set)
-    skipped = [error for error in errors if error]
-    kept, plan = courses.sift(flags, course, errors)
-    if done == plan.epochs:
-        return skipped
-    deal = Deal(flags, plan, chunks, kept, folder, _room(course, flags.downscale))
-    an_epoch = plan.train_steps * plan.batch
     here = board()
     with (
         # Ray Train wants a place for its list of checkpoints, which stays empty: see `states`.
         tempfile.TemporaryDirectory(prefix="carvana_ray-") as scratch,
-        gauges.meter("train", plan.epochs * an_epoch, done * an_epoch) as meter,
-        Watch(meter, here),
     ):
-        settings = {
-            "flags": flags,
-            "plan": plan,
-            "folder": folder,
-            "board": here,
-            "threads": workers.cpus,
-        }
-        try:
-            _in_thread(_trainer(flags, workers, settings, deal, scratch).fit)
-        except training.Diverged as error:
-            good = states.epochs_there(folder)
-            where = states.folder_of(folder, good[-1]) if good else "none"
-            raise InputError(f"{error} (last good checkpoint: {where})") from error
-        last, _ = states.newest(folder, flags.base, norm)
-        if last:
-            meter.end(courses.summary(last["history"])["images_per_second"])
+
+        def fit(plan: BatchPlan, kept: NDArray[np.int64]) -> "Future[object]":
+            room = _room(course, flags.downscale)
+            deal = Deal(flags, plan, here, kept, folder, room, workers.use_gpu)
+            settings = {
+                "flags": flags,
+                "plan": plan,
+                "folder": folder,
+                "board": here,
+                "threads": workers.cpus,
+                "grid": images.grid(*course.size, flags.downscale),
+                "profile": storage.join(out, FOLDER) if flags.profile else "",
+            }
+            return beside(_trainer(flags, workers, settings, deal, scratch).fit)
+
+        # Workers on GPUs start while the pictures are decoded. On CPUs they would take the CPUs
+        # away, and where bad pictures are left out, nobody knows the steps before that.
+        early = workers.use_gpu and flags.on_bad_picture == "fail" and done < flags.epochs
+        fitting = fit(course.plan, np.arange(len(course.pairs))) if early else None
+        beside_them = cluster.cpus if early else None
+        with gauges.meter("decode", len(course.pairs)) as meter:
+            chunks, errors = feed.decode(course, flags.downscale, meter.set, beside_them)
+        skipped = [error for error in errors if error]
+        kept, plan = courses.sift(flags, course, errors)
+        if done == plan.epochs:
+            return skipped
+        ray.get(here.put.remote(chunks))
+        log.debug("the pictures lie in memory")
+        an_epoch = plan.train_steps * plan.batch
+        with (
+            gauges.meter("train", plan.epochs * an_epoch, done * an_epoch) as meter,
+            Watch(meter, here),
+        ):
+            try:
+                _outcome(fitting or fit(plan, kept))
+            except training.Diverged as error:
+                good = states.epochs_there(folder)
+                where = states.folder_of(folder, good[-1]) if good else "none"
+                raise InputError(f"{error} (last good checkpoint: {where})") from error
+            last, _ = states.newest(folder, flags.base, norm)
+            if last:
+                meter.end(courses.summary(last["history"])["images_per_second"])
     return skipped
 
 
@@ -174,17 +205,18 @@ class Deal(DataConfig):
         self,
         flags: config.Train,
         plan: BatchPlan,
-        chunks: list[Any],
+        board: Any,
         kept: NDArray[np.int64],
         folder: str,
         room: int,
+        on_gpu: bool,
     ) -> None:
         options = ray.data.ExecutionOptions()
         options.preserve_order = True
         options.resource_limits = ray.data.ExecutionResources.for_limits(object_store_memory=room)
         super().__init__(enable_shard_locality=False, execution_options=options)
         self._flags, self._plan, self._folder = flags, plan, folder
-        self._chunks, self._kept = chunks, kept
+        self._board, self._kept, self._on_gpu = board, kept, on_gpu
 
     def __deepcopy__(self, _memo: Any) -> "Deal":
         """Return itself: Ray Train copies it, and references to objects must not be."""
@@ -201,41 +233,34 @@ class Deal(DataConfig):
         """Return the iterators of each worker; what stands in for the data set is not read."""
         recipe = RECIPES[self._flags.recipe]
         saved, _ = states.newest(self._folder, self._flags.base, recipe.norm)
+        plan = courses.shared(self._plan, world_size)
         stream = feed.stream(
-            courses.shared(self._plan, world_size),
-            self._chunks,
+            plan,
+            self._board,
             self._kept,
             recipe.flip,
             first_epoch=saved["epoch"] if saved else 0,
+            steps=take.steps_of(plan.share),
             elastic=bool(self._flags.min_workers),
+            on_gpu=self._on_gpu,
         )
         streams = dict.fromkeys(datasets, stream)
         return super().configure(streams, world_size, worker_handles, worker_node_ids, **others)
 
 
-def _in_thread(fit: Callable[[], object]) -> None:
-    """Run Ray Train beside the main thread; there it would take over Ctrl-C, and keep it.
+def _outcome(fitting: "Future[object]") -> None:
+    """Wait for Ray Train, which runs beside the main thread: in it, it would take over Ctrl-C.
 
     Raises:
         Diverged: the training did.
     """
-    failed: list[Exception] = []
-
-    def run() -> None:
-        try:
-            fit()
-        except Exception as error:  # whatever it is, it is raised below
-            failed.append(error)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    while thread.is_alive():
-        thread.join(0.5)  # a join without end would not let signals through
-    for error in failed:
+    try:
+        fitting.result()
+    except Exception as error:
         for failure in getattr(error, "worker_failures", {}).values():
             if found := re.search(rf"{training.Diverged.__name__}: (.*)", str(failure)):
                 raise training.Diverged(found[1]) from error
-        raise error
+        raise
 
 
 def _write_model(

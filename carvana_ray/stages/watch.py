@@ -1,5 +1,7 @@
-"""Progress out of training workers: they tell a small actor, the driver asks it."""
+"""A small actor between the driver of a training and its workers: where the pictures are, how far
+the workers are."""
 
+import asyncio
 import contextlib
 import threading
 import time
@@ -15,18 +17,30 @@ TELL_EVERY_S = 0.5
 
 
 class Board:
-    """Holds how many pictures are done; a Ray actor."""
+    """Holds the decoded pictures' references, and how many have been trained on; a Ray actor."""
 
     def __init__(self) -> None:
         self._done = 0
+        self._chunks: list[Any] = []
+        self._decoded = asyncio.Event()
 
-    def tell(self, done: int) -> None:
+    async def tell(self, done: int) -> None:
         """Set the number."""
         self._done = done
 
-    def ask(self) -> int:
+    async def ask(self) -> int:
         """Return the number."""
         return self._done
+
+    async def put(self, chunks: list[Any]) -> None:
+        """Take the references of `feed.decode`."""
+        self._chunks = chunks
+        self._decoded.set()
+
+    async def chunks(self) -> list[Any]:
+        """Return the references, once they are there."""
+        await self._decoded.wait()
+        return self._chunks
 
 
 def board() -> Any:
