@@ -69,6 +69,7 @@ FEATURES = {
     "height": Feature(False, 1e4, 400, 3, 10, 2, 1, 1, ("{} taller", "{} flatter")),
     "lean": Feature(True, 100, 200, 2, 20, 2, 1, 4, ("",) * 2),
 }
+NAMES = list(FEATURES)
 _RATIOS = ("area", "width", "height")
 
 
@@ -136,7 +137,8 @@ def _off(values: Floats, views: tuple[int, ...], left_out: frozenset[int]) -> tu
 
 
 def compared(car: Mapping[int, Facts]) -> dict[int, list[tuple[float, str]]]:
-    """Return the (score, words) of each feature of each view, compared with the other views.
+    """Return for each view what is odd about it next to the other views: (score, words) of the
+    feature that is most so, and of all from `ODD` on.
 
     The worst one is left out when the others are judged, and so on: else what is wrong with it
     would show in them.
@@ -166,9 +168,12 @@ def compared(car: Mapping[int, Facts]) -> dict[int, list[tuple[float, str]]]:
     difference, score = final
     usual = max(float(np.median(score.max(0))) / USUAL, 1.0)
     found = {}
-    for place, view in enumerate(views):
-        pairs = zip(FEATURES, difference[:, place], score[:, place] / usual, strict=True)
-        found[view] = [(float(one), _words(name, off, car[view])) for name, off, one in pairs]
+    for place, (view, scores) in enumerate(zip(views, (score / usual).T, strict=True)):
+        told = np.flatnonzero((scores >= ODD) | (scores == scores.max()))
+        found[view] = [
+            (float(scores[one]), _words(NAMES[one], difference[one, place], car[view]))
+            for one in told.tolist()
+        ]
     return found
 
 

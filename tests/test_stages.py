@@ -19,7 +19,7 @@ from carvana_ray.catalogue import Catalogue
 from carvana_ray.course import Course
 from carvana_ray.errors import InputError, Unfinished
 from carvana_ray.plan import Part
-from carvana_ray.stages import dataset, evaluate, feed, poison, review, train, watch, write
+from carvana_ray.stages import dataset, evaluate, feed, look, poison, review, train, watch, write
 from carvana_ray.stages.beside import beside
 from carvana_ray.storage import Entry
 
@@ -473,14 +473,14 @@ def test_the_second_look_sees_the_masks_of_the_catalogue_alone(tmp_path: Path) -
     masks = [rng.random((30, 40)) < 0.5 for _ in range(4)]
     part = written_shard(tmp_path, masks, bad={3})
     uri = str(tmp_path / part.shard_name(0))
-    found = review.look({"uri": [uri], "keep": [[True, False, True, True]]})
+    found = look.look({"uri": [uri], "keep": [[True, False, True, True]]})
     assert found["img"].tolist() == ["car_01.jpg", "car_03.jpg", "car_04.jpg"]
     assert found["crc32"].tolist() == [0, 2, 3]
     assert found["status"].tolist() == ["ok", "ok", "truncated: x"]
     assert found["area"].tolist() == [masks[0].sum(), masks[2].sum(), 0]
     for place, mask in ((0, masks[0]), (1, masks[2])):
         facts = silhouette.facts(rle.encode(mask), *mask.shape)
-        assert {name: found[name][place] for name in review.FIELDS} == dataclasses.asdict(facts)
+        assert {name: found[name][place] for name in look.FIELDS} == dataclasses.asdict(facts)
 
 
 @pytest.mark.ray

@@ -3,7 +3,6 @@
 shards -> facts of each mask (a task a shard) -> a verdict on each -> review.csv, and figures
 """
 
-import dataclasses
 import functools
 import io
 import logging
@@ -11,24 +10,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import ray.data
 
-from carvana_ray import review, shards, sheets, silhouette, storage
+from carvana_ray import review, shards, sheets, storage
 from carvana_ray.catalogue import Catalogue
 from carvana_ray.plan import Part
 from carvana_ray.silhouette import Facts
 from carvana_ray.stages import dataset, gauges
-from carvana_ray.stages.dataset import Columns
+from carvana_ray.stages.look import FIELDS, look
 
 log = logging.getLogger(__name__)
 
 FILE = "review.csv"
 MOST, FEWEST = 24, 8  # figures; the fewest are shown even if nothing is unusual
-FIELDS = [one.name for one in dataclasses.fields(Facts)]
 
 
 @dataclass
@@ -110,26 +107,6 @@ def _look_at_all(folder: str, parts: Sequence[Part], catalogue: Catalogue, cpus:
                     seen.facts[name] = Facts(*values)
             meter.set(len(seen.crcs))
     return seen
-
-
-def look(batch: Columns) -> Columns:
-    """Map a shard to columns [n]: uri, img, status, crc32, and those of `silhouette.Facts`.
-
-    Args:
-        batch: one row: uri, and which of its rows to keep.
-    """
-    row = dataset.only_row(batch)
-    table = pq.read_table(io.BytesIO(storage.read(row["uri"])))  # merged a moment ago, so whole
-    table = table.filter(pa.array(np.asarray(row["keep"], dtype=bool)))
-    facts = [
-        silhouette.facts(one["rle_mask"], one["height"], one["width"])
-        for one in table.select(["rle_mask", "height", "width"]).to_pylist()
-    ]
-    return {
-        "uri": np.full(len(table), row["uri"]),
-        **{name: table[name].to_numpy() for name in ("img", "status", "crc32")},
-        **{name: np.array([getattr(one, name) for one in facts]) for name in FIELDS},
-    }
 
 
 @functools.lru_cache(maxsize=4)
