@@ -17,12 +17,14 @@ from carvana_ray import catalogue as catalogues
 from carvana_ray import checkpoint, config, merge, plan, shards, sheets, storage
 from carvana_ray.catalogue import Catalogue
 from carvana_ray.checkpoint import Manifest
-from carvana_ray.errors import InputError
+from carvana_ray.errors import InputError, Quarantined
 from carvana_ray.plan import Part
 from carvana_ray.profiling import FOLDER
+from carvana_ray.progress import Laps
+from carvana_ray.report import parts as reports
 from carvana_ray.resources import Cluster, Workers, share_out
 from carvana_ray.shards import Left, Task
-from carvana_ray.stages import dataset, gauges, poison, write
+from carvana_ray.stages import dataset, gauges, lineage, poison, review, write
 from carvana_ray.stages.masks import how_to_load, masks_of, masks_of_one
 from carvana_ray.stages.write import LOST_A_REPLICA, LOST_BLOCKS, Watch
 
@@ -64,7 +66,7 @@ def run(flags: config.Predict, cluster: Cluster, checked: Checked | None = None)
         Quarantined: pictures could not be read, and are not to be taken as empty.
         Unfinished: pictures could not be reached, or shards not be written.
     """
-    began = time.monotonic()
+    began, laps = time.monotonic(), Laps()
     model, out = storage.absolute(flags.model_uri), storage.absolute(flags.out)
     manifest, catalogue = checked or check(flags)
     workers = share_out(flags, cluster)
@@ -86,10 +88,13 @@ def run(flags: config.Predict, cluster: Cluster, checked: Checked | None = None)
         )
     storage.remove(storage.join(folder, merge.SUCCESS))  # until this run has ended well
     how = how_to_load(catalogue.folder, manifest, catalogue.size)
+    laps.end("plan, compare with what is there")
     rate = _predict(flags, left, catalogue, folder, how, model, workers)
+    laps.end("read, predict, write shards")
     target = storage.join(out, flags.submission)
     merged = merge.merge(flags, parts, folder, catalogue, target)
     log.debug("merged and checked")
+    laps.end("merge and check")
     result = {
         "images": len(catalogue.order),
         "bad": len(merged.bad),
@@ -99,7 +104,25 @@ def run(flags: config.Predict, cluster: Cluster, checked: Checked | None = None)
         "seconds": round(time.monotonic() - began, 1),
         "submission": target,
     }
-    merge.finish(flags, merged, folder, result)
+    held_back = None
+    try:
+        merge.finish(flags, merged, folder, result)
+    except Quarantined as error:
+        held_back, result = error, error.result
+    reviewed, crcs = review.run(out, folder, parts, catalogue, cluster.cpus)
+    laps.end("look at the masks once more")
+    part = {
+        **lineage.of(flags, manifest, catalogue.folder, crcs),
+        "result": result,
+        "review": reviewed,
+        "bad": [[row["img"], row["status"]] for row in merged.bad],
+        "shown": sheets.unscored(catalogue.folder, sheets.some(merged.shown)),
+        "seconds": laps.seconds,
+        "speed": {"Prediction: pictures a second": round(rate, 1)} if rate else {},
+    }
+    log.info("report: %s", reports.add(out, "predict", part))
+    if held_back:
+        raise held_back
     for name, image in sheets.of_cars(catalogue.folder, merged.shown).items():
         storage.publish(storage.join(out, "sheets", name), image, replace=True)
     return {**result, "seconds": round(time.monotonic() - began, 1)}
