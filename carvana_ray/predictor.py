@@ -134,6 +134,24 @@ class Predictor:
                 ends[place] = one
         return ends
 
+    def shares_of_any(self, grays: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
+        """Return the share of car of pictures of any sizes, uint8 [h, w] each, in their order.
+
+        Args:
+            grays: uint8 [h, w] each.
+        """
+        shares: list[NDArray[np.uint8]] = [np.empty((0, 0), np.uint8)] * len(grays)
+        shapes = [gray.shape for gray in grays]
+        for shape in dict.fromkeys(shapes):
+            places = [place for place, other in enumerate(shapes) if other == shape]
+            few = at_once(*shape)
+            for start in range(0, len(places), few):
+                part = places[start : start + few]
+                found = self.shares(np.stack([grays[place] for place in part])).cpu().numpy()
+                for place, one in zip(part, found, strict=True):
+                    shares[place] = one
+        return shares
+
     def texts(self, gray: NDArray[np.uint8], height: int, width: int) -> list[str]:
         """Return the run-length text of each picture's mask, see `ends`."""
         return [rle.to_text(one[0::2], one[1::2]) for one in self.ends(gray, height, width)]
