@@ -237,12 +237,11 @@ class Cutout(Evaluate):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if bool(self.pictures) == bool(self.data):
-            raise InputError(
-                "--data is missing: a folder of pictures, or name pictures as they are"
-                if not self.data
-                else "--data and --pictures: one of them"
-            )
+        object.__setattr__(self, "pictures", tuple(self.pictures))  # JSON and flags have lists
+        if not self.pictures and not self.data:
+            raise InputError("--data is missing: a folder of pictures; or name pictures alone")
+        if self.pictures and self.data:
+            raise InputError(f"--pictures {self.pictures[0]}, --data {self.data}: one of them")
         if self.submission and self.model:
             raise InputError("--submission, --model: one of them; each of them gives masks")
         if self.submission and self.edge == "soft":
@@ -365,16 +364,15 @@ def parse(config: type[C], prog: str, argv: Sequence[str] | None, epilog: str = 
     reader = parser(config, prog, epilog)
     values = vars(reader.parse_args(argv))
     try:
-        return config(
-            **{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
-        )
+        return config(**values)
     except InputError as error:
         reader.error(str(error))
 
 
 def to_json(config: Any) -> dict[str, Any]:
-    """Return a dataclass as plain values."""
-    return dataclasses.asdict(config)
+    """Return a dataclass as plain values, as they come back from JSON."""
+    values = dataclasses.asdict(config)
+    return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
 
 
 def pick(config: type[C], source: Any, **changes: Any) -> C:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageColor, ImageFilter, ImageOps
+from PIL import ExifTags, Image, ImageColor, ImageOps
 
 from carvana_ray import formats, images
 from carvana_ray.errors import InputError
@@ -93,32 +93,55 @@ def spread(picture: Image.Image, alpha: NDArray[np.uint8], block: int) -> Image.
         alpha: uint8 [H, W].
         block: side of a block of the grid, in pixels.
     """
-    edge = (alpha > 0) & (alpha < 255)
-    rows, columns = np.flatnonzero(edge.any(1)), np.flatnonzero(edge.any(0))
-    if not len(rows):
+    height, width = alpha.shape
+    edge = np.flatnonzero((alpha > 0) & (alpha < 255))
+    if not len(edge):
         return picture
-    margin = (SPREAD + 1) * block
-    top, bottom = max(int(rows[0]) - margin, 0), int(rows[-1]) + 1 + margin
-    left, right = max(int(columns[0]) - margin, 0), int(columns[-1]) + 1 + margin
-    box = left, top, min(right, picture.width), min(bottom, picture.height)
-    part = np.s_[top:bottom, left:right]
-    mean, known = _mean_of(picture.crop(box), alpha[part] >= OPAQUE_FROM, block)
-    mixed = Image.composite(picture.crop(box), mean, Image.fromarray(alpha[part]))
-    result = picture.copy()
-    result.paste(mixed, box, Image.fromarray(hard_alpha(edge[part] & known)))
-    return result
+    means = _means(picture, alpha >= OPAQUE_FROM, block)
+    found = _sampled(means, (edge // width + 0.5) / block, (edge % width + 0.5) / block)
+    known = found[:, 3] >= 0.5
+    edge, mean = edge[known], found[known, :3] / found[known, 3:]
+    pixels = np.array(picture).reshape(-1, 3)
+    share = alpha.reshape(-1)[edge, None] / np.float32(255)
+    pixels[edge] = np.rint(share * pixels[edge] + (1 - share) * mean)
+    return Image.fromarray(pixels.reshape(height, width, 3))
 
 
-def _mean_of(
-    picture: Image.Image, sure: NDArray[np.bool_], block: int
-) -> tuple[Image.Image, NDArray[np.bool_]]:
-    """Return the mean colour of sure pixels about each pixel, RGB, and where there are any."""
+def _means(picture: Image.Image, sure: NDArray[np.bool_], block: int) -> NDArray[np.float32]:
+    """Return red, green, blue and 1 about each block [h, w, 4]; zeros without a block's worth."""
     weighted = picture.copy()
     weighted.putalpha(Image.fromarray(hard_alpha(sure)))
-    small = weighted.convert("RGBa").reduce(block).filter(ImageFilter.BoxBlur(SPREAD))
-    full = small.resize((small.width * block, small.height * block), Image.Resampling.BILINEAR)
-    mean = full.crop((0, 0, *picture.size)).convert("RGBA")
-    return mean.convert("RGB"), np.asarray(mean.getchannel("A")) > 0
+    small = np.asarray(weighted.convert("RGBa").reduce(block), dtype=np.float32) / np.float32(255)
+    sums = _box_sums(_box_sums(small, SPREAD, 0), SPREAD, 1)
+    weight = sums[..., 3:]
+    means = np.where(weight >= 1, sums / np.maximum(weight, 1), 0)
+    means[..., :3] *= 255
+    return means
+
+
+def _sampled(
+    values: NDArray[np.float32], y: NDArray[np.float64], x: NDArray[np.float64]
+) -> NDArray[np.float32]:
+    """Return values [h, w, c] at points [n], bilinear: [n, c]; a block's centre is at its half."""
+    h, w, _ = values.shape
+    y, x = np.clip(y - 0.5, 0, h - 1), np.clip(x - 0.5, 0, w - 1)
+    top, left = y.astype(np.intp), x.astype(np.intp)
+    down, right = np.minimum(top + 1, h - 1), np.minimum(left + 1, w - 1)
+    below, beside = ((one % 1).astype(np.float32)[:, None] for one in (y, x))
+    upper = values[top, left] * (1 - beside) + values[top, right] * beside
+    lower = values[down, left] * (1 - beside) + values[down, right] * beside
+    return upper * (1 - below) + lower * below
+
+
+def _box_sums(values: NDArray[np.float32], radius: int, axis: int) -> NDArray[np.float32]:
+    """Return the sums of ``2 radius + 1`` neighbours along an axis, of those that there are."""
+    margin = [(0, 0)] * values.ndim
+    margin[axis] = (radius, radius)
+    padded = np.pad(values, margin)
+    result = np.zeros_like(values)
+    for start in range(2 * radius + 1):
+        result += padded.take(range(start, start + values.shape[axis]), axis)
+    return result
 
 
 def compose(
