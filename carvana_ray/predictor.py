@@ -129,8 +129,9 @@ class Predictor:
         ends: list[Ends] = [np.empty(0, np.int32)] * len(grays)
         for size in dict.fromkeys(sizes):
             places = [place for place, other in enumerate(sizes) if other == size]
-            stack = grays if len(places) == len(grays) else [grays[place] for place in places]
-            for place, one in zip(places, self.ends(np.asarray(stack), *size), strict=True):
+            # Not `asarray`: arrays of one size out of a block of several come as objects.
+            stack = np.stack([grays[place] for place in places])
+            for place, one in zip(places, self.ends(stack, *size), strict=True):
                 ends[place] = one
         return ends
 

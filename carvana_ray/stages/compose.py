@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from carvana_ray import cutout, formats, ledger, rle, storage
 from carvana_ray.cutout import Style
-from carvana_ray.errors import BadPicture
+from carvana_ray.errors import BadPicture, InputError, first_line
 from carvana_ray.shards import OK
 from carvana_ray.stages import dataset
 from carvana_ray.stages.dataset import UNREACHABLE, Columns
@@ -102,14 +102,17 @@ class _Made:
             formats.check_crc(data, crc)
             mask = _mask(text, formats.size_of(data)) if share is None else None
             made = cutout.cut_out(data, self._style, share, mask)
-            if self._target is not None:
-                file = ledger.cutout_name(name, self._style.suffix)
-                storage.publish(storage.join(self._target, file), made)
         except BadPicture as bad:
             return str(bad)
         except OSError as error:
-            where = error.filename or name
-            return f"{PROBLEM}: {where}: {error.strerror or error}"
+            return f"{PROBLEM}: {error.filename or name}: {error.strerror or error}"
+        if self._target is None:
+            return OK
+        uri = storage.join(self._target, ledger.cutout_name(name, self._style.suffix))
+        try:
+            storage.publish(uri, made)
+        except (OSError, InputError) as error:
+            return f"{PROBLEM}: {uri}: {getattr(error, 'strerror', None) or first_line(error)}"
         return OK
 
     def add(self, file: str, name: str, crc: int, status: str) -> None:
