@@ -60,9 +60,9 @@ def test_soft_alpha_is_128_and_more_exactly_where_the_mask_is(
 
 
 @pytest.mark.parametrize("level", range(256))
-def test_soft_alpha_of_one_share_everywhere_is_that_share(level: int) -> None:
+def test_soft_alpha_has_twice_the_contrast_of_the_share(level: int) -> None:
     share = np.full((3, 5), level, np.uint8)
-    assert (cutout.soft_alpha(share, 12, 18) == level).all()
+    assert (cutout.soft_alpha(share, 12, 18) == min(max(2 * level - 128, 0), 255)).all()
 
 
 def test_a_half_exactly_is_no_car_in_either() -> None:
