@@ -7,7 +7,6 @@ the plan and the shards alone.
 """
 
 import functools
-import gc
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -31,8 +30,6 @@ from carvana_ray.stages.write import LOST_A_REPLICA, LOST_BLOCKS, Watch
 log = logging.getLogger(__name__)
 
 Checked = tuple[Manifest, Catalogue]
-KILLS = "crash: kills the process that works on it"
-PASSES = 3  # over what is left to do
 WRITERS_OF_A_GPU, WRITERS = 4, 2  # at a time, for each worker; a shard takes 20 ms of a core
 # On disk, a picture: of Kaggle's 1,536 masks at hand 8.9 kB of text on average, 3.4 kB in shards.
 SHARD_BYTES, ROW_BYTES = 4_000, 9_000
@@ -166,12 +163,7 @@ def _predict(
     model: str,
     workers: Workers,
 ) -> float:
-    """Make the shards that are to do; return the steady rate, pictures a second.
-
-    Some blocks may be lost: with a picture in them that kills each process that works on it, or
-    with a machine. All others are done by then. Those pictures are looked for, and are bad ones in
-    the next pass; the last one must lose none.
-    """
+    """Make the shards that are to do; return the steady rate, pictures a second."""
     tasks = left.tasks
     if not tasks:
         return 0.0
@@ -199,25 +191,16 @@ def _predict(
                 storage.publish(storage.join(profile, "predict-data.txt"), stats, replace=True)
             return files
 
-        again: Sequence[Task] = tasks
-        verdicts: dict[str, str] = {}
-        lost = LOST_BLOCKS + LOST_A_REPLICA * workers.count
-        for passes_left in reversed(range(PASSES)):
-            written = make(again, verdicts, lost if passes_left else 0)
-            again = [task for task in again if task.name not in written]
-            if not again:
-                break
-            log.warning("%d shards were lost with their processes; looking for why", len(again))
-            # A replica that was about to restart lives on, with its CPUs and its GPU, as long as
-            # the data set does; that stands in a cycle of references.
-            gc.collect()
-            names = [entry.name for task in again for entry in task.entries]
-            killers = poison.find(
+        poison.passes(
+            tasks,
+            make,
+            LOST_BLOCKS + LOST_A_REPLICA * workers.count,
+            lambda names: poison.find(
                 names,
                 functools.partial(masks_of_one, how=how, model=model, workers=workers),
                 workers.cpus,
                 int(workers.use_gpu),
-            )
-            verdicts |= dict.fromkeys(killers, KILLS)
+            ),
+        )
     watch.close()
     return meter.rate
