@@ -1,4 +1,4 @@
-"""How fast training is: beside a loop that has its batch on the GPU already, and a plain DataLoader.
+"""How fast training is, beside a loop whose batch is on the GPU already, and a plain DataLoader.
 
     python benchmarks/train.py --data FOLDER [--cars 300] [--batch-sizes 16 64] [--epochs 5]
 
@@ -32,6 +32,7 @@ from carvana_ray.config import RECIPES
 REPOSITORY = Path(__file__).resolve().parents[1]
 RECIPE = RECIPES["default"]
 GRID = images.grid(carvana.HEIGHT, carvana.WIDTH, 4)
+_SHOWN = ("images_per_second", "data_wait_fraction", "first_batch_seconds", "seconds")
 SECONDS = 6.0  # of each loop, after its first steps
 
 
@@ -147,11 +148,14 @@ def plain(pairs: list[tuple[Path, Path]], batch: int, device: torch.device) -> t
     return rate(steps(), device)
 
 
-def ours(data: Path, out: Path, batch: int, epochs: int, more: list[str]) -> dict[str, Any]:
+def ours(
+    data: Path, out: Path, batch: int, epochs: int, more: list[str], profile: bool
+) -> dict[str, Any]:
     """Run jobs/train.py; return its result, its history and the command's seconds."""
     command = [sys.executable, str(REPOSITORY / "jobs/train.py"), "--data", str(data)]
     command += ["--out", str(out), "--holdout-cars", "0", "--val-cars", "0.1"]
     command += ["--batch-size", str(batch), "--epochs", str(epochs), *more]
+    command += ["--profile"] if profile else []
     began = time.perf_counter()
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     seconds = time.perf_counter() - began
@@ -168,6 +172,9 @@ def main() -> None:
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[16, 64])
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--skip-plain", action="store_true", help="leave the DataLoader out")
+    parser.add_argument("--compile", nargs="+", default=["on", "off"], choices=["on", "off"])
+    parser.add_argument("--profile", action="store_true", help="of the job; slower for some steps")
+    parser.add_argument("--keep", type=Path, help="folder for the jobs' results")
     flags = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     compiled = device.type == "cuda"
@@ -176,15 +183,25 @@ def main() -> None:
         folder = Path(scratch)
         pairs = link(flags.data, folder / "data", flags.cars)
         for batch in flags.batch_sizes:
-            for how in ["on", "off"] if compiled else ["off"]:
+            for how in flags.compile if compiled else ["off"]:
                 bare, first = ceiling(batch, device, how == "on")
                 more = ["--compile", how]
-                job = ours(folder / "data", folder / f"{batch}{how}", batch, flags.epochs, more)
+                job = ours(
+                    folder / "data",
+                    (flags.keep or folder) / f"{batch}{how}",
+                    batch,
+                    flags.epochs,
+                    more,
+                    flags.profile,
+                )
                 row = {"batch": batch, "compile": how, "ceiling": round(bare, 1)}
                 row |= {"ceiling_first_s": round(first, 1), "ours": job["images_per_second"]}
                 row |= {"ratio": round(job["images_per_second"] / bare, 3)}
                 row |= {"data_wait": job["data_wait_fraction"], "job_s": job["seconds"]}
                 row |= {"command_s": job["command_seconds"]}
+                row["epochs"] = [
+                    {name: round(one[name], 3) for name in _SHOWN} for one in job["history"]
+                ]
                 print(row, file=sys.stderr, flush=True)
                 rows.append(row)
             if not flags.skip_plain:

@@ -69,6 +69,10 @@ class Session:
     num_cpus: int | None = knob(
         None, "logical CPUs of a local Ray session (default: cores + 1, for the reader)"
     )
+    profile: bool = knob(
+        False,
+        "write to OUT/profile where the time went: a time line, traces, Ray Data's statistics",
+    )
 
     def __post_init__(self) -> None:
         _at_least(1, self, "num_cpus")

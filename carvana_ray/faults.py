@@ -1,32 +1,25 @@
 """What is wrong with a submission: each fault by its name, its picture and its line.
 
 For files of any origin, those written here and those of strangers: whatever the bytes are, the
-answer is a list of faults or one `InputError`. The rows are read one by one: a file of 0.9 GB needs
-the memory of a row and of the names.
+answer is a list of faults or one `InputError`. The rows go through `records` a megabyte at a time:
+a file of 0.9 GB needs the memory of that and of the names.
 """
 
-import contextlib
 import csv
-import gzip
-import io
-import re
-import zlib
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import BinaryIO, TextIO
+from typing import BinaryIO
 
-from carvana_ray import carvana, rle, storage
+from carvana_ray import carvana, records, rle
 from carvana_ray.errors import InputError
+from carvana_ray.records import Record
 
 MAX_NAMED = 100  # faults of one kind that are listed; all are counted
-# Characters of a line, and of a field: more than the most ragged mask of 1280 x 1918 has (12.3
-# million), so that a file without line ends, or with a quote left open, cannot fill the memory.
-LONGEST = 2**24
 _LONGEST_NAME = 255  # as in a folder; of a fault's picture no more is listed
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a cell that begins so is run by a spreadsheet
-_UNDECODED = re.compile("[\udc80-\udcff]")  # bytes that are no UTF-8, by "surrogateescape"
 
 
 @dataclass(frozen=True)
@@ -50,15 +43,16 @@ class Fault:
 
 
 def check(
-    lines: TextIO, expected: Sequence[str] | None, pixels: Callable[[str], int]
+    file: BinaryIO, expected: Sequence[str] | None, pixels: Callable[[str], int]
 ) -> tuple[int, list[Fault], Counter]:
     """Return (rows, faults, faults by name) of a submission; at most 100 of a name are listed.
 
-    LF and CR LF end a line; one blank line is a row too many. Holds one row and the names: two
-    sets of those asked for, some 0.2 GB for a million, and none of those that are not.
+    LF and CR LF end a line; one blank line is a row too many. Holds a megabyte of rows, or one row
+    that is longer, and the names: two sets of those asked for, some 0.2 GB for a million, and none
+    of those that are not.
 
     Args:
-        lines: the file, open as text with ``newline=""`` and ``errors="surrogateescape"``.
+        file: the bytes of the CSV, from their start.
         expected: the pictures that it must have; None: those that it has, by Kaggle's grammar.
         pixels: from a picture that is expected to its height times width.
 
@@ -73,28 +67,35 @@ def check(
         if counts[kind] <= MAX_NAMED:
             faults.append(Fault(kind, img[:_LONGEST_NAME], line, detail))
 
-    csv.field_size_limit(LONGEST)  # a ragged mask's runs exceed the 128 kB that csv allows
+    csv.field_size_limit(records.LONGEST)  # a ragged mask's runs exceed the 128 kB that csv allows
     wanted = None if expected is None else set(expected)
     seen: set[str] = set()
-    records = _records(lines)
-    _, header, form = next(records, (1, [], ""))
+
+    blocks = records.blocks_of(file)
+    first: list[Record] = next(blocks, [(1, [], "")])
+    _, header, form = first.pop(0)
     for kind, detail in _header_faults(header, form):
         fault(kind, "", 1, detail)
     count = 0
-    for line, row, form in records:
-        count += 1
-        name = row[0] if row else ""
-        if form or len(row) != 2:
-            kind, _, detail = form.partition(": ")
-            fault(kind or "columns", name, line, detail or f"{len(row)} columns, expected 2")
-        else:
-            for kind, detail in _row_faults(name, row[1], wanted, pixels):
-                fault(kind, name, line, detail)
-        if name in seen:
-            fault("doubled", name, line, "the picture has a row already")
-        # Whatever else stands where a name should is a fault already, and may be long.
-        if name in wanted if wanted is not None else carvana.KAGGLE_NAME.fullmatch(name):
-            seen.add(name)
+    for block in itertools.chain([first], blocks):
+        sound = len(block) > 1 and _are_sound(block, wanted, pixels)
+        for line, row, form in block:
+            count += 1
+            name = row[0] if row else ""
+            if form or len(row) != 2:
+                kind, _, detail = form.partition(": ")
+                fault(kind or "columns", name, line, detail or f"{len(row)} columns, expected 2")
+            else:
+                for kind, detail in _name_faults(name, wanted):
+                    fault(kind, name, line, detail)
+                if not sound and (wanted is None or name in wanted):  # else nobody knows its size
+                    for kind, detail in _mask_faults(row[1], pixels(name)):
+                        fault(kind, name, line, detail)
+            if name in seen:
+                fault("doubled", name, line, "the picture has a row already")
+            # Whatever else stands where a name should is a fault already, and may be long.
+            if name in wanted if wanted is not None else carvana.KAGGLE_NAME.fullmatch(name):
+                seen.add(name)
     if not count:
         fault("empty", "", 0, "there is no row")
     for name in expected or ():
@@ -108,7 +109,7 @@ def _header_faults(header: list[str], form: str) -> Iterator[tuple[str, str]]:
 
     Args:
         header: its fields.
-        form: as `_records` gives it.
+        form: as of a `Record`.
 
     Raises:
         InputError: it is no text.
@@ -125,21 +126,32 @@ def _header_faults(header: list[str], form: str) -> Iterator[tuple[str, str]]:
         yield "header", f"{','.join(header)[:60]!r}, expected {','.join(carvana.HEADER)}"
 
 
-def _row_faults(
-    name: str, text: str, wanted: set[str] | None, pixels: Callable[[str], int]
-) -> Iterator[tuple[str, str]]:
-    """Yield (fault, detail) of a row of two fields; `wanted` and `pixels` as of `check`."""
-    foreign = wanted is not None and name not in wanted
+def _are_sound(
+    block: Sequence[Record], wanted: set[str] | None, pixels: Callable[[str], int]
+) -> bool:
+    """Return whether no row of two fields has a mask with a fault; False also where it may be."""
+    masks = [
+        (row[1], pixels(row[0]))
+        for _, row, form in block
+        if len(row) == 2 and not form and (wanted is None or row[0] in wanted)
+    ]
+    return rle.are_sound([text for text, _ in masks], [size for _, size in masks])
+
+
+def _name_faults(name: str, wanted: set[str] | None) -> Iterator[tuple[str, str]]:
+    """Yield (fault, detail) of a row's name; `wanted` as of `check`."""
     if name.startswith(_FORMULA):
         yield "name", "a spreadsheet would run it as a formula"
-    elif foreign:
+    elif wanted is not None and name not in wanted:
         yield "foreign", "the picture is not among those asked for"
     elif wanted is None and not carvana.KAGGLE_NAME.fullmatch(name):
         yield "name", "not a name like 0004d4463b50_01.jpg"
-    if foreign:
-        return  # nobody knows its size
+
+
+def _mask_faults(text: str, pixels: int) -> Iterator[tuple[str, str]]:
+    """Yield (fault, detail) of a row's runs."""
     try:
-        rle.parse(text, pixels(name))
+        rle.parse(text, pixels)
     except ValueError as error:
         kind, _, detail = str(error).partition(": ")
         yield kind, detail
@@ -154,82 +166,6 @@ def check_file(
         InputError: there is no such file, or it cannot be opened, or it is no CSV at all, or its
             gzip is damaged.
     """
-    with open_csv(uri) as lines:
-        rows, faults, counts = check(lines, expected, pixels)
+    with records.opened(uri) as file:
+        rows, faults, counts = check(file, expected, pixels)
     return rows, [asdict(fault) for fault in faults], dict(counts)
-
-
-class Lines:
-    """The lines of a file one by one, each of `LONGEST` characters at most.
-
-    Attributes:
-        number: of the last one given, from 1.
-        last: its last two characters.
-        first: the first characters of the first line since `first` was set to "".
-
-    Raises:
-        InputError: there is a longer one.
-    """
-
-    def __init__(self, file: TextIO) -> None:
-        self._file = file
-        self.number, self.last, self.first = 0, "", ""
-
-    def __iter__(self) -> "Lines":
-        return self
-
-    def __next__(self) -> str:
-        line = self._file.readline(LONGEST + 1)
-        if not line:
-            raise StopIteration
-        self.number += 1
-        if len(line) > LONGEST:
-            raise InputError(f"line {self.number} has more than {LONGEST} characters")
-        self.last, self.first = line[-2:], self.first or line[: _LONGEST_NAME + 2]
-        return line
-
-
-def _records(lines: TextIO) -> Iterator[tuple[int, list[str], str]]:
-    """Yield (first line's number, fields, ``fault: detail`` of its form or "") of each record."""
-    source = Lines(lines)
-    rows = csv.reader(source, strict=True)
-    while True:
-        begin, source.first = source.number + 1, ""
-        try:
-            row = next(rows)
-        except StopIteration:
-            return
-        except csv.Error as error:  # the reader goes on with the line after that
-            yield begin, [source.first.split(",")[0].strip('"')], f"quotes: {error}"
-            continue
-        form = ""
-        if source.number > begin:
-            form = f"quotes: the row swallows what follows, up to line {source.number}"
-        elif any("\0" in field for field in row):
-            form = "nul: a byte of value 0"
-        elif any(not field.isascii() and _UNDECODED.search(field) for field in row):
-            form = "encoding: bytes that are no UTF-8"
-        elif source.last.endswith("\r"):
-            form = "line-ends: CR alone, expected LF or CR LF"
-        yield begin, row, form
-
-
-@contextlib.contextmanager
-def open_csv(uri: str, errors: str = "surrogateescape") -> Iterator[TextIO]:
-    """Open a .csv or .csv.gz as text; `errors` says what becomes of bytes that are no UTF-8.
-
-    Raises:
-        InputError: there is no such file, or it cannot be opened; or what reads it in the block
-            finds no text, or no CSV.
-    """
-    with storage.reading(uri) as file:
-        try:
-            yield as_text(file, uri.endswith(".gz"), errors)
-        except (InputError, UnicodeError, EOFError, OSError, zlib.error, csv.Error) as error:
-            raise InputError(f"{uri}: not a CSV file: {error}") from error
-
-
-def as_text(file: BinaryIO, packed: bool, errors: str = "surrogateescape") -> io.TextIOWrapper:
-    """Return an open file, packed with gzip or not, as text whose line ends are as they are."""
-    raw = gzip.GzipFile(fileobj=file) if packed else file
-    return io.TextIOWrapper(raw, encoding="utf-8", errors=errors, newline="")

@@ -154,7 +154,12 @@ def orientation_of(data: bytes) -> int:
     Raises:
         BadPicture: see `open_picture`.
     """
-    block, exif = open_picture(data).info.get("exif", b""), Image.Exif()
+    return turn_of(open_picture(data))
+
+
+def turn_of(image: Image.Image) -> int:
+    """Return `orientation_of` of a picture that is open."""
+    block, exif = image.info.get("exif", b""), Image.Exif()
     try:
         exif.load(block)
         turn = exif.get(ExifTags.Base.Orientation)

@@ -4,14 +4,13 @@ One process walks through the shards in order of name, in bounded memory.
 """
 
 import csv
+import functools
 import io
 import json
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-
-import pyarrow as pa
 
 from carvana_ray import carvana, config, shards, sheets, storage, submission
 from carvana_ray.catalogue import Catalogue
@@ -74,12 +73,11 @@ def merge(
     merged = Merged()
 
     def walk() -> Iterator[tuple[str, str]]:
-        def read(part: Part, shard: int) -> pa.Table:
-            return shards.read_shard(folder, part, shard)
-
-        for row in submission.rows_of(parts, read, set(catalogue.entries)):
-            merged.see(row)
-            yield row["img"], row["rle_mask"]
+        read, keep = functools.partial(shards.read_shard, folder), set(catalogue.entries)
+        with submission.reading_ahead(parts, read, keep) as ahead:
+            for row in submission.rows_of(parts, ahead, keep):
+                merged.see(row)
+                yield row["img"], row["rle_mask"]
 
     packed = target.endswith(".gz")
     try:

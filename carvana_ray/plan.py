@@ -17,7 +17,7 @@ from carvana_ray import carvana, storage
 from carvana_ray.errors import InputError
 from carvana_ray.storage import Entry
 
-FORMAT = 2
+FORMAT = 3
 SHARD_SIZE = 256  # 39 MB of gray pictures at a quarter, 2.3 MB of text; 391 shards for 100,064
 SMALLEST = 16  # a batch of the network
 

@@ -1,9 +1,9 @@
 """Gray pictures in, the ends of their masks' runs out: network and mask on one device.
 
 A full-size mask is 2.4 MB and stays where it is made; its run ends are about 10 kB, as is the text
-that others make of them (`rle.to_text`: 0.17 ms, as long as a GPU takes for the network). The
-network's share of car is rounded to uint8 before it is enlarged: from there on the arithmetic is
-exact (see `images.enlarge`), and the CPU and every GPU make the same mask of the same share.
+that others make of them. The network's share of car is rounded to uint8 before it is enlarged: from
+there on the arithmetic is exact (see `images.enlarge`), and the CPU and every GPU make the same
+mask of the same share.
 
 On a GPU all networks of a call are queued at once, and the masks follow on a stream of their own:
 the count of run ends, for which the CPU has to wait, is that of one batch while the next is under
@@ -51,9 +51,11 @@ class Predictor:
         )
         self._exact = model.eval().to(device)  # for what half precision cannot hold
         self._on_gpu = device.type == "cuda"
-        self._masks_stream = torch.cuda.Stream(device) if self._on_gpu else None
+        # Before the next network's kernels: somebody waits for these.
+        self._masks_stream = torch.cuda.Stream(device, priority=-1) if self._on_gpu else None
 
-    def _logits(self, gray: Tensor) -> Tensor:
+    def answer(self, gray: Tensor) -> Tensor:
+        """Return the network's logits: float32 [B, h, w] of uint8 [B, h, w], both on the device."""
         picture = images.standardize(gray).unsqueeze(1).to(self._dtype)
         return self.model(picture.contiguous(memory_format=torch.channels_last))[:, 0].float()
 
@@ -75,7 +77,7 @@ class Predictor:
         there = torch.from_numpy(gray)
         if self._on_gpu:  # pinned, so that the copy waits for nothing
             there = there.pin_memory().to(self.device, non_blocking=True)
-        logits = self._logits(there)
+        logits = self.answer(there)
         return _share(logits), logits.isfinite().all(-1).all(-1)
 
     def _mended(self, share: Tensor, finite: Tensor, gray: NDArray[np.uint8]) -> Tensor:
@@ -106,12 +108,10 @@ class Predictor:
         queued = []
         for part in parts:
             answer = self._asked(part)
-            ready = torch.cuda.Event()
-            ready.record()
-            queued.append((part, answer, ready))
-        for part, (share, finite), ready in queued:
+            queued.append((part, *answer, _marked()))
+        for part, share, finite, ready in queued:
+            ready.synchronize()
             with torch.cuda.stream(self._masks_stream):
-                self._masks_stream.wait_event(ready)
                 share.record_stream(self._masks_stream)
                 finite.record_stream(self._masks_stream)
                 found += _ends_of(self._mended(share, finite, part), height, width)
@@ -162,8 +162,23 @@ def _share(logits: Tensor) -> Tensor:
     return (torch.sigmoid(logits) * 255).round().to(torch.uint8)
 
 
+def _marked() -> torch.cuda.Event:
+    """Return an event at the end of what is queued; to wait for it leaves the core to others."""
+    event = torch.cuda.Event(blocking=True)  # else CUDA asks in a loop: a core for each replica
+    event.record()
+    return event
+
+
 def _ends_of(share: Tensor, height: int, width: int) -> list[Ends]:
-    return [ends for few in share.split(FULL_SIZE_AT_ONCE) for ends in run_ends(few, height, width)]
+    parts = share.split(FULL_SIZE_AT_ONCE)
+    if not share.is_cuda:
+        return [ends for few in parts for ends in run_ends(few, height, width)]
+    queued = [(edges(few, height, width), _marked()) for few in parts]
+    found: list[Ends] = []
+    for few, ready in queued:
+        ready.synchronize()
+        found += _ends(few)
+    return found
 
 
 @torch.inference_mode()
@@ -177,7 +192,6 @@ def enlarge(share: Tensor, height: int, width: int) -> Tensor:
     return smooth[:, 0, :height, :width] > 127.5
 
 
-@torch.inference_mode()
 def run_ends(share: Tensor, height: int, width: int) -> list[Ends]:
     """Return the runs of ``images.enlarge(...)`` of each picture; only they leave the device.
 
@@ -188,11 +202,21 @@ def run_ends(share: Tensor, height: int, width: int) -> list[Ends]:
     Returns:
         int32 [2 n] each: start (0-based) and end (exclusive) of the n runs in turn, as `rle.runs`.
     """
+    return _ends(edges(share, height, width))
+
+
+@torch.inference_mode()
+def edges(share: Tensor, height: int, width: int) -> Tensor:
+    """Return where a run starts or ends: bool [B, H * W + 1] of uint8 [B, h, w]."""
     flat = enlarge(share, height, width).flatten(1)
-    edges = torch.zeros(len(flat), height * width + 1, dtype=torch.bool, device=flat.device)
-    edges[:, 0] = flat[:, 0]
-    edges[:, -1] = flat[:, -1]
-    torch.ne(flat[:, 1:], flat[:, :-1], out=edges[:, 1:-1])
-    picture, place = edges.nonzero().to(torch.int32).cpu().numpy().T
-    cuts = np.searchsorted(picture, np.arange(1, len(flat)))
+    found = torch.zeros(len(flat), height * width + 1, dtype=torch.bool, device=flat.device)
+    found[:, 0] = flat[:, 0]
+    found[:, -1] = flat[:, -1]
+    torch.ne(flat[:, 1:], flat[:, :-1], out=found[:, 1:-1])
+    return found
+
+
+def _ends(found: Tensor) -> list[Ends]:
+    picture, place = found.nonzero().to(torch.int32).cpu().numpy().T
+    cuts = np.searchsorted(picture, np.arange(1, len(found)))
     return np.split(np.ascontiguousarray(place), cuts)

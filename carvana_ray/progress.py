@@ -1,5 +1,6 @@
 """How far a job is: a bar on a terminal, plain lines in a log. Goes to stderr."""
 
+import logging
 import sys
 import time
 from collections.abc import Callable
@@ -14,6 +15,8 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+
+log = logging.getLogger(__name__)
 
 LINE_EVERY_S = 10.0
 STEADY_AFTER_S = 1.0
@@ -78,6 +81,7 @@ class Meter:
         return self
 
     def __exit__(self, *_: object) -> None:
+        log.debug("%s: %d of %d", self.what, self.done, self.total)
         self._tell(0.0)
         if self._bar:
             self._bar.stop()
@@ -88,7 +92,9 @@ class Meter:
         """Say how many pictures are done, those done before included."""
         now = self._clock()
         if done > self.done:
-            self._first = self._first or (now, done)
+            if self._first is None:
+                self._first = (now, done)
+                log.debug("%s: first %d", self.what, done)
             self._steady = now - self._first[0] >= STEADY_AFTER_S
             since = self._first if self._steady else self._start
             self._rate = (done - since[1]) / max(now - since[0], 1e-9)
@@ -118,3 +124,24 @@ class Meter:
 
     def _say(self, text: str) -> None:
         print(text, file=self._stream, flush=True)
+
+
+class Laps:
+    """Seconds of the steps of a job, one after the other.
+
+    Args:
+        clock: seconds, monotonic.
+
+    Attributes:
+        seconds: of each step that has ended, in order.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock, self._last = clock, clock()
+        self.seconds: dict[str, float] = {}
+
+    def end(self, step: str) -> None:
+        """Say that a step ends now."""
+        now = self._clock()
+        self.seconds[step] = round(self.seconds.get(step, 0.0) + now - self._last, 2)
+        self._last = now

@@ -5,28 +5,72 @@ ascend and touch neither each other nor anything outside; a run may go on from t
 the start of the next. An empty mask is the empty text.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
+from carvana_ray import digits
+
 _DIGITS_AND_SPACE = b"0123456789 "
+_TOGETHER = 32  # texts that `are_sound` looks at in one go: they stay in a core's cache
 
 
 def runs(mask: NDArray) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return (starts, ends) of the runs of a mask [H, W]: 0-based, ends exclusive, int64 each."""
-    flat = np.zeros(mask.size + 2, dtype=bool)  # a border of background: no run is cut by an edge
-    flat[1:-1] = mask.reshape(-1)
-    edges = np.flatnonzero(flat[1:] != flat[:-1])
+    flat = np.ascontiguousarray(mask, dtype=np.bool_).reshape(-1)
+    if flat.size % 64:
+        flat = np.concatenate([flat, np.zeros(-flat.size % 64, dtype=np.bool_)])
+    edges = _edges(flat)
     return edges[0::2], edges[1::2]
 
 
-def to_text(starts: NDArray, ends: NDArray) -> str:
-    """Return the text of runs given as 0-based starts and exclusive ends, integers [n] each."""
+def _edges(flat: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return where pixels [64 n] differ from the one before; outside there is background.
+
+    Eight pixels at a time are compared with the eight before. Few are not the same, and edges are
+    looked for within those alone; the same eight twice in a row would hide edges in the second.
+    """
+    words = flat.view(np.uint64)
+    differ = np.empty(len(words), dtype=np.bool_)
+    differ[:1] = True
+    np.not_equal(words[1:], words[:-1], out=differ[1:])
+    eights = differ.view(np.uint64)  # of which few are not zero either
+    some = np.flatnonzero(eights != 0)
+    found = _bytes_within(eights.take(some), some)
+    own, before = words.take(found), words.take(found - 1)
+    before[:1] = 0
+    steps = own ^ (own << np.uint64(8) | before >> np.uint64(56))  # a byte of 1 for each edge
+    hiding = np.flatnonzero(steps > np.uint64(1))
+    if not differ[np.minimum(found[hiding] + 1, len(words) - 1)].all():
+        edges = np.flatnonzero(np.diff(flat, prepend=False))
+    else:
+        edges = _bytes_within(steps, found)
+    return np.append(edges, flat.size) if len(edges) % 2 else edges
+
+
+def _bytes_within(words: NDArray[np.uint64], places: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return where the bytes of 1 lie of words of 0 and 1, given the place of each word."""
+    found = np.flatnonzero(words.view(np.bool_))
+    return (places.take(found >> 3) << 3) + (found & 7)
+
+
+def _pairs(starts: NDArray, ends: NDArray) -> NDArray[np.int64]:
+    """Return start (from 1) and length of runs in turn: int64 [2 n]."""
     pairs = np.empty(2 * len(starts), dtype=np.int64)
     pairs[0::2] = starts
     pairs[0::2] += 1
     pairs[1::2] = ends
     pairs[1::2] -= starts
-    return " ".join(map(str, pairs.tolist()))
+    return pairs
+
+
+def to_text(starts: NDArray, ends: NDArray) -> str:
+    """Return the text of runs given as 0-based starts and exclusive ends, integers [n] each."""
+    pairs = _pairs(starts, ends)
+    if pairs.max(initial=0) >= digits.BELOW:
+        return " ".join(map(str, pairs.tolist()))
+    return digits.to_words(pairs).tobytes().translate(None, b"\0")[:-1].decode()
 
 
 def text_of(ends: bytes) -> str:
@@ -37,7 +81,7 @@ def text_of(ends: bytes) -> str:
 
 def encode(mask: NDArray) -> str:
     """Return the text of a mask: bool or uint8 [H, W], true (not zero) where the car is."""
-    return to_text(*runs(np.asarray(mask) != 0))
+    return to_text(*runs(mask))
 
 
 def parse(text: str, pixels: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -80,6 +124,55 @@ def parse(text: str, pixels: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]
         at = int(wrong.argmax()) + 1
         raise ValueError(f"overlap: run {at + 1} starts at {starts[at] + 1}, within run {at}")
     return starts, ends
+
+
+def are_sound(texts: Sequence[str], pixels: Sequence[int]) -> bool:
+    """Return whether all texts are sound: whether `parse` would take each of them.
+
+    It takes half the time of `parse`. Of some texts that are sound it says False: those with a
+    number of more than eight digits, zeros in front counted.
+
+    Args:
+        texts: any.
+        pixels: H * W of the picture of each.
+    """
+    return all(
+        _are_sound(texts[at : at + _TOGETHER], pixels[at : at + _TOGETHER])
+        for at in range(0, len(texts), _TOGETHER)
+    )
+
+
+def _are_sound(texts: Sequence[str], pixels: Sequence[int]) -> bool:
+    """Return `are_sound` of texts that together fit a core's cache."""
+    limits = np.array([size for size, text in zip(pixels, texts, strict=True) if text])
+    texts = [text for text in texts if text]
+    if not texts:
+        return True
+    spaced = " ".join([" " * (digits.SPACE - 1), *texts, ""])
+    joined = spaced.encode(errors="backslashreplace")
+    if joined.translate(None, _DIGITS_AND_SPACE):
+        return False
+    octets = np.frombuffer(joined, dtype=np.uint8)
+    spaces = np.flatnonzero(octets == ord(" "))[digits.SPACE - 1 :]
+    widths = np.diff(spaces) - 1
+    if widths.min() < 1 or widths.max() > digits.WIDEST:
+        return False
+    behind = digits.SPACE + np.cumsum([len(text) + 1 for text in texts]) - 1  # each text's end
+    counts = np.searchsorted(spaces[1:], behind, side="right")  # numbers up to there
+    if (counts % 2).any():
+        return False
+    numbers = digits.to_numbers(octets, spaces[1:], widths).astype(np.int64)
+    starts, lengths = numbers[0::2], numbers[1::2]
+    ends = starts + lengths  # exclusive
+    lasts = counts // 2 - 1  # run of each text
+    follows = starts[1:] >= ends[:-1]
+    follows[lasts[:-1]] = True  # what follows there is the first run of another picture
+    return bool(
+        (lengths > 0).all()
+        and (starts > 0).all()
+        and follows.all()
+        and (ends[lasts] <= limits + 1).all()
+    )
 
 
 def decode(text: str, height: int, width: int) -> NDArray[np.bool_]:

@@ -7,12 +7,15 @@ What is left to do is what is not there, or is there and damaged: a shard holds 
 and of the run and the place that they belong to.
 """
 
+import hashlib
 import io
+import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from carvana_ray import storage
@@ -166,6 +169,21 @@ def key(run: str, part: Part, shard: int) -> str:
     return digest([run, part.shard_name(shard), entries])
 
 
+def _digest(key: str, table: pa.Table) -> str:
+    """Return the SHA-256 of a shard's key and rows, however they lie in memory.
+
+    Of the runs, which are all but all of a shard, the lengths are part of the JSON text, and the
+    bytes follow it as they are.
+    """
+    runs = table["rle_mask"]
+    body = table.drop_columns(["rle_mask"]).to_pydict()
+    lengths = pc.binary_length(runs).to_pylist()
+    sha256 = hashlib.sha256(json.dumps([key, body, lengths]).encode())
+    for text in runs:
+        sha256.update(text.as_buffer() or b"")
+    return sha256.hexdigest()
+
+
 def to_bytes(rows: pa.Table, key: str) -> bytes:
     """Return a shard's file, made in memory.
 
@@ -184,7 +202,7 @@ def to_bytes(rows: pa.Table, key: str) -> bytes:
             f"{rows['img'].to_pylist()[:3]}...; it is not written"
         )
     table = rows.select(SCHEMA.names).cast(SCHEMA)
-    sha256 = digest([key, table.to_pydict()])
+    sha256 = _digest(key, table)
     buffer = io.BytesIO()
     pq.write_table(table.replace_schema_metadata({DIGEST: sha256}), buffer, compression="zstd")
     return buffer.getvalue()
@@ -205,7 +223,7 @@ def read_shard(folder: str, part: Part, shard: int) -> pa.Table:
         table = pq.read_table(io.BytesIO(data))
         sha256 = (table.schema.metadata or {})[DIGEST].decode()
         table = table.replace_schema_metadata().cast(SCHEMA)
-        expected = digest([key(storage.name(folder), part, shard), table.to_pydict()])
+        expected = _digest(key(storage.name(folder), part, shard), table)
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         raise Damaged(f"{uri}: {str(error).splitlines()[0]}") from error
     if sha256 != expected:

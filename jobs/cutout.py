@@ -1,9 +1,10 @@
 """Cut the cars out of pictures: ``python jobs/cutout.py car.jpg --model FOLDER``."""
 
 import sys
+from typing import Any
 
 from carvana_ray import config
-from carvana_ray.stages import cutout, job
+from carvana_ray.stages import job
 
 EXAMPLES = """examples:
   python jobs/cutout.py car.jpg --model runs/first/model --out runs/car
@@ -13,9 +14,16 @@ EXAMPLES = """examples:
 """
 
 
+def stage() -> Any:
+    """Import the stage; it takes a while."""
+    from carvana_ray.stages import cutout
+
+    return cutout
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the job; return its exit code."""
-    return job.run("cutout", config.Cutout, cutout.run, cutout.check, argv, EXAMPLES)
+    return job.run("cutout", config.Cutout, stage, argv, EXAMPLES)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 """Score a model on cars never trained on: ``python jobs/evaluate.py --data FOLDER``."""
 
 import sys
+from typing import Any
 
 from carvana_ray import config
-from carvana_ray.stages import evaluate, job
+from carvana_ray.stages import job
 
 EXAMPLES = """examples:
   python jobs/evaluate.py --data carvana --out runs/first
@@ -11,9 +12,16 @@ EXAMPLES = """examples:
 """
 
 
+def stage() -> Any:
+    """Import the stage; it takes a while."""
+    from carvana_ray.stages import evaluate
+
+    return evaluate
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the job; return its exit code."""
-    return job.run("evaluate", config.Evaluate, evaluate.run, evaluate.check, argv, EXAMPLES)
+    return job.run("evaluate", config.Evaluate, stage, argv, EXAMPLES)
 
 
 if __name__ == "__main__":

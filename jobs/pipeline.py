@@ -1,9 +1,10 @@
 """The main job: data, model, score, checked submission: ``python jobs/pipeline.py``."""
 
 import sys
+from typing import Any
 
 from carvana_ray import config
-from carvana_ray.stages import job, pipeline
+from carvana_ray.stages import job
 
 EXAMPLES = """examples:
   python jobs/pipeline.py --out runs/demo --downscale 8 --base 8 --epochs 12     (a drawn sample)
@@ -12,9 +13,16 @@ EXAMPLES = """examples:
 """
 
 
+def stage() -> Any:
+    """Import the stage; it takes a while."""
+    from carvana_ray.stages import pipeline
+
+    return pipeline
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the job; return its exit code."""
-    return job.run("pipeline", config.Pipeline, pipeline.run, pipeline.check, argv, EXAMPLES)
+    return job.run("pipeline", config.Pipeline, stage, argv, EXAMPLES)
 
 
 if __name__ == "__main__":

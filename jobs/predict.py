@@ -1,9 +1,10 @@
 """Write the mask of every picture: ``python jobs/predict.py --data FOLDER --model FOLDER``."""
 
 import sys
+from typing import Any
 
 from carvana_ray import config
-from carvana_ray.stages import job, predict
+from carvana_ray.stages import job
 
 EXAMPLES = """examples:
   python jobs/predict.py --data carvana --out runs/first
@@ -12,9 +13,16 @@ EXAMPLES = """examples:
 """
 
 
+def stage() -> Any:
+    """Import the stage; it takes a while."""
+    from carvana_ray.stages import predict
+
+    return predict
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the job; return its exit code."""
-    return job.run("predict", config.Predict, predict.run, predict.check, argv, EXAMPLES)
+    return job.run("predict", config.Predict, stage, argv, EXAMPLES)
 
 
 if __name__ == "__main__":

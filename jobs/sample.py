@@ -1,9 +1,10 @@
 """Draw the embedded sample data set: ``python jobs/sample.py --out FOLDER``."""
 
 import sys
+from typing import Any
 
 from carvana_ray import config
-from carvana_ray.stages import job, sample
+from carvana_ray.stages import job
 
 EXAMPLES = """examples:
   python jobs/sample.py --out runs/sample
@@ -11,9 +12,16 @@ EXAMPLES = """examples:
 """
 
 
+def stage() -> Any:
+    """Import the stage; it takes a while."""
+    from carvana_ray.stages import sample
+
+    return sample
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the job; return its exit code."""
-    return job.run("sample", config.Sample, sample.run, sample.check, argv, EXAMPLES)
+    return job.run("sample", config.Sample, stage, argv, EXAMPLES)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 """Train a U-Net on pictures with masks: ``python jobs/train.py --data FOLDER --out FOLDER``."""
 
 import sys
+from typing import Any
 
 from carvana_ray import config
-from carvana_ray.stages import job, train
+from carvana_ray.stages import job
 
 EXAMPLES = """examples:
   python jobs/train.py --data carvana --out runs/first
@@ -12,9 +13,16 @@ EXAMPLES = """examples:
 """
 
 
+def stage() -> Any:
+    """Import the stage; it takes a while."""
+    from carvana_ray.stages import train
+
+    return train
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the job; return its exit code."""
-    return job.run("train", config.Train, train.run, train.check, argv, EXAMPLES)
+    return job.run("train", config.Train, stage, argv, EXAMPLES)
 
 
 if __name__ == "__main__":

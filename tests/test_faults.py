@@ -18,7 +18,7 @@ GOOD = f"img,rle_mask\n{A},1 3 9 2\n{B},\n{C},12 1\n{D},1 12\n"
 
 
 def check(text: str, expected: list[str] | None = NAMES) -> tuple[int, list[Fault], dict]:
-    rows, found, counts = faults.check(io.StringIO(text, newline=""), expected, lambda _: 12)
+    rows, found, counts = faults.check(io.BytesIO(text.encode()), expected, lambda _: 12)
     return rows, found, dict(counts)
 
 
@@ -98,7 +98,7 @@ def test_with_a_list_any_name_will_do() -> None:
 def test_the_size_of_each_picture_is_its_own() -> None:
     text = "img,rle_mask\nlarge.jpg,20 1\nsmall.jpg,20 1\n"
     _, found, _ = faults.check(
-        io.StringIO(text),
+        io.BytesIO(text.encode()),
         ["large.jpg", "small.jpg"],
         {"large.jpg": 20, "small.jpg": 19}.__getitem__,
     )
@@ -131,7 +131,8 @@ def test_a_hundred_faults_of_a_name_are_listed_and_all_are_counted() -> None:
 def test_a_mask_longer_than_the_csv_module_likes_is_read() -> None:
     runs = " ".join(f"{2 * at + 1} 1" for at in range(40_000))
     assert len(runs) > 131_072
-    found = faults.check(io.StringIO(f"img,rle_mask\na.jpg,{runs}\n"), ["a.jpg"], lambda _: 80_000)
+    data = f"img,rle_mask\na.jpg,{runs}\n".encode()
+    found = faults.check(io.BytesIO(data), ["a.jpg"], lambda _: 80_000)
     assert found[:2] == (1, [])
 
 

@@ -544,3 +544,30 @@ def test_a_mask_shrunk_by_any_whole_number_is_enlarged_by_it(downscale: int) -> 
     back = images.enlarge(share, *mask.shape)
     assert back.shape == mask.shape
     assert 2 * (back & mask).sum() / (back.sum() + mask.sum()) > 0.93
+
+
+def test_a_mask_is_what_pillow_makes_of_its_palette() -> None:
+    """Palettes of any order and length, with unused colours, and some near black and white."""
+    rng = np.random.default_rng(0)
+    taken = refused = 0
+    for _ in range(120):
+        height, width = rng.integers(1, 40, 2)
+        drawn = rng.integers(0, rng.integers(1, 9), (height, width), dtype=np.uint8)
+        image = Image.fromarray(drawn)
+        near = rng.choice([0, 1, 254, 255], (256, 3)) if rng.random() < 0.3 else None
+        colours = rng.choice([0, 255], (256, 1)).repeat(3, 1) if near is None else near
+        image.putpalette(colours[: rng.integers(9, 257)].astype(np.uint8).tobytes())
+        if rng.random() < 0.3:
+            image = image.convert(str(rng.choice(["L", "1", "RGB"])))
+        file = io.BytesIO()
+        image.save(file, "GIF" if image.mode == "P" and rng.random() < 0.5 else "PNG")
+        gray = np.asarray(Image.open(file).convert("L"))
+        if ((gray > 0) & (gray < 255)).any():
+            with pytest.raises(BadPicture, match="mask-values"):
+                images.load_mask(file.getvalue())
+            refused += 1
+        else:
+            assert np.array_equal(images.load_mask(file.getvalue()), gray == 255)
+            taken += 1
+    assert taken > 50
+    assert refused > 10

@@ -14,7 +14,7 @@ from conftest import Run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from carvana_ray import faults, submission
+from carvana_ray import faults, records, submission
 from carvana_ray.errors import InputError
 
 PIXELS = 1280 * 1918
@@ -255,7 +255,7 @@ def test_what_is_no_csv_at_all_is_an_input_error(tmp_path: Path, name: str, data
 def short_lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Lines of 1000 characters at most."""
     limit = csv.field_size_limit()
-    monkeypatch.setattr(faults, "LONGEST", 1000)
+    monkeypatch.setattr(records, "LONGEST", 1000)
     yield
     csv.field_size_limit(limit)
 
@@ -341,6 +341,53 @@ def test_whatever_is_spoilt_in_a_gzip_what_passes_holds_the_good_file(
         return
     assert found == []
     assert gzip.decompress(data) == GOOD
+
+
+def said(data: bytes, listed: bool) -> tuple | str:
+    """Return all that `check` says of some bytes, or its `InputError`."""
+    try:
+        return faults.check(io.BytesIO(data), NAMES if listed else None, lambda _: PIXELS)
+    except InputError as error:
+        return str(error)
+
+
+BLOCKS = [1, 30, 64, 2**20]
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+@pytest.mark.parametrize("listed", [True, False])
+def test_lines_that_csv_need_not_read_have_the_same_faults(
+    monkeypatch: pytest.MonkeyPatch, block: int, listed: bool
+) -> None:
+    """Rows of plain lines are cut and parsed many at a time, all others by `csv`, one by one."""
+    spoilt = [swap("5 3 20 4 30 1", text) for texts in MASKS.values() for text in texts]
+    spoilt += [*HARMLESS.values(), *(data for data, _ in FILES.values())]
+    spoilt += [swap(f"{B},", f"{name},") for name in ("Käfer.jpg", "a\u2028b\x85\x0c.jpg", "=1")]
+    spoilt += [GOOD * 30, GOOD.replace(b",", b'","'), GOOD[:40] + bytes(range(256)) + GOOD[40:]]
+    monkeypatch.setattr(records, "_BLOCK", block)
+    found = [said(data, listed) for data in spoilt]
+    monkeypatch.setattr(records, "_plain", lambda data: None)
+    assert found == [said(data, listed) for data in spoilt]
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    at=st.integers(0, 2 * len(GOOD)),
+    cut=st.integers(0, 3),
+    scrap=SCRAPS,
+    block=st.sampled_from(BLOCKS),
+    listed=st.booleans(),
+)
+def test_whatever_is_spoilt_csv_would_say_the_same(
+    at: int, cut: int, scrap: bytes, block: int, listed: bool
+) -> None:
+    twice = GOOD + GOOD.partition(b"\n")[2]
+    data = twice[:at] + scrap + twice[at + cut :]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(records, "_BLOCK", block)
+        found = said(data, listed)
+        patch.setattr(records, "_plain", lambda data: None)
+        assert found == said(data, listed)
 
 
 def test_the_job_says_the_same(run_job: Run, tmp_path: Path) -> None:

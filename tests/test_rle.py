@@ -305,3 +305,72 @@ def test_zeros_before_a_number_are_no_fault() -> None:
 def test_runs_that_have_travelled_are_the_text(mask: np.ndarray) -> None:
     ends = np.stack(rle.runs(mask), axis=1).astype(np.int32)
     assert rle.text_of(ends.tobytes()) == rle.encode(mask)
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    width=st.sampled_from([1, 7, 8, 9, 16, 63, 64, 65, 128, 200]),
+    unit=st.text(alphabet="01", min_size=1, max_size=20),
+    height=st.integers(1, 9),
+    flips=st.lists(st.integers(0, 1799), max_size=4),
+)
+@example(width=64, unit="01", height=2, flips=[])
+@example(width=64, unit="00001111", height=3, flips=[])
+@example(width=128, unit="0", height=2, flips=[255])
+def test_stripes_of_any_period_are_found_as_by_a_walk(
+    width: int, unit: str, height: int, flips: list[int]
+) -> None:
+    """Eight pixels that come again are what the comparison of words must not miss."""
+    pixels = width * height
+    flat = row((unit * pixels)[:pixels])[0]
+    for flip in flips:
+        flat[flip % pixels] ^= True
+    mask = flat.reshape(height, width)
+    assert rle.encode(mask) == brute(mask)
+    assert np.array_equal(rle.decode(rle.encode(mask), height, width), mask)
+
+
+def test_numbers_beyond_the_table_of_digits_have_their_text() -> None:
+    starts, ends = np.array([9_999_998, 9_999_999]), np.array([9_999_999, 10_000_001])
+    assert rle.to_text(starts[:1], ends[:1]) == "9999999 1"
+    assert rle.to_text(starts, ends) == "9999999 1 10000000 2"
+
+
+def parses(text: str, pixels: int) -> bool:
+    try:
+        rle.parse(text, pixels)
+    except ValueError:
+        return False
+    return True
+
+
+SOUND = st.lists(st.integers(1, 9), max_size=12).map(
+    lambda gaps: " ".join(
+        f"{sum(gaps[: at + 1])} {gaps[at + 1]}" for at in range(0, len(gaps) - 1, 2)
+    )
+)
+SPOILT = st.text(alphabet="0123456789 -,\n\t\u0665", max_size=12)
+
+
+@settings(deadline=None, max_examples=500)
+@given(texts=st.lists(st.tuples(st.one_of(SOUND, SOUND, SPOILT), st.sampled_from([30, 90, 2**40]))))
+@example(texts=[("1 2", 90), ("1 2", 90)])  # what follows another picture's run does not overlap it
+@example(texts=[("1", 90), ("2", 90)])  # an even number of numbers, of two odd ones
+@example(texts=[("", 90), ("", 90)])
+@example(texts=[("1 2 ", 90), ("5 1", 90)])
+@example(texts=[("123456789 1", 2**40)])
+def test_texts_are_sound_together_where_each_parses(texts: list[tuple[str, int]]) -> None:
+    sound = rle.are_sound([text for text, _ in texts], [pixels for _, pixels in texts])
+    each = all(parses(text, pixels) for text, pixels in texts)
+    long = any(len(word) > 8 for text, _ in texts for word in text.split())
+    assert sound == each or (long and not sound)
+
+
+@pytest.mark.parametrize("at", [0, 31, 32, 99])
+@pytest.mark.parametrize("text", ["5", "5 3 7 1", "20 1 5 1", "12 2", "0 1", "5 0", " 5 1", "5,1"])
+def test_one_text_with_a_fault_among_many_is_not_sound(at: int, text: str) -> None:
+    texts = ["1 2 5 1"] * 100
+    assert rle.are_sound(texts, [12] * 100)
+    texts[at] = text
+    assert not rle.are_sound(texts, [12] * 100)
+    assert not rle.are_sound(["1 12"] * 100, [12] * at + [11] + [12] * (99 - at))

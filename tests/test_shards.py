@@ -143,6 +143,18 @@ def test_other_rows_and_another_key_are_other_bytes() -> None:
     assert shards.to_bytes(rows(2), KEY[::-1]) != one
 
 
+@pytest.mark.parametrize(
+    "texts", [["1 12 2", ""], ["", "1 12 2"], ["1 1", "2 2"], ["1 12", " 2"], [None, "1 12 2"]]
+)
+def test_the_hash_tells_where_a_text_ends(texts: list) -> None:
+    def sha256(texts: list) -> bytes:
+        data = shards.to_bytes(rows(2, rle_mask=texts), KEY)
+        return pq.read_schema(pa.BufferReader(data)).metadata[shards.DIGEST]
+
+    assert sha256(texts) != sha256(["1 12 ", "2"])
+    assert sha256(texts) == sha256(list(texts))
+
+
 def test_a_key_is_of_run_place_and_every_picture_as_it_was() -> None:
     def key(run: str = RUN, number: int = 1, version: str = "1", count: int = 4) -> str:
         entries = tuple(Entry(f"{place}.jpg", 5, version) for place in range(count))

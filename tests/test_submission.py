@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import itertools
+import random
 import tempfile
 import weakref
 from collections.abc import Callable
@@ -115,6 +116,16 @@ def test_names_with_commas_quotes_and_other_letters_survive(tmp_path: Path) -> N
             assert list(csv.reader(file))[1:] == [[name, "1 1"] for name in order]
 
 
+def test_lines_are_those_of_csv_whatever_they_hold() -> None:
+    odd = ["", "a", "a,b", 'a"b', "a\nb", "a\rb", "a b", "a;b", " a", "\N{AUTOMOBILE}", "\0", "'"]
+    rows = [(f"{name}{text}", text) for name in odd for text in odd]
+    rows.sort()
+    lines = written(rows, [name for name, _ in rows])
+    by_csv = io.StringIO(newline="")
+    csv.writer(by_csv, lineterminator="\n").writerows([("img", "rle_mask"), *rows])
+    assert lines == by_csv.getvalue().encode()
+
+
 def test_what_is_written_checks_out(tmp_path: Path) -> None:
     (tmp_path / "a.csv.gz").write_bytes(written(ROWS, NAMES[::-1], compress=True))
     assert faults.check_file(str(tmp_path / "a.csv.gz"), NAMES, lambda _: 12) == (4, [], {})
@@ -139,7 +150,11 @@ def merged(parts: list[Part], today: list[Entry]) -> tuple[list[tuple[str, str]]
         return tables[part.shard_name(shard)]
 
     rows = list(submission.rows_of(parts, read, set(today)))
-    return [(row["img"], row["rle_mask"]) for row in rows], asked
+    in_turn = asked.copy()
+    with submission.reading_ahead(parts, read, set(today)) as ahead:
+        assert list(submission.rows_of(parts, ahead, set(today))) == rows
+    assert sorted(asked) == sorted(in_turn * 2), "ahead, the same shards are read, once each"
+    return [(row["img"], row["rle_mask"]) for row in rows], in_turn
 
 
 def entry(name: str, version: str = "1") -> Entry:
@@ -221,6 +236,54 @@ def test_plans_made_over_time_merge_to_the_catalogue_of_today() -> None:
     rows, asked = merged(parts, list(catalogue.values()))
     assert rows == [(name, one.version) for name, one in sorted(catalogue.items())]
     assert len(asked) == len(set(asked))
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_shards_are_read_ahead_in_the_order_in_which_they_are_asked_for(seed: int) -> None:
+    """Of parts whose names take turns, or are of one piece; never more than a few ahead."""
+    chance = random.Random(seed)
+    names = [f"{number:02d}" for number in range(60)]
+    parts, today = [], []
+    for number in range(1, chance.randint(2, 12)):
+        start, step = chance.randrange(50), chance.choice([1, 1, 2, 7])
+        own = tuple(entry(name, str(number)) for name in names[start::step])
+        parts.append(Part(number, own, chance.randint(1, len(own))))
+    for name in names:
+        if versions := [one for part in parts for one in part.pictures if one.name == name]:
+            today += chance.choices(versions, k=chance.randrange(2))
+    begun: list[tuple[int, int]] = []
+    taken: list[tuple[int, int]] = []
+
+    def read(part: Part, shard: int) -> pa.Table:
+        begun.append((part.number, shard))
+        return pa.table({"img": [one.name for one in part.shard(shard)]})
+
+    with submission.reading_ahead(parts, read, set(today)) as ahead:
+
+        def follow(part: Part, shard: int) -> pa.Table:
+            taken.append((part.number, shard))
+            assert len(begun) - len(taken) <= submission._AHEAD
+            return ahead(part, shard)
+
+        rows = [row["img"] for row in submission.rows_of(parts, follow, set(today))]
+    assert rows == sorted(one.name for one in today)
+    assert sorted(begun) == sorted(taken)
+    assert len(set(taken)) == len(taken)
+
+
+def test_what_a_shard_raises_that_is_read_ahead_comes_when_it_is_asked_for() -> None:
+    part = Part(1, tuple(entry(name) for name in "abcdef"), 6)
+
+    def read(part: Part, shard: int) -> pa.Table:
+        if shard == 2:
+            raise shards.Damaged("the third")
+        return pa.table({"img": [one.name for one in part.shard(shard)]})
+
+    with submission.reading_ahead([part], read, set(part.pictures)) as ahead:
+        rows = submission.rows_of([part], ahead, set(part.pictures))
+        assert [next(rows)["img"], next(rows)["img"]] == ["a", "b"]
+        with pytest.raises(shards.Damaged, match="the third"):
+            next(rows)
 
 
 def test_rows_are_read_as_they_were_written(tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ class Cutting:
 
         def make(few: Sequence[Block], verdicts: Mapping[str, str], lost: int) -> set[str]:
             rows = [block.row(self.crcs, verdicts) for block in few]
-            shares = masks_of(rows, how, model, workers, lost, Shares)
+            shares = masks_of(rows, how, model, workers, lost, asked=Shares)
             return self._written(shares, compose.from_shares, **_beside(workers))
 
         trial = functools.partial(_try, how=how, model=model, workers=workers, style=self.style)

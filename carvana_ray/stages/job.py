@@ -9,19 +9,33 @@ import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import wait
 from types import FrameType
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
-from carvana_ray import config, errors, storage
+from carvana_ray import config, errors, profiling, storage
 from carvana_ray.errors import InputError, Unfinished, Unreachable, first_line
 from carvana_ray.resources import Cluster, share_out
 from carvana_ray.stages.beside import beside
 from carvana_ray.stages.session import foresee, joins, session, tell
 
+log = logging.getLogger(__name__)
+
 KNOWN = InputError, Unfinished, Unreachable  # said in one line, without a traceback
 
 C = TypeVar("C", bound=config.Session)
 P = TypeVar("P")
+C_contra = TypeVar("C_contra", bound=config.Session, contravariant=True)
 Result = dict[str, Any]
+
+
+class Stage(Protocol[C_contra, P]):
+    """A module of a stage: what it checks before a Ray is started, and what it does."""
+
+    def check(self, flags: C_contra, /) -> P:
+        """Return what `run` shall know. Raises `InputError` for input that cannot be."""
+
+    def run(self, flags: C_contra, cluster: Cluster, found: P, /) -> Result:
+        """Do the work; return the job's result."""
+
 
 # Seconds in which most of what can be wrong with the input is known; a Ray takes several to start,
 # and a catalogue of 100,000 pictures to list.
@@ -35,8 +49,7 @@ class _Stopped(KeyboardInterrupt):
 def run(
     job: str,
     kind: type[C],
-    stage: Callable[[C, Cluster, P], Result],
-    check: Callable[[C], P],
+    load: Callable[[], Stage[C, P]],
     argv: Sequence[str] | None,
     epilog: str,
 ) -> int:
@@ -45,35 +58,63 @@ def run(
     Args:
         job: its name.
         kind: its configuration.
-        stage: does the work, with what `check` has found.
-        check: raises `InputError` for input that cannot be. Called before a Ray is started, which
-            takes longer than to say what is wrong, and beside it where the answer takes long; but
-            after one is joined: with several nodes another thing is wrong with a path that is
-            local.
+        load: imports the stage. To import torch and the rest takes seconds; so it is done after the
+            flags are read, and beside the start of Ray.
         argv, epilog: of the command line.
 
     Returns:
         The exit code.
     """
     flags = config.parse(kind, job, argv, epilog)
+    return finish(job, lambda: _profiled(job, flags, lambda: _in_session(flags, load)))
 
-    def in_session() -> Result:
-        checking = None
-        if not joins():
-            if isinstance(flags, config.Network):
-                share_out(flags, foresee(flags.num_cpus))
-            checking = beside(lambda: check(flags))
-            wait([checking], PATIENCE)
-            if checking.done():
-                checking.result()
-        with session(flags.num_cpus) as cluster:
-            signal.signal(signal.SIGTERM, _stop)  # after ray.init, which sets its own
-            everywhere(flags, cluster)
-            found = checking.result() if checking else check(flags)
-            tell(cluster)
-            return stage(flags, cluster, found)
 
-    return finish(job, in_session)
+def _in_session(flags: C, load: "Callable[[], Stage[C, P]]") -> Result:
+    """Check the input, open a session, run the stage.
+
+    What is wrong with the input is mostly known before a Ray is started, which takes longer than to
+    say it. On a cluster it is asked after that is joined: with several nodes another thing is wrong
+    with a path that is local.
+    """
+
+    def checked() -> tuple[Stage[C, P], P, Cluster | None]:
+        stage, here = load(), None
+        if not joined and isinstance(flags, config.Network):
+            here = foresee(flags.num_cpus)
+            share_out(flags, here)
+        return stage, stage.check(flags), here
+
+    joined = joins()
+    checking = None if joined else beside(checked)
+    if checking:
+        wait([checking], PATIENCE)
+        if checking.done():
+            checking.result()
+    with session(flags.num_cpus) as cluster:
+        log.debug("Ray is up")
+        signal.signal(signal.SIGTERM, _stop)  # after ray.init, which sets its own
+        everywhere(flags, cluster)
+        stage, found, here = checking.result() if checking else checked()
+        if here and here.gpus < cluster.gpus:  # there is a GPU, but torch cannot use it
+            cluster = here
+        log.debug("input checked")
+        tell(cluster)
+        return stage.run(flags, cluster, found)
+
+
+def _profiled(job: str, flags: config.Session, work: Callable[[], Result]) -> Result:
+    """Do a piece of work; with --profile, write its time line, however it ends."""
+    if not flags.profile:
+        return work()
+    profiler = profiling.Profiler()
+    try:
+        with profiler:
+            return work()
+    finally:
+        folder = storage.join(storage.absolute(flags.out), profiling.FOLDER)
+        for name, data in profiler.timeline.files(job).items():
+            storage.publish(storage.join(folder, name), data, replace=True)
+        log.info("where the time went: %s", folder)
 
 
 def everywhere(flags: config.Session, cluster: Cluster) -> None:

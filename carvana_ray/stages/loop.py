@@ -3,8 +3,9 @@
 import copy
 import functools
 import logging
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import Any
 
@@ -14,11 +15,13 @@ import torch
 from ray.train.torch import get_device, prepare_model
 
 from carvana_ray import course as courses
-from carvana_ray import states, training, transfer
+from carvana_ray import states, storage, training, transfer
 from carvana_ray.batches import BatchPlan
 from carvana_ray.config import RECIPES, Train
 from carvana_ray.stages.beside import beside
 from carvana_ray.stages.gauges import set_wait
+from carvana_ray.stages.take import steps_of
+from carvana_ray.stages.trace import Trace
 from carvana_ray.stages.watch import Teller
 
 log = logging.getLogger(__name__)
@@ -26,17 +29,34 @@ log = logging.getLogger(__name__)
 # Pictures a worker from which on compiling pays: it takes 20 to 25 s with nothing in its cache, and
 # saves 0.2 ms a picture (one H200, default network, 2026-11-22).
 COMPILE_FROM = 100_000
+SWITCH_S = 0.0005  # Python's own 5 ms are a third of a step
 
 
 def loop(settings: dict[str, Any]) -> None:
-    """Train in one worker: Ray's side of `training.train`."""
+    """Train in one worker: Ray's side of `training.train`.
+
+    Longer than a screen, since what starts when matters: the stream of batches first, which waits
+    for the pictures by itself, then the network, then its kernels.
+    """
     flags, folder = settings["flags"], settings["folder"]
+    marks = [(time.time(), "the loop begins")]
+    # Threads that fetch batches must not keep the one that launches kernels from the interpreter.
+    sys.setswitchinterval(SWITCH_S)
     context = ray.train.get_context()
     rank, count = context.get_world_rank(), context.get_world_size()
     plan = courses.shared(settings["plan"], count)
     torch.set_num_threads(settings["threads"])
     device = get_device()
     recipe = RECIPES[flags.recipe]
+    saved, _ = states.newest(folder, flags.base, recipe.norm)
+    done = saved["epoch"] if saved else 0
+    if done == plan.epochs:  # a failure after the last epoch
+        return
+    shard = ray.train.get_dataset_shard("batches")
+    blocks = shard.iter_batches(
+        batch_size=plan.share * steps_of(plan.share), prefetch_batches=2, batch_format="numpy"
+    )
+    stream = transfer.on_device(_checked(blocks, done, rank, plan), plan.share, device)
     scored = training.Scored(training.build(flags.base, recipe, flags.seed)).to(device)
     if compiles(flags, plan, device):
         torch._dynamo.config.suppress_errors = True  # what cannot be compiled runs as it is
@@ -44,28 +64,38 @@ def loop(settings: dict[str, Any]) -> None:
     # Statistics of normalization: see `training.share_statistics`.
     wrapped = prepare_model(scored, parallel_strategy_kwargs={"broadcast_buffers": False})
     state = training.start(scored, wrapped, recipe, flags.rate, plan.epochs * plan.train_steps)
-    saved, _ = states.newest(folder, flags.base, recipe.norm)
     if saved:
         state.load_state_dict(saved)
-    if state.epoch == plan.epochs:  # a failure after the last epoch
-        return
     if device.type == "cuda":  # while others decode the pictures
         training.warm_up(state, _blank(plan.share, settings["grid"], device))
+    marks.append((time.time(), "warm"))
+    profile = settings["profile"] if rank == 0 else ""
     worker = training.Worker(
         device=device,
         count=count,
         add_up=functools.partial(_add_up, count=count),
         clock=time.perf_counter,
-        progress=Teller(settings["board"] if rank == 0 else None),
-    )
-    ray.get(settings["board"].chunks.remote())  # before a task is started that would wait for them
-    batches = ray.train.get_dataset_shard("batches").iter_batches(
-        batch_size=plan.share, prefetch_batches=2, batch_format="numpy"
+        progress=_progress(settings["board"] if rank == 0 else None, profile),
     )
     keeper = Keeper(folder, flags, rank)
-    stream = transfer.on_device(_checked(batches, state.epoch, rank, plan), device)
     training.train(state, stream, plan, worker, keeper.report)
+    marks.append((time.time(), "trained"))
     keeper.finish()
+    if profile:
+        text = "".join(f"{at:.2f} {what}\n" for at, what in marks) + shard.stats()
+        storage.publish(storage.join(profile, "train-data.txt"), text.encode(), replace=True)
+
+
+def _progress(board: Any, profile: str) -> Callable[[int], None]:
+    """Return what is called after each step: it tells the board, and a trace if there is one."""
+    tell, trace = Teller(board), Trace(profile, "train") if profile else None
+
+    def progress(done: int) -> None:
+        tell(done)
+        if trace:
+            trace.step()
+
+    return progress
 
 
 def compiles(flags: Train, plan: BatchPlan, device: torch.device) -> bool:
@@ -130,21 +160,24 @@ def _on_cpu(value: Any) -> Any:
     return copy.copy(value)
 
 
-def _checked(batches: Any, epoch: int, rank: int, plan: BatchPlan) -> Iterator[transfer.Arrays]:
-    """Yield the batches from `epoch` on; fail if they are not those of this worker."""
-    for place, batch in enumerate(batches):
+def _checked(blocks: Any, epoch: int, rank: int, plan: BatchPlan) -> Iterator[transfer.Arrays]:
+    """Yield the blocks from `epoch` on; fail if they are not those of this worker."""
+    skip = 0
+    for place, block in enumerate(blocks):
         if place == 0:
-            found, owner = int(batch["epoch"][0]), int(batch["rank"][0])
+            found, owner = int(block["epoch"][0]), int(block["rank"][0])
             if found > epoch or owner != rank:
                 raise RuntimeError(
                     f"worker {rank}, epoch {epoch}: was given the batches of worker {owner}, epoch "
                     f"{found}"
                 )
-            skip = (epoch - found) * plan.steps_per_epoch
-        if len(batch["weight"]) != plan.share:
-            raise RuntimeError(f"worker {rank}: a batch of {len(batch['weight'])} pictures")
-        if place >= skip:
-            yield {name: batch[name] for name in ("image", "share", "weight")}
+            skip = (epoch - found) * plan.steps_per_epoch * plan.share
+        length = len(block["weight"])
+        if length % plan.share:
+            raise RuntimeError(f"worker {rank}: {length} pictures in batches of {plan.share}")
+        if skip < length:
+            yield {name: block[name][skip:] for name in ("image", "share", "weight")}
+        skip = max(0, skip - length)
 
 
 def _add_up(value: torch.Tensor, count: int) -> torch.Tensor:

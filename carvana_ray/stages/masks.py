@@ -1,6 +1,7 @@
 """The chain that prediction and evaluation share: names of pictures in, runs of their masks out."""
 
 import functools
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ from carvana_ray.resources import Workers
 from carvana_ray.stages import dataset
 from carvana_ray.stages.dataset import Columns
 from carvana_ray.stages.gauges import Waits
+from carvana_ray.stages.trace import Trace
 
 # A shard of 256 is two calls on a GPU, of two batches of the network each.
 BATCH_ON_CPU, BATCH_ON_GPU = 16, 128
@@ -30,12 +32,19 @@ READERS = 2  # for each replica on a CPU
 
 
 class Masks:
-    """A network on its device, as a Ray Data actor."""
+    """A network on its device, as a Ray Data actor.
 
-    def __init__(self, model: str, workers: Workers) -> None:
+    Args:
+        model: its folder.
+        workers: says on which device.
+        profile: folder for a trace of some of its calls, or "".
+    """
+
+    def __init__(self, model: str, workers: Workers, profile: str = "") -> None:
         torch.set_num_threads(workers.cpus)
         network, _ = checkpoint.read_model(model)
         self._waits = Waits("predict")
+        self._trace = Trace(profile, f"predict-{os.getpid()}") if profile else None
         self._predictor = Predictor(network, torch.device("cuda" if workers.use_gpu else "cpu"))
 
     def __call__(self, batch: Columns) -> Columns:
@@ -46,6 +55,8 @@ class Masks:
             found = self._predictor.ends_of_any(grays, sizes)
         good = batch["status"] == shards.OK
         ends = [one.tobytes() if ok else b"" for one, ok in zip(found, good, strict=True)]
+        if self._trace:
+            self._trace.step()
         return {**batch, "ends": np.array(ends, dtype=object)}
 
 
@@ -73,6 +84,19 @@ def masks_of_one(
     batch = {key: [value] for key, value in row.items()}
     made = _loaded(model, workers, asked)  # type: ignore[arg-type]  # a class has a hash
     return made(dataset.load_pictures(batch, **how))
+
+
+def _read(batch: Columns, nice: bool, how: dict[str, Any]) -> Columns:
+    """Map a row of names to its pictures, see `dataset.load_pictures`.
+
+    Args:
+        batch: one row.
+        nice: let those who feed a GPU have the cores first: they are few, and all wait for them.
+        how: of `how_to_load`.
+    """
+    if nice:
+        dataset.step_back()
+    return dataset.load_pictures(batch, **how)
 
 
 def beside(workers: Workers) -> dict[str, Any]:
@@ -108,6 +132,7 @@ def masks_of(
     model: str,
     workers: Workers,
     lost: int = 0,
+    profile: str = "",
     asked: type[Masks] = Masks,
 ) -> ray.data.Dataset:
     """Return the masks of pictures.
@@ -122,6 +147,7 @@ def masks_of(
         workers: that hold the network.
         lost: blocks that may be lost all the same. Only for who looks what has come out: Ray Data
             goes on without them, and says no more than a line in its log.
+        profile: see `Masks`.
         asked: `Masks`, or `Shares` for the network's share of car.
 
     Returns:
@@ -131,7 +157,7 @@ def masks_of(
     read = dataset.from_blocks(rows)
     read.context.max_errored_blocks = lost
     return read.map_batches(
-        functools.partial(dataset.load_pictures, **how),
+        functools.partial(_read, nice=workers.use_gpu, how=how),
         batch_size=None,
         max_retries=dataset.RETRIES,
         **beside(workers),
@@ -145,5 +171,5 @@ def masks_of(
         num_cpus=None if workers.use_gpu else workers.cpus,
         max_restarts=RESTARTS,
         max_task_retries=TASK_RETRIES,
-        fn_constructor_kwargs={"model": model, "workers": workers},
+        fn_constructor_kwargs={"model": model, "workers": workers, "profile": profile},
     )

@@ -16,18 +16,21 @@ from carvana_ray import catalogue as catalogues
 from carvana_ray import checkpoint, config, merge, plan, shards, sheets, storage
 from carvana_ray.catalogue import Catalogue
 from carvana_ray.checkpoint import Manifest
-from carvana_ray.errors import InputError
+from carvana_ray.errors import InputError, Quarantined
 from carvana_ray.plan import Part
+from carvana_ray.profiling import FOLDER
+from carvana_ray.progress import Laps
+from carvana_ray.report import parts as reports
 from carvana_ray.resources import Cluster, Workers, share_out
 from carvana_ray.shards import Left, Task
-from carvana_ray.stages import dataset, gauges, poison, write
+from carvana_ray.stages import dataset, gauges, lineage, poison, review, write
 from carvana_ray.stages.masks import how_to_load, masks_of, masks_of_one
 from carvana_ray.stages.write import LOST_A_REPLICA, LOST_BLOCKS, Watch
 
 log = logging.getLogger(__name__)
 
 Checked = tuple[Manifest, Catalogue]
-WRITERS = 2  # a replica; a shard takes about 0.1 s to pack and write
+WRITERS_OF_A_GPU, WRITERS = 4, 2  # at a time, for each worker; a shard takes 20 ms of a core
 # On disk, a picture: of Kaggle's 1,536 masks at hand 8.9 kB of text on average, 3.4 kB in shards.
 SHARD_BYTES, ROW_BYTES = 4_000, 9_000
 
@@ -60,7 +63,7 @@ def run(flags: config.Predict, cluster: Cluster, checked: Checked | None = None)
         Quarantined: pictures could not be read, and are not to be taken as empty.
         Unfinished: pictures could not be reached, or shards not be written.
     """
-    began = time.monotonic()
+    began, laps = time.monotonic(), Laps()
     model, out = storage.absolute(flags.model_uri), storage.absolute(flags.out)
     manifest, catalogue = checked or check(flags)
     workers = share_out(flags, cluster)
@@ -71,6 +74,7 @@ def run(flags: config.Predict, cluster: Cluster, checked: Checked | None = None)
         storage.sweep(place)
     parts = _plan(flags, folder, catalogue)
     left = shards.left(folder, parts, catalogue.entries, _crcs(flags, catalogue))
+    log.debug("planned: %d of %d shards to make", len(left.tasks), left.needed)
     for damage in left.damaged:
         log.warning("made again: %s", damage)
     if left.tasks and flags.merge_only:
@@ -81,9 +85,13 @@ def run(flags: config.Predict, cluster: Cluster, checked: Checked | None = None)
         )
     storage.remove(storage.join(folder, merge.SUCCESS))  # until this run has ended well
     how = how_to_load(catalogue.folder, manifest, catalogue.size)
+    laps.end("plan, compare with what is there")
     rate = _predict(flags, left, catalogue, folder, how, model, workers)
+    laps.end("read, predict, write shards")
     target = storage.join(out, flags.submission)
     merged = merge.merge(flags, parts, folder, catalogue, target)
+    log.debug("merged and checked")
+    laps.end("merge and check")
     result = {
         "images": len(catalogue.order),
         "bad": len(merged.bad),
@@ -93,7 +101,25 @@ def run(flags: config.Predict, cluster: Cluster, checked: Checked | None = None)
         "seconds": round(time.monotonic() - began, 1),
         "submission": target,
     }
-    merge.finish(flags, merged, folder, result)
+    held_back = None
+    try:
+        merge.finish(flags, merged, folder, result)
+    except Quarantined as error:
+        held_back, result = error, error.result
+    reviewed, crcs = review.run(out, folder, parts, catalogue, cluster.cpus)
+    laps.end("look at the masks once more")
+    part = {
+        **lineage.of(flags, manifest, catalogue.folder, crcs),
+        "result": result,
+        "review": reviewed,
+        "bad": [[row["img"], row["status"]] for row in merged.bad],
+        "shown": sheets.unscored(catalogue.folder, sheets.some(merged.shown)),
+        "seconds": laps.seconds,
+        "speed": {"Prediction: pictures a second": round(rate, 1)} if rate else {},
+    }
+    log.info("report: %s", reports.add(out, "predict", part))
+    if held_back:
+        raise held_back
     for name, image in sheets.of_cars(catalogue.folder, merged.shown).items():
         storage.publish(storage.join(out, "sheets", name), image, replace=True)
     return {**result, "seconds": round(time.monotonic() - began, 1)}
@@ -142,6 +168,7 @@ def _predict(
     if not tasks:
         return 0.0
     watch = Watch(flags, left.bad, len(catalogue.entries), catalogue.folder)
+    profile = storage.join(storage.absolute(flags.out), FOLDER) if flags.profile else ""
     with gauges.meter("predict", sum(len(task.entries) for task in tasks)) as meter:
 
         def make(todo: Sequence[Task], verdicts: Mapping[str, str], lost: int) -> set[str]:
@@ -151,12 +178,17 @@ def _predict(
                 )
                 for task in todo
             ]
-            masks = masks_of(rows, how, model, workers, lost)
+            masks = masks_of(rows, how, model, workers, lost, profile)
             files = set()
-            for row in write.written(masks, folder, todo, min(len(todo), WRITERS * workers.count)):
+            each = WRITERS_OF_A_GPU if workers.use_gpu else WRITERS
+            made = write.written(masks, folder, todo, min(len(todo), each * workers.count))
+            for row in made.iter_rows():
                 files.add(row["file"])
                 watch.see(row)
                 meter.set(meter.done + row["rows"])
+            if profile:
+                stats = made.stats().encode()
+                storage.publish(storage.join(profile, "predict-data.txt"), stats, replace=True)
             return files
 
         poison.passes(

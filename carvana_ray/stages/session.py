@@ -9,8 +9,6 @@ import warnings
 from collections.abc import Iterator
 
 import ray
-import ray.data
-import torch
 
 from carvana_ray.errors import InputError
 from carvana_ray.resources import Cluster, autoscaler_limits
@@ -35,19 +33,20 @@ def session(num_cpus: int | None = None) -> Iterator[Cluster]:
     """
     ours = not ray.is_initialized()
     if ours:
-        _quiet()
         if joins():
             _join()
         else:
-            machine = foresee(num_cpus)
+            # Readers, writers, replicas and Ray's own actors are more than the CPUs. Ray ends idle
+            # processes beyond that number after a second, and starts them anew for the next task.
+            os.environ.setdefault("RAY_num_workers_soft_limit", str(2 * _cpus() + 8))
             ray.init(
                 address="local",
-                num_cpus=machine.cpus,
-                num_gpus=machine.gpus,
+                num_cpus=num_cpus or _cpus(),
                 include_dashboard=False,
                 logging_level=logging.ERROR,
                 log_to_driver=False,
             )
+    _quiet()
     try:
         yield _look()
     except KeyboardInterrupt:
@@ -130,8 +129,16 @@ def foresee(num_cpus: int | None = None) -> Cluster:
     Args:
         num_cpus: logical CPUs; None: one a core and one more, since the processes that read
             pictures wait most of the time that the network computes.
+
+    Its GPUs are those that torch can use; Ray counts those that are there.
     """
-    return Cluster(num_cpus or (os.cpu_count() or 1) + 1, torch.cuda.device_count(), 1)
+    import torch  # seconds, which a job spends beside the start of Ray
+
+    return Cluster(num_cpus or _cpus(), torch.cuda.device_count(), 1)
+
+
+def _cpus() -> int:
+    return (os.cpu_count() or 1) + 1
 
 
 def joins() -> bool:
@@ -157,6 +164,8 @@ def _quiet() -> None:
     logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)  # "bars disabled"
     # Of each block that is lost with a machine 25 lines; one is enough.
     logging.getLogger("ray.data._internal.execution.streaming_executor_state").addFilter(_short)
+    import ray.data  # like torch, see `foresee`
+
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False

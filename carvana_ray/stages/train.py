@@ -29,6 +29,7 @@ from carvana_ray.batches import BatchPlan
 from carvana_ray.config import RECIPES
 from carvana_ray.course import Course, Rows
 from carvana_ray.errors import Denied, InputError
+from carvana_ray.profiling import FOLDER
 from carvana_ray.resources import Cluster, Workers, share_out
 from carvana_ray.stages import feed, gauges, take
 from carvana_ray.stages.beside import beside
@@ -122,7 +123,8 @@ def _fit(
     ):
 
         def fit(plan: BatchPlan, kept: NDArray[np.int64]) -> "Future[object]":
-            deal = Deal(flags, plan, here, kept, folder, _room(course, flags.downscale))
+            room = _room(course, flags.downscale)
+            deal = Deal(flags, plan, here, kept, folder, room, workers.use_gpu)
             settings = {
                 "flags": flags,
                 "plan": plan,
@@ -130,6 +132,7 @@ def _fit(
                 "board": here,
                 "threads": workers.cpus,
                 "grid": images.grid(*course.size, flags.downscale),
+                "profile": storage.join(out, FOLDER) if flags.profile else "",
             }
             return beside(_trainer(flags, workers, settings, deal, scratch).fit)
 
@@ -137,14 +140,15 @@ def _fit(
         # away, and where bad pictures are left out, nobody knows the steps before that.
         early = workers.use_gpu and flags.on_bad_picture == "fail" and done < flags.epochs
         fitting = fit(course.plan, np.arange(len(course.pairs))) if early else None
-        tasks = max(1, cluster.cpus - workers.count) if early else None
+        beside_them = cluster.cpus if early else None
         with gauges.meter("decode", len(course.pairs)) as meter:
-            chunks, errors = feed.decode(course, flags.downscale, meter.set, tasks)
+            chunks, errors = feed.decode(course, flags.downscale, meter.set, beside_them)
         skipped = [error for error in errors if error]
         kept, plan = courses.sift(flags, course, errors)
         if done == plan.epochs:
             return skipped
         ray.get(here.put.remote(chunks))
+        log.debug("the pictures lie in memory")
         an_epoch = plan.train_steps * plan.batch
         with (
             gauges.meter("train", plan.epochs * an_epoch, done * an_epoch) as meter,
@@ -205,13 +209,14 @@ class Deal(DataConfig):
         kept: NDArray[np.int64],
         folder: str,
         room: int,
+        on_gpu: bool,
     ) -> None:
         options = ray.data.ExecutionOptions()
         options.preserve_order = True
         options.resource_limits = ray.data.ExecutionResources.for_limits(object_store_memory=room)
         super().__init__(enable_shard_locality=False, execution_options=options)
         self._flags, self._plan, self._folder = flags, plan, folder
-        self._board, self._kept = board, kept
+        self._board, self._kept, self._on_gpu = board, kept, on_gpu
 
     def __deepcopy__(self, _memo: Any) -> "Deal":
         """Return itself: Ray Train copies it, and references to objects must not be."""
@@ -237,6 +242,7 @@ class Deal(DataConfig):
             first_epoch=saved["epoch"] if saved else 0,
             steps=take.steps_of(plan.share),
             elastic=bool(self._flags.min_workers),
+            on_gpu=self._on_gpu,
         )
         streams = dict.fromkeys(datasets, stream)
         return super().configure(streams, world_size, worker_handles, worker_node_ids, **others)

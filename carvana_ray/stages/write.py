@@ -4,7 +4,7 @@ Imports no torch: these tasks run in processes of their own, which should start 
 """
 
 import functools
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -24,8 +24,8 @@ BAD_AT_MOST = 100, 0.01  # pictures, or this share of them: with more it is not 
 
 def written(
     masks: ray.data.Dataset, folder: str, tasks: Sequence[Task], writers: int
-) -> Iterator[dict[str, Any]]:
-    """Write the shards of some masks; yield what `write_shards` says of each.
+) -> ray.data.Dataset:
+    """Return a data set that writes the shards of some masks; its rows are those of `write_shards`.
 
     Args:
         masks: of `masks.masks_of`.
@@ -36,14 +36,14 @@ def written(
     """
     keys = {task.name: shards.key(storage.name(folder), task.part, task.shard) for task in tasks}
     replace = {task.name for task in tasks if task.replace}
-    yield from masks.map_batches(
+    return masks.map_batches(
         functools.partial(write_shards, folder=folder, keys=keys, replace=replace),
         batch_size=None,
         batch_format="pyarrow",
         compute=ray.data.TaskPoolStrategy(size=writers),
         num_cpus=0,  # bounded by their number; for a CPU they would wait behind the readers
         max_retries=dataset.RETRIES,
-    ).iter_rows()
+    )
 
 
 def write_shards(
