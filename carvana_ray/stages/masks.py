@@ -86,19 +86,6 @@ def masks_of_one(
     return made(dataset.load_pictures(batch, **how))
 
 
-def _read(batch: Columns, nice: bool, how: dict[str, Any]) -> Columns:
-    """Map a row of names to its pictures, see `dataset.load_pictures`.
-
-    Args:
-        batch: one row.
-        nice: let those who feed a GPU have the cores first: they are few, and all wait for them.
-        how: of `how_to_load`.
-    """
-    if nice:
-        dataset.step_back()
-    return dataset.load_pictures(batch, **how)
-
-
 def beside(workers: Workers) -> dict[str, Any]:
     """Return the resources of a map that runs beside the replicas.
 
@@ -156,8 +143,9 @@ def masks_of(
     """
     read = dataset.from_blocks(rows)
     read.context.max_errored_blocks = lost
+    load = dataset.load_pictures_last if workers.use_gpu else dataset.load_pictures
     return read.map_batches(
-        functools.partial(_read, nice=workers.use_gpu, how=how),
+        functools.partial(load, **how),
         batch_size=None,
         max_retries=dataset.RETRIES,
         **beside(workers),
