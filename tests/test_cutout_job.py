@@ -284,6 +284,7 @@ def test_a_picture_that_kills_is_named_and_all_others_cut_out(
     assert row.startswith(f"{names[9]},crash")
 
 
+@pytest.mark.slow
 def test_cut_outs_in_s3_are_those_on_disk(
     photos: Path,
     model: Path,
