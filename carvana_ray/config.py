@@ -220,6 +220,50 @@ class Predict(Evaluate):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Cutout(Evaluate):
+    """Cut the cars out of pictures: files with transparent or another background."""
+
+    pictures: tuple[str, ...] = knob((), "pictures and folders of pictures", positional=True)
+    data: str = knob("", "folder with test/, or any folder of pictures; or name them as they are")
+    submission: str = knob("", "take the masks of this file's rows, .csv or .csv.gz, and no model")
+    edge: Literal["auto", "soft", "hard"] = knob(
+        "auto",
+        "soft: as the network is sure; hard: the mask itself; auto: soft, hard for masks alone",
+    )
+    background: str = knob(
+        "transparent", "transparent; or a colour: white, '#f0f0f0'; or a picture file"
+    )
+    format: Literal["png", "webp"] = knob("png", "of the files; webp is smaller, and not exact")
+    mask_only: bool = knob(False, "the mask alone as PNG: 1 bit a pixel; 8 bits with --edge soft")
+    on_bad_picture: Literal["fail", "skip"] = knob(
+        "fail", "in the end, exit code 3 where a picture is bad, or 0; all others are cut out"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "pictures", tuple(self.pictures))  # JSON and flags have lists
+        if not self.pictures and not self.data:
+            raise InputError("--data is missing: a folder of pictures; or name pictures alone")
+        if self.pictures and self.data:
+            raise InputError(f"--pictures {self.pictures[0]}, --data {self.data}: one of them")
+        if self.submission and self.model:
+            raise InputError("--submission, --model: one of them; each of them gives masks")
+        if self.submission and self.edge == "soft":
+            raise InputError("--edge soft: the masks of --submission have hard edges")
+        if self.submission and not self.submission.endswith((".csv", ".csv.gz")):
+            raise InputError(f"--submission {self.submission}: must be .csv or .csv.gz")
+        if self.mask_only and (self.format != "png" or self.background != "transparent"):
+            raise InputError("--mask-only: is a PNG without background")
+
+    @property
+    def soft(self) -> bool:
+        """Whether edges are soft."""
+        return self.edge == "soft" or (
+            self.edge == "auto" and not self.mask_only and not self.submission
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Pipeline(Predict, Train, Sample):
     """Sample or given data, model, score, submission: everything in order."""
 
@@ -297,18 +341,24 @@ def parser(config: type[Any], prog: str, epilog: str = "") -> argparse.ArgumentP
         if kinds[knob_.name] is bool:
             result.add_argument(flag(knob_.name), action="store_true", help=text)
             continue
-        shown = "" if knob_.default in (None, "") else f" (default: {knob_.default})"
+        shown = "" if knob_.default in (None, "", ()) else f" (default: {knob_.default})"
         options: dict[str, Any] = {"default": knob_.default, "help": text + shown}
         args = [kind for kind in typing.get_args(kinds[knob_.name]) if kind is not NoneType]
+        several = typing.get_origin(kinds[knob_.name]) is tuple
         if typing.get_origin(kinds[knob_.name]) is Literal:
             options["choices"] = args
+        elif several:
+            options |= {"nargs": "*", "metavar": "NAME"}
         else:
             kind = args[0] if args else kinds[knob_.name]
             options |= {"type": kind, "metavar": {int: "N", float: "X"}.get(kind, "NAME")}
         result.add_argument(flag(knob_.name), **options)
         if knob_.metadata["positional"]:
             result.add_argument(
-                knob_.name, nargs="?", default=argparse.SUPPRESS, help="the same, without the flag"
+                knob_.name,
+                nargs="*" if several else "?",
+                default=argparse.SUPPRESS,
+                help="the same, without the flag",
             )
     return result
 
@@ -324,8 +374,9 @@ def parse(config: type[C], prog: str, argv: Sequence[str] | None, epilog: str = 
 
 
 def to_json(config: Any) -> dict[str, Any]:
-    """Return a dataclass as plain values."""
-    return dataclasses.asdict(config)
+    """Return a dataclass as plain values, as they come back from JSON."""
+    values = dataclasses.asdict(config)
+    return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
 
 
 def pick(config: type[C], source: Any, **changes: Any) -> C:

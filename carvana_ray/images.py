@@ -64,6 +64,18 @@ def gray_of(image: Image.Image, downscale: int = 4) -> NDArray[np.uint8]:
     return np.asarray(image)
 
 
+def load_colour(data: bytes) -> Image.Image:
+    """Return a picture in full size and colour, mode RGB, as it is stored (see `formats`).
+
+    Raises:
+        BadPicture: ``truncated``, and see `formats.open_picture`.
+    """
+    image = open_picture(data)
+    with damage_is("truncated"):
+        image.load()
+        return image if image.mode == "RGB" else image.convert("RGB")
+
+
 def load_mask(data: bytes) -> NDArray[np.bool_]:
     """Return the mask of a GIF or PNG of two values, black and white: bool [H, W].
 
@@ -159,13 +171,29 @@ def enlarge(share: NDArray, height: int, width: int) -> NDArray[np.bool_]:
         for mask, one in zip(masks, share, strict=True):
             mask[:] = enlarge(one, height, width)
         return masks
+    half = 127.5 if share.dtype == np.uint8 else 0.5
+    return smooth(share, height, width) > half
+
+
+def smooth(share: NDArray, height: int, width: int) -> NDArray[np.float32]:
+    """Return the share of car at each pixel, before `enlarge` compares it with a half.
+
+    Args:
+        share: uint8 (0..255) or float (0..1), [h, w].
+        height, width: H, W of the picture.
+
+    Returns:
+        float32 [H, W], in the unit of `share`.
+
+    Raises:
+        ValueError: [h, w] is no whole fraction of [H, W].
+    """
     h, w = share.shape
     times = factor(height, width, h, w)
-    half = 127.5 if share.dtype == np.uint8 else 0.5
-    smooth = Image.fromarray(share.astype(np.float32)).resize(
+    full = Image.fromarray(share.astype(np.float32)).resize(
         (w * times, h * times), Image.Resampling.BILINEAR
     )
-    return np.asarray(smooth)[:height, :width] > half
+    return np.asarray(full)[:height, :width]
 
 
 def standardize(gray: Any) -> Any:

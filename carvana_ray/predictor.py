@@ -129,10 +129,31 @@ class Predictor:
         ends: list[Ends] = [np.empty(0, np.int32)] * len(grays)
         for size in dict.fromkeys(sizes):
             places = [place for place, other in enumerate(sizes) if other == size]
-            stack = grays if len(places) == len(grays) else [grays[place] for place in places]
-            for place, one in zip(places, self.ends(np.asarray(stack), *size), strict=True):
+            if isinstance(grays, np.ndarray) and grays.ndim == 3 and len(places) == len(grays):
+                stack = grays
+            else:  # not `asarray`: arrays of one size out of a block of several come as objects
+                stack = np.stack([grays[place] for place in places])
+            for place, one in zip(places, self.ends(stack, *size), strict=True):
                 ends[place] = one
         return ends
+
+    def shares_of_any(self, grays: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
+        """Return the share of car of pictures of any sizes, uint8 [h, w] each, in their order.
+
+        Args:
+            grays: uint8 [h, w] each.
+        """
+        shares: list[NDArray[np.uint8]] = [np.empty((0, 0), np.uint8)] * len(grays)
+        shapes = [gray.shape for gray in grays]
+        for shape in dict.fromkeys(shapes):
+            places = [place for place, other in enumerate(shapes) if other == shape]
+            few = at_once(*shape)
+            for start in range(0, len(places), few):
+                part = places[start : start + few]
+                found = self.shares(np.stack([grays[place] for place in part])).cpu().numpy()
+                for place, one in zip(part, found, strict=True):
+                    shares[place] = one
+        return shares
 
     def texts(self, gray: NDArray[np.uint8], height: int, width: int) -> list[str]:
         """Return the run-length text of each picture's mask, see `ends`."""

@@ -124,3 +124,24 @@ class Meter:
 
     def _say(self, text: str) -> None:
         print(text, file=self._stream, flush=True)
+
+
+class Laps:
+    """Seconds of the steps of a job, one after the other.
+
+    Args:
+        clock: seconds, monotonic.
+
+    Attributes:
+        seconds: of each step that has ended, in order.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock, self._last = clock, clock()
+        self.seconds: dict[str, float] = {}
+
+    def end(self, step: str) -> None:
+        """Say that a step ends now."""
+        now = self._clock()
+        self.seconds[step] = round(self.seconds.get(step, 0.0) + now - self._last, 2)
+        self._last = now

@@ -7,6 +7,7 @@ plan) and of the names. What is wrong with a submission `carvana_ray.faults` say
 import contextlib
 import csv
 import gzip
+import hashlib
 import heapq
 import io
 import itertools
@@ -108,6 +109,44 @@ def read_names(uri: str) -> list[str]:
         first = repr(twice[0])[1:-1]  # no control codes of the file reach a terminal
         raise InputError(f"{uri}: lists {len(twice)} pictures more than once, first {first}")
     return names
+
+
+def read_rows(uri: str) -> Iterator[Row]:
+    """Yield the rows of a submission, (picture, runs), one by one.
+
+    Raises:
+        InputError: it is none, or it cannot be opened.
+    """
+    csv.field_size_limit(records.LONGEST)
+    with records.open_csv(uri) as lines:
+        source = records.Lines(lines)
+        rows = csv.reader(source, strict=True)
+        if tuple(next(rows, ())) != carvana.HEADER:
+            raise InputError(f"its first line must be {','.join(carvana.HEADER)}")
+        for row in rows:
+            if len(row) != 2:
+                raise InputError(f"line {source.number}: {len(row)} columns, expected 2")
+            yield row[0], row[1]
+
+
+def digests(uri: str, names: Sequence[str]) -> dict[str, str]:
+    """Return the SHA-256 of the runs of some pictures, each of which has one row.
+
+    Raises:
+        InputError: a picture has none, or several; and see `read_rows`.
+    """
+    wanted, found = set(names), dict[str, str]()
+    for name, text in read_rows(uri):
+        if name in found:
+            raise InputError(f"--submission {uri}: {name} has more than one row")
+        if name in wanted:
+            found[name] = hashlib.sha256(text.encode()).hexdigest()
+    if missing := sorted(wanted - set(found)):
+        raise InputError(
+            f"--submission {uri}: {len(missing)} of {len(wanted)} pictures have no row, the first "
+            f"is {missing[0]}"
+        )
+    return found
 
 
 def write(

@@ -172,8 +172,10 @@ def _again(job: Job, kept: Shards) -> int:
     names = opened.names()
     if not rest <= names:
         raise Failed(f"pictures to do that were not seen to be opened: {len(rest - names)}")
-    # The contact sheets show the first pictures, whoever predicted them.
-    return len((names & done) - set(job.setting.names[: sheets.CARS]))
+    # The contact sheets show the first pictures, whoever predicted them, and the report some more.
+    part = json.loads((job.out / "report" / "predict.json").read_text())
+    figures = {one["name"] for one in part["review"]["figures"] + part["shown"]}
+    return len((names & done) - set(job.setting.names[: sheets.CARS]) - figures)
 
 
 def compare(job: Job, victim: str, kept: Shards, read_again: int) -> Outcome:

@@ -168,3 +168,53 @@ def test_a_hidden_file_is_no_picture(folder: Path) -> None:
     (folder / "test" / "._a_01.jpg").touch()
     (folder / "test" / ".-rf.jpg").touch()
     assert len(read(folder).entries) == 3
+
+
+def test_pictures_are_found_by_name_and_by_folder(tmp_path: Path) -> None:
+    for place in ("a/x.jpg", "a/y.PNG", "a/notes.txt", "b/c/z.webp"):
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / place).write_bytes(place.encode())
+
+    def named(*places: str) -> tuple[str, list[str]]:
+        folder, entries = catalogue.named([f"{tmp_path}/{place}" for place in places])
+        for entry in entries:
+            assert (Path(folder) / entry.name).stat().st_size == entry.size
+        return str(Path(folder).relative_to(tmp_path)), [entry.name for entry in entries]
+
+    assert named("a/x.jpg") == ("a", ["x.jpg"])
+    assert named("a") == ("a", ["x.jpg", "y.PNG"])
+    assert named("a/x.jpg", "a", "a/x.jpg") == ("a", ["x.jpg", "y.PNG"])
+    assert named("b/c/z.webp", "a/y.PNG") == (".", ["a/y.PNG", "b/c/z.webp"])
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ("a.jpg", "a.jpg: no such picture"),
+        ("none", "none: no such folder"),
+        ("=a.jpg", "plain file names"),
+    ],
+)
+def test_what_is_named_must_be_there(tmp_path: Path, place: str, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        catalogue.named([f"{tmp_path}/{place}"])
+
+
+@pytest.mark.parametrize(
+    ("folders", "above"),
+    [
+        (["/a/b"], "/a/b"),
+        (["/a/b", "/a/bc"], "/a"),
+        (["/a", "/b"], "/"),
+        (["s3://b/x/y", "s3://b/x"], "s3://b/x"),
+        (["s3://b/x", "s3://b/y"], "s3://b"),
+    ],
+)
+def test_the_folder_above_some_folders(folders: list[str], above: str) -> None:
+    assert catalogue._above(folders) == above
+
+
+@pytest.mark.parametrize("folders", [["s3://a/x", "s3://b/x"], ["/a", "s3://a"]])
+def test_folders_that_have_none_above_them(folders: list[str]) -> None:
+    with pytest.raises(InputError, match="one command for each"):
+        catalogue._above(folders)

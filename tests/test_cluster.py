@@ -17,6 +17,9 @@ from cluster import Cluster, Done, Node
 from conftest import Run, draw_pair, result_of
 from watched import SIZE, make_model
 
+from carvana_ray import sheets
+from carvana_ray.stages import review
+
 pytestmark = [
     pytest.mark.ray,
     pytest.mark.skipif(not Path("/proc/self/cwd").exists(), reason="needs /proc"),
@@ -363,7 +366,7 @@ def test_a_job_that_is_stopped_goes_on_where_it_was(
     now = store.shards("runs/stopped")
     assert {key: now[key] for key in kept} == kept, "none was written again"
     pictures = [key for key in store.fetched(read) if key.startswith("photos/")]
-    shown = 6 + 16  # on the contact sheets, whoever made them
+    shown = 6 + 16 + review.MOST + sheets.CARS_SHOWN  # on contact sheets, in the report
     assert len(set(pictures)) <= PICTURES - SHARD_SIZE * len(kept) + shown
     assert store.read("runs/stopped/submission.csv") == expected
     told(

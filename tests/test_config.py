@@ -17,8 +17,8 @@ WITHOUT_FLAGS = [
     config.Predict,
     config.Pipeline,
 ]
-ALL = [*WITHOUT_FLAGS, config.Check]
-NEEDED = {config.Check: ["a.csv"]}
+ALL = [*WITHOUT_FLAGS, config.Check, config.Cutout]
+NEEDED = {config.Check: ["a.csv"], config.Cutout: ["--data", "photos"]}
 
 
 def refused(kind: type[Any], argv: list[str], capsys: pytest.CaptureFixture[str], flag: str) -> str:
@@ -167,6 +167,11 @@ def test_an_abbreviation_is_no_flag(
         (config.Pipeline, "--sample-cars", "0"),
         (config.Pipeline, "--downscale", "5"),
         (config.Pipeline, "--seed", "-1"),
+        (config.Cutout, "--edge", "sharp"),
+        (config.Cutout, "--format", "jpg"),
+        (config.Cutout, "--on-bad-picture", "empty"),
+        (config.Cutout, "--submission", "a.txt"),
+        (config.Cutout, "--pictures", "a.jpg"),
         (config.Check, "--height", "0"),
         (config.Check, "--width", "-5"),
     ],
@@ -252,6 +257,39 @@ def test_every_recipe_can_be_asked_for() -> None:
 def test_the_model_is_the_one_asked_for_or_the_one_under_out() -> None:
     assert config.Evaluate(out="runs/a/").model_uri == "runs/a/model"
     assert config.Predict(out="runs/a", model="b").model_uri == "b"
+
+
+def test_pictures_to_cut_out_are_named_alone_one_or_several() -> None:
+    flags = config.parse(config.Cutout, "job", ["a.jpg", "b", "--edge", "hard"])
+    assert flags == config.Cutout(pictures=("a.jpg", "b"), edge="hard")
+    assert (
+        config.parse(config.Cutout, "job", ["--pictures", "a.jpg", "b"]).pictures == flags.pictures
+    )
+    assert config.parse(config.Cutout, "job", ["--data", "d"]).pictures == ()
+
+
+@pytest.mark.parametrize(
+    ("values", "flag"),
+    [
+        ({}, "--data"),
+        ({"pictures": ("a.jpg",), "data": "d"}, "--pictures a.jpg, --data d"),
+        ({"data": "d", "submission": "a.csv", "model": "m"}, "--submission, --model"),
+        ({"data": "d", "submission": "a.csv", "edge": "soft"}, "--edge soft"),
+        ({"data": "d", "mask_only": True, "format": "webp"}, "--mask-only"),
+        ({"data": "d", "mask_only": True, "background": "red"}, "--mask-only"),
+    ],
+)
+def test_flags_of_a_cut_out_that_exclude_one_another(values: dict[str, Any], flag: str) -> None:
+    with pytest.raises(InputError, match=f"^{flag}"):
+        config.Cutout(**values)
+
+
+def test_edges_are_soft_where_the_network_can_say() -> None:
+    assert config.Cutout(data="d").soft
+    assert not config.Cutout(data="d", edge="hard").soft
+    assert not config.Cutout(data="d", submission="a.csv").soft
+    assert not config.Cutout(data="d", mask_only=True).soft
+    assert config.Cutout(data="d", mask_only=True, edge="soft").soft
 
 
 def test_the_flag_of_a_field() -> None:

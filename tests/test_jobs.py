@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import browser
 import pytest
 from conftest import CANARY, SMALL, Run, result_of
 
@@ -37,6 +38,10 @@ def test_a_pipeline_leaves_what_it_promises(finished: Path, data: Path) -> None:
         "evaluation.json",
         "evaluation.csv",
         "report.html",
+        "report/evaluate.json",
+        "report/predict.json",
+        "report/pipeline.json",
+        "review.csv",
         "sheets/worst.jpg",
         "submission.csv",
     ):
@@ -55,6 +60,29 @@ def test_a_pipeline_leaves_what_it_promises(finished: Path, data: Path) -> None:
     assert list(rows_of(finished / "submission.csv")) == listed
     sheets = {path.name for path in (finished / "sheets").iterdir()}
     assert sheets == {"worst.jpg", "000000000008.jpg", "000000000009.jpg"}
+
+
+def test_the_report_of_a_pipeline_tells_all_of_it(finished: Path) -> None:
+    page = (finished / "report.html").read_text()
+    result = json.loads((finished / "evaluation.json").read_text())
+    told = [f"{result['dice']:.4f}", "Look at these first", "Worst pictures", "Dice by view"]
+    told += ["How it was trained", "The whole pipeline", "SHA-256 of names and CRC-32"]
+    told.append(json.loads((finished / "model/manifest.json").read_text())["sha256"])
+    for words in told:
+        assert words in page, words
+    header, *rows = csv.reader((finished / "review.csv").open(newline=""))
+    assert header[:4] == ["img", "score", "look", "reasons"]
+    assert {row[0] for row in rows} == set(rows_of(finished / "submission.csv"))
+
+
+@pytest.mark.skipif(browser.program() is None, reason="there is no chromium here")
+def test_the_report_of_a_pipeline_opens_in_a_browser(finished: Path) -> None:
+    with browser.tab() as tab:
+        for width in (1280, 390):
+            tab.open(finished / "report.html", width)
+            assert tab.said == []
+            assert tab.asked == [(finished / "report.html").as_uri()]
+            assert tab.ask("document.documentElement.scrollWidth") <= width
 
 
 def test_no_secret_is_in_any_result(finished: Path) -> None:

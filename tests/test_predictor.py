@@ -77,6 +77,31 @@ def test_pictures_of_several_sizes_keep_their_order(network: UNet) -> None:
     assert texts[1::2] == ask.texts(large, 160, 240)
 
 
+def test_pictures_of_one_size_may_come_as_objects(network: UNet) -> None:
+    """As Ray Data gives them where a batch is cut out of a block of several sizes."""
+    ask = Predictor(network, torch.device("cpu"))
+    pictures = grays(3)
+    objects = np.empty(3, dtype=object)
+    objects[:] = list(pictures)
+    found = ask.ends_of_any(objects, [(160, 240)] * 3)  # type: ignore[arg-type]
+    expected = ask.ends(pictures, 160, 240)
+    assert [one.tolist() for one in found] == [one.tolist() for one in expected]
+    shares = ask.shares_of_any(objects)  # type: ignore[arg-type]
+    assert np.array_equal(np.stack(shares), ask.shares(pictures).numpy())
+
+
+def test_shares_of_several_sizes_keep_their_order_and_make_the_masks(network: UNet) -> None:
+    ask = Predictor(network, torch.device("cpu"))
+    small, large = grays(2, 16, 24), grays(2, 40, 60)
+    mixed = [small[0], large[0], small[1], large[1]]
+    sizes = [(64, 96), (160, 240), (64, 96), (160, 240)]
+    shares = ask.shares_of_any(mixed)
+    ends = ask.ends_of_any(mixed, sizes)
+    for share, one, size in zip(shares, ends, sizes, strict=True):
+        mask = rle.decode(rle.text_of(one.tobytes()), *size)
+        assert np.array_equal(images.enlarge(share, *size), mask)
+
+
 def test_what_half_precision_cannot_hold_is_asked_again_in_full(network: UNet) -> None:
     ask = Predictor(network, torch.device("cpu"))
     pictures = grays(3)

@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from carvana_ray.progress import LINE_EVERY_S, Meter
+from carvana_ray.progress import LINE_EVERY_S, Laps, Meter
 
 
 class Clock:
@@ -154,3 +154,12 @@ def test_a_terminal_has_a_bar_and_no_lines(monkeypatch: pytest.MonkeyPatch) -> N
     assert "1000/1000" in shown
     assert "35.0 pictures/s" in shown
     assert "pictures\n" not in shown
+
+
+def test_laps_are_the_seconds_of_each_step() -> None:
+    times = iter([10.0, 11.5, 11.5, 14.0, 15.0])
+    laps = Laps(lambda: next(times))
+    for step in ("list", "wait", "predict", "list"):
+        laps.end(step)
+    assert laps.seconds == {"list": 2.5, "wait": 0.0, "predict": 2.5}
+    assert list(laps.seconds) == ["list", "wait", "predict"]

@@ -1,9 +1,6 @@
-"""Results for people: pictures of the sizes asked for, errors in their colours, safe HTML."""
+"""Pictures for people: of the sizes asked for, errors in their colours; curves."""
 
-import base64
-import html.parser
 import io
-from typing import Any
 
 import numpy as np
 import pytest
@@ -156,70 +153,3 @@ def test_a_sheet_holds_all_its_tiles(count: int, columns: int, rows: int) -> Non
     for number, (down, right) in enumerate(centres):
         place = (round((down - centres[0][0]) / 60), round((right - centres[0][1]) / 64))
         assert place == divmod(number, columns)
-
-
-class Tags(html.parser.HTMLParser):
-    """Checks that tags are closed in order; collects tags, text and attributes."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: list[str] = []
-        self.text = ""
-        self.attributes: list[tuple[str, str | None]] = []
-        self.feed(text)
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.attributes += attrs
-        if tag not in ("meta", "img"):
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.text += data + "|"
-
-
-EVIL = "<script>alert(\"1\")</script> & 'x'"
-
-
-def test_a_table_has_a_cell_for_each_value() -> None:
-    tags = Tags(report.table(["car", "Dice"], [["a", 0.5], ["b", None]]))
-    assert tags.text == "car|Dice|a|0.5|b|None|"
-    assert (tags.tags.count("tr"), tags.tags.count("td"), tags.tags.count("th")) == (3, 4, 2)
-
-
-def test_text_from_outside_never_becomes_html() -> None:
-    for text in (report.table([EVIL], [[EVIL]]), report.page(EVIL, {EVIL: "<p>x</p>"}).decode()):
-        tags = Tags(text)
-        assert "script" not in tags.tags
-        assert EVIL in tags.text
-    tags = Tags(report.picture(b"\x89PNG", EVIL))
-    assert tags.tags == ["img"]
-    assert ("alt", EVIL) in tags.attributes
-
-
-@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
-def test_a_picture_holds_its_own_bytes(kind: str) -> None:
-    buffer = io.BytesIO()
-    Image.new("RGB", (8, 8)).save(buffer, kind)
-    source = dict(Tags(report.picture(buffer.getvalue(), "x")).attributes)["src"] or ""
-    head, _, body = source.partition(",")
-    assert head == f"data:image/{kind.lower()};base64"
-    assert base64.b64decode(body, validate=True) == buffer.getvalue()
-
-
-def test_a_page_is_whole_and_needs_no_network() -> None:
-    sections: dict[str, Any] = {"First": "<p>one</p>", "Second": report.table(["a"], [[1]])}
-    text = report.page("Title \N{AUTOMOBILE}", sections).decode("utf-8")
-    assert text.startswith("<!doctype html>")
-    tags = Tags(text)
-    assert tags.tags.count("section") == 2
-    assert "script" not in tags.tags
-    assert "link" not in tags.tags
-    assert "http" not in text
-    assert tags.text.index("First") < tags.text.index("one") < tags.text.index("Second")
-    assert "Title \N{AUTOMOBILE}" in tags.text

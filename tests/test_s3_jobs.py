@@ -103,6 +103,7 @@ def predict(run_job: Run, home: str, **environment: str):  # type: ignore[no-unt
     return run_job("predict", *flags, "--shard-size", 2, **environment)
 
 
+@pytest.mark.slow
 def test_whatever_s3_does_the_submission_is_the_same(
     catalogue: tuple[Faulty, str], run_job: Run, local_predictions: bytes
 ) -> None:

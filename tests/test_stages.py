@@ -13,12 +13,13 @@ import pytest
 import ray
 from conftest import draw_pair
 
-from carvana_ray import carvana, config, images, rle, shards, storage, training
+from carvana_ray import carvana, config, images, metrics, rle, shards, silhouette, storage, training
 from carvana_ray.batches import BatchPlan
+from carvana_ray.catalogue import Catalogue
 from carvana_ray.course import Course
 from carvana_ray.errors import InputError, Unfinished
 from carvana_ray.plan import Part
-from carvana_ray.stages import dataset, evaluate, feed, poison, train, watch, write
+from carvana_ray.stages import dataset, evaluate, feed, look, poison, review, train, watch, write
 from carvana_ray.stages.beside import beside
 from carvana_ray.storage import Entry
 
@@ -432,9 +433,64 @@ def test_scores_are_kaggles_dice(data: Path) -> None:
         "width": np.array([SIZE[1]] * 2),
         "ends": np.array([np.int32(rle.runs(shifted)).T.tobytes(), b""], dtype=object),
         "status": np.array(["ok", "ok"]),
+        "crc32": np.array([1, 2]),
     }
-    scored = evaluate.score(batch, masks=f"{data}/train_masks", mask_of=dict(some_pairs(data, 2)))
+    masks, mask_of = f"{data}/train_masks", dict(some_pairs(data, 2))
+    scored = evaluate.score(batch, masks=masks, mask_of=mask_of, downscale=4)
     expected = 2 * (shifted & truth).sum() / (2 * truth.sum())
     assert scored["dice"][0] == pytest.approx(expected)
     assert scored["rle_mask"].tolist() == [rle.encode(shifted), ""]
     assert scored["dice"][1] == 0
+    perfect = images.enlarge(images.shrink_mask(truth, 4), *SIZE)
+    assert scored["ceiling"][0] == pytest.approx(metrics.dice(perfect, truth))
+    car = truth.sum()
+    assert scored["more"][0] == pytest.approx((shifted & ~truth).sum() / car)
+    assert scored["less"].tolist() == [pytest.approx((truth & ~shifted).sum() / car), 1]
+
+
+def written_shard(folder: Path, masks: list[np.ndarray], bad: set[int]) -> Part:
+    """Write the one shard of a plan of masks; return the plan."""
+    names = [f"car_{number:02d}.jpg" for number in range(1, len(masks) + 1)]
+    part = Part(1, tuple(Entry(name, 1, "1") for name in names), 1)
+    rows = {
+        "img": names,
+        "rle_mask": ["" if n in bad else rle.encode(mask) for n, mask in enumerate(masks)],
+        "height": [mask.shape[0] for mask in masks],
+        "width": [mask.shape[1] for mask in masks],
+        "crc32": list(range(len(masks))),
+        "orientation": [1] * len(masks),
+        "status": ["truncated: x" if n in bad else shards.OK for n in range(len(masks))],
+        "place": list(range(len(masks))),
+        "count": [len(masks)] * len(masks),
+    }
+    data = shards.to_bytes(pa.table(rows), shards.key(folder.name, part, 0))
+    storage.publish(str(folder / part.shard_name(0)), data)
+    return part
+
+
+def test_the_second_look_sees_the_masks_of_the_catalogue_alone(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    masks = [rng.random((30, 40)) < 0.5 for _ in range(4)]
+    part = written_shard(tmp_path, masks, bad={3})
+    uri = str(tmp_path / part.shard_name(0))
+    found = look.look({"uri": [uri], "keep": [[True, False, True, True]]})
+    assert found["img"].tolist() == ["car_01.jpg", "car_03.jpg", "car_04.jpg"]
+    assert found["crc32"].tolist() == [0, 2, 3]
+    assert found["status"].tolist() == ["ok", "ok", "truncated: x"]
+    assert found["area"].tolist() == [masks[0].sum(), masks[2].sum(), 0]
+    for place, mask in ((0, masks[0]), (1, masks[2])):
+        facts = silhouette.facts(rle.encode(mask), *mask.shape)
+        assert {name: found[name][place] for name in look.FIELDS} == dataclasses.asdict(facts)
+
+
+@pytest.mark.ray
+def test_a_list_that_cannot_be_made_says_why_and_costs_nothing(
+    tmp_path: Path, ray_session: None
+) -> None:
+    part = written_shard(tmp_path, [np.ones((8, 8), dtype=bool)] * 2, bad=set())
+    catalogue = Catalogue(str(tmp_path), list(part.pictures), ["car_01.jpg"], None, {})
+    (tmp_path / part.shard_name(0)).write_bytes(b"torn")
+    found, crcs = review.run(str(tmp_path), str(tmp_path), [part], catalogue, 2)
+    assert found["problem"]
+    assert (found["looked"], found["figures"], crcs) == (0, [], {})
+    assert not (tmp_path / "review.csv").exists()

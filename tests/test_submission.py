@@ -284,3 +284,29 @@ def test_what_a_shard_raises_that_is_read_ahead_comes_when_it_is_asked_for() -> 
         assert [next(rows)["img"], next(rows)["img"]] == ["a", "b"]
         with pytest.raises(shards.Damaged, match="the third"):
             next(rows)
+
+
+def test_rows_are_read_as_they_were_written(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(GOOD)
+    rows = list(submission.read_rows(str(tmp_path / "a.csv")))
+    assert rows == [(A, "1 3 9 2"), (B, ""), (C, "12 1"), (D, "1 12")]
+    digests = submission.digests(str(tmp_path / "a.csv"), [A, B, C])
+    assert set(digests) == {A, B, C}
+    assert len(set(digests.values())) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (GOOD.replace("img", "image"), "first line"),
+        (GOOD + "e_01.jpg\n", "line 6: 1 columns"),
+        (GOOD + f"{A},1 1\n", f"{A} has more than one row"),
+        (GOOD.replace(f"{C},12 1\n", ""), f"1 of 4 pictures have no row, the first is {C}"),
+    ],
+)
+def test_a_submission_without_a_mask_for_each_picture_is_an_input_error(
+    tmp_path: Path, text: str, said: str
+) -> None:
+    (tmp_path / "a.csv").write_text(text)
+    with pytest.raises(InputError, match=said):
+        submission.digests(str(tmp_path / "a.csv"), NAMES)

@@ -21,7 +21,7 @@ from conftest import REPOSITORY, draw_pair
 
 from carvana_ray import checkpoint, images
 
-JOB_S, START_S, END_S = 300, 120, 60  # for a job, for a start, for what a dead job leaves
+JOB_S, START_S, END_S = 300, 120, 120  # for a job, for a start, for what a dead job leaves
 POLL_S = 0.005  # shards come about 30 ms apart
 SIZE, DISTINCT = (320, 480), 200  # of the pictures; names beyond these are links to the same files
 AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")  # outlive a dead driver by a minute

@@ -83,13 +83,13 @@ def load_pairs(
         name = picture
         answers = next(files), next(files)
         try:
-            data = _listed(answers[0])
+            data = listed(answers[0])
             formats.check_crc(data, _known(row["picture_crcs"][place]))
             image = formats.open_picture(data)
             _same_size((image.height, image.width), size)
             gray[place] = images.gray_of(image, downscale)
             name = mask
-            data = _listed(answers[1])
+            data = listed(answers[1])
             formats.check_crc(data, _known(row["mask_crcs"][place]))
             truth = images.load_mask(data)
             _same_size(truth.shape, size)
@@ -128,7 +128,7 @@ def _known(crc: int) -> int | None:
     return None if crc == UNKNOWN else int(crc)
 
 
-def _listed(answer: bytes | Exception) -> bytes:
+def listed(answer: bytes | Exception) -> bytes:
     """Return a file that was listed, as `storage.read_each` yields it, or raise why it cannot be
     used. One that is gone or too large is a bad one; a fault of the network stays one."""
     if isinstance(answer, Missing):
@@ -210,7 +210,7 @@ def load_pictures(
             status = gone
         elif not verdict:
             try:
-                data = _listed(next(files))
+                data = listed(next(files))
                 crc32 = zlib.crc32(data)
                 formats.compare_crc(crc32, _known(crc))
                 image = formats.open_picture(data)  # once: its header costs 45 us
@@ -240,6 +240,12 @@ def load_pictures(
     }
 
 
+def load_pictures_last(batch: Columns, **how: Any) -> Columns:
+    """Map a row as `load_pictures` does, letting other processes of Ray have the cores first."""
+    step_back()
+    return load_pictures(batch, **how)
+
+
 def read_crcs(batch: Columns, *, folder: str) -> Columns:
     """Map a row of names to ``img`` str [n] and ``crc32`` int64 [n] of the files as they are.
 
@@ -250,7 +256,7 @@ def read_crcs(batch: Columns, *, folder: str) -> Columns:
     files = storage.read_each([storage.join(folder, name) for name in asked], MAX_BYTES)
     for name, answer in zip(asked, files, strict=True):
         with contextlib.suppress(BadPicture):
-            crcs.append(zlib.crc32(_listed(answer)))
+            crcs.append(zlib.crc32(listed(answer)))
             names.append(name)
     return {"img": np.array(names, dtype=object), "crc32": np.array(crcs, dtype=np.int64)}
 
@@ -280,6 +286,15 @@ class _Grays:
 
     def all(self) -> NDArray:
         return self._stack if self._others is None else self._others
+
+
+def stack(grays: list[NDArray[np.uint8]]) -> NDArray:
+    """Return arrays of one shape as [n, h, w], of several as an array of objects [n]."""
+    if len({gray.shape for gray in grays}) == 1:
+        return np.stack(grays)
+    result = np.empty(len(grays), dtype=object)
+    result[:] = grays
+    return result
 
 
 def standardize(batch: Columns) -> Columns:

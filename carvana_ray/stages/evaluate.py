@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import ray.data
+from numpy.typing import NDArray
 
 from carvana_ray import (
     carvana,
@@ -21,7 +22,6 @@ from carvana_ray import (
     images,
     metrics,
     plan,
-    report,
     rle,
     shards,
     sheets,
@@ -29,14 +29,17 @@ from carvana_ray import (
 )
 from carvana_ray.checkpoint import Manifest
 from carvana_ray.errors import BadPicture, InputError, Missing, Unfinished
+from carvana_ray.progress import Laps
+from carvana_ray.report import parts
 from carvana_ray.resources import Cluster, Workers, share_out
-from carvana_ray.stages import dataset, gauges
+from carvana_ray.stages import dataset, gauges, lineage
 from carvana_ray.stages.dataset import UNREACHABLE, Columns
 from carvana_ray.stages.masks import beside, how_to_load, masks_of
 
 Score = dict[str, Any]
+SHOWN = "dice", "ceiling", "more", "less"
 Checked = tuple[Manifest, list[tuple[str, str]]]
-REPORT_BYTES = 10_000_000  # the page and its sheets take 2 MB
+REPORT_BYTES = 20_000_000  # the page, its parts and its sheets take 8 MB
 
 
 def check(flags: config.Evaluate) -> Checked:
@@ -60,7 +63,7 @@ def run(flags: config.Evaluate, cluster: Cluster, checked: Checked | None = None
         flags, cluster: what to do, and where.
         checked: what `check` has returned, if it was asked already.
     """
-    began = time.monotonic()
+    began, laps = time.monotonic(), Laps()
     model, out = storage.absolute(flags.model_uri), storage.absolute(flags.out)
     manifest, pairs = checked or check(flags)
     folder, masks = course.folders(storage.absolute(flags.data))
@@ -71,27 +74,61 @@ def run(flags: config.Evaluate, cluster: Cluster, checked: Checked | None = None
     how = how_to_load(folder, manifest, size=None)
     workers = share_out(flags, cluster)
     chain = masks_of(rows, how, model, workers)
-    scores = _score(chain, masks, dict(pairs), workers)
+    laps.end("start, list the pictures")
+    scores, rate = _score(chain, masks, dict(pairs), manifest.downscale, workers)
+    laps.end("read, predict, compare")
     scores.sort(key=lambda score: score["dice"])
     worst = sheets.of_worst(folder, masks, dict(pairs), scores[: sheets.WORST])
-    history = checkpoint.read_history(model)
     values = [score["dice"] for score in scores]
     result = {
         "images": len(scores),
         "dice": round(float(np.mean(values)), 6),
         "dice_min": round(values[0], 6),
-        "report": storage.join(out, "report.html"),
+        "report": storage.join(out, parts.PAGE),
     }
     tables = {"view": by(scores, 1), "car": by(scores, 0)}
     files = {
         "evaluation.json": json.dumps({**result, "model": model, **tables}, indent=1).encode(),
         "evaluation.csv": _csv(scores),
         "sheets/worst.jpg": worst,
-        "report.html": _page(result, tables, scores, worst, report.curves(history)),
     }
     for name, data in files.items():
         storage.publish(storage.join(out, name), data, replace=True)
+    shown = {
+        "worst": scores[: sheets.WORST_SHOWN],
+        "median": _middle(scores, sheets.MEDIAN_SHOWN),
+    }
+    figures = {
+        name: sheets.scored(folder, masks, dict(pairs), found) for name, found in shown.items()
+    }
+    laps.end("write the results")
+    history = checkpoint.read_history(model)
+    learned = course.summary(history)
+    found = {
+        **figures,
+        "result": result,
+        "scores": [
+            [one["img"], *carvana.car_and_view(one["img"]), *(round(one[key], 6) for key in SHOWN)]
+            for one in scores
+        ],
+        "history": history,
+        "seconds": laps.seconds,
+        "speed": {
+            "Evaluation: pictures a second": round(rate, 1),
+            "Training: seconds": round(sum(row.get("seconds", 0.0) for row in history), 1),
+            "Training: pictures a second": learned["images_per_second"],
+            "Training: share of time that waited for pictures": learned["data_wait_fraction"],
+        },
+    }
+    pictures = {one["img"]: one["crc32"] for one in scores}
+    parts.add(out, "evaluate", {**lineage.of(flags, manifest, folder, pictures), **found})
     return {**result, "seconds": round(time.monotonic() - began, 1)}
+
+
+def _middle(scores: list[Score], count: int) -> list[Score]:
+    """Return the rows in the middle of a sorted list."""
+    start = max((len(scores) - count) // 2, 0)
+    return scores[start : start + count]
 
 
 def held_out(folder: str, masks: str, cars: list[str]) -> list[tuple[str, str]]:
@@ -113,11 +150,17 @@ def held_out(folder: str, masks: str, cars: list[str]) -> list[tuple[str, str]]:
 
 
 def _score(
-    chain: ray.data.Dataset, masks: str, mask_of: dict[str, str], workers: Workers
-) -> list[Score]:
-    """Run the chain; return img, dice, rle_mask, height, width of each picture."""
+    chain: ray.data.Dataset,
+    masks: str,
+    mask_of: dict[str, str],
+    downscale: int,
+    workers: Workers,
+) -> tuple[list[Score], float]:
+    """Run the chain; return what `score` says of each picture, and pictures a second."""
     scored = chain.map_batches(
-        functools.partial(score, masks=masks, mask_of=mask_of), batch_size=None, **beside(workers)
+        functools.partial(score, masks=masks, mask_of=mask_of, downscale=downscale),
+        batch_size=None,
+        **beside(workers),
     )
     scores: list[Score] = []
     with gauges.meter("evaluate", len(mask_of)) as meter:
@@ -129,12 +172,18 @@ def _score(
         if any(one["status"].startswith(UNREACHABLE) for one in bad):
             raise Unfinished(f"--data: pictures or masks cannot be reached: {named}")
         raise InputError(f"--data: {len(bad)} of {len(scores)} pictures cannot be scored: {named}")
-    return scores
+    return scores, meter.rate
 
 
-def score(batch: Columns, *, masks: str, mask_of: dict[str, str]) -> Columns:
-    """Add ``dice`` float64 [n] to a batch of masks; a bad mask is a bad status."""
-    dice = np.zeros(len(batch["img"]))
+def score(batch: Columns, *, masks: str, mask_of: dict[str, str], downscale: int) -> Columns:
+    """Compare a batch of masks with the true ones; a bad true mask is a bad status.
+
+    Returns:
+        columns [n]: img, height, width, crc32, rle_mask, status, and of `SHOWN`, float64: dice;
+        ceiling, the Dice that a network without any error would have on the grid of `downscale`;
+        more and less, pixels of mask without car and of car without mask, as shares of the car.
+    """
+    found = np.zeros((len(batch["img"]), len(SHOWN)))
     texts = np.array([rle.text_of(ends) for ends in batch["ends"]], dtype=object)
     status = batch["status"].astype(object)
     for place, name in enumerate(batch["img"]):
@@ -143,14 +192,25 @@ def score(batch: Columns, *, masks: str, mask_of: dict[str, str]) -> Columns:
             truth = images.load_mask(storage.read(storage.join(masks, mask_of[name])))
             if truth.shape != size:
                 raise BadPicture(f"wrong-size: the mask is {truth.shape}, the picture {size}")
-            dice[place] = metrics.dice(rle.decode(texts[place], *size), truth)
+            found[place] = _compared(rle.decode(texts[place], *size), truth, downscale)
         except (BadPicture, Missing) as bad:
             status[place] = f"{mask_of[name]}: {bad}"
         except OSError as gone:
             status[place] = f"{UNREACHABLE}: {gone}"
             break
-    keep = {name: batch[name] for name in ("img", "height", "width")}
-    return {**keep, "rle_mask": texts, "status": status, "dice": dice}
+    keep = {name: batch[name] for name in ("img", "height", "width", "crc32")}
+    scores = dict(zip(SHOWN, found.T, strict=True))
+    return {**keep, "rle_mask": texts, "status": status, **scores}
+
+
+def _compared(
+    mask: NDArray[np.bool_], truth: NDArray[np.bool_], downscale: int
+) -> tuple[float, float, float, float]:
+    """Return the values of `SHOWN`."""
+    perfect = images.enlarge(images.shrink_mask(truth, downscale), *truth.shape)
+    car = int(np.count_nonzero(truth)) or 1
+    more, less = int(np.count_nonzero(mask & ~truth)), int(np.count_nonzero(truth & ~mask))
+    return metrics.dice(mask, truth), metrics.dice(perfect, truth), more / car, less / car
 
 
 def by(scores: list[Score], part: int) -> dict[str, float]:
@@ -168,26 +228,3 @@ def _csv(scores: list[Score]) -> bytes:
     for one in sorted(scores, key=lambda one: one["img"]):
         table.writerow([one["img"], *carvana.car_and_view(one["img"]), f"{one['dice']:.6f}"])
     return text.getvalue().encode()
-
-
-def _page(
-    result: dict[str, Any],
-    tables: dict[str, dict[str, float]],
-    scores: list[Score],
-    worst: bytes,
-    curves: dict[str, bytes],
-) -> bytes:
-    values = np.array([one["dice"] for one in scores])
-    quantiles = [("mean", values.mean())]
-    quantiles += [(f"{q} %", np.quantile(values, q / 100)) for q in (0, 1, 5, 25, 50, 75, 100)]
-    sections = {
-        f"Dice {result['dice']:.4f} at full size, {result['images']} pictures of cars never "
-        "trained on": report.table(
-            ["of the pictures", "Dice"], [(name, f"{value:.4f}") for name, value in quantiles]
-        ),
-        "Worst pictures": report.picture(worst, "the worst pictures, errors in red and blue"),
-        "Training": "".join(report.picture(data, name) for name, data in curves.items()),
-        "By view": report.table(["view", "Dice"], list(tables["view"].items())),
-        "By car": report.table(["car", "Dice"], list(tables["car"].items())),
-    }
-    return report.page("Cars cut out: evaluation", sections)

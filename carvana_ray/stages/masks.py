@@ -2,6 +2,7 @@
 
 import functools
 import os
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -59,29 +60,30 @@ class Masks:
         return {**batch, "ends": np.array(ends, dtype=object)}
 
 
+class Shares(Masks):
+    """The same, but what comes out is the network's share of car, before it is a mask."""
+
+    def __call__(self, batch: Columns) -> Columns:
+        """Replace ``gray`` by ``share``, uint8 of the same shapes."""
+        grays = batch.pop("gray")
+        with self._waits:
+            found = self._predictor.shares_of_any(grays)
+        return {**batch, "share": dataset.stack(found)}
+
+
 @functools.lru_cache(maxsize=1)
-def _loaded(model: str, workers: Workers) -> Masks:
-    return Masks(model, workers)
+def _loaded(model: str, workers: Workers, asked: Callable[[str, Workers], Masks]) -> Masks:
+    return asked(model, workers)
 
 
-def masks_of_one(name: str, how: dict[str, Any], model: str, workers: Workers) -> Columns:
+def masks_of_one(
+    name: str, how: dict[str, Any], model: str, workers: Workers, asked: type[Masks] = Masks
+) -> Columns:
     """Return what `masks_of` gives for one picture, made in the process that asks."""
     row = dataset.pictures_row("", [name])
     batch = {key: [value] for key, value in row.items()}
-    return _loaded(model, workers)(dataset.load_pictures(batch, **how))
-
-
-def _read(batch: Columns, nice: bool, how: dict[str, Any]) -> Columns:
-    """Map a row of names to its pictures, see `dataset.load_pictures`.
-
-    Args:
-        batch: one row.
-        nice: let those who feed a GPU have the cores first: they are few, and all wait for them.
-        how: of `how_to_load`.
-    """
-    if nice:
-        dataset.step_back()
-    return dataset.load_pictures(batch, **how)
+    made = _loaded(model, workers, asked)  # type: ignore[arg-type]  # a class has a hash
+    return made(dataset.load_pictures(batch, **how))
 
 
 def beside(workers: Workers) -> dict[str, Any]:
@@ -118,6 +120,7 @@ def masks_of(
     workers: Workers,
     lost: int = 0,
     profile: str = "",
+    asked: type[Masks] = Masks,
 ) -> ray.data.Dataset:
     """Return the masks of pictures.
 
@@ -132,19 +135,22 @@ def masks_of(
         lost: blocks that may be lost all the same. Only for who looks what has come out: Ray Data
             goes on without them, and says no more than a line in its log.
         profile: see `Masks`.
+        asked: `Masks`, or `Shares` for the network's share of car.
 
     Returns:
-        columns file, place, count, img, status, crc32, orientation, height, width, ends.
+        columns file, place, count, img, status, crc32, orientation, height, width, and ends or
+        share.
     """
     read = dataset.from_blocks(rows)
     read.context.max_errored_blocks = lost
+    load = dataset.load_pictures_last if workers.use_gpu else dataset.load_pictures
     return read.map_batches(
-        functools.partial(_read, nice=workers.use_gpu, how=how),
+        functools.partial(load, **how),
         batch_size=None,
         max_retries=dataset.RETRIES,
         **beside(workers),
     ).map_batches(
-        Masks,
+        asked,
         batch_size=BATCH_ON_GPU if workers.use_gpu else BATCH_ON_CPU,
         compute=ray.data.ActorPoolStrategy(
             size=workers.count * (REPLICAS_A_GPU if workers.use_gpu else 1)

@@ -10,8 +10,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from carvana_ray import catalogue, config, storage
+from carvana_ray import catalogue, checkpoint, config, storage
 from carvana_ray.errors import Quarantined
+from carvana_ray.report import parts
 from carvana_ray.resources import Cluster
 from carvana_ray.stages import evaluate, predict, sample, train
 
@@ -51,6 +52,9 @@ def run(flags: config.Pipeline, cluster: Cluster, _checked: object = None) -> di
         steps["predict"] = predict.run(config.pick(config.Predict, flags, data=data), cluster)
     except Quarantined as error:
         steps["predict"], held_back = error.result, str(error)
+    manifest = checkpoint.read_manifest(steps["train"]["model"])
+    seconds = {name: step["seconds"] for name, step in steps.items()}
+    parts.add(out, "pipeline", {"model": manifest.sha256, "seconds": seconds})
     _show(steps, out)
     result = {
         "dice": steps["evaluate"]["dice"],

@@ -4,13 +4,69 @@ A process that dies names no file: Ray knows the block that it worked on. So the
 that was lost again and again are tried one by one, each in a task that is not repeated.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any
+import gc
+import logging
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
 
 import ray
 
+from carvana_ray.storage import Entry
+
+log = logging.getLogger(__name__)
+
+KILLS = "crash: kills the process that works on it"
+PASSES = 3  # over what is left to do
+
 TRIES = 2  # a machine may be lost at that very moment; twice in a row it is the picture
 AT_ONCE = 64
+
+
+class Block(Protocol):
+    """Pictures that are worked on together, and a name for them."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def entries(self) -> Sequence[Entry]: ...
+
+
+B = TypeVar("B", bound=Block)
+
+
+def passes(
+    blocks: Sequence[B],
+    make: Callable[[Sequence[B], Mapping[str, str], int], Collection[str]],
+    lost: int,
+    killers: Callable[[list[str]], list[str]],
+) -> None:
+    """Make blocks, of which some may be lost, and make those again.
+
+    They are lost with a picture in them that kills each process that works on it, or with a
+    machine. All others are done by then. Those pictures are looked for, and are bad ones in the
+    next pass; the last one must lose none.
+
+    Args:
+        blocks: to make.
+        make: called with blocks, the status of pictures that must not be read, and how many blocks
+            may be lost; returns the names of those that were made.
+        lost: how many.
+        killers: returns those of some pictures that kill, see `find`.
+    """
+    again: Sequence[B] = blocks
+    verdicts: dict[str, str] = {}
+    for passes_left in reversed(range(PASSES)):
+        made = make(again, verdicts, lost if passes_left else 0)
+        again = [block for block in again if block.name not in made]
+        if not again:
+            break
+        log.warning("%d blocks were lost with their processes; looking for why", len(again))
+        # A replica that was about to restart lives on, with its CPUs and its GPU, as long as the
+        # data set does; that stands in a cycle of references.
+        gc.collect()
+        names = [entry.name for block in again for entry in block.entries]
+        verdicts |= dict.fromkeys(killers(names), KILLS)
 
 
 def find(

@@ -7,7 +7,6 @@ the plan and the shards alone.
 """
 
 import functools
-import gc
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -17,20 +16,20 @@ from carvana_ray import catalogue as catalogues
 from carvana_ray import checkpoint, config, merge, plan, shards, sheets, storage
 from carvana_ray.catalogue import Catalogue
 from carvana_ray.checkpoint import Manifest
-from carvana_ray.errors import InputError
+from carvana_ray.errors import InputError, Quarantined
 from carvana_ray.plan import Part
 from carvana_ray.profiling import FOLDER
+from carvana_ray.progress import Laps
+from carvana_ray.report import parts as reports
 from carvana_ray.resources import Cluster, Workers, share_out
 from carvana_ray.shards import Left, Task
-from carvana_ray.stages import dataset, gauges, poison, write
+from carvana_ray.stages import dataset, gauges, lineage, poison, review, write
 from carvana_ray.stages.masks import how_to_load, masks_of, masks_of_one
 from carvana_ray.stages.write import LOST_A_REPLICA, LOST_BLOCKS, Watch
 
 log = logging.getLogger(__name__)
 
 Checked = tuple[Manifest, Catalogue]
-KILLS = "crash: kills the process that works on it"
-PASSES = 3  # over what is left to do
 WRITERS_OF_A_GPU, WRITERS = 4, 2  # at a time, for each worker; a shard takes 20 ms of a core
 # On disk, a picture: of Kaggle's 1,536 masks at hand 8.9 kB of text on average, 3.4 kB in shards.
 SHARD_BYTES, ROW_BYTES = 4_000, 9_000
@@ -64,7 +63,7 @@ def run(flags: config.Predict, cluster: Cluster, checked: Checked | None = None)
         Quarantined: pictures could not be read, and are not to be taken as empty.
         Unfinished: pictures could not be reached, or shards not be written.
     """
-    began = time.monotonic()
+    began, laps = time.monotonic(), Laps()
     model, out = storage.absolute(flags.model_uri), storage.absolute(flags.out)
     manifest, catalogue = checked or check(flags)
     workers = share_out(flags, cluster)
@@ -86,10 +85,13 @@ def run(flags: config.Predict, cluster: Cluster, checked: Checked | None = None)
         )
     storage.remove(storage.join(folder, merge.SUCCESS))  # until this run has ended well
     how = how_to_load(catalogue.folder, manifest, catalogue.size)
+    laps.end("plan, compare with what is there")
     rate = _predict(flags, left, catalogue, folder, how, model, workers)
+    laps.end("read, predict, write shards")
     target = storage.join(out, flags.submission)
     merged = merge.merge(flags, parts, folder, catalogue, target)
     log.debug("merged and checked")
+    laps.end("merge and check")
     result = {
         "images": len(catalogue.order),
         "bad": len(merged.bad),
@@ -99,7 +101,25 @@ def run(flags: config.Predict, cluster: Cluster, checked: Checked | None = None)
         "seconds": round(time.monotonic() - began, 1),
         "submission": target,
     }
-    merge.finish(flags, merged, folder, result)
+    held_back = None
+    try:
+        merge.finish(flags, merged, folder, result)
+    except Quarantined as error:
+        held_back, result = error, error.result
+    reviewed, crcs = review.run(out, folder, parts, catalogue, cluster.cpus)
+    laps.end("look at the masks once more")
+    part = {
+        **lineage.of(flags, manifest, catalogue.folder, crcs),
+        "result": result,
+        "review": reviewed,
+        "bad": [[row["img"], row["status"]] for row in merged.bad],
+        "shown": sheets.unscored(catalogue.folder, sheets.some(merged.shown)),
+        "seconds": laps.seconds,
+        "speed": {"Prediction: pictures a second": round(rate, 1)} if rate else {},
+    }
+    log.info("report: %s", reports.add(out, "predict", part))
+    if held_back:
+        raise held_back
     for name, image in sheets.of_cars(catalogue.folder, merged.shown).items():
         storage.publish(storage.join(out, "sheets", name), image, replace=True)
     return {**result, "seconds": round(time.monotonic() - began, 1)}
@@ -143,12 +163,7 @@ def _predict(
     model: str,
     workers: Workers,
 ) -> float:
-    """Make the shards that are to do; return the steady rate, pictures a second.
-
-    Some blocks may be lost: with a picture in them that kills each process that works on it, or
-    with a machine. All others are done by then. Those pictures are looked for, and are bad ones in
-    the next pass; the last one must lose none.
-    """
+    """Make the shards that are to do; return the steady rate, pictures a second."""
     tasks = left.tasks
     if not tasks:
         return 0.0
@@ -176,25 +191,16 @@ def _predict(
                 storage.publish(storage.join(profile, "predict-data.txt"), stats, replace=True)
             return files
 
-        again: Sequence[Task] = tasks
-        verdicts: dict[str, str] = {}
-        lost = LOST_BLOCKS + LOST_A_REPLICA * workers.count
-        for passes_left in reversed(range(PASSES)):
-            written = make(again, verdicts, lost if passes_left else 0)
-            again = [task for task in again if task.name not in written]
-            if not again:
-                break
-            log.warning("%d shards were lost with their processes; looking for why", len(again))
-            # A replica that was about to restart lives on, with its CPUs and its GPU, as long as
-            # the data set does; that stands in a cycle of references.
-            gc.collect()
-            names = [entry.name for task in again for entry in task.entries]
-            killers = poison.find(
+        poison.passes(
+            tasks,
+            make,
+            LOST_BLOCKS + LOST_A_REPLICA * workers.count,
+            lambda names: poison.find(
                 names,
                 functools.partial(masks_of_one, how=how, model=model, workers=workers),
                 workers.cpus,
                 int(workers.use_gpu),
-            )
-            verdicts |= dict.fromkeys(killers, KILLS)
+            ),
+        )
     watch.close()
     return meter.rate

@@ -1,0 +1,155 @@
+"""A real Chromium, spoken to over a pipe: the DevTools protocol with the standard library alone.
+
+https://chromedevtools.github.io/devtools-protocol/; messages over ``--remote-debugging-pipe`` are
+JSON, each ended by a zero byte.
+"""
+
+import base64
+import contextlib
+import json
+import os
+import select
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+NAMES = "chromium", "chromium-browser", "google-chrome", "chromium-headless-shell"
+PATIENCE_S = 60
+
+
+def program() -> str | None:
+    """Return the browser of this machine, if there is one."""
+    return next((found for name in NAMES if (found := shutil.which(name))), None)
+
+
+class Tab:
+    """A page, what it said and what it asked the network for."""
+
+    def __init__(self, read: int, write: int) -> None:
+        self._read, self._write, self._rest = read, write, b""
+        self._number, self._session = 0, None
+        self.said: list[str] = []
+        self.asked: list[str] = []
+        self._events: list[str] = []
+        target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        attached = self.call("Target.attachToTarget", targetId=target, flatten=True)
+        self._session = attached["sessionId"]
+        for domain in ("Page", "Runtime", "Log", "Network", "Accessibility", "DOM"):
+            self.call(f"{domain}.enable")
+
+    def call(self, method: str, **params: Any) -> dict[str, Any]:
+        """Ask the browser for something; return its answer."""
+        self._number += 1
+        message = {"id": self._number, "method": method, "params": params}
+        if self._session:
+            message["sessionId"] = self._session
+        os.write(self._write, json.dumps(message).encode() + b"\0")
+        number = self._number
+        answer = self._until(lambda one: one.get("id") == number)
+        assert "error" not in answer, f"{method}: {answer['error']}"
+        return answer["result"]
+
+    def _until(self, wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        end = time.monotonic() + PATIENCE_S
+        while True:
+            while b"\0" in self._rest:
+                line, self._rest = self._rest.split(b"\0", 1)
+                message = json.loads(line)
+                self._see(message)
+                if wanted(message):
+                    return message
+            ready, _, _ = select.select([self._read], [], [], max(end - time.monotonic(), 0))
+            data = os.read(self._read, 1 << 20) if ready else b""
+            assert data, "the browser says nothing any more"
+            self._rest += data
+
+    def _see(self, message: dict[str, Any]) -> None:
+        method, params = message.get("method"), message.get("params", {})
+        if method in ("Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded"):
+            self.said.append(json.dumps(params))
+        elif method == "Network.requestWillBeSent":
+            if not (url := params["request"]["url"]).startswith("data:"):
+                self.asked.append(url)
+        elif method == "Page.loadEventFired":
+            self._events.append(method)
+
+    def open(self, page: Path, width: int, dark: bool = False, script: bool = True) -> None:
+        """Show a page, in a window of some width, 900 high."""
+        size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
+        self.call("Emulation.setDeviceMetricsOverride", **size)
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.call("Emulation.setEmulatedMedia", features=[scheme])
+        self.call("Emulation.setScriptExecutionDisabled", value=not script)
+        self.said.clear()
+        self.asked.clear()
+        self._events.clear()
+        self.call("Page.navigate", url=page.as_uri())
+        if not self._events:
+            self._until(lambda one: one.get("method") == "Page.loadEventFired")
+
+    def ask(self, expression: str) -> Any:
+        """Return the value of an expression of the page."""
+        answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
+        assert "exceptionDetails" not in answer, answer
+        return answer["result"].get("value")
+
+    def press(self, key: str, code: int, text: str = "") -> None:
+        """Press a key and let it go."""
+        what = {"key": key, "code": key, "windowsVirtualKeyCode": code}
+        self.call(
+            "Input.dispatchKeyEvent", type="keyDown", **what, **({"text": text} if text else {})
+        )
+        self.call("Input.dispatchKeyEvent", type="keyUp", **what)
+
+    def screenshot(self) -> bytes:
+        """Return the whole page as PNG."""
+        size = self.call("Page.getLayoutMetrics")["cssContentSize"]
+        clip = {"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1}
+        answer = self.call("Page.captureScreenshot", captureBeyondViewport=True, clip=clip)
+        return base64.b64decode(answer["data"])
+
+
+@contextlib.contextmanager
+def tab() -> Iterator[Tab]:
+    """Start a browser without a window; give its page."""
+    to_browser, from_browser = os.pipe(), os.pipe()
+    with tempfile.TemporaryDirectory(prefix="chromium-", ignore_cleanup_errors=True) as profile:
+
+        def wires() -> None:  # the browser reads from 3 and writes to 4
+            read, write = os.dup(to_browser[0]), os.dup(from_browser[1])
+            high = os.dup2(read, 103), os.dup2(write, 104)
+            os.dup2(high[0], 3)
+            os.dup2(high[1], 4)
+
+        browser = subprocess.Popen(
+            [
+                str(program()),
+                "--headless",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--disable-dev-shm-usage",
+                "--no-first-run",
+                "--disable-background-networking",
+                "--disable-component-update",
+                "--remote-debugging-pipe",
+                f"--user-data-dir={profile}",
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            close_fds=False,
+            preexec_fn=wires,
+        )
+        os.close(to_browser[0])
+        os.close(from_browser[1])
+        try:
+            yield Tab(from_browser[0], to_browser[1])
+        finally:
+            browser.terminate()
+            browser.wait(PATIENCE_S)
+            os.close(to_browser[1])
+            os.close(from_browser[0])
