@@ -59,7 +59,7 @@ def _record(flags: Train) -> str:
 
 
 def resolved(flags: Train, init: Manifest | None) -> Train:
-    """Return the flags with what the model to start from decides.
+    """Return the flags with what the model to start from decides, and where it is, absolute.
 
     Raises:
         InputError: a flag says something else, or the model is of a recipe that is not known here.
@@ -80,7 +80,8 @@ def resolved(flags: Train, init: Manifest | None) -> Train:
                 f"{config.flag(name)} {asked}: the model of {FLAG} has {value}, which its weights "
                 f"are made for; leave {config.flag(name)} away, or train without {FLAG}"
             )
-    return dataclasses.replace(flags, **decided)
+    # Workers read the model, too, and stand in other folders.
+    return dataclasses.replace(flags, init_from=storage.absolute(flags.init_from), **decided)
 
 
 def weights(flags: Train, sha256: str) -> dict[str, Tensor]:

@@ -4,14 +4,16 @@ import dataclasses
 import json
 import logging
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from conftest import SMALL, Run, draw_pair, result_of
+from s3_servers import Server
 
-from carvana_ray import checkpoint, config, course, finetune, states
+from carvana_ray import checkpoint, config, course, finetune, states, storage
 from carvana_ray.checkpoint import Manifest
 from carvana_ray.config import RECIPES, Train
 from carvana_ray.errors import InputError
@@ -67,6 +69,14 @@ def test_the_network_is_the_models(tmp_path: Path, recipe: str) -> None:
     assert flags.rate == config.FINE_TUNING * RECIPES[recipe].learning_rate
     assert taken(flags) == flags
     assert taken(flags_of(tmp_path, learning_rate=0.5)).rate == 0.5
+
+
+def test_workers_find_a_model_that_was_named_from_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_model(tmp_path / "model")
+    monkeypatch.chdir(tmp_path)
+    assert taken(flags_of(tmp_path, init_from="model")).init_from == str(tmp_path / "model")
 
 
 def test_without_a_model_nothing_changes() -> None:
@@ -132,6 +142,25 @@ def test_what_is_kept_of_a_model_that_has_gone_is_its_manifest(tmp_path: Path) -
         (tmp_path / "out" / finetune.RECORD).write_text(damaged)
         with pytest.raises(InputError, match="model: no model there"):
             finetune.read(flags)
+
+
+def test_a_model_in_s3_is_one_as_any(
+    s3: Server, bucket: Callable[[Server], str], tmp_path: Path
+) -> None:
+    home = bucket(s3)
+    manifest = write_model(tmp_path / "model")
+    for name in (checkpoint.WEIGHTS, checkpoint.MANIFEST):
+        data = (tmp_path / "model" / name).read_bytes()
+        storage.publish(f"{home}/model/{name}", data)
+    flags = Train(init_from=f"{home}/model/", out=f"{home}/out")
+    assert finetune.read(flags) == manifest
+    assert taken(flags).init_from == f"{home}/model"
+    finetune.keep(flags, manifest)
+    assert set(finetune.weights(flags, manifest.sha256)) == set(UNet(base=2).state_dict())
+    storage.remove_folder(f"{home}/model")
+    assert finetune.read(flags) == manifest
+    with pytest.raises(InputError, match=f"--init-from {home}/model: no model there"):
+        finetune.weights(flags, manifest.sha256)
 
 
 def test_cars_that_the_old_model_knows_are_warned_of(
@@ -243,12 +272,12 @@ def test_fine_tuning_as_a_command_starts_where_the_model_is(
     finished: Path, data: Path, run_job: Run, tmp_path: Path
 ) -> None:
     split = SMALL[4:]  # without --downscale and --base, which are the model's
-    common = ("--data", data, "--out", tmp_path / "out", "--init-from", finished / "model")
-    done = run_job("train", *common, "--base", 8, *split)
+    common = ("--data", data, "--out", tmp_path / "out", "--init-from", "model")
+    done = run_job("train", *common, "--base", 8, *split, cwd=finished)
     assert done.returncode == 2
     assert "--base 8: the model of --init-from has 4" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
-    tuned = result_of(run_job("train", *common, "--epochs", 1, *split))
+    tuned = result_of(run_job("train", *common, "--epochs", 1, *split, cwd=finished))
     before = checkpoint.read_history(str(finished / "model"))
     old = course.best_row(before)
     (new,) = checkpoint.read_history(str(tmp_path / "out/model"))
