@@ -18,7 +18,7 @@ from carvana_ray.checkpoint import Manifest
 from carvana_ray.config import RECIPES, Train
 from carvana_ray.errors import InputError
 from carvana_ray.resources import Cluster
-from carvana_ray.stages import train
+from carvana_ray.stages import pipeline, train
 from carvana_ray.unet import UNet
 
 HERE = Cluster(cpus=4, gpus=0, nodes=1)  # as the fixture has it
@@ -128,6 +128,16 @@ def test_a_model_that_is_not_there_or_damaged_is_refused_by_the_flag(tmp_path: P
     (tmp_path / "model/model.pt").write_bytes(data)
     with pytest.raises(InputError, match="damaged, its SHA-256"):
         finetune.weights(flags, manifest.sha256)
+
+
+def test_a_pipeline_refuses_a_model_before_it_draws(tmp_path: Path) -> None:
+    flags = config.Pipeline(init_from=str(tmp_path / "model"), out=str(tmp_path / "out"))
+    with pytest.raises(InputError, match="model: no model there"):
+        pipeline.check(flags)
+    write_model(tmp_path / "model")
+    pipeline.check(flags)
+    with pytest.raises(InputError, match="--base 4: the model of --init-from has 2"):
+        pipeline.check(dataclasses.replace(flags, base=4))
 
 
 def test_what_is_kept_of_a_model_that_has_gone_is_its_manifest(tmp_path: Path) -> None:
