@@ -46,7 +46,6 @@ RECIPES = {
 
 # What a network is made of where neither a flag nor a model to start from says it.
 NEW_NETWORK = {"recipe": "default", "downscale": 4, "base": 32}
-FINE_TUNING = 0.25  # of the recipe's learning rate, with --init-from
 
 
 def knob(default: Any, text: str, positional: bool = False) -> Any:
@@ -161,9 +160,7 @@ class Train(Network, Seeded):
     )
     epochs: int = knob(5, "times each training picture is seen")
     batch_size: int = knob(16, "pictures a step, over all workers together")
-    learning_rate: float | None = knob(
-        None, "of Adam (default: the recipe's, 2e-3 or 1e-3; with --init-from a quarter of it)"
-    )
+    learning_rate: float | None = knob(None, "of Adam (default: the recipe's, 2e-3 or 1e-3)")
     holdout_cars: str = knob(
         "0.15", "cars never trained on, scored by evaluate: a count, a fraction, or a file of names"
     )
@@ -200,9 +197,8 @@ class Train(Network, Seeded):
 
     @property
     def rate(self) -> float:
-        """The learning rate: as asked, or the recipe's, or of that what fine-tuning takes."""
-        share = FINE_TUNING if self.init_from else 1.0
-        return self.learning_rate or share * RECIPES[self.recipe].learning_rate
+        """The learning rate: as asked, or the recipe's."""
+        return self.learning_rate or RECIPES[self.recipe].learning_rate
 
 
 @dataclass(frozen=True, kw_only=True)

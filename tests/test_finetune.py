@@ -66,7 +66,7 @@ def test_the_network_is_the_models(tmp_path: Path, recipe: str) -> None:
     flags = taken(flags_of(tmp_path, epochs=7))
     assert (flags.recipe, flags.base, flags.downscale) == (recipe, 2, 8)
     assert flags.epochs == 7
-    assert flags.rate == config.FINE_TUNING * RECIPES[recipe].learning_rate
+    assert flags.rate == RECIPES[recipe].learning_rate
     assert taken(flags) == flags
     assert taken(flags_of(tmp_path, learning_rate=0.5)).rate == 0.5
 
@@ -191,7 +191,7 @@ def test_states_belong_to_one_model(data: Path, tmp_path: Path) -> None:
     def name(seed: int | None) -> str:
         init = None if seed is None else write_model(tmp_path / "model", seed)
         flags = flags_of(tmp_path, data=str(data), **FEW) if init else None
-        plain = Train(data=str(data), base=2, downscale=8, learning_rate=5e-4, **FEW)  # type: ignore[arg-type]
+        plain = Train(data=str(data), base=2, downscale=8, **FEW)  # type: ignore[arg-type]
         return course.plan(finetune.resolved(flags or plain, init), 1, init).run
 
     assert len({name(None), name(0), name(1)}) == 3
