@@ -35,7 +35,7 @@ def check(flags: config.Check) -> dict[str, Any]:
 def main(argv: list[str] | None = None) -> int:
     """Run the job; return its exit code: 1 with faults."""
     flags = config.parse(config.Check, "check", argv, EXAMPLES)
-    return job.finish("check", lambda: check(flags), failed=lambda result: not result["ok"])
+    return job.finish("check", lambda: check(flags), lambda result: not result["ok"], flags)
 
 
 if __name__ == "__main__":
