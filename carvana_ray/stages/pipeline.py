@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from carvana_ray import catalogue, checkpoint, config, storage
+from carvana_ray import catalogue, checkpoint, config, events, storage
 from carvana_ray.errors import Quarantined
 from carvana_ray.report import parts
 from carvana_ray.resources import Cluster
@@ -23,6 +23,8 @@ def check(flags: config.Pipeline) -> None:
         train.check(_train(flags, flags.data))
         catalogue.read(config.pick(config.Predict, flags))
     else:
+        if flags.tensorboard:
+            events.writer_of()
         sample.check(config.pick(config.Sample, flags, out=_sample_folder(flags)))
 
 

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from ray.train import DataConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
-from carvana_ray import checkpoint, config, images, report, states, storage, training
+from carvana_ray import checkpoint, config, events, images, report, states, storage, training
 from carvana_ray import course as courses
 from carvana_ray.batches import BatchPlan
 from carvana_ray.config import RECIPES
@@ -47,6 +47,8 @@ def check(flags: config.Train) -> Course:
     Raises:
         InputError: the input cannot be, as far as listing it tells.
     """
+    if flags.tensorboard:
+        events.writer_of()
     course = courses.plan(flags, flags.workers or 1)
     storage.require_room(storage.absolute(flags.out), courses.room(flags))
     return course
@@ -76,6 +78,8 @@ def run(flags: config.Train, cluster: Cluster, checked: Course | None = None) ->
         skipped = _fit(flags, course, cluster, workers, out)
         _write_model(flags, course, _run_folder(out, course), folder, skipped)
     history = checkpoint.read_history(folder)
+    if flags.tensorboard:
+        events.keep(_events_folder(flags, course), history)
     for name, image in report.curves(history).items():
         storage.publish(storage.join(out, name), image, replace=True)
     return {
@@ -102,6 +106,10 @@ def _finished(folder: str, run_name: str) -> bool:
 
 def _run_folder(out: str, course: Course) -> str:
     return storage.join(out, "checkpoints", course.run)
+
+
+def _events_folder(flags: config.Train, course: Course) -> str:
+    return storage.join(storage.absolute(flags.out), events.FOLDER, course.run)
 
 
 def _fit(
@@ -132,6 +140,7 @@ def _fit(
                 "board": here,
                 "threads": workers.cpus,
                 "grid": images.grid(*course.size, flags.downscale),
+                "events": _events_folder(flags, course) if flags.tensorboard else "",
                 "profile": storage.join(out, FOLDER) if flags.profile else "",
             }
             return beside(_trainer(flags, workers, settings, deal, scratch).fit)
