@@ -23,7 +23,17 @@ from numpy.typing import NDArray
 from ray.train import DataConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
-from carvana_ray import checkpoint, config, events, images, report, states, storage, training
+from carvana_ray import (
+    checkpoint,
+    config,
+    events,
+    images,
+    outlook,
+    report,
+    states,
+    storage,
+    training,
+)
 from carvana_ray import course as courses
 from carvana_ray.batches import BatchPlan
 from carvana_ray.config import RECIPES
@@ -50,7 +60,9 @@ def check(flags: config.Train) -> Course:
     if flags.tensorboard:
         events.writer_of()
     course = courses.plan(flags, flags.workers or 1)
-    storage.require_room(storage.absolute(flags.out), courses.room(flags))
+    out = storage.absolute(flags.out)
+    begun = states.epochs_there(_run_folder(out, course))
+    storage.require_room(out, courses.room(flags, len(begun)))
     return course
 
 
@@ -122,6 +134,7 @@ def _fit(
     for problem in damaged:
         log.warning("skipped: %s", problem)
     done = saved["epoch"] if saved else 0
+    _foretell(flags, course, out, workers, done)
     if saved:
         log.info("training goes on after epoch %d", done)
     here = board()
@@ -173,6 +186,18 @@ def _fit(
             if last:
                 meter.end(courses.summary(last["history"])["images_per_second"])
     return skipped
+
+
+def _foretell(flags: config.Train, course: Course, out: str, workers: Workers, done: int) -> None:
+    """Say what will be trained, in one line."""
+    epochs = outlook.counted(flags.epochs, "epochs", done)
+    what = f"{epochs}, each of {outlook.counted(course.plan.train, 'pictures')}"
+    if course.plan.val:
+        what += f" and {course.plan.val:,} for validation"
+    kind = outlook.network(flags.recipe, flags.base, flags.downscale)
+    begun = states.epochs_there(_run_folder(out, course))
+    needed = courses.room(flags, len(begun))
+    outlook.say("train", f"{what}; {kind}", out, needed, outlook.place(workers))
 
 
 def _trainer(
