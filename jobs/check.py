@@ -7,8 +7,10 @@ from carvana_ray import carvana, config, faults, storage, submission
 from carvana_ray.stages import job
 
 EXAMPLES = """examples:
-  python jobs/check.py runs/first/submission.csv --data carvana
-  python jobs/check.py submission.csv.gz        (names by Kaggle's grammar alone)
+  python jobs/check.py runs/first/submission.csv --data carvana     # the rows that Kaggle lists
+  python jobs/check.py submission.csv.gz                            # names by their grammar alone
+  python jobs/check.py s3://bucket/runs/first/submission.csv --data s3://bucket/carvana
+  python jobs/check.py photos.csv --height 800 --width 1200         # pictures of another size
 """
 
 

@@ -104,7 +104,7 @@ def _in_session(flags: C, load: "Callable[[], Stage[C, P]]") -> Result:
         wait([checking], PATIENCE)
         if checking.done():
             checking.result()
-    with session(flags.num_cpus, flags) as cluster:
+    with session(flags.num_cpus, flags.verbose) as cluster:
         log.debug("Ray is up")
         signal.signal(signal.SIGTERM, _stop)  # after ray.init, which sets its own
         everywhere(flags, cluster)

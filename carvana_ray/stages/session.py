@@ -11,7 +11,6 @@ from typing import Any
 
 import ray
 
-from carvana_ray.config import Terminal
 from carvana_ray.errors import InputError
 from carvana_ray.resources import Cluster, autoscaler_limits
 
@@ -21,26 +20,23 @@ TOKEN = (
     "export RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH=FILE or the token in ~/.ray/auth_token, "
     "on every node and here"
 )
-TERMINAL = Terminal()
 LAUNCHED = "~/ray_bootstrap_config.yaml"  # `ray up` leaves it on the head, in JSON
 
 
 @contextlib.contextmanager
-def session(num_cpus: int | None = None, says: Terminal = TERMINAL) -> Iterator[Cluster]:
+def session(num_cpus: int | None = None, verbose: bool = False) -> Iterator[Cluster]:
     """Open a Ray session for the block; one that is open is used as it is.
 
     With RAY_ADDRESS set, as `ray job submit` does, that cluster is joined.
 
     Args:
         num_cpus: see `foresee`.
-        says: how much Ray and its processes may say.
+        verbose: show what Ray and its processes say.
     """
     logs: dict[str, Any] = {
-        "logging_level": logging.INFO if says.verbose else logging.ERROR,
-        "log_to_driver": says.verbose,
+        "logging_level": logging.INFO if verbose else logging.ERROR,
+        "log_to_driver": verbose,
     }
-    if says.quiet:  # errors that are none, and that only this reaches: see the README's last line
-        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     ours = not ray.is_initialized()
     if ours:
         if joins():
@@ -55,7 +51,7 @@ def session(num_cpus: int | None = None, says: Terminal = TERMINAL) -> Iterator[
                 include_dashboard=False,
                 **logs,
             )
-    if not says.verbose:
+    if not verbose:
         _quiet()
     _without_bars()
     try:
