@@ -41,8 +41,8 @@ from carvana_ray.storage import Entry
 log = logging.getLogger(__name__)
 
 FOLDER = "cutouts"
-# Bytes of a file for each of its picture's: at most, of 24 of Kaggle's JPEG and their true masks (on
-# average PNG 4.3, before a picture 10.6, WebP 0.6 and 1.4). What is a PNG already does not grow.
+# Bytes of a file for each of its picture's: at most, of 24 of Kaggle's JPEG and their true masks
+# (mean: PNG 4.3, before a picture 10.6, WebP 0.6 and 1.4). What is a PNG already does not grow.
 GROWTH = {"png": 6.0, "webp": 1.0}
 GROWTH_ON_A_PICTURE = {"png": 12.0, "webp": 1.6}
 MASK_BYTES = 60_000  # with soft edges; 6,000 without
