@@ -17,6 +17,7 @@ from carvana_ray import (
     config,
     course,
     events,
+    finetune,
     outlook,
     storage,
 )
@@ -42,8 +43,9 @@ def check(flags: config.Pipeline) -> int:
         sampled = config.pick(config.Sample, flags, out=_sample_folder(flags))
         sample.check(sampled)
         drawn = sample.room(sampled)
+    learning = finetune.resolved(_train(flags, flags.data), finetune.read(flags))
     each = predict.SHARD_BYTES + predict.ROW_BYTES
-    return drawn + course.room(_train(flags, flags.data)) + asked * each + predict.REPORT_BYTES
+    return drawn + course.room(learning) + asked * each + predict.REPORT_BYTES
 
 
 def _sample_folder(flags: config.Pipeline) -> str:

@@ -27,6 +27,7 @@ from carvana_ray import (
     checkpoint,
     config,
     events,
+    finetune,
     images,
     outlook,
     report,
@@ -59,10 +60,14 @@ def check(flags: config.Train) -> Course:
     """
     if flags.tensorboard:
         events.writer_of()
-    course = courses.plan(flags, flags.workers or 1)
+    init = finetune.read(flags)
+    flags = finetune.resolved(flags, init)
+    course = courses.plan(flags, flags.workers or 1, init)
     out = storage.absolute(flags.out)
     begun = states.epochs_there(_run_folder(out, course))
     storage.require_room(out, courses.room(flags, len(begun)))
+    if init and not begun and not _finished(storage.join(out, "model"), course.run):
+        finetune.weights(flags, init.sha256)  # read, to know now whether they are whole
     return course
 
 
@@ -78,6 +83,7 @@ def run(flags: config.Train, cluster: Cluster, checked: Course | None = None) ->
     folder = storage.join(out, "model")
     workers = share_out(flags, cluster)
     course = checked or check(flags)
+    flags = finetune.resolved(flags, course.init)
     course = dataclasses.replace(course, plan=courses.shared(course.plan, workers.count))
     for place in (out, folder):
         storage.sweep(place)
@@ -86,6 +92,9 @@ def run(flags: config.Train, cluster: Cluster, checked: Course | None = None) ->
         json.dumps(config.to_json(flags), indent=1).encode(),
         replace=True,
     )
+    if course.init:
+        finetune.keep(flags, course.init)
+        finetune.warn_of_known_cars(course.init, course.cars)
     if not _finished(folder, course.run):
         skipped = _fit(flags, course, cluster, workers, out)
         _write_model(flags, course, _run_folder(out, course), folder, skipped)
@@ -151,6 +160,7 @@ def _fit(
                 "plan": plan,
                 "folder": folder,
                 "board": here,
+                "init": course.init.sha256 if course.init else "",
                 "threads": workers.cpus,
                 "grid": images.grid(*course.size, flags.downscale),
                 "events": _events_folder(flags, course) if flags.tensorboard else "",
@@ -314,6 +324,7 @@ def _write_model(
             raise
         except InputError as error:
             log.warning("%s: the last epoch is taken for the best one", error)
+    init = course.init
     weights = checkpoint.to_bytes(chosen["model"])
     manifest = checkpoint.Manifest(
         sha256=checkpoint.digest(weights),
@@ -328,5 +339,7 @@ def _write_model(
         val_cars=course.cars[1],
         metrics=chosen["history"][-1],
         skipped=skipped,
+        started_from=[init.sha256, *init.started_from] if init else [],
+        train_cars=sorted({*course.cars[0], *(init.train_cars if init else ())}),
     )
     checkpoint.write_model(folder, weights, manifest, history)
