@@ -75,7 +75,19 @@ def knob(default: Any, text: str, positional: bool = False) -> Any:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Session:
+class Terminal:
+    """What every job takes: how much it says."""
+
+    quiet: bool = knob(False, "no progress: only warnings, errors and the result")
+    verbose: bool = knob(False, "with tracebacks of errors, and what Ray says")
+
+    def __post_init__(self) -> None:
+        if self.quiet and self.verbose:
+            raise InputError("--quiet, --verbose: one of them")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session(Terminal):
     """What every job on a Ray session takes."""
 
     out: str = knob(
@@ -93,6 +105,7 @@ class Session:
     )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _at_least(1, self, "num_cpus")
         _choices(self)
         if not self.out:
@@ -195,6 +208,9 @@ class Train(Network, Seeded):
     )
     on_bad_picture: Literal["fail", "skip"] = knob(
         "fail", "fail: name the pictures and masks that cannot be used; skip: leave them out"
+    )
+    tensorboard: bool = knob(
+        False, "write each epoch's figures to OUT/tensorboard too (pip install tensorboard)"
     )
 
     def __post_init__(self) -> None:
@@ -330,7 +346,7 @@ class Pipeline(Predict, Train, Sample):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Check:
+class Check(Terminal):
     """Is this submission one that Kaggle takes?"""
 
     submission: str = knob("", "the file to check, .csv or .csv.gz", positional=True)
@@ -339,6 +355,7 @@ class Check:
     width: int = knob(1918, "of the pictures, in pixels")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _at_least(1, self, "height", "width")
         if not self.submission:
             raise InputError("--submission is missing: the file to check")

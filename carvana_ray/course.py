@@ -175,13 +175,19 @@ def shared(plan: BatchPlan, workers: int) -> BatchPlan:
     return dataclasses.replace(plan, workers=workers)
 
 
-def room(flags: Train) -> int:
-    """Return the bytes on disk that a run needs: its states, one more while it is written."""
+def room(flags: Train, there: int = 0) -> int:
+    """Return the bytes on disk that a run needs: its states, one more while it is written.
+
+    Args:
+        flags: of the network.
+        there: states that are there already; older ones make place for newer ones.
+    """
     with torch.device("meta"):  # counted, not made
         network = training.design(flags.base, RECIPES[flags.recipe]).build()
         weights = sum(one.numel() for one in network.parameters())
     # float32; Adam holds two moments of each weight; the model folder has the weights once more.
-    return 4 * weights * (3 * (states.KEPT + 2) + 1)
+    to_come = states.KEPT + 2 - min(there, states.KEPT + 1)
+    return 4 * weights * (3 * to_come + 1)
 
 
 def folders(data: str) -> tuple[str, str]:

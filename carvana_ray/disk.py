@@ -121,6 +121,13 @@ def require_room(uri: str, needed: int, scratch: int) -> None:
         )
 
 
+def free(uri: str) -> int | None:
+    """Return the bytes that are free where a folder is or will be."""
+    while not os.path.exists(uri):
+        uri = os.path.dirname(uri)
+    return shutil.disk_usage(uri).free
+
+
 def sweep(uri: str) -> None:
     """Remove what writers that were killed have left in a folder.
 

@@ -85,10 +85,11 @@ class Profiler(logging.Handler):
 
     def __enter__(self) -> "Profiler":
         logger = logging.getLogger(LOGGER)
+        shown = logger.getEffectiveLevel()
         logger.addHandler(self)
         logger.setLevel(logging.DEBUG)
         for handler in logging.getLogger().handlers:  # what is shown stays what it was
-            handler.setLevel(logging.INFO)
+            handler.setLevel(shown)
         with contextlib.suppress(FileNotFoundError):  # no GPU here
             self._smi = subprocess.Popen(
                 [*_GPUS, f"-lms={int(EVERY_S * 1000)}"], stdout=subprocess.PIPE, text=True

@@ -183,6 +183,16 @@ def require_room(uri: str, needed: int, scratch: int = 0) -> None:
     _store(uri).require_room(uri, needed, scratch)
 
 
+def free(uri: str) -> int | None:
+    """Return the bytes that are free where a folder is or will be, None where nobody knows: S3."""
+    return _store(uri).free(uri)
+
+
+def taken(uri: str) -> int:
+    """Return the bytes of the files that lie in a folder itself; 0 if it is not there."""
+    return sum(entry.size for entry in listing(uri)) if exists(uri) else 0
+
+
 def sweep(uri: str) -> None:
     """Remove what writers that were killed have left in a folder."""
     _store(uri).sweep(uri)

@@ -7,8 +7,10 @@ from carvana_ray import carvana, config, faults, storage, submission
 from carvana_ray.stages import job
 
 EXAMPLES = """examples:
-  python jobs/check.py runs/first/submission.csv --data carvana
-  python jobs/check.py submission.csv.gz        (names by Kaggle's grammar alone)
+  python jobs/check.py runs/first/submission.csv --data carvana     # the rows that Kaggle lists
+  python jobs/check.py submission.csv.gz                            # names by their grammar alone
+  python jobs/check.py s3://bucket/runs/first/submission.csv --data s3://bucket/carvana
+  python jobs/check.py photos.csv --height 800 --width 1200         # pictures of another size
 """
 
 
@@ -35,7 +37,7 @@ def check(flags: config.Check) -> dict[str, Any]:
 def main(argv: list[str] | None = None) -> int:
     """Run the job; return its exit code: 1 with faults."""
     flags = config.parse(config.Check, "check", argv, EXAMPLES)
-    return job.finish("check", lambda: check(flags), failed=lambda result: not result["ok"])
+    return job.finish("check", lambda: check(flags), lambda result: not result["ok"], flags)
 
 
 if __name__ == "__main__":

@@ -7,10 +7,12 @@ from carvana_ray import config
 from carvana_ray.stages import job
 
 EXAMPLES = """examples:
-  python jobs/cutout.py car.jpg --model runs/first/model --out runs/car
+  python jobs/cutout.py car.jpg more/*.jpg --model runs/first/model --out runs/car
   python jobs/cutout.py --data photos --model runs/first/model --out runs/photos
-  python jobs/cutout.py --data photos --model runs/first/model --out runs/white --background white
-  python jobs/cutout.py --data carvana --submission runs/first/submission.csv --out runs/first
+  python jobs/cutout.py --data photos --model runs/first/model --out runs/w --background white
+  python jobs/cutout.py --data photos --model runs/first/model --out runs/b --background studio.jpg
+  python jobs/cutout.py --data carvana --submission runs/first/submission.csv --out runs/masks \\
+      --mask-only
 """
 
 

@@ -7,8 +7,10 @@ from carvana_ray import config
 from carvana_ray.stages import job
 
 EXAMPLES = """examples:
-  python jobs/evaluate.py --data carvana --out runs/first
+  python jobs/evaluate.py --data carvana --out runs/first                 # of runs/first/model
   python jobs/evaluate.py --data carvana --model runs/first/model --out runs/again
+  python jobs/evaluate.py --data carvana --out runs/first --limit 32      # a quick look
+  dice=$(python jobs/evaluate.py --data carvana --out runs/first --quiet | jq .dice)
 """
 
 

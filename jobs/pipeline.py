@@ -7,9 +7,11 @@ from carvana_ray import config
 from carvana_ray.stages import job
 
 EXAMPLES = """examples:
-  python jobs/pipeline.py --out runs/demo --downscale 8 --base 8 --epochs 12     (a drawn sample)
+  python jobs/pipeline.py --out runs/demo --downscale 8 --base 8 --epochs 12   # a drawn sample
   python jobs/pipeline.py --data carvana --out runs/first
-  ray job submit --working-dir . -- python jobs/pipeline.py --data carvana --out runs/first
+  python jobs/pipeline.py --data carvana --out runs/dry --limit 320 --epochs 1
+  ray job submit --working-dir . -- python jobs/pipeline.py --data s3://bucket/carvana \\
+      --out s3://bucket/runs/first --workers 2
 """
 
 

@@ -7,9 +7,11 @@ from carvana_ray import config
 from carvana_ray.stages import job
 
 EXAMPLES = """examples:
-  python jobs/predict.py --data carvana --out runs/first
+  python jobs/predict.py --data carvana --out runs/first                  # by runs/first/model
   python jobs/predict.py --data photos --model runs/first/model --out runs/photos
   python jobs/predict.py --data carvana --out runs/first --submission submission.csv.gz
+  python jobs/predict.py --data carvana --out runs/first --on-bad-picture empty --max-bad 3
+  python jobs/predict.py --data carvana --out runs/first --verify         # read all pictures again
 """
 
 

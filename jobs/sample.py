@@ -7,8 +7,9 @@ from carvana_ray import config
 from carvana_ray.stages import job
 
 EXAMPLES = """examples:
-  python jobs/sample.py --out runs/sample
+  python jobs/sample.py                                                   # into runs/sample
   python jobs/sample.py --out runs/small --sample-cars 4 --sample-test-cars 1 --seed 7
+  python jobs/sample.py --out s3://bucket/sample --quiet
 """
 
 

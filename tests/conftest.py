@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -205,4 +206,7 @@ def finished(data: Path, run_job: Run, tmp_path_factory: pytest.TempPathFactory)
     assert result["job"] == "pipeline"
     assert set(result) == {"job", "dice", "submission", "report", "seconds"}
     assert "Dice" in done.stderr
+    for job in ("pipeline", "train", "evaluate", "predict"):
+        (line,) = re.findall(rf"^{job}: .*needs about.*", done.stderr, re.MULTILINE)
+        assert line.endswith(" are free"), "each says before what it will do"
     return out

@@ -294,3 +294,12 @@ def test_edges_are_soft_where_the_network_can_say() -> None:
 
 def test_the_flag_of_a_field() -> None:
     assert config.flag("on_bad_picture") == "--on-bad-picture"
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_quiet_and_verbose_do_not_go_together(
+    kind: type[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for one in ("--quiet", "--verbose"):
+        assert getattr(config.parse(kind, "job", [*NEEDED.get(kind, []), one]), one[2:])
+    refused(kind, [*NEEDED.get(kind, []), "--quiet", "--verbose"], capsys, "--quiet, --verbose")

@@ -21,6 +21,7 @@ from carvana_ray import (
     course,
     images,
     metrics,
+    outlook,
     plan,
     rle,
     shards,
@@ -73,6 +74,8 @@ def run(flags: config.Evaluate, cluster: Cluster, checked: Checked | None = None
     ]
     how = how_to_load(folder, manifest, size=None)
     workers = share_out(flags, cluster)
+    what = f"{outlook.counted(len(pairs), 'pictures')}; {outlook.of_model(manifest)}"
+    outlook.say("evaluate", what, out, REPORT_BYTES, outlook.place(workers))
     chain = masks_of(rows, how, model, workers)
     laps.end("start, list the pictures")
     scores, rate = _score(chain, masks, dict(pairs), manifest.downscale, workers)

@@ -8,10 +8,21 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import wait
+from functools import partial
 from types import FrameType
 from typing import Any, Protocol, TypeVar
 
-from carvana_ray import config, errors, profiling, storage
+from ray.exceptions import (
+    LocalRayletDiedError,
+    NodeDiedError,
+    ObjectLostError,
+    ObjectStoreFullError,
+    OutOfDiskError,
+    RayActorError,
+    WorkerCrashedError,
+)
+
+from carvana_ray import config, errors, profiling, progress, storage
 from carvana_ray.errors import InputError, Unfinished, Unreachable, first_line
 from carvana_ray.resources import Cluster, share_out
 from carvana_ray.stages.beside import beside
@@ -20,6 +31,8 @@ from carvana_ray.stages.session import foresee, joins, session, tell
 log = logging.getLogger(__name__)
 
 KNOWN = InputError, Unfinished, Unreachable  # said in one line, without a traceback
+DIED = LocalRayletDiedError, NodeDiedError, ObjectLostError, RayActorError, WorkerCrashedError
+PLAIN = config.Terminal()
 
 C = TypeVar("C", bound=config.Session)
 P = TypeVar("P")
@@ -66,7 +79,8 @@ def run(
         The exit code.
     """
     flags = config.parse(kind, job, argv, epilog)
-    return finish(job, lambda: _profiled(job, flags, lambda: _in_session(flags, load)))
+    work = partial(_profiled, job, flags, partial(_in_session, flags, load))
+    return finish(job, work, flags=flags)
 
 
 def _in_session(flags: C, load: "Callable[[], Stage[C, P]]") -> Result:
@@ -90,7 +104,7 @@ def _in_session(flags: C, load: "Callable[[], Stage[C, P]]") -> Result:
         wait([checking], PATIENCE)
         if checking.done():
             checking.result()
-    with session(flags.num_cpus) as cluster:
+    with session(flags.num_cpus, flags.verbose) as cluster:
         log.debug("Ray is up")
         signal.signal(signal.SIGTERM, _stop)  # after ray.init, which sets its own
         everywhere(flags, cluster)
@@ -132,8 +146,31 @@ def everywhere(flags: config.Session, cluster: Cluster) -> None:
                 )
 
 
+class _Stderr(logging.Handler):
+    """Writes to what is stderr at that moment: while a live line is shown, that is above it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            print(self.format(record), file=sys.stderr, flush=True)
+        except Exception:
+            self.handleError(record)
+
+
+def _listen(flags: config.Terminal) -> None:
+    """Show as much of the log as is asked for, on stderr; without the progress where it is not."""
+    level = logging.WARNING if flags.quiet else logging.INFO
+    logging.basicConfig(level=level, format="%(message)s", handlers=[_Stderr()])
+    logging.getLogger("botocore").setLevel(logging.WARNING)  # it tells where credentials are
+    if flags.verbose:
+        logging.getLogger(profiling.LOGGER).setLevel(logging.DEBUG)
+    progress.show(not flags.quiet)
+
+
 def finish(
-    job: str, work: Callable[[], Result], failed: Callable[[Result], bool] = lambda _: False
+    job: str,
+    work: Callable[[], Result],
+    failed: Callable[[Result], bool] = lambda _: False,
+    flags: config.Terminal = PLAIN,
 ) -> int:
     """Run a piece of work and print its result as the last line of stdout; return the exit code.
 
@@ -143,9 +180,9 @@ def finish(
         job: its name.
         work: returns the result.
         failed: whether a result means exit code 1.
+        flags: how much it says.
     """
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("botocore").setLevel(logging.WARNING)  # it tells where credentials are
+    _listen(flags)
     signal.signal(signal.SIGTERM, _stop)
     try:
         result = work()
@@ -161,20 +198,36 @@ def finish(
         # the process itself, now and then, with 1. What a local session started dies with it.
         os._exit(errors.EXIT_STOPPED)
     except Exception as error:
-        return _say(job, error)
+        return _say(job, error, flags.verbose)
     print(json.dumps({"job": job, **result}), flush=True)
     return code
 
 
-def _say(job: str, error: Exception) -> int:
-    """Print an error, its cause in the last line; return the exit code."""
+def _say(job: str, error: Exception, verbose: bool) -> int:
+    """Print an error, its cause in the last line; return the exit code.
+
+    A traceback is for those who mend this program: it is shown of what nobody has foreseen.
+    """
     cause = _cause(error)
     known = isinstance(cause, KNOWN)
-    if not known:
-        traceback.print_exception(error)
     text = str(cause) if known else f"{type(cause).__name__}: {first_line(cause)}"
+    if not known and (advice := _of_the_machine(cause)):
+        known, text = True, f"{text}; {advice}; --verbose tells more"
+    if verbose or not known:
+        traceback.print_exception(error)
     print(f"{job}: error: {text}", file=sys.stderr)
     return errors.EXIT_INPUT if isinstance(cause, InputError) else errors.EXIT_UNFORESEEN
+
+
+def _of_the_machine(cause: BaseException) -> str:
+    """Return what to do about an error whose traceback says nothing; empty for all others."""
+    if isinstance(cause, MemoryError) or type(cause).__name__ == "OutOfMemoryError":
+        return "out of memory: use fewer --workers, a smaller --batch-size or a larger machine"
+    if isinstance(cause, OutOfDiskError | ObjectStoreFullError):
+        return "make room on the disk of Ray's files"
+    if isinstance(cause, DIED) and not getattr(cause, "actor_init_failed", False):
+        return "a process or a machine was lost; the same command again goes on from here"
+    return ""
 
 
 def _cause(error: BaseException) -> BaseException:

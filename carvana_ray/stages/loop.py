@@ -15,7 +15,7 @@ import torch
 from ray.train.torch import get_device, prepare_model
 
 from carvana_ray import course as courses
-from carvana_ray import finetune, states, storage, training, transfer
+from carvana_ray import events, finetune, states, storage, training, transfer
 from carvana_ray.batches import BatchPlan
 from carvana_ray.config import RECIPES, Train
 from carvana_ray.stages.beside import beside
@@ -82,7 +82,7 @@ def loop(settings: dict[str, Any]) -> None:
         clock=time.perf_counter,
         progress=_progress(settings["board"] if rank == 0 else None, profile),
     )
-    keeper = Keeper(folder, flags, rank)
+    keeper = Keeper(folder, flags, rank, settings["events"])
     training.train(state, stream, plan, worker, keeper.report)
     marks.append((time.time(), "trained"))
     keeper.finish()
@@ -129,9 +129,12 @@ class Keeper:
     An epoch is told when its state is on disk: what Ray knows of can be gone on from.
     """
 
-    def __init__(self, folder: str, flags: Train, rank: int) -> None:
+    def __init__(self, folder: str, flags: Train, rank: int, events_folder: str) -> None:
         self._folder, self._rank = folder, rank
         self._design = training.design(flags.base, RECIPES[flags.recipe])
+        self._events = events_folder
+        if self._events:
+            events.writer_of()  # it may be missing on this node
         self._writing: Future[None] | None = None
         self._row: training.Row = {}
 
@@ -156,6 +159,8 @@ class Keeper:
     def _write(self, state: dict[str, Any]) -> None:
         states.write(self._folder, state, self._design)
         states.prune(self._folder, best=int(courses.best_row(state["history"])["epoch"]))
+        if self._events:
+            events.keep(self._events, state["history"], fresh=True)
 
 
 def _on_cpu(value: Any) -> Any:

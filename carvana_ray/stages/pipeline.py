@@ -10,21 +10,42 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from carvana_ray import catalogue, checkpoint, config, finetune, storage
+from carvana_ray import (
+    carvana,
+    catalogue,
+    checkpoint,
+    config,
+    course,
+    events,
+    finetune,
+    outlook,
+    storage,
+)
 from carvana_ray.errors import Quarantined
 from carvana_ray.report import parts
 from carvana_ray.resources import Cluster
 from carvana_ray.stages import evaluate, predict, sample, train
 
 
-def check(flags: config.Pipeline) -> None:
-    """Raise `InputError` if the data given cannot be."""
+def check(flags: config.Pipeline) -> int:
+    """Return the bytes that all steps together may need on disk.
+
+    Raises:
+        InputError: the data given cannot be.
+    """
+    asked, drawn = flags.sample_test_cars * carvana.VIEWS, 0
     if flags.data:
         train.check(_train(flags, flags.data))
-        catalogue.read(config.pick(config.Predict, flags))
+        asked = len(catalogue.read(config.pick(config.Predict, flags)).entries)
     else:
-        sample.check(config.pick(config.Sample, flags, out=_sample_folder(flags)))
-        finetune.resolved(_train(flags, ""), finetune.read(flags))
+        if flags.tensorboard:
+            events.writer_of()
+        sampled = config.pick(config.Sample, flags, out=_sample_folder(flags))
+        sample.check(sampled)
+        drawn = sample.room(sampled)
+    learning = finetune.resolved(_train(flags, flags.data), finetune.read(flags))
+    each = predict.SHARD_BYTES + predict.ROW_BYTES
+    return drawn + course.room(learning) + asked * each + predict.REPORT_BYTES
 
 
 def _sample_folder(flags: config.Pipeline) -> str:
@@ -35,11 +56,19 @@ def _train(flags: config.Pipeline, data: str) -> config.Train:
     return config.pick(config.Train, flags, data=data, on_bad_picture="fail")
 
 
-def run(flags: config.Pipeline, cluster: Cluster, _checked: object = None) -> dict[str, Any]:
-    """Run all steps; return the job's result."""
+def run(flags: config.Pipeline, cluster: Cluster, needed: int | None = None) -> dict[str, Any]:
+    """Run all steps; return the job's result.
+
+    Args:
+        flags, cluster: what to do, and where.
+        needed: what `check` has returned, if it was asked already.
+    """
     began = time.monotonic()
     out = storage.absolute(flags.out)
     steps: dict[str, dict[str, Any]] = {}
+    order = "train, evaluate, predict" if flags.data else "sample, train, evaluate, predict"
+    what = f"{order}; what is there is not done twice"
+    outlook.say("pipeline", what, out, check(flags) if needed is None else needed)
     data = flags.data
     if not data:
         data = _sample_folder(flags)
@@ -56,7 +85,8 @@ def run(flags: config.Pipeline, cluster: Cluster, _checked: object = None) -> di
     manifest = checkpoint.read_manifest(steps["train"]["model"])
     seconds = {name: step["seconds"] for name, step in steps.items()}
     parts.add(out, "pipeline", {"model": manifest.sha256, "seconds": seconds})
-    _show(steps, out)
+    if not flags.quiet:
+        _show(steps, out)
     result = {
         "dice": steps["evaluate"]["dice"],
         "submission": steps["predict"]["submission"],

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from carvana_ray import catalogue as catalogues
-from carvana_ray import checkpoint, config, merge, plan, shards, sheets, storage
+from carvana_ray import checkpoint, config, merge, outlook, plan, shards, sheets, storage
 from carvana_ray.catalogue import Catalogue
 from carvana_ray.checkpoint import Manifest
 from carvana_ray.errors import InputError, Quarantined
@@ -33,6 +33,7 @@ Checked = tuple[Manifest, Catalogue]
 WRITERS_OF_A_GPU, WRITERS = 4, 2  # at a time, for each worker; a shard takes 20 ms of a core
 # On disk, a picture: of Kaggle's 1,536 masks at hand 8.9 kB of text on average, 3.4 kB in shards.
 SHARD_BYTES, ROW_BYTES = 4_000, 9_000
+REPORT_BYTES = 20_000_000  # the page, its parts and the sheets, of a large catalogue
 
 
 def check(flags: config.Predict) -> Checked:
@@ -83,6 +84,7 @@ def run(flags: config.Predict, cluster: Cluster, checked: Checked | None = None)
             f"--merge-only: {len(left.tasks)} of {left.needed} shards are not there yet, the first "
             f"is {first}"
         )
+    _foretell(left, catalogue, manifest, out, workers)
     storage.remove(storage.join(folder, merge.SUCCESS))  # until this run has ended well
     how = how_to_load(catalogue.folder, manifest, catalogue.size)
     laps.end("plan, compare with what is there")
@@ -123,6 +125,17 @@ def run(flags: config.Predict, cluster: Cluster, checked: Checked | None = None)
     for name, image in sheets.of_cars(catalogue.folder, merged.shown).items():
         storage.publish(storage.join(out, "sheets", name), image, replace=True)
     return {**result, "seconds": round(time.monotonic() - began, 1)}
+
+
+def _foretell(
+    left: Left, catalogue: Catalogue, manifest: Manifest, out: str, workers: Workers
+) -> None:
+    """Say what will be predicted, in one line."""
+    pictures, to_do = len(catalogue.entries), sum(len(task.entries) for task in left.tasks)
+    what = outlook.counted(pictures, "pictures", pictures - to_do)
+    needed = to_do * SHARD_BYTES + pictures * ROW_BYTES + REPORT_BYTES
+    where = outlook.place(workers)
+    outlook.say("predict", f"{what}; {outlook.of_model(manifest)}", out, needed, where)
 
 
 def _plan(flags: config.Predict, folder: str, catalogue: Catalogue, most: int) -> list[Part]:

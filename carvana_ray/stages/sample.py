@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from carvana_ray import carvana, config, images, rle, storage, studio
+from carvana_ray import carvana, config, images, outlook, rle, storage, studio
 from carvana_ray.errors import InputError
 from carvana_ray.resources import Cluster
 from carvana_ray.stages import dataset, gauges
@@ -31,10 +31,30 @@ def check(flags: config.Sample) -> None:
     folders = _cars(flags)
     for folder, cars in folders.items():
         _refuse_others(storage.join(out, folder), {name for _, name in cars})
-    storage.require_room(out, sum(map(len, folders.values())) * carvana.VIEWS * PICTURE_BYTES)
+    storage.require_room(out, room(flags))
 
 
-def run(flags: config.Sample, _cluster: Cluster, _checked: object = None) -> dict[str, Any]:
+def room(flags: config.Sample) -> int:
+    """Return the bytes on disk of the pictures that are still to be drawn."""
+    return (_asked(flags) - _there(flags)) * PICTURE_BYTES
+
+
+def _asked(flags: config.Sample) -> int:
+    return (flags.sample_cars + flags.sample_test_cars) * carvana.VIEWS
+
+
+def _there(flags: config.Sample) -> int:
+    """Return the number of pictures that are drawn already."""
+    out = storage.absolute(flags.out)
+    found = 0
+    for folder, cars in _cars(flags).items():
+        place, asked = storage.join(out, folder), {name for _, name in cars}
+        there = storage.listing(place) if storage.exists(place) else []
+        found += sum(carvana.car_of(entry.name) in asked for entry in there)
+    return min(found, _asked(flags))
+
+
+def run(flags: config.Sample, cluster: Cluster, _checked: object = None) -> dict[str, Any]:
     """Draw what is not there yet; return the job's result."""
     began = time.monotonic()
     check(flags)
@@ -42,12 +62,14 @@ def run(flags: config.Sample, _cluster: Cluster, _checked: object = None) -> dic
     train, test = _cars(flags).values()
     result = {
         "data": out,
-        "images": (len(train) + len(test)) * carvana.VIEWS,
+        "images": _asked(flags),
         "train_cars": len(train),
         "test_cars": len(test),
     }
     marker, text = storage.join(out, MARKER), json.dumps({"seed": flags.seed, **result}).encode()
     if not (storage.exists(marker) and storage.read(marker) == text):
+        what = outlook.counted(_asked(flags), "pictures", _there(flags))
+        outlook.say("sample", f"draw {what}", out, room(flags), f"{cluster.cpus} CPUs")
         runs = _draw_all(out, flags.seed, train, test)
         _write_tables(out, flags.seed, train, test, runs)
         storage.publish(marker, text, replace=True)

@@ -7,6 +7,7 @@ import os
 import re
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import ray
 
@@ -23,18 +24,23 @@ LAUNCHED = "~/ray_bootstrap_config.yaml"  # `ray up` leaves it on the head, in J
 
 
 @contextlib.contextmanager
-def session(num_cpus: int | None = None) -> Iterator[Cluster]:
+def session(num_cpus: int | None = None, verbose: bool = False) -> Iterator[Cluster]:
     """Open a Ray session for the block; one that is open is used as it is.
 
     With RAY_ADDRESS set, as `ray job submit` does, that cluster is joined.
 
     Args:
         num_cpus: see `foresee`.
+        verbose: show what Ray and its processes say.
     """
+    logs: dict[str, Any] = {
+        "logging_level": logging.INFO if verbose else logging.ERROR,
+        "log_to_driver": verbose,
+    }
     ours = not ray.is_initialized()
     if ours:
         if joins():
-            _join()
+            _join(logs)
         else:
             # Readers, writers, replicas and Ray's own actors are more than the CPUs. Ray ends idle
             # processes beyond that number after a second, and starts them anew for the next task.
@@ -43,10 +49,11 @@ def session(num_cpus: int | None = None) -> Iterator[Cluster]:
                 address="local",
                 num_cpus=num_cpus or _cpus(),
                 include_dashboard=False,
-                logging_level=logging.ERROR,
-                log_to_driver=False,
+                **logs,
             )
-    _quiet()
+    if not verbose:
+        _quiet()
+    _without_bars()
     try:
         yield _look()
     except KeyboardInterrupt:
@@ -68,7 +75,7 @@ def tell(cluster: Cluster) -> None:
         )
 
 
-def _join() -> None:
+def _join(logs: dict[str, Any]) -> None:
     """Join the cluster that RAY_ADDRESS names.
 
     Raises:
@@ -83,7 +90,7 @@ def _join() -> None:
             "run this one on this machine"
         )
     try:
-        ray.init(logging_level=logging.ERROR, log_to_driver=False)
+        ray.init(**logs)
     except (ray.exceptions.AuthenticationError, ConnectionError) as error:
         if isinstance(error, ConnectionError) and "InvalidAuthToken" not in str(error.__cause__):
             raise InputError(f"RAY_ADDRESS {address}: no Ray cluster answers there") from error
@@ -153,7 +160,7 @@ def _short(record: logging.LogRecord) -> bool:
 
 
 def _quiet() -> None:
-    """Leave the progress display and the log to the job: Ray Data's own would run into it."""
+    """Leave the log to the job."""
     # Ray Data has no other way yet to bound the retries of a map's tasks.
     warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
     warnings.filterwarnings(
@@ -164,6 +171,10 @@ def _quiet() -> None:
     logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)  # "bars disabled"
     # Of each block that is lost with a machine 25 lines; one is enough.
     logging.getLogger("ray.data._internal.execution.streaming_executor_state").addFilter(_short)
+
+
+def _without_bars() -> None:
+    """Leave the progress display to the job: Ray Data's own would run into it."""
     import ray.data  # like torch, see `foresee`
 
     context = ray.data.DataContext.get_current()

@@ -23,7 +23,18 @@ from numpy.typing import NDArray
 from ray.train import DataConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
-from carvana_ray import checkpoint, config, finetune, images, report, states, storage, training
+from carvana_ray import (
+    checkpoint,
+    config,
+    events,
+    finetune,
+    images,
+    outlook,
+    report,
+    states,
+    storage,
+    training,
+)
 from carvana_ray import course as courses
 from carvana_ray.batches import BatchPlan
 from carvana_ray.config import RECIPES
@@ -47,12 +58,14 @@ def check(flags: config.Train) -> Course:
     Raises:
         InputError: the input cannot be, as far as listing it tells.
     """
+    if flags.tensorboard:
+        events.writer_of()
     init = finetune.read(flags)
     flags = finetune.resolved(flags, init)
     course = courses.plan(flags, flags.workers or 1, init)
     out = storage.absolute(flags.out)
-    storage.require_room(out, courses.room(flags))
     begun = states.epochs_there(_run_folder(out, course))
+    storage.require_room(out, courses.room(flags, len(begun)))
     if init and not begun and not _finished(storage.join(out, "model"), course.run):
         finetune.weights(flags, init.sha256)  # read, to know now whether they are whole
     return course
@@ -86,6 +99,8 @@ def run(flags: config.Train, cluster: Cluster, checked: Course | None = None) ->
         skipped = _fit(flags, course, cluster, workers, out)
         _write_model(flags, course, _run_folder(out, course), folder, skipped)
     history = checkpoint.read_history(folder)
+    if flags.tensorboard:
+        events.keep(_events_folder(flags, course), history)
     for name, image in report.curves(history).items():
         storage.publish(storage.join(out, name), image, replace=True)
     return {
@@ -114,6 +129,10 @@ def _run_folder(out: str, course: Course) -> str:
     return storage.join(out, "checkpoints", course.run)
 
 
+def _events_folder(flags: config.Train, course: Course) -> str:
+    return storage.join(storage.absolute(flags.out), events.FOLDER, course.run)
+
+
 def _fit(
     flags: config.Train, course: Course, cluster: Cluster, workers: Workers, out: str
 ) -> list[str]:
@@ -124,6 +143,7 @@ def _fit(
     for problem in damaged:
         log.warning("skipped: %s", problem)
     done = saved["epoch"] if saved else 0
+    _foretell(flags, course, out, workers, done)
     if saved:
         log.info("training goes on after epoch %d", done)
     here = board()
@@ -144,6 +164,7 @@ def _fit(
                 "init": course.init.sha256 if course.init else "",
                 "threads": workers.cpus,
                 "grid": grid,
+                "events": _events_folder(flags, course) if flags.tensorboard else "",
                 "profile": storage.join(out, FOLDER) if flags.profile else "",
             }
             return beside(_trainer(flags, workers, settings, deal, scratch).fit)
@@ -176,6 +197,18 @@ def _fit(
             if last:
                 meter.end(courses.summary(last["history"])["images_per_second"])
     return skipped
+
+
+def _foretell(flags: config.Train, course: Course, out: str, workers: Workers, done: int) -> None:
+    """Say what will be trained, in one line."""
+    epochs = outlook.counted(flags.epochs, "epochs", done)
+    what = f"{epochs}, each of {outlook.counted(course.plan.train, 'pictures')}"
+    if course.plan.val:
+        what += f" and {course.plan.val:,} for validation"
+    kind = outlook.network(flags.recipe, flags.base, flags.downscale)
+    begun = states.epochs_there(_run_folder(out, course))
+    needed = courses.room(flags, len(begun))
+    outlook.say("train", f"{what}; {kind}", out, needed, outlook.place(workers))
 
 
 def _trainer(
