@@ -69,6 +69,9 @@ def step_of(device: torch.device, compiled: bool) -> Callable[..., None]:
         value = loss.bce_dice(logits, target)
         optimizer.zero_grad(set_to_none=True)
         scaler.scale(value).backward()
+        if RECIPE.clip:
+            scaler.unscale_(optimizer)
+            torch.nn.utils.clip_grad_norm_(network.parameters(), RECIPE.clip)
         scaler.step(optimizer)
         scaler.update()
 
