@@ -300,6 +300,33 @@ class Check:
             raise InputError("--submission is missing: the file to check")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Export:
+    """Write a model as one ONNX file, its preprocessing in it, checked to give the same masks."""
+
+    model: str = knob("", "model folder, as train writes it", positional=True)
+    out: str = knob("", "the file to write, .onnx (default: model.onnx in the model folder)")
+    input: Literal["picture", "gray"] = knob(
+        "picture",
+        "picture: decoded pixels in full size; gray: means of blocks, as prediction has of a JPEG",
+    )
+    data: str = knob("", "folder of pictures to check with (default: draw some)")
+    limit: int = knob(4, "pictures to check with")
+
+    def __post_init__(self) -> None:
+        _choices(self)
+        _at_least(1, self, "limit")
+        if not self.model:
+            raise InputError("--model is missing: the model folder to export")
+        if self.out and not self.out.endswith(".onnx"):
+            raise InputError(f"--out {self.out}: must end in .onnx")
+
+    @property
+    def out_uri(self) -> str:
+        """The file to write: as asked, or the one beside the weights."""
+        return self.out or f"{self.model.rstrip('/')}/model.onnx"
+
+
 def _at_least(least: int, config: Any, *names: str) -> None:
     for name in names:
         value = getattr(config, name)
