@@ -139,9 +139,13 @@ def to_onnx(network: UNet, manifest: Manifest, source: str) -> bytes:
     Raises:
         InputError: a package is missing.
     """
+    return write(Masks(fused.fuse(network), manifest.downscale, source).eval(), manifest)
+
+
+def write(model: Masks, manifest: Manifest) -> bytes:
+    """Return the ONNX file of a network with all about it, see `to_onnx`."""
     require(*NEEDED)
-    model = Masks(fused.fuse(network), manifest.downscale, source).eval()
-    shape = (2, *TRACED, 3) if source == "picture" else (2, *TRACED)
+    shape = (2, *TRACED, 3) if model.source == "picture" else (2, *TRACED)
     free = dict.fromkeys(range(3), torch.export.Dim.DYNAMIC)
     with _quiet():
         # Sizes that need no padding are a branch of their own in networks that pad: their guards
@@ -155,12 +159,12 @@ def to_onnx(network: UNet, manifest: Manifest, source: str) -> bytes:
         program: Any = torch.onnx.export(
             traced,
             dynamo=True,
-            input_names=[source],
+            input_names=[model.source],
             output_names=list(OUTPUTS),
             opset_version=OPSET,
             verbose=False,
         )
-    return _finished(program.model_proto, manifest, source)
+    return _finished(program.model_proto, manifest, model.source)
 
 
 @contextlib.contextmanager
