@@ -2,6 +2,7 @@
 
 import functools
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -187,6 +188,28 @@ def test_a_network_of_another_structure_is_exported_too() -> None:
         assert np.count_nonzero(found != expected) <= exported.TOLERATED * found.size
 
 
+def test_a_file_is_one_by_the_rules_of_onnx() -> None:
+    import onnx
+
+    onnx.checker.check_model(written("batch", 8, "picture"), full_check=True)
+    onnx.checker.check_model(written("batch", 4, "gray"), full_check=True)
+
+
+def test_what_the_page_shows_cuts_out_a_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = Path(__file__).parents[1] / "docs/export.md"
+    (code,) = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    Path("model.onnx").write_bytes(written("batch", 8, "picture"))
+    Path("car.jpg").write_bytes(draw_pair(1, (333, 501))[0])
+    made: dict[str, NDArray[np.uint8]] = {}
+    exec(code, made)
+    alpha = np.asarray(Image.open("car.png"))[..., 3]
+    np.testing.assert_array_equal(alpha, made["alpha"][0])
+    np.testing.assert_array_equal(alpha >= 128, made["mask"][0] == 255)
+
+
 def test_the_file_of_another_network_is_refused() -> None:
     data = written("batch", 8, "picture")
     with pytest.raises(errors.Unfinished, match="no file was written"):
@@ -274,6 +297,23 @@ def test_a_file_whose_masks_differ_replaces_nothing(
     with pytest.raises(errors.Unfinished, match="differ from torch's"):
         job.export(config.Export(model=str(model), out=str(out), data=str(tmp_path)))
     assert out.read_bytes() == b"of before"
+
+
+def test_without_onnxruntime_a_file_is_written_and_said_to_be_unchecked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parents[1])
+    from jobs import export as job
+
+    data = written("batch", 8, "picture")
+    monkeypatch.setattr(export, "to_onnx", lambda *_: data)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    out = tmp_path / "new/car.onnx"
+    result = job.export(config.Export(model=str(write_model(tmp_path / "model")), out=str(out)))
+    assert (result["images"], result["pixels_differ"], result["dice"]) == (0, None, None)
+    assert "NOT checked" in caplog.text
+    assert "pip install" in caplog.text
+    assert out.read_bytes() == data
 
 
 def test_flags_that_cannot_be_are_named() -> None:
