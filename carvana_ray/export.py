@@ -30,12 +30,12 @@ from carvana_ray.unet import UNet
 # What a file takes: all pixels, or gray levels on the network's grid as `images.load_gray` gives.
 SOURCES = ("picture", "gray")
 OUTPUTS = ("mask", "alpha")
-OPSET = 18  # of December 2022: the first whose Resize and Pad are all that is needed
+OPSET = 18  # of December 2022; what torch's exporter writes without converting to another one
 NEEDED = ("onnx", "onnxscript")
 RUNTIME = "onnxruntime"
-# Of the picture that is traced: no multiple of a network's blocks, so that it pads, as it must for
-# any size to be right.
-TRACED = (301, 411)
+# (H, W) of the pictures that are traced. One more than a multiple of 16 is odd on every grid, so a
+# network that pads to whole blocks does so, as it must for any size to be right.
+TRACED = (305, 401)
 
 
 class Masks(nn.Module):

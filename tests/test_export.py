@@ -188,6 +188,11 @@ def test_a_network_of_another_structure_is_exported_too() -> None:
         assert np.count_nonzero(found != expected) <= exported.TOLERATED * found.size
 
 
+def test_the_size_that_is_traced_needs_padding_on_every_grid() -> None:
+    sides = [side for times in images.DOWNSCALES for side in images.grid(*export.TRACED, times)]
+    assert all(side % 2 for side in sides)
+
+
 def test_a_file_is_one_by_the_rules_of_onnx() -> None:
     import onnx
 
