@@ -55,6 +55,9 @@ class Manifest:
         holdout_cars, val_cars: cars that never were trained on.
         metrics: the row of the history that was chosen.
         skipped: pictures and masks that could not be used and were left out, and why.
+        started_from: SHA-256 of the weights that training started from, then of those that these
+            had started from, and so on; empty where it started anew.
+        train_cars: cars that it was trained on, and those of all that it started from.
     """
 
     sha256: str
@@ -69,6 +72,8 @@ class Manifest:
     val_cars: list[str]
     metrics: dict[str, float]
     skipped: list[str] = field(default_factory=list)
+    started_from: list[str] = field(default_factory=list)
+    train_cars: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """Return the manifest's JSON object."""
@@ -87,6 +92,8 @@ class Manifest:
             "holdout_cars": self.holdout_cars,
             "val_cars": self.val_cars,
             "skipped": self.skipped,
+            "started_from": self.started_from,
+            "train_cars": self.train_cars,
             "training": self.training,
             "versions": {
                 "carvana_ray": __version__,
@@ -115,6 +122,8 @@ class Manifest:
             val_cars=found["val_cars"],
             metrics=found["metrics"],
             skipped=found.get("skipped", []),
+            started_from=found.get("started_from", []),
+            train_cars=found.get("train_cars", []),
         )
 
 
@@ -181,22 +190,22 @@ def _read_json(folder: str) -> dict[str, Any]:
     return found
 
 
-def read_manifest(folder: str) -> Manifest:
-    """Return the manifest of a model folder.
+def read_manifest(folder: str, flag: str = "--model") -> Manifest:
+    """Return the manifest of a model folder; `flag` is who named it, for messages.
 
     Raises:
         InputError: no model, another format number, a damaged manifest.
     """
     uri = storage.join(folder, MANIFEST)
     if not storage.exists(uri):
-        raise InputError(f"--model {folder}: no model there (no {MANIFEST}); train one first")
+        raise InputError(f"{flag} {folder}: no model there (no {MANIFEST}); train one first")
     found = _read_json(folder)
     try:
         manifest = Manifest.from_json(found)
     except (KeyError, TypeError) as error:
-        raise InputError(f"--model {uri}: damaged, {error} is missing") from error
+        raise InputError(f"{flag} {uri}: damaged, {error} is missing") from error
     if manifest.downscale not in images.DOWNSCALES:
-        raise InputError(f"--model {uri}: damaged, downscale is {manifest.downscale}")
+        raise InputError(f"{flag} {uri}: damaged, downscale is {manifest.downscale}")
     return manifest
 
 
@@ -222,14 +231,16 @@ def check_weights(weights: dict[str, torch.Tensor], base: int, norm: str) -> Non
             raise ValueError(f"{name} has weights that are not finite numbers")
 
 
-def read_model(folder: str) -> tuple[UNet, Manifest]:
+def read_model(folder: str, flag: str = "--model") -> tuple[UNet, Manifest]:
     """Return the network, on the CPU and in evaluation mode, and the manifest of a model folder.
+
+    `flag` is who named the folder, for messages.
 
     Raises:
         InputError: see `read_manifest`; or the weights do not match their hash or the network, or
             are not all finite.
     """
-    manifest = read_manifest(folder)
+    manifest = read_manifest(folder, flag)
     uri = storage.join(folder, WEIGHTS)
     _, data = read_checked(folder, WEIGHTS)
     try:
@@ -237,7 +248,7 @@ def read_model(folder: str) -> tuple[UNet, Manifest]:
         check_weights(weights, manifest.base, manifest.norm)
     except LOAD_ERRORS as error:
         raise InputError(
-            f"--model {uri}: not the weights of its manifest: {first_line(error)}"
+            f"{flag} {uri}: not the weights of its manifest: {first_line(error)}"
         ) from error
     model = UNet(base=manifest.base, norm=manifest.norm)
     model.load_state_dict(weights)

@@ -44,6 +44,9 @@ RECIPES = {
     "2017": Recipe(norm="none", init="glorot", schedule="flat", learning_rate=1e-3, flip=False),
 }
 
+# What a network is made of where neither a flag nor a model to start from says it.
+NEW_NETWORK = {"recipe": "default", "downscale": 4, "base": 32}
+
 
 def knob(default: Any, text: str, positional: bool = False) -> Any:
     """Return a dataclass field with a default and the help text of its flag.
@@ -136,11 +139,25 @@ class Sample(Seeded):
 class Train(Network, Seeded):
     """Train on pictures with masks."""
 
-    recipe: Literal["default", "2017"] = knob(
-        "default", "default: batch normalization, one-cycle Adam, flip; 2017: the old project's"
+    init_from: str = knob(
+        "", "model folder to start from: its network and weights, to learn your own pictures"
     )
-    downscale: int = knob(4, "pixels a side that become one for the network: 1, 2, 4 or 8")
-    base: int = knob(32, "channels of the network's finest level; each of 4 coarser ones doubles")
+    # These three are None only with --init-from, until `finetune.resolved` has read the model.
+    recipe: Literal["default", "2017"] = knob(
+        None,
+        "default: batch normalization, one-cycle Adam, flip; 2017: the old project's "
+        "(default: default, or --init-from's)",
+    )
+    downscale: int = knob(
+        None,
+        "pixels a side that become one for the network: 1, 2, 4 or 8 (default: 4, or "
+        "--init-from's)",
+    )
+    base: int = knob(
+        None,
+        "channels of the network's finest level; each of 4 coarser ones doubles (default: 32, or "
+        "--init-from's)",
+    )
     epochs: int = knob(5, "times each training picture is seen")
     batch_size: int = knob(16, "pictures a step, over all workers together")
     learning_rate: float | None = knob(None, "of Adam (default: the recipe's, 2e-3 or 1e-3)")
@@ -161,11 +178,14 @@ class Train(Network, Seeded):
     )
 
     def __post_init__(self) -> None:
+        for name, value in NEW_NETWORK.items():
+            if getattr(self, name) is None and not self.init_from:
+                object.__setattr__(self, name, value)
         super().__post_init__()
         _at_least(1, self, "base", "epochs", "batch_size", "min_workers")
         if self.min_workers and self.workers and self.min_workers > self.workers:
             raise InputError(f"--min-workers {self.min_workers}: more than --workers")
-        if self.downscale not in (1, 2, 4, 8):
+        if self.downscale not in (None, 1, 2, 4, 8):
             raise InputError(f"--downscale {self.downscale}: must be 1, 2, 4 or 8")
         if self.learning_rate is not None and not 0 < self.learning_rate < 1:
             raise InputError(f"--learning-rate {self.learning_rate}: must lie between 0 and 1")
@@ -337,8 +357,9 @@ def _at_least(least: int, config: Any, *names: str) -> None:
 def _choices(config: Any) -> None:
     for name, kind in typing.get_type_hints(type(config)).items():
         choices = typing.get_args(kind)
-        if typing.get_origin(kind) is Literal and getattr(config, name) not in choices:
-            raise InputError(f"{flag(name)} {getattr(config, name)}: must be one of {choices}")
+        value = getattr(config, name)
+        if typing.get_origin(kind) is Literal and value is not None and value not in choices:
+            raise InputError(f"{flag(name)} {value}: must be one of {choices}")
 
 
 def flag(name: str) -> str:

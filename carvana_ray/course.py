@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from carvana_ray import carvana, formats, states, storage
 from carvana_ray.batches import BatchPlan
 from carvana_ray.catalogue import checksums
+from carvana_ray.checkpoint import Manifest
 from carvana_ray.config import Train
 from carvana_ray.errors import BadPicture, InputError
 from carvana_ray.storage import Entry
@@ -34,6 +35,7 @@ class Course:
         size: (H, W) of all pictures.
         run: its name, a hash of all that the model depends on.
         crcs: the CRC-32 that files must have, where it is known.
+        init: of the model that training starts from, if any.
     """
 
     pictures: str
@@ -44,10 +46,16 @@ class Course:
     size: tuple[int, int]
     run: str
     crcs: dict[str, int]
+    init: Manifest | None = None
 
 
-def plan(flags: Train, workers: int) -> Course:
+def plan(flags: Train, workers: int, init: Manifest | None = None) -> Course:
     """List and split the pictures.
+
+    Args:
+        flags: of the job, as `finetune.resolved` has them.
+        workers: that share a batch.
+        init: of the model that training starts from, if any.
 
     Raises:
         InputError: no pictures, a picture without mask, no cars left, a batch that does not fit.
@@ -88,13 +96,19 @@ def plan(flags: Train, workers: int) -> Course:
         cars=cars,
         plan=batches,
         size=_size(flags, pictures, train),
-        run=_name(flags, cars, train, val, entries + mask_entries),
+        run=_name(flags, cars, train, val, entries + mask_entries, init),
         crcs=checksums(data),
+        init=init,
     )
 
 
 def _name(
-    flags: Train, cars: tuple[list[str], ...], train: Pairs, val: Pairs, entries: list[Entry]
+    flags: Train,
+    cars: tuple[list[str], ...],
+    train: Pairs,
+    val: Pairs,
+    entries: list[Entry],
+    init: Manifest | None,
 ) -> str:
     """Return a hash of all that a model folder depends on; the number of workers is none of it."""
     used = {name for pair in train + val for name in pair}
@@ -107,6 +121,7 @@ def _name(
         "batch": flags.batch_size,
         "seed": flags.seed,
         **({"on_bad_picture": "skip"} if flags.on_bad_picture == "skip" else {}),
+        **({"init": init.sha256} if init else {}),
         "holdout": cars[2],
         "train": train,
         "val": val,

@@ -121,14 +121,14 @@ def everywhere(flags: config.Session, cluster: Cluster) -> None:
     """Raise `InputError` if other nodes cannot find what a local path names."""
     if (cluster.nodes == 1 and not cluster.may_have) or flags.shared_filesystem:
         return
-    for name in ("data", "pictures", "out", "model"):
+    for name in ("data", "pictures", "out", "model", "init_from"):
         value = getattr(flags, name, "")
         for uri in value if isinstance(value, tuple) else (value,):
             if uri and not storage.is_remote(uri):
                 raise InputError(
-                    f"--{name} {uri}: a local path, which the other nodes of this cluster do not "
-                    "have; use s3://bucket/key, or --shared-filesystem if all of them have that "
-                    "folder"
+                    f"{config.flag(name)} {uri}: a local path, which the other nodes of this "
+                    "cluster do not have; use s3://bucket/key, or --shared-filesystem if all of "
+                    "them have that folder"
                 )
 
 

@@ -38,6 +38,7 @@ def of(
                 "cars held out": manifest.holdout_cars,
                 "cars for validation": manifest.val_cars,
                 "left out": manifest.skipped,
+                "started from the weights (SHA-256)": manifest.started_from,
             },
             "configuration of its training": manifest.training,
             "configuration of this job": config.to_json(flags),

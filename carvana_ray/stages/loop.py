@@ -15,7 +15,7 @@ import torch
 from ray.train.torch import get_device, prepare_model
 
 from carvana_ray import course as courses
-from carvana_ray import states, storage, training, transfer
+from carvana_ray import finetune, states, storage, training, transfer
 from carvana_ray.batches import BatchPlan
 from carvana_ray.config import RECIPES, Train
 from carvana_ray.stages.beside import beside
@@ -57,7 +57,10 @@ def loop(settings: dict[str, Any]) -> None:
         batch_size=plan.share * steps_of(plan.share), prefetch_batches=2, batch_format="numpy"
     )
     stream = transfer.on_device(_checked(blocks, done, rank, plan), plan.share, device)
-    scored = training.Scored(training.build(flags.base, recipe, flags.seed)).to(device)
+    network = training.build(flags.base, recipe, flags.seed)
+    if settings["init"] and not saved:  # states have gone on from these weights already
+        network.load_state_dict(finetune.weights(flags, settings["init"]))
+    scored = training.Scored(network).to(device)
     if compiles(flags, plan, device):
         torch._dynamo.config.suppress_errors = True  # what cannot be compiled runs as it is
         scored.compile()

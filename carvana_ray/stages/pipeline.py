@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from carvana_ray import catalogue, checkpoint, config, storage
+from carvana_ray import catalogue, checkpoint, config, finetune, storage
 from carvana_ray.errors import Quarantined
 from carvana_ray.report import parts
 from carvana_ray.resources import Cluster
@@ -24,6 +24,7 @@ def check(flags: config.Pipeline) -> None:
         catalogue.read(config.pick(config.Predict, flags))
     else:
         sample.check(config.pick(config.Sample, flags, out=_sample_folder(flags)))
+        finetune.resolved(_train(flags, ""), finetune.read(flags))
 
 
 def _sample_folder(flags: config.Pipeline) -> str:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from ray.train import DataConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
-from carvana_ray import checkpoint, config, images, report, states, storage, training
+from carvana_ray import checkpoint, config, finetune, images, report, states, storage, training
 from carvana_ray import course as courses
 from carvana_ray.batches import BatchPlan
 from carvana_ray.config import RECIPES
@@ -47,8 +47,14 @@ def check(flags: config.Train) -> Course:
     Raises:
         InputError: the input cannot be, as far as listing it tells.
     """
-    course = courses.plan(flags, flags.workers or 1)
-    storage.require_room(storage.absolute(flags.out), courses.room(flags))
+    init = finetune.read(flags)
+    flags = finetune.resolved(flags, init)
+    course = courses.plan(flags, flags.workers or 1, init)
+    out = storage.absolute(flags.out)
+    storage.require_room(out, courses.room(flags))
+    begun = states.epochs_there(_run_folder(out, course))
+    if init and not begun and not _finished(storage.join(out, "model"), course.run):
+        finetune.weights(flags, init.sha256)  # read, to know now whether they are whole
     return course
 
 
@@ -64,6 +70,7 @@ def run(flags: config.Train, cluster: Cluster, checked: Course | None = None) ->
     folder = storage.join(out, "model")
     workers = share_out(flags, cluster)
     course = checked or check(flags)
+    flags = finetune.resolved(flags, course.init)
     course = dataclasses.replace(course, plan=courses.shared(course.plan, workers.count))
     for place in (out, folder):
         storage.sweep(place)
@@ -72,6 +79,9 @@ def run(flags: config.Train, cluster: Cluster, checked: Course | None = None) ->
         json.dumps(config.to_json(flags), indent=1).encode(),
         replace=True,
     )
+    if course.init:
+        finetune.keep(flags, course.init)
+        finetune.warn_of_known_cars(course.init, course.cars)
     if not _finished(folder, course.run):
         skipped = _fit(flags, course, cluster, workers, out)
         _write_model(flags, course, _run_folder(out, course), folder, skipped)
@@ -130,6 +140,7 @@ def _fit(
                 "plan": plan,
                 "folder": folder,
                 "board": here,
+                "init": course.init.sha256 if course.init else "",
                 "threads": workers.cpus,
                 "grid": images.grid(*course.size, flags.downscale),
                 "profile": storage.join(out, FOLDER) if flags.profile else "",
@@ -280,6 +291,7 @@ def _write_model(
             raise
         except InputError as error:
             log.warning("%s: the last epoch is taken for the best one", error)
+    init = course.init
     weights = checkpoint.to_bytes(chosen["model"])
     manifest = checkpoint.Manifest(
         sha256=checkpoint.digest(weights),
@@ -294,5 +306,7 @@ def _write_model(
         val_cars=course.cars[1],
         metrics=chosen["history"][-1],
         skipped=skipped,
+        started_from=[init.sha256, *init.started_from] if init else [],
+        train_cars=sorted({*course.cars[0], *(init.train_cars if init else ())}),
     )
     checkpoint.write_model(folder, weights, manifest, history)
