@@ -21,7 +21,7 @@ import torch
 
 from carvana_ray import __version__, images, storage
 from carvana_ray.errors import InputError, Missing, first_line
-from carvana_ray.unet import UNet
+from carvana_ray.unet import Design, UNet
 
 FORMAT = 1
 WEIGHTS, HISTORY, MANIFEST = "model.pt", "history.json", "manifest.json"
@@ -47,7 +47,8 @@ class Manifest:
 
     Attributes:
         sha256: of the weights file.
-        base, norm: of the network, see `unet.UNet`.
+        design: of the network.
+        mirror: see `predictor.Predictor`.
         downscale: full size to the network's grid, see `images.load_gray`.
         height, width: full size of the pictures that it was trained on.
         training: the job's configuration.
@@ -61,8 +62,7 @@ class Manifest:
     """
 
     sha256: str
-    base: int
-    norm: str
+    design: Design
     downscale: int
     height: int
     width: int
@@ -71,6 +71,7 @@ class Manifest:
     holdout_cars: list[str]
     val_cars: list[str]
     metrics: dict[str, float]
+    mirror: bool = False
     skipped: list[str] = field(default_factory=list)
     started_from: list[str] = field(default_factory=list)
     train_cars: list[str] = field(default_factory=list)
@@ -80,11 +81,12 @@ class Manifest:
         return {
             "format": FORMAT,
             "sha256": self.sha256,
-            "network": {"kind": "unet", "base": self.base, "norm": self.norm},
+            "network": self.design.to_json(),
             "preprocessing": {
                 "channels": "mean of red, green, blue",
                 "downscale": self.downscale,
                 "standardize": "each picture by its own mean and standard deviation",
+                "mirror": self.mirror,
             },
             "trained_on": {"height": self.height, "width": self.width},
             "run": self.run,
@@ -111,8 +113,12 @@ class Manifest:
         """
         return cls(
             sha256=found["sha256"],
-            base=found["network"]["base"],
-            norm=found["network"]["norm"],
+            design=Design(
+                base=found["network"]["base"],
+                norm=found["network"]["norm"],
+                fold=found["network"].get("fold", 1),
+            ),
+            mirror=found["preprocessing"].get("mirror", False),
             downscale=found["preprocessing"]["downscale"],
             height=found["trained_on"]["height"],
             width=found["trained_on"]["width"],
@@ -214,10 +220,10 @@ def read_history(folder: str) -> list[dict[str, float]]:
     return json.loads(storage.read(storage.join(folder, HISTORY)))
 
 
-def check_weights(weights: dict[str, torch.Tensor], base: int, norm: str) -> None:
+def check_weights(weights: dict[str, torch.Tensor], design: Design) -> None:
     """Raise `ValueError` if weights are not those of a network, all of them, and all finite."""
     with torch.device("meta"):  # shapes alone
-        expected = UNet(base=base, norm=norm).state_dict()
+        expected = design.build().state_dict()
     if set(weights) != set(expected):
         odd = sorted(set(weights) ^ set(expected))
         raise ValueError(f"not the weights of its network: {odd[0]}")
@@ -245,11 +251,11 @@ def read_model(folder: str, flag: str = "--model") -> tuple[UNet, Manifest]:
     _, data = read_checked(folder, WEIGHTS)
     try:
         weights = from_bytes(data)
-        check_weights(weights, manifest.base, manifest.norm)
+        check_weights(weights, manifest.design)
     except LOAD_ERRORS as error:
         raise InputError(
             f"{flag} {uri}: not the weights of its manifest: {first_line(error)}"
         ) from error
-    model = UNet(base=manifest.base, norm=manifest.norm)
+    model = manifest.design.build()
     model.load_state_dict(weights)
     return model.eval(), manifest

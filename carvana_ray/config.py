@@ -28,24 +28,39 @@ class Recipe:
         schedule: learning rate over the run, ``one-cycle`` or ``flat``.
         learning_rate: of Adam; the highest of the cycle.
         flip: mirror every other training picture.
+        clip: the longest gradient of all weights together; longer ones are cut. None: any.
+        fold: pixels a side of the network's picture that share a place, see `unet.UNet`.
+        jitter: move and size training pictures at random, see `augment.draw`.
+        mirror: to predict, ask the network of the mirrored picture, too, and take the mean.
+        downscale, epochs, batch_size: what the flags of these names are where they are not given.
     """
 
-    norm: str
-    init: str
-    schedule: str
-    learning_rate: float
-    flip: bool
+    norm: str = "batch"
+    init: str = "torch"
+    schedule: str = "one-cycle"
+    learning_rate: float = 2e-3
+    flip: bool = True
+    clip: float | None = 1.0
+    fold: int = 1
+    jitter: bool = False
+    mirror: bool = False
+    downscale: int = 4
+    epochs: int = 5
+    batch_size: int = 16
 
 
+# What each of them brings is in docs/recipes.md.
 RECIPES = {
-    "default": Recipe(
-        norm="batch", init="torch", schedule="one-cycle", learning_rate=2e-3, flip=True
+    "default": Recipe(),
+    "2017": Recipe(
+        norm="none", init="glorot", schedule="flat", learning_rate=1e-3, flip=False, clip=None
     ),
-    "2017": Recipe(norm="none", init="glorot", schedule="flat", learning_rate=1e-3, flip=False),
+    "best": Recipe(fold=4, jitter=True, mirror=True, downscale=1, epochs=60, batch_size=8),
 }
+OF_THE_RECIPE = ("downscale", "epochs", "batch_size")
 
 # What a network is made of where neither a flag nor a model to start from says it.
-NEW_NETWORK = {"recipe": "default", "downscale": 4, "base": 32}
+NEW_NETWORK = {"recipe": "default", "base": 32}
 
 
 def knob(default: Any, text: str, positional: bool = False) -> Any:
@@ -143,23 +158,28 @@ class Train(Network, Seeded):
         "", "model folder to start from: its network and weights, to learn your own pictures"
     )
     # These three are None only with --init-from, until `finetune.resolved` has read the model.
-    recipe: Literal["default", "2017"] = knob(
+    recipe: Literal["default", "2017", "best"] = knob(
         None,
-        "default: batch normalization, one-cycle Adam, flip; 2017: the old project's "
+        "default: fast; best: all pixels, and twelve times as long; 2017: the old project's "
         "(default: default, or --init-from's)",
     )
     downscale: int = knob(
         None,
-        "pixels a side that become one for the network: 1, 2, 4 or 8 (default: 4, or "
-        "--init-from's)",
+        "pixels a side that become one for the network: 1, 2, 4 or 8 (default: the recipe's, 4; "
+        "best: 1; or --init-from's)",
     )
     base: int = knob(
         None,
         "channels of the network's finest level; each of 4 coarser ones doubles (default: 32, or "
         "--init-from's)",
     )
-    epochs: int = knob(5, "times each training picture is seen")
-    batch_size: int = knob(16, "pictures a step, over all workers together")
+    epochs: int = knob(
+        None, "times each training picture is seen (default: the recipe's, 5; best: 60)"
+    )
+    batch_size: int = knob(
+        None,
+        "pictures a step, over all workers together (default: the recipe's, 16; best: 8)",
+    )
     learning_rate: float | None = knob(None, "of Adam (default: the recipe's, 2e-3 or 1e-3)")
     holdout_cars: str = knob(
         "0.15", "cars never trained on, scored by evaluate: a count, a fraction, or a file of names"
@@ -181,6 +201,10 @@ class Train(Network, Seeded):
         for name, value in NEW_NETWORK.items():
             if getattr(self, name) is None and not self.init_from:
                 object.__setattr__(self, name, value)
+        if self.recipe in RECIPES:  # else it is None, or wrong, as will be said
+            for name in OF_THE_RECIPE:
+                if getattr(self, name) is None:
+                    object.__setattr__(self, name, getattr(RECIPES[self.recipe], name))
         super().__post_init__()
         _at_least(1, self, "base", "epochs", "batch_size", "min_workers")
         if self.min_workers and self.workers and self.min_workers > self.workers:

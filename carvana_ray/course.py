@@ -10,14 +10,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from carvana_ray import carvana, formats, states, storage
+from carvana_ray import carvana, formats, states, storage, training
 from carvana_ray.batches import BatchPlan
 from carvana_ray.catalogue import checksums
 from carvana_ray.checkpoint import Manifest
-from carvana_ray.config import Train
+from carvana_ray.config import RECIPES, Train
 from carvana_ray.errors import BadPicture, InputError
 from carvana_ray.storage import Entry
-from carvana_ray.unet import UNet
 
 Rows = list[dict[str, float]]
 Pairs = list[tuple[str, str]]
@@ -113,7 +112,7 @@ def _name(
     """Return a hash of all that a model folder depends on; the number of workers is none of it."""
     used = {name for pair in train + val for name in pair}
     depends = {
-        "recipe": flags.recipe,
+        "recipe": dataclasses.asdict(RECIPES[flags.recipe]),
         "rate": flags.rate,
         "downscale": flags.downscale,
         "base": flags.base,
@@ -179,7 +178,8 @@ def shared(plan: BatchPlan, workers: int) -> BatchPlan:
 def room(flags: Train) -> int:
     """Return the bytes on disk that a run needs: its states, one more while it is written."""
     with torch.device("meta"):  # counted, not made
-        weights = sum(one.numel() for one in UNet(base=flags.base).parameters())
+        network = training.design(flags.base, RECIPES[flags.recipe]).build()
+        weights = sum(one.numel() for one in network.parameters())
     # float32; Adam holds two moments of each weight; the model folder has the weights once more.
     return 4 * weights * (3 * (states.KEPT + 2) + 1)
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from carvana_ray import checkpoint, config, storage
+from carvana_ray import checkpoint, config, storage, training
 from carvana_ray.checkpoint import Manifest
 from carvana_ray.config import RECIPES, Train
 from carvana_ray.errors import InputError, Missing
@@ -41,8 +41,8 @@ def read(flags: Train) -> Manifest | None:
     if not storage.exists(storage.join(folder, checkpoint.MANIFEST)):
         try:
             kept = json.loads(storage.read(_record(flags)))
-            if kept.pop("folder") == folder:
-                return Manifest(**kept)
+            if kept["folder"] == folder:
+                return Manifest.from_json(kept["manifest"])
         except (Missing, ValueError, TypeError, AttributeError, KeyError):
             pass  # not this run's, or damaged: then the model is what is missing
     return checkpoint.read_manifest(folder, FLAG)
@@ -50,7 +50,7 @@ def read(flags: Train) -> Manifest | None:
 
 def keep(flags: Train, init: Manifest) -> None:
     """Write down which model a run has started from, so that it can go on without it."""
-    kept = {"folder": storage.absolute(flags.init_from), **dataclasses.asdict(init)}
+    kept = {"folder": storage.absolute(flags.init_from), "manifest": init.to_json()}
     storage.publish(_record(flags), json.dumps(kept, indent=1).encode(), replace=True)
 
 
@@ -67,12 +67,12 @@ def resolved(flags: Train, init: Manifest | None) -> Train:
     if init is None:
         return flags
     recipe = init.training.get("recipe")
-    if recipe not in RECIPES or RECIPES[recipe].norm != init.norm:
+    if recipe not in RECIPES or training.design(init.design.base, RECIPES[recipe]) != init.design:
         raise InputError(
-            f"{FLAG} {flags.init_from}: its recipe is {recipe} with norm {init.norm}, which this "
-            "version does not have; start from a model that this version trained"
+            f"{FLAG} {flags.init_from}: its recipe is {recipe} with {init.design}, which "
+            "this version does not have; start from a model that this version trained"
         )
-    decided = {"recipe": recipe, "downscale": init.downscale, "base": init.base}
+    decided = {"recipe": recipe, "downscale": init.downscale, "base": init.design.base}
     for name, value in decided.items():
         asked = getattr(flags, name)
         if asked not in (None, value):

@@ -28,9 +28,14 @@ def run_id(settings: dict[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def shard_size(pictures: int, asked: int = 0) -> int:
-    """Return the pictures of a shard at most: as asked, else 256, or about 64 shards of fewer."""
-    return asked or max(SMALLEST, min(SHARD_SIZE, -(-pictures // 64)))
+def most(downscale: int) -> int:
+    """Return the pictures of a shard at most where nobody asks: 157 MB of gray ones, or 256."""
+    return min(SHARD_SIZE, 64 * downscale**2)
+
+
+def shard_size(pictures: int, asked: int = 0, most: int = SHARD_SIZE) -> int:
+    """Return the pictures of a shard at most: as asked, or `most`, or about 64 shards of fewer."""
+    return asked or max(SMALLEST, min(most, -(-pictures // 64)))
 
 
 @dataclass(frozen=True)
@@ -86,20 +91,23 @@ class Part:
         return cls(body["part"], pictures, body["shards"])
 
 
-def next_part(parts: Sequence[Part], listing: Sequence[Entry], asked: int = 0) -> Part | None:
+def next_part(
+    parts: Sequence[Part], listing: Sequence[Entry], asked: int = 0, most: int = SHARD_SIZE
+) -> Part | None:
     """Return the part that plans what no part has planned, or None if there is nothing.
 
     Args:
         parts: those there are.
         listing: the catalogue today; a changed picture counts as new.
         asked: pictures a shard at most, 0 for the default.
+        most: the default for many pictures.
     """
     planned = {entry for part in parts for entry in part.pictures}
     new = sorted(entry for entry in listing if entry not in planned)
     if not new:
         return None
     number = max((part.number for part in parts), default=0) + 1
-    return Part(number, tuple(new), -(-len(new) // shard_size(len(new), asked)))
+    return Part(number, tuple(new), -(-len(new) // shard_size(len(new), asked, most)))
 
 
 def read_parts(folder: str) -> list[Part]:

@@ -11,7 +11,7 @@ way. One H200, batches of 64 at a quarter: network 4,290 pictures/s (see `fused`
 (2026-11-22).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -28,9 +28,12 @@ FULL_SIZE_AT_ONCE = 16  # 1280 x 1920 float32 are 9.8 MB, and three such arrays 
 Ends = NDArray[np.int32]
 
 
-def at_once(h: int, w: int) -> int:
-    """Return the number of pictures of h x w that the network sees at a time."""
-    return max(1, PIXELS // (h * w))
+def at_once(h: int, w: int, fold: int = 1) -> int:
+    """Return the number of pictures of h x w that the network sees at a time.
+
+    Where it folds them, its own grid is a `fold` squared of that, but float32 logits are not.
+    """
+    return max(1, PIXELS * fold // (h * w))
 
 
 class Predictor:
@@ -39,10 +42,12 @@ class Predictor:
     Args:
         model: in any mode; it is set to evaluation.
         device: where it runs.
+        mirror: ask it of each picture's mirror image, too, and take the mean of the two shares.
     """
 
-    def __init__(self, model: UNet, device: torch.device) -> None:
+    def __init__(self, model: UNet, device: torch.device, mirror: bool = False) -> None:
         self.device = device
+        self._mirror, self._fold = mirror, model.fold
         self._dtype = fused.dtype_for(model, device)
         self.model = fused.fuse(model).to(
             device=device,
@@ -77,8 +82,16 @@ class Predictor:
         there = torch.from_numpy(gray)
         if self._on_gpu:  # pinned, so that the copy waits for nothing
             there = there.pin_memory().to(self.device, non_blocking=True)
-        logits = self.answer(there)
-        return _share(logits), logits.isfinite().all(-1).all(-1)
+        logits = self._seen(self.answer, there)
+        finite = [one.isfinite().all(-1).all(-1) for one in logits]
+        return _share(logits), torch.stack(finite).all(0)
+
+    def _seen(self, ask: Callable[[Tensor], Tensor], picture: Tensor) -> list[Tensor]:
+        """Return the answers to a picture [..., w], and to its mirror image where that is asked."""
+        answers = [ask(picture)]
+        if self._mirror:
+            answers.append(ask(picture.flip(-1)).flip(-1))
+        return answers
 
     def _mended(self, share: Tensor, finite: Tensor, gray: NDArray[np.uint8]) -> Tensor:
         """Return the shares, those that half precision could not hold made anew in float32.
@@ -87,7 +100,7 @@ class Predictor:
         """
         for place in finite.logical_not().nonzero()[:, 0].tolist():
             there = images.standardize(torch.from_numpy(gray[place]).to(self.device))
-            share[place] = _share(self._exact(there[None, None])[0, 0])
+            share[place] = _share(self._seen(self._exact, there[None, None]))[0, 0]
         return share
 
     @torch.inference_mode()
@@ -98,7 +111,7 @@ class Predictor:
             gray: uint8 [B, h, w] of pictures of one full size.
             height, width: that size, H and W.
         """
-        few = at_once(*gray.shape[1:])
+        few = at_once(gray.shape[1], gray.shape[2], self._fold)
         parts = [gray[at : at + few] for at in range(0, len(gray), few)]
         found: list[Ends] = []
         if self._masks_stream is None:
@@ -147,7 +160,7 @@ class Predictor:
         shapes = [gray.shape for gray in grays]
         for shape in dict.fromkeys(shapes):
             places = [place for place, other in enumerate(shapes) if other == shape]
-            few = at_once(*shape)
+            few = at_once(shape[0], shape[1], self._fold)
             for start in range(0, len(places), few):
                 part = places[start : start + few]
                 found = self.shares(np.stack([grays[place] for place in part])).cpu().numpy()
@@ -160,8 +173,11 @@ class Predictor:
         return [rle.to_text(one[0::2], one[1::2]) for one in self.ends(gray, height, width)]
 
 
-def _share(logits: Tensor) -> Tensor:
-    return (torch.sigmoid(logits) * 255).round().to(torch.uint8)
+def _share(answers: list[Tensor]) -> Tensor:
+    share = torch.sigmoid(answers[0])
+    for logits in answers[1:]:
+        share += torch.sigmoid(logits)
+    return (share * (255 / len(answers))).round().to(torch.uint8)
 
 
 def _marked() -> torch.cuda.Event:

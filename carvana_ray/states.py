@@ -15,6 +15,7 @@ import torch
 
 from carvana_ray import __version__, checkpoint, storage
 from carvana_ray.errors import Denied, InputError, first_line
+from carvana_ray.unet import Design
 
 STATE = "state.pt"
 KEPT = 3  # newest epochs; the best one besides
@@ -32,26 +33,26 @@ def epochs_there(run: str) -> list[int]:
     return sorted(int(name[6:]) for name in names if re.fullmatch(r"epoch-[0-9]{4,}", name))
 
 
-def write(run: str, state: dict[str, Any], base: int, norm: str) -> None:
+def write(run: str, state: dict[str, Any], design: Design) -> None:
     """Write the state of `training.State.state_dict`, and read it back before it counts.
 
     Args:
         run: folder of the training run.
         state: tensors and plain Python.
-        base, norm: of the network.
+        design: of the network.
     """
     folder = folder_of(run, state["epoch"])
     manifest = storage.join(folder, checkpoint.MANIFEST)
     storage.remove(manifest)  # a bad state of the same epoch may lie there
     data = checkpoint.to_bytes(state)
-    _load(data, state["epoch"], base, norm)
+    _load(data, state["epoch"], design)
     storage.publish(storage.join(folder, STATE), data, replace=True)
     text = {
         "format": checkpoint.FORMAT,
         "sha256": checkpoint.digest(storage.read(storage.join(folder, STATE))),
         "bytes": len(data),
         "epoch": state["epoch"],
-        "network": {"kind": "unet", "base": base, "norm": norm},
+        "network": design.to_json(),
         "versions": {"carvana_ray": __version__, "torch": torch.__version__},
     }
     if text["sha256"] != checkpoint.digest(data):
@@ -59,7 +60,7 @@ def write(run: str, state: dict[str, Any], base: int, norm: str) -> None:
     storage.publish(manifest, json.dumps(text, indent=1).encode(), replace=True)
 
 
-def read(run: str, epoch: int, base: int, norm: str) -> dict[str, Any]:
+def read(run: str, epoch: int, design: Design) -> dict[str, Any]:
     """Return the state after `epoch` epochs.
 
     Raises:
@@ -68,17 +69,17 @@ def read(run: str, epoch: int, base: int, norm: str) -> dict[str, Any]:
     folder = folder_of(run, epoch)
     _, data = checkpoint.read_checked(folder, STATE)
     try:
-        return _load(data, epoch, base, norm)
+        return _load(data, epoch, design)
     except checkpoint.LOAD_ERRORS as error:
         reason = first_line(error)
         raise InputError(f"{folder}: not a state to go on from: {reason}") from error
 
 
-def _load(data: bytes, epoch: int, base: int, norm: str) -> dict[str, Any]:
+def _load(data: bytes, epoch: int, design: Design) -> dict[str, Any]:
     state = checkpoint.from_bytes(data)
     if set(state) != KEYS or state["epoch"] != epoch or len(state["history"]) != epoch:
         raise ValueError(f"it does not hold {epoch} epochs")
-    checkpoint.check_weights(state["model"], base, norm)
+    checkpoint.check_weights(state["model"], design)
     moments = [
         value
         for slot in state["optimizer"]["state"].values()
@@ -90,12 +91,12 @@ def _load(data: bytes, epoch: int, base: int, norm: str) -> dict[str, Any]:
     return state
 
 
-def newest(run: str, base: int, norm: str) -> tuple[dict[str, Any] | None, list[str]]:
+def newest(run: str, design: Design) -> tuple[dict[str, Any] | None, list[str]]:
     """Return the newest good state of a run, or None, and what is wrong with newer ones."""
     skipped: list[str] = []
     for epoch in reversed(epochs_there(run)):
         try:
-            return read(run, epoch, base, norm), skipped
+            return read(run, epoch, design), skipped
         except Denied:
             raise  # it may well be a good one
         except InputError as error:

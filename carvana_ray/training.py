@@ -17,11 +17,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from carvana_ray import loss, metrics
+from carvana_ray import images, loss, metrics
 from carvana_ray.batches import BatchPlan
 from carvana_ray.config import Recipe
 from carvana_ray.fused import dtype_for
-from carvana_ray.unet import UNet, glorot
+from carvana_ray.unet import Design, UNet, glorot
+from carvana_ray.warp import warp
 
 Batch = dict[str, Tensor]
 Row = dict[str, float]
@@ -34,10 +35,15 @@ class Diverged(RuntimeError):
 LOOK_EVERY = 64  # steps between looks at the loss: each makes the CPU wait for the GPU
 
 
+def design(base: int, recipe: Recipe) -> Design:
+    """Return what the network of a recipe is made of."""
+    return Design(base=base, norm=recipe.norm, fold=recipe.fold)
+
+
 def build(base: int, recipe: Recipe, seed: int) -> UNet:
     """Return a new network of a recipe, its weights drawn by `seed`."""
     torch.manual_seed(seed)
-    model = UNet(base=base, norm=recipe.norm)
+    model = design(base, recipe).build()
     if recipe.init == "glorot":
         glorot(model)
     # Channels last: what tensor cores want, and 1.4 to 1.7 times as fast as the default on a CPU.
@@ -47,8 +53,8 @@ def build(base: int, recipe: Recipe, seed: int) -> UNet:
 class Scored(nn.Module):
     """A network, and the sums that loss and scores are made of: one piece to compile and to wrap.
 
-    Its answer to ``image`` float [b, h, w], standardized, ``share`` uint8 [b, h, w] and ``weight``
-    float [b] is `loss.batch_sums` [4] and `metrics.picture_sums` [3].
+    Its answer to ``image`` float [b, h, w], standardized, ``share`` [b, h, w], 0..255, and
+    ``weight`` float [b] is `loss.batch_sums` [4] and `metrics.picture_sums` [3].
     """
 
     def __init__(self, network: UNet) -> None:
@@ -74,6 +80,7 @@ class State:
     optimizer: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LRScheduler
     scaler: torch.amp.GradScaler
+    clip: float | None = None
     epoch: int = 0
     history: list[Row] = field(default_factory=list)
 
@@ -128,15 +135,36 @@ def start(
     half = dtype_for(scored.network, device) == torch.float16
     scaler = torch.amp.GradScaler(device.type, enabled=half)
     return State(
-        scored=scored, wrapped=wrapped, optimizer=optimizer, schedule=schedule, scaler=scaler
+        scored=scored,
+        wrapped=wrapped,
+        optimizer=optimizer,
+        schedule=schedule,
+        scaler=scaler,
+        clip=recipe.clip,
     )
+
+
+def prepared(batch: Batch, training: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the image, share and weight of a batch as `Scored` takes them.
+
+    Args:
+        batch: ``image`` float32 [b, h, w] that is standardized, or uint8 gray levels with ``warp``
+            float32 [b, 2, 3], see `augment.draw`: only what has been moved can be standardized.
+        training: move and size the pictures.
+    """
+    image, share = batch["image"], batch["share"]
+    if "warp" in batch:
+        if training:
+            image, share = warp(image, share, batch["warp"])
+        image = images.standardize(image)
+    return image, share, batch["weight"]
 
 
 def warm_up(state: State, batch: Batch) -> None:
     """Run a step that changes nothing: kernels are loaded, and compiled where that is asked for."""
     before = copy.deepcopy(state.model.state_dict())
     state.wrapped.train()
-    own, _ = state.wrapped(batch["image"], batch["share"], batch["weight"])
+    own, _ = state.wrapped(*prepared(batch, training=True))
     loss.from_sums(own).backward()
     state.optimizer.zero_grad(set_to_none=True)
     state.model.load_state_dict(before)
@@ -167,11 +195,16 @@ def train_step(state: State, batch: Batch, worker: Worker) -> Tensor:
     The loss is that of the whole batch of all workers. DDP averages gradients over workers where
     they must add up, hence the factor `count`.
     """
-    own, counted = state.wrapped(batch["image"], batch["share"], batch["weight"])
+    own, counted = state.wrapped(*prepared(batch, training=True))
     sums = loss.over_workers(own, worker.add_up)
     value = loss.from_sums(sums)
     state.optimizer.zero_grad(set_to_none=True)
     state.scaler.scale(value * worker.count).backward()
+    if state.clip:
+        # A few batches have gradients ten times as long as most: at one of them Adam's steps go
+        # astray for long. None of this looks at the GPU.
+        state.scaler.unscale_(state.optimizer)
+        nn.utils.clip_grad_norm_(state.scored.parameters(), state.clip)
     state.scaler.step(state.optimizer)
     state.scaler.update()
     state.schedule.step()
@@ -188,7 +221,7 @@ def _tally(sums: Tensor, counted: Tensor) -> Tensor:
 def validation_step(state: State, batch: Batch, worker: Worker) -> Tensor:
     """Return the tally of one validation batch, as `train_step`'s."""
     # `forward`, not a call: what is compiled is the step of training, and bare of DDP's hooks.
-    own, counted = state.scored.forward(batch["image"], batch["share"], batch["weight"])
+    own, counted = state.scored.forward(*prepared(batch, training=False))
     return _tally(worker.add_up(own), counted)
 
 
@@ -297,7 +330,8 @@ def train(
 
     Args:
         batches: this worker's part of the run from epoch ``state.epoch`` on, on its device: `image`
-            float32 [b, h, w] standardized, `share` uint8 [b, h, w], `weight` float32 [b].
+            float32 [b, h, w] standardized, `share` uint8 [b, h, w], `weight` float32 [b]; or as
+            `prepared` says.
     """
     stream = _Waiting(batches, worker.clock)
     while state.epoch < plan.epochs:

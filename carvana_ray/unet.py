@@ -5,6 +5,7 @@ Knows tensors alone: no files, no device, no training. ``depth`` levels of two 3
 one of the same size on the way down (Ronneberger et al. 2015, https://arxiv.org/abs/1505.04597).
 """
 
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -41,33 +42,46 @@ class UNet(nn.Module):
         depth: levels; the coarsest sees the picture at ``1 / 2 ** (depth - 1)``.
         in_channels: channels of the picture.
         norm: ``batch`` or ``none``, after each 3 x 3 convolution.
+        fold: blocks of fold x fold pixels become the channels of one place, so that the network
+            sees all of them on a grid as much smaller, and answers with a logit for each (pixel
+            unshuffle and shuffle, Shi et al. 2016, https://arxiv.org/abs/1609.05158).
     """
 
     def __init__(
-        self, base: int = 32, depth: int = 5, in_channels: int = 1, norm: str = "batch"
+        self,
+        base: int = 32,
+        depth: int = 5,
+        in_channels: int = 1,
+        norm: str = "batch",
+        fold: int = 1,
     ) -> None:
         super().__init__()
-        if norm not in NORMS or base < 1 or depth < 1 or in_channels < 1:
+        if norm not in NORMS or min(base, depth, in_channels, fold) < 1:
             raise ValueError(
                 f"no such network: base={base}, depth={depth}, in_channels={in_channels}, "
-                f"norm={norm}"
+                f"norm={norm}, fold={fold}"
             )
+        self.fold = fold
         widths = [base * 2**level for level in range(depth)]
         self.down = nn.ModuleList(
-            _level(before, width, norm) for before, width in pairwise([in_channels, *widths])
+            _level(before, width, norm)
+            for before, width in pairwise([in_channels * fold**2, *widths])
         )
         upward = list(pairwise(reversed(widths)))
         self.enlarge = nn.ModuleList(
             nn.ConvTranspose2d(coarse, fine, 2, stride=2) for coarse, fine in upward
         )
         self.up = nn.ModuleList(_level(2 * fine, fine, norm) for _, fine in upward)
-        self.head = nn.Conv2d(base, 1, 1)
+        self.head = nn.Conv2d(base, fold**2, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[-2:]
-        block = 2 ** (len(self.down) - 1)
+        block = self.fold * 2 ** (len(self.down) - 1)
         if height % block or width % block:
             x = F.pad(x, (0, -width % block, 0, -height % block), mode="replicate")
+        if self.fold > 1:
+            folded = F.pixel_unshuffle(x, self.fold)
+            x = folded.contiguous(memory_format=torch.channels_last)
         passed = []
         for level in self.down[:-1]:
             x = level(x)
@@ -76,7 +90,31 @@ class UNet(nn.Module):
         x = self.down[-1](x)
         for enlarge, level in zip(self.enlarge, self.up, strict=True):
             x = level(torch.cat([passed.pop(), enlarge(x)], dim=1))
-        return self.head(x)[..., :height, :width]
+        logits = self.head(x)
+        if self.fold > 1:
+            logits = F.pixel_shuffle(logits, self.fold)
+        return logits[..., :height, :width]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Design:
+    """What the network of a model is made of: as manifests and states say it.
+
+    Attributes:
+        base, norm, fold: see `UNet`.
+    """
+
+    base: int
+    norm: str
+    fold: int = 1
+
+    def build(self) -> UNet:
+        """Return a new network."""
+        return UNet(base=self.base, norm=self.norm, fold=self.fold)
+
+    def to_json(self) -> dict[str, int | str]:
+        """Return what a manifest says of it."""
+        return {"kind": "unet", "base": self.base, "norm": self.norm, "fold": self.fold}
 
 
 def glorot(model: nn.Module) -> None:

@@ -1,4 +1,4 @@
-"""Mirroring: image and mask together, in half of all cases, by the generator alone."""
+"""Changes of a training picture: with its mask, within bounds, by the generator alone."""
 
 import numpy as np
 import pytest
@@ -49,3 +49,24 @@ def test_the_picture_that_was_given_stays_as_it_is() -> None:
         augment.flip(image, mask, np.random.default_rng(seed))
     assert np.array_equal(image, IMAGE)
     assert np.array_equal(mask, MASK)
+
+
+def test_moves_are_within_their_bounds_and_mirror_in_half_of_all_cases() -> None:
+    drawn = np.stack([augment.draw(np.random.default_rng(seed), flip=True) for seed in range(1000)])
+    assert drawn.shape == (1000, 2, 3)
+    assert drawn.dtype == np.float32
+    mirrored = drawn[:, 0, 0] < 0
+    assert 450 < mirrored.sum() < 550
+    size = drawn[:, 1, 1]
+    assert np.array_equal(np.abs(drawn[:, 0, 0]), size), "height and width grow alike"
+    assert np.abs(np.log(size)).max() <= augment.SCALE * 1.0001
+    assert np.abs(np.log(size)).max() > 0.9 * augment.SCALE
+    moved = np.abs(drawn[:, :, 2])  # -1 to 1 is the whole picture
+    assert 1.8 * augment.SHIFT < moved.max() <= 2.0001 * augment.SHIFT
+    assert not drawn[:, 0, 1].any()
+    assert not drawn[:, 1, 0].any()
+
+
+def test_without_flip_no_move_mirrors() -> None:
+    drawn = [augment.draw(np.random.default_rng(seed), flip=False) for seed in range(50)]
+    assert all(one[0, 0] > 0 for one in drawn)

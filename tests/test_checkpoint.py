@@ -16,15 +16,14 @@ import torch
 from carvana_ray import checkpoint, states
 from carvana_ray.checkpoint import Manifest
 from carvana_ray.errors import InputError
-from carvana_ray.unet import UNet
+from carvana_ray.unet import Design, UNet
 
 
 def write(folder: Path, model: UNet) -> Manifest:
     weights = checkpoint.to_bytes(dict(model.state_dict()))
     manifest = Manifest(
         sha256=checkpoint.digest(weights),
-        base=2,
-        norm="batch",
+        design=Design(base=2, norm="batch"),
         downscale=8,
         height=1280,
         width=1918,
@@ -60,7 +59,7 @@ def test_a_model_comes_back_as_it_was(tmp_path: Path) -> None:
 def test_the_manifest_tells_a_reader_all_that_prediction_needs(folder: Path) -> None:
     text = json.loads((folder / "manifest.json").read_text())
     assert text["format"] == 1
-    assert text["network"] == {"kind": "unet", "base": 2, "norm": "batch"}
+    assert text["network"] == {"kind": "unet", "base": 2, "norm": "batch", "fold": 1}
     assert text["preprocessing"]["downscale"] == 8
     assert text["holdout_cars"] == ["a"]
 

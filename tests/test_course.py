@@ -153,7 +153,7 @@ def test_the_room_of_a_run_is_what_its_files_take(tmp_path: Path) -> None:
     state.optimizer.step()
     for epoch in range(1, states.KEPT + 3):
         state.epoch, state.history = epoch, [{"epoch": float(n + 1)} for n in range(epoch)]
-        states.write(str(tmp_path), state.state_dict(), 8, recipe.norm)
+        states.write(str(tmp_path), state.state_dict(), training.design(8, recipe))
     used = sum(file.stat().st_size for file in tmp_path.rglob("*") if file.is_file())
     used += len(checkpoint.to_bytes(dict(model.state_dict())))
     assert course.room(flags(base=8)) == pytest.approx(used, rel=0.05)

@@ -13,13 +13,12 @@ import torch
 from conftest import SMALL, Run, draw_pair, result_of
 from s3_servers import Server
 
-from carvana_ray import checkpoint, config, course, finetune, states, storage
+from carvana_ray import checkpoint, config, course, finetune, states, storage, training
 from carvana_ray.checkpoint import Manifest
 from carvana_ray.config import RECIPES, Train
 from carvana_ray.errors import InputError
 from carvana_ray.resources import Cluster
 from carvana_ray.stages import pipeline, train
-from carvana_ray.unet import UNet
 
 HERE = Cluster(cpus=4, gpus=0, nodes=1)  # as the fixture has it
 FEW = {"batch_size": 8, "holdout_cars": "2", "val_cars": "1", "limit": 40}
@@ -29,12 +28,11 @@ TINY_RATE = 1e-30  # a step of Adam is at most the rate: far below what float32 
 def write_model(folder: Path, seed: int = 0, recipe: str = "default", **changes: Any) -> Manifest:
     """Write a model folder of base 2 at an eighth, its weights drawn."""
     torch.manual_seed(seed)
-    norm = RECIPES[recipe].norm
-    weights = checkpoint.to_bytes(dict(UNet(base=2, norm=norm).state_dict()))
+    design = training.design(2, RECIPES[recipe])
+    weights = checkpoint.to_bytes(dict(design.build().state_dict()))
     values: dict[str, Any] = {
         "sha256": checkpoint.digest(weights),
-        "base": 2,
-        "norm": norm,
+        "design": design,
         "downscale": 8,
         "height": 1280,
         "width": 1918,
@@ -107,8 +105,13 @@ def test_a_flag_that_contradicts_is_refused_with_both_values(
 
 
 def test_a_recipe_that_is_not_known_is_refused(tmp_path: Path) -> None:
-    for training in ({}, {"recipe": "2031"}, {"recipe": "2017"}):  # the last has no norms
-        write_model(tmp_path / "model", training=training)
+    for said in (
+        {},
+        {"recipe": "2031"},
+        {"recipe": "2017"},
+        {"recipe": "best"},
+    ):  # no norms; folded
+        write_model(tmp_path / "model", training=said)
         with pytest.raises(InputError, match="its recipe is"):
             taken(flags_of(tmp_path))
 
@@ -122,7 +125,9 @@ def test_a_model_that_is_not_there_or_damaged_is_refused_by_the_flag(tmp_path: P
         finetune.read(flags_of(tmp_path, out=str(tmp_path)))
     with pytest.raises(InputError, match="another model was written there"):
         finetune.weights(flags, "00")
-    assert set(finetune.weights(flags, manifest.sha256)) == set(UNet(base=2).state_dict())
+    assert set(finetune.weights(flags, manifest.sha256)) == set(
+        manifest.design.build().state_dict()
+    )
     data = bytearray((tmp_path / "model/model.pt").read_bytes())
     data[len(data) // 2] ^= 1
     (tmp_path / "model/model.pt").write_bytes(data)
@@ -166,7 +171,9 @@ def test_a_model_in_s3_is_one_as_any(
     assert finetune.read(flags) == manifest
     assert taken(flags).init_from == f"{home}/model"
     finetune.keep(flags, manifest)
-    assert set(finetune.weights(flags, manifest.sha256)) == set(UNet(base=2).state_dict())
+    assert set(finetune.weights(flags, manifest.sha256)) == set(
+        manifest.design.build().state_dict()
+    )
     storage.remove_folder(f"{home}/model")
     assert finetune.read(flags) == manifest
     with pytest.raises(InputError, match=f"--init-from {home}/model: no model there"):

@@ -8,10 +8,11 @@ from carvana_ray.unet import UNet
 
 
 @pytest.mark.parametrize("norm", ["batch", "none"])
+@pytest.mark.parametrize("fold", [1, 4])
 @pytest.mark.parametrize("size", [(32, 48), (21, 35)])
-def test_fused_is_the_same_function(norm: str, size: tuple[int, int]) -> None:
+def test_fused_is_the_same_function(norm: str, fold: int, size: tuple[int, int]) -> None:
     torch.manual_seed(0)
-    model = UNet(base=4, norm=norm).double()
+    model = UNet(base=4, norm=norm, fold=fold).double()
     for layer in model.modules():
         if isinstance(layer, torch.nn.BatchNorm2d):  # as if trained: no statistic is 0 or 1
             layer.running_mean.normal_()

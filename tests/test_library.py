@@ -10,7 +10,7 @@ from conftest import draw_pair
 from PIL import Image
 
 from carvana_ray import checkpoint, rle
-from carvana_ray.unet import UNet
+from carvana_ray.unet import Design, UNet
 
 PAGE = Path(__file__).parents[1] / "docs/library.md"
 
@@ -23,8 +23,7 @@ def test_the_ten_lines_cut_out_a_picture(
     weights = checkpoint.to_bytes(dict(UNet(base=2).state_dict()))
     manifest = checkpoint.Manifest(
         sha256=checkpoint.digest(weights),
-        base=2,
-        norm="batch",
+        design=Design(base=2, norm="batch"),
         downscale=8,
         height=1280,
         width=1918,

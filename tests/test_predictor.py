@@ -102,6 +102,27 @@ def test_shares_of_several_sizes_keep_their_order_and_make_the_masks(network: UN
         assert np.array_equal(images.enlarge(share, *size), mask)
 
 
+def test_with_its_mirror_image_a_share_is_the_mean_of_two(network: UNet) -> None:
+    pictures = grays(3)
+    plain = Predictor(network, torch.device("cpu"))
+    both = Predictor(network, torch.device("cpu"), mirror=True).shares(pictures).int()
+    one = plain.shares(pictures).int()
+    other = plain.shares(np.ascontiguousarray(pictures[..., ::-1])).flip(-1).int()
+    assert (2 * both - one - other).abs().max() <= 2, "each is rounded"
+    assert (one - other).abs().max() > 20, "or nothing was to be seen here"
+    mirrored = Predictor(network, torch.device("cpu"), mirror=True).shares(
+        np.ascontiguousarray(pictures[..., ::-1])
+    )
+    assert (mirrored.flip(-1).int() - both).abs().max() <= 1
+
+
+def test_a_folded_network_sees_as_many_pictures_at_a_time_as_memory_has_room_for() -> None:
+    assert predictor.at_once(320, 480) == 64
+    assert predictor.at_once(1280, 1918) == 4
+    assert predictor.at_once(1280, 1918, fold=4) == 16
+    assert predictor.at_once(10_000, 10_000) == 1
+
+
 def test_what_half_precision_cannot_hold_is_asked_again_in_full(network: UNet) -> None:
     ask = Predictor(network, torch.device("cpu"))
     pictures = grays(3)

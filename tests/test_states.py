@@ -1,5 +1,6 @@
 """What training goes on from: written whole, the newest good one taken, the others refused."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -18,17 +19,18 @@ from carvana_ray import checkpoint, states, storage, training
 from carvana_ray.batches import BatchPlan
 from carvana_ray.errors import InputError
 from carvana_ray.training import State
+from carvana_ray.unet import Design
 
-BASE, NORM = 4, "batch"  # of `fresh`
+DESIGN = Design(base=4, norm="batch")  # of `fresh`
 SMALL = BatchPlan(train=8, val=4, batch=4, workers=1, epochs=5, seed=3)
 
 
 def write(run: Path, state: dict[str, Any]) -> None:
-    states.write(str(run), state, BASE, NORM)
+    states.write(str(run), state, DESIGN)
 
 
 def newest(run: Path) -> tuple[dict[str, Any] | None, list[str]]:
-    return states.newest(str(run), BASE, NORM)
+    return states.newest(str(run), DESIGN)
 
 
 def same(one: Any, other: Any) -> bool:
@@ -70,7 +72,7 @@ def test_a_state_comes_back_as_it_was(five: tuple[Path, list[dict[str, Any]]]) -
     run, seen = five
     assert states.epochs_there(str(run)) == [1, 2, 3, 4, 5]
     for epoch, state in enumerate(seen, 1):
-        found = states.read(str(run), epoch, BASE, NORM)
+        found = states.read(str(run), epoch, DESIGN)
         assert same(found, state)
         assert found["epoch"] == len(found["history"]) == epoch
     assert not same(seen[3], seen[4])
@@ -113,7 +115,7 @@ def test_the_random_state_and_all_else_a_state_is_made_of_are_in_it(
 def test_a_planted_state_is_refused_in_one_line_that_names_it(run: Path, name: str) -> None:
     reason = plant(folder(run, 5), SAVES["state"], name)
     with pytest.raises(InputError, match=reason) as error:
-        states.read(str(run), 5, BASE, NORM)
+        states.read(str(run), 5, DESIGN)
     assert str(folder(run, 5)) in str(error.value)
     assert "\n" not in str(error.value)
     assert not evil_was_here(folder(run, 5))
@@ -127,7 +129,7 @@ def test_a_damaged_newest_state_is_passed_over_with_its_reason(
     found, skipped = newest(run)
     assert same(found, five[1][3])
     with pytest.raises(InputError, match=reason) as error:
-        states.read(str(run), 5, BASE, NORM)
+        states.read(str(run), 5, DESIGN)
     assert skipped == [str(error.value)]
     assert not evil_was_here(folder(run, 5))
 
@@ -179,15 +181,16 @@ def test_a_state_that_contradicts_itself_is_refused(
     change(state)
     SAVES["state"].put(at, checkpoint.to_bytes(state))
     with pytest.raises(InputError, match=reason):
-        states.read(str(run), 5, BASE, NORM)
+        states.read(str(run), 5, DESIGN)
     assert same(newest(run)[0], five[1][3])
 
 
 def test_a_state_of_another_network_is_refused(run: Path) -> None:
-    for base, norm in ((8, NORM), (BASE, "none")):
+    for other in ({"base": 8}, {"norm": "none"}, {"fold": 2}):
+        design = dataclasses.replace(DESIGN, **other)
         with pytest.raises(InputError, match="not a state to go on from"):
-            states.read(str(run), 5, base, norm)
-        found, skipped = states.newest(str(run), base, norm)
+            states.read(str(run), 5, design)
+        found, skipped = states.newest(str(run), design)
         assert found is None
         assert len(skipped) == 5
 
@@ -249,7 +252,7 @@ def test_pruning_keeps_the_three_newest_and_the_best(run: Path, last: int) -> No
         assert states.epochs_there(str(copy)) == sorted(kept)
         assert newest(copy)[1] == []
         for epoch in kept:
-            states.read(str(copy), epoch, BASE, NORM)
+            states.read(str(copy), epoch, DESIGN)
         states.prune(str(copy), best)
         assert states.epochs_there(str(copy)) == sorted(kept)
 
@@ -263,17 +266,18 @@ def test_an_epoch_that_is_pruned_does_not_count_from_the_first_moment(
     for epoch in (1, 2):
         assert not (folder(run, epoch) / "manifest.json").exists()
         with pytest.raises(InputError, match=r"no manifest\.json there"):
-            states.read(str(run), epoch, BASE, NORM)
+            states.read(str(run), epoch, DESIGN)
 
 
 TRY_ALL = """
 import json, sys
 from carvana_ray import checkpoint, states
 from carvana_ray.errors import InputError
+from carvana_ray.unet import Design
 for kind, place in json.load(sys.stdin):
     try:
         if kind == "state":
-            states.read(place, 5, 4, "batch")
+            states.read(place, 5, Design(base=4, norm="batch"))
         else:
             checkpoint.read_model(place)
         said = "taken"

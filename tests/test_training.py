@@ -13,6 +13,7 @@ from carvana_ray import checkpoint, images, states, training
 from carvana_ray.batches import BatchPlan
 from carvana_ray.config import RECIPES
 from carvana_ray.training import Batch, State, Worker
+from carvana_ray.unet import Design
 
 RATE = 0.02  # a network this small, on pictures this small, takes ten times the default's
 PLAN = BatchPlan(train=20, val=6, batch=4, workers=1, epochs=12, seed=3)
@@ -107,7 +108,7 @@ def test_a_run_that_goes_on_from_its_newest_good_state_is_the_run_itself(
     folder = str(tmp_path)
 
     def report(state: State) -> None:
-        states.write(folder, state.state_dict(), 4, "batch")
+        states.write(folder, state.state_dict(), Design(base=4, norm="batch"))
         if state.epoch == 4:
             raise KeyboardInterrupt
 
@@ -117,7 +118,7 @@ def test_a_run_that_goes_on_from_its_newest_good_state_is_the_run_itself(
     torn.write_bytes(torn.read_bytes()[:-1000])
     torch.manual_seed(99)  # as of another process
     again = fresh()
-    saved, skipped = states.newest(folder, 4, "batch")
+    saved, skipped = states.newest(folder, Design(base=4, norm="batch"))
     assert len(skipped) == 1
     assert saved is not None
     again.load_state_dict(saved)

@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from carvana_ray.unet import UNet, glorot, parameters
+from carvana_ray.unet import Design, UNet, glorot, parameters
 
 
 def test_without_norm_it_is_the_network_of_2017() -> None:
@@ -27,6 +27,38 @@ def test_without_norm_it_is_the_network_of_2017() -> None:
 def test_logits_have_the_size_of_the_picture(size: tuple[int, int], norm: str) -> None:
     logits = UNet(base=2, norm=norm)(torch.zeros(2, 1, *size))
     assert logits.shape == (2, 1, *size)
+
+
+@pytest.mark.parametrize("size", [(64, 128), (17, 31), (5, 7)])
+def test_a_folded_network_answers_for_each_pixel(size: tuple[int, int]) -> None:
+    logits = UNet(base=2, fold=4)(torch.zeros(2, 1, *size))
+    assert logits.shape == (2, 1, *size)
+
+
+def test_a_folded_network_is_a_network_of_the_blocks_of_a_picture() -> None:
+    """Each block's pixels as channels, the plain network, each block's logits in their places."""
+    torch.manual_seed(0)
+    folded, plain = UNet(base=4, fold=2).eval(), UNet(base=4, in_channels=4).eval()
+    plain.head = folded.head
+    for inner in ("down", "up", "enlarge"):
+        getattr(plain, inner).load_state_dict(getattr(folded, inner).state_dict())
+    picture = torch.randn(1, 1, 32, 64)
+    blocks = torch.stack([picture[0, 0, y::2, x::2] for y in (0, 1) for x in (0, 1)])
+    answer = plain(blocks[None])[0]
+    expected = torch.empty(32, 64)
+    for place, (y, x) in enumerate([(0, 0), (0, 1), (1, 0), (1, 1)]):
+        expected[y::2, x::2] = answer[place]
+    torch.testing.assert_close(folded(picture)[0, 0], expected)
+
+
+@pytest.mark.parametrize("fold", [1, 4])
+def test_a_design_builds_the_network_that_it_says(fold: int) -> None:
+    design = Design(base=2, norm="none", fold=fold)
+    expected = UNet(base=2, norm="none", fold=fold).state_dict()
+    found = design.build().state_dict()
+    assert {name: value.shape for name, value in found.items()} == {
+        name: value.shape for name, value in expected.items()
+    }
 
 
 def test_padding_changes_nothing_for_pictures_of_whole_blocks() -> None:

@@ -188,7 +188,7 @@ def make_model(folder: Path, pictures: list[bytes]) -> None:
     """Write a model of random weights whose masks are a few percent of a picture, all different."""
     import torch
 
-    from carvana_ray.unet import UNet
+    from carvana_ray.unet import Design, UNet
 
     torch.manual_seed(4)
     network = UNet(base=4).eval()
@@ -202,8 +202,7 @@ def make_model(folder: Path, pictures: list[bytes]) -> None:
     weights = checkpoint.to_bytes(dict(network.state_dict()))
     manifest = checkpoint.Manifest(
         sha256=checkpoint.digest(weights),
-        base=4,
-        norm="batch",
+        design=Design(base=4, norm="batch"),
         downscale=8,
         height=SIZE[0],
         width=SIZE[1],

@@ -119,6 +119,7 @@ def stream(
     board: Any,
     kept: NDArray[np.int64],
     flip: bool,
+    jitter: bool = False,
     first_epoch: int = 0,
     steps: int = 1,
     elastic: bool = False,
@@ -130,6 +131,7 @@ def stream(
         plan: of the run.
         board: has the chunks, or will have them.
         kept, flip: see `take.take`.
+        jitter: likewise; the workers then move the pictures and standardize them, on their device.
         first_epoch: from 0.
         steps: whose pictures make a block.
         elastic: Ray Train decides the number of workers, and takes all CPUs for them where it can:
@@ -139,7 +141,14 @@ def stream(
     """
     first = first_epoch * plan.steps_per_epoch
     batches = functools.partial(
-        take.take, plan=plan, board=board, kept=kept, flip=flip, first_step=first, steps=steps
+        take.take,
+        plan=plan,
+        board=board,
+        kept=kept,
+        flip=flip,
+        jitter=jitter,
+        first_step=first,
+        steps=steps,
     )
     groups = -(-(plan.epochs * plan.steps_per_epoch - first) // steps)
     count = groups * plan.workers
@@ -151,4 +160,5 @@ def stream(
         blocks = dataset.whole(ray.data.range(count, override_num_blocks=count))
         if on_gpu:
             how["compute"] = ray.data.TaskPoolStrategy(TASKS_A_GPU * plan.workers)
-    return blocks.map_batches(batches, **how).map_batches(dataset.standardize, **how)
+    taken = blocks.map_batches(batches, **how)
+    return taken if jitter else taken.map_batches(dataset.standardize, **how)

@@ -25,7 +25,11 @@ def of(
         crcs: of the pictures' bytes as they were decoded, by name.
     """
     versions = {name: importlib.metadata.version(name) for name in PACKAGES}
-    network = {"base": manifest.base, "norm": manifest.norm, "downscale": manifest.downscale}
+    network = {
+        **manifest.design.to_json(),
+        "downscale": manifest.downscale,
+        "asked of the mirrored picture too": manifest.mirror,
+    }
     return {
         "made": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
         "model": manifest.sha256,

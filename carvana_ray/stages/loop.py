@@ -48,13 +48,15 @@ def loop(settings: dict[str, Any]) -> None:
     torch.set_num_threads(settings["threads"])
     device = get_device()
     recipe = RECIPES[flags.recipe]
-    saved, _ = states.newest(folder, flags.base, recipe.norm)
+    saved, _ = states.newest(folder, training.design(flags.base, recipe))
     done = saved["epoch"] if saved else 0
     if done == plan.epochs:  # a failure after the last epoch
         return
     shard = ray.train.get_dataset_shard("batches")
     blocks = shard.iter_batches(
-        batch_size=plan.share * steps_of(plan.share), prefetch_batches=2, batch_format="numpy"
+        batch_size=plan.share * steps_of(plan.share, settings["grid"]),
+        prefetch_batches=2,
+        batch_format="numpy",
     )
     stream = transfer.on_device(_checked(blocks, done, rank, plan), plan.share, device)
     network = training.build(flags.base, recipe, flags.seed)
@@ -70,7 +72,7 @@ def loop(settings: dict[str, Any]) -> None:
     if saved:
         state.load_state_dict(saved)
     if device.type == "cuda":  # while others decode the pictures
-        training.warm_up(state, _blank(plan.share, settings["grid"], device))
+        training.warm_up(state, _blank(plan.share, settings["grid"], recipe.jitter, device))
     marks.append((time.time(), "warm"))
     profile = settings["profile"] if rank == 0 else ""
     worker = training.Worker(
@@ -109,12 +111,16 @@ def compiles(flags: Train, plan: BatchPlan, device: torch.device) -> bool:
     return device.type == "cuda" and ahead >= COMPILE_FROM
 
 
-def _blank(share: int, grid: tuple[int, int], device: torch.device) -> training.Batch:
-    return {
+def _blank(share: int, grid: tuple[int, int], jitter: bool, device: torch.device) -> training.Batch:
+    batch = {
         "image": torch.zeros(share, *grid, device=device),
         "share": torch.zeros(share, *grid, dtype=torch.uint8, device=device),
         "weight": torch.ones(share, device=device),
     }
+    if jitter:
+        batch["image"] = batch["image"].byte()
+        batch["warp"] = torch.eye(2, 3, device=device).repeat(share, 1, 1)
+    return batch
 
 
 class Keeper:
@@ -124,8 +130,8 @@ class Keeper:
     """
 
     def __init__(self, folder: str, flags: Train, rank: int) -> None:
-        self._folder, self._base, self._rank = folder, flags.base, rank
-        self._norm = RECIPES[flags.recipe].norm
+        self._folder, self._rank = folder, rank
+        self._design = training.design(flags.base, RECIPES[flags.recipe])
         self._writing: Future[None] | None = None
         self._row: training.Row = {}
 
@@ -148,7 +154,7 @@ class Keeper:
             self._row = {}
 
     def _write(self, state: dict[str, Any]) -> None:
-        states.write(self._folder, state, self._base, self._norm)
+        states.write(self._folder, state, self._design)
         states.prune(self._folder, best=int(courses.best_row(state["history"])["epoch"]))
 
 
@@ -179,7 +185,8 @@ def _checked(blocks: Any, epoch: int, rank: int, plan: BatchPlan) -> Iterator[tr
         if length % plan.share:
             raise RuntimeError(f"worker {rank}: {length} pictures in batches of {plan.share}")
         if skip < length:
-            yield {name: block[name][skip:] for name in ("image", "share", "weight")}
+            names = [name for name in block if name not in ("epoch", "rank")]
+            yield {name: block[name][skip:] for name in names}
         skip = max(0, skip - length)
 
 

@@ -42,10 +42,11 @@ class Masks:
 
     def __init__(self, model: str, workers: Workers, profile: str = "") -> None:
         torch.set_num_threads(workers.cpus)
-        network, _ = checkpoint.read_model(model)
+        network, manifest = checkpoint.read_model(model)
         self._waits = Waits("predict")
         self._trace = Trace(profile, f"predict-{os.getpid()}") if profile else None
-        self._predictor = Predictor(network, torch.device("cuda" if workers.use_gpu else "cpu"))
+        device = torch.device("cuda" if workers.use_gpu else "cpu")
+        self._predictor = Predictor(network, device, manifest.mirror)
 
     def __call__(self, batch: Columns) -> Columns:
         """Replace ``gray`` by ``ends`` (see `rle.text_of`), none for what could not be read."""

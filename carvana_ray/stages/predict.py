@@ -72,7 +72,7 @@ def run(flags: config.Predict, cluster: Cluster, checked: Checked | None = None)
     folder = storage.join(out, "predict", run_id)
     for place in (out, folder, storage.join(folder, "shards")):
         storage.sweep(place)
-    parts = _plan(flags, folder, catalogue)
+    parts = _plan(flags, folder, catalogue, plan.most(manifest.downscale))
     left = shards.left(folder, parts, catalogue.entries, _crcs(flags, catalogue))
     log.debug("planned: %d of %d shards to make", len(left.tasks), left.needed)
     for damage in left.damaged:
@@ -125,10 +125,10 @@ def run(flags: config.Predict, cluster: Cluster, checked: Checked | None = None)
     return {**result, "seconds": round(time.monotonic() - began, 1)}
 
 
-def _plan(flags: config.Predict, folder: str, catalogue: Catalogue) -> list[Part]:
+def _plan(flags: config.Predict, folder: str, catalogue: Catalogue, most: int) -> list[Part]:
     """Return the parts of the plan, with one more for what none of them has."""
     parts = plan.read_parts(folder)
-    while new := plan.next_part(parts, catalogue.entries, flags.shard_size):
+    while new := plan.next_part(parts, catalogue.entries, flags.shard_size, most):
         if flags.merge_only:
             raise InputError(f"--merge-only: {len(new.pictures)} pictures are in no plan yet")
         storage.publish(storage.join(folder, new.name), new.to_bytes())

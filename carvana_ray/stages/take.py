@@ -16,11 +16,17 @@ from carvana_ray.stages.dataset import Columns
 
 CHUNK = 32  # pictures; 10 MB at a quarter: a batch of 16 opens 16 of them, each without a copy
 MOST = 64  # pictures of a block, 49 MB at a quarter: Ray Data then deals 20 a second, not 90
+MOST_BYTES = 160_000_000  # of a block: 32 pictures and masks of 1280 x 1918, as uint8
 
 
-def steps_of(share: int) -> int:
-    """Return the number of steps that make a block, for `share` pictures of each."""
-    return max(1, MOST // share)
+def steps_of(share: int, grid: tuple[int, int]) -> int:
+    """Return the number of steps that make a block.
+
+    Args:
+        share: pictures of each step.
+        grid: (h, w) of a picture.
+    """
+    return max(1, min(MOST, MOST_BYTES // (2 * grid[0] * grid[1])) // share)
 
 
 def take(
@@ -30,6 +36,7 @@ def take(
     board: Any,
     kept: NDArray[np.int64],
     flip: bool,
+    jitter: bool = False,
     first_step: int = 0,
     steps: int = 1,
 ) -> Columns:
@@ -41,23 +48,27 @@ def take(
         board: has the chunks of `feed.decode`.
         kept: int64, from the plan's pictures to those of the chunks.
         flip: mirror every other training picture.
+        jitter: tell how to move and size each picture, and mirror it, as ``warp``; see `warp.warp`.
         first_step: of the run, where number 0 begins.
         steps: a block; the last one of a run may have fewer.
 
     Returns:
         ``image`` and ``share`` uint8 [b, h, w], ``weight`` float32 [b], ``epoch`` and ``rank``
-        int64 [b], b pictures of each step.
+        int64 [b], b pictures of each step; with `jitter` ``warp`` float32 [b, 2, 3].
     """
     group, rank = divmod(int(batch["id"][0]), plan.workers)
     first = first_step + group * steps
     last = min(first + steps, plan.epochs * plan.steps_per_epoch)
     parts = [
-        _step(plan, step * plan.workers + rank, board, kept, flip) for step in range(first, last)
+        _step(plan, step * plan.workers + rank, board, kept, flip, jitter)
+        for step in range(first, last)
     ]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def _step(plan: BatchPlan, index: int, board: Any, kept: NDArray[np.int64], flip: bool) -> Columns:
+def _step(
+    plan: BatchPlan, index: int, board: Any, kept: NDArray[np.int64], flip: bool, jitter: bool
+) -> Columns:
     block = plan.block(index)
     chunk, row = np.divmod(kept[block.pictures], CHUNK)
     chunks = _chunks(board)
@@ -66,15 +77,20 @@ def _step(plan: BatchPlan, index: int, board: Any, kept: NDArray[np.int64], flip
     image, share = [], []
     for place, (at, within) in enumerate(zip(chunk.tolist(), row.tolist(), strict=True)):
         pair = (_array(tables[at], "gray")[within], _array(tables[at], "share")[within])
-        if block.training and flip:
+        if block.training and flip and not jitter:
             pair = augment.flip(*pair, plan.rng(block, place))
         image.append(pair[0])
         share.append(pair[1])
     count = len(block.pictures)
+    moves: Columns = {}
+    if jitter:  # drawn for validation, too, which does not look at them: blocks have both
+        drawn = [augment.draw(plan.rng(block, place), flip) for place in range(count)]
+        moves = {"warp": np.stack(drawn)}
     return {
         "image": np.stack(image),
         "share": np.stack(share),
         "weight": block.weight,
+        **moves,
         "epoch": np.full(count, block.epoch),
         "rank": np.full(count, block.rank),
     }

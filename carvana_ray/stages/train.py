@@ -119,8 +119,8 @@ def _fit(
 ) -> list[str]:
     """Run Ray Train until all epochs are done; return the pairs that were left out, and why."""
     folder = _run_folder(out, course)
-    norm = RECIPES[flags.recipe].norm
-    saved, damaged = states.newest(folder, flags.base, norm)
+    design = training.design(flags.base, RECIPES[flags.recipe])
+    saved, damaged = states.newest(folder, design)
     for problem in damaged:
         log.warning("skipped: %s", problem)
     done = saved["epoch"] if saved else 0
@@ -133,8 +133,9 @@ def _fit(
     ):
 
         def fit(plan: BatchPlan, kept: NDArray[np.int64]) -> "Future[object]":
-            room = _room(course, flags.downscale)
-            deal = Deal(flags, plan, here, kept, folder, room, workers.use_gpu)
+            grid = images.grid(*course.size, flags.downscale)
+            room = _room(course, grid)
+            deal = Deal(flags, plan, here, kept, folder, grid, room, workers.use_gpu)
             settings = {
                 "flags": flags,
                 "plan": plan,
@@ -142,7 +143,7 @@ def _fit(
                 "board": here,
                 "init": course.init.sha256 if course.init else "",
                 "threads": workers.cpus,
-                "grid": images.grid(*course.size, flags.downscale),
+                "grid": grid,
                 "profile": storage.join(out, FOLDER) if flags.profile else "",
             }
             return beside(_trainer(flags, workers, settings, deal, scratch).fit)
@@ -171,7 +172,7 @@ def _fit(
                 good = states.epochs_there(folder)
                 where = states.folder_of(folder, good[-1]) if good else "none"
                 raise InputError(f"{error} (last good checkpoint: {where})") from error
-            last, _ = states.newest(folder, flags.base, norm)
+            last, _ = states.newest(folder, design)
             if last:
                 meter.end(courses.summary(last["history"])["images_per_second"])
     return skipped
@@ -198,9 +199,9 @@ def _trainer(
     )
 
 
-def _room(course: Course, downscale: int) -> int:
+def _room(course: Course, grid: tuple[int, int]) -> int:
     """Return the bytes of the object stores that batches may take beside the decoded pictures."""
-    h, w = images.grid(*course.size, downscale)
+    h, w = grid
     store = int(ray.cluster_resources().get("object_store_memory", 0))
     return feed.room(store, cached=2 * h * w * len(course.pairs))
 
@@ -219,6 +220,7 @@ class Deal(DataConfig):
         board: Any,
         kept: NDArray[np.int64],
         folder: str,
+        grid: tuple[int, int],
         room: int,
         on_gpu: bool,
     ) -> None:
@@ -228,6 +230,7 @@ class Deal(DataConfig):
         super().__init__(enable_shard_locality=False, execution_options=options)
         self._flags, self._plan, self._folder = flags, plan, folder
         self._board, self._kept, self._on_gpu = board, kept, on_gpu
+        self._grid = grid
 
     def __deepcopy__(self, _memo: Any) -> "Deal":
         """Return itself: Ray Train copies it, and references to objects must not be."""
@@ -243,15 +246,16 @@ class Deal(DataConfig):
     ) -> list[dict[str, ray.data.DataIterator]]:
         """Return the iterators of each worker; what stands in for the data set is not read."""
         recipe = RECIPES[self._flags.recipe]
-        saved, _ = states.newest(self._folder, self._flags.base, recipe.norm)
+        saved, _ = states.newest(self._folder, training.design(self._flags.base, recipe))
         plan = courses.shared(self._plan, world_size)
         stream = feed.stream(
             plan,
             self._board,
             self._kept,
             recipe.flip,
+            recipe.jitter,
             first_epoch=saved["epoch"] if saved else 0,
-            steps=take.steps_of(plan.share),
+            steps=take.steps_of(plan.share, self._grid),
             elastic=bool(self._flags.min_workers),
             on_gpu=self._on_gpu,
         )
@@ -278,15 +282,16 @@ def _write_model(
     flags: config.Train, course: Course, run: str, folder: str, skipped: list[str]
 ) -> None:
     """Write the model folder of a run that is over: of its epochs the best one that is good."""
-    norm = RECIPES[flags.recipe].norm
-    last, damaged = states.newest(run, flags.base, norm)
+    recipe = RECIPES[flags.recipe]
+    design = training.design(flags.base, recipe)
+    last, damaged = states.newest(run, design)
     if last is None or last["epoch"] != flags.epochs:
         raise RuntimeError(f"{run}: training ended without its last epoch; {damaged}")
     history: Rows = last["history"]
     chosen, best = last, courses.best_row(history)
     if best is not history[-1]:
         try:
-            chosen = states.read(run, int(best["epoch"]), flags.base, norm)
+            chosen = states.read(run, int(best["epoch"]), design)
         except Denied:
             raise
         except InputError as error:
@@ -295,8 +300,8 @@ def _write_model(
     weights = checkpoint.to_bytes(chosen["model"])
     manifest = checkpoint.Manifest(
         sha256=checkpoint.digest(weights),
-        base=flags.base,
-        norm=norm,
+        design=design,
+        mirror=recipe.mirror,
         downscale=flags.downscale,
         height=course.size[0],
         width=course.size[1],
