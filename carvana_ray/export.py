@@ -45,13 +45,17 @@ class Masks(nn.Module):
         network: standardized pictures [B, 1, h, w] to logits [B, 1, h, w], in evaluation.
         downscale: of the model, see `images.load_gray`.
         source: one of `SOURCES`.
+        mirror: see `predictor.Predictor`.
     """
 
     halves: Tensor
 
-    def __init__(self, network: nn.Module, downscale: int, source: str) -> None:
+    def __init__(
+        self, network: nn.Module, downscale: int, source: str, mirror: bool = False
+    ) -> None:
         super().__init__()
-        self.network, self.downscale, self.source = network, downscale, source
+        self.network, self.downscale = network, downscale
+        self.source, self.mirror = source, mirror
         self.register_buffer("halves", _halves(downscale), persistent=False)
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
@@ -65,8 +69,11 @@ class Masks(nn.Module):
             and 0 elsewhere; `cutout.soft_alpha`.
         """
         gray = self.block_means(pixels) if self.source == "picture" else pixels.float()
-        logits = self.network(images.standardize(gray).unsqueeze(1))
-        share = (torch.sigmoid(logits.float()) * 255).round()
+        x = images.standardize(gray).unsqueeze(1)
+        share = torch.sigmoid(self.network(x))
+        if self.mirror:
+            share = (share + torch.sigmoid(self.network(x.flip(-1)).flip(-1))) / 2
+        share = (share * 255).round()
         if self.downscale > 1:  # exact in float32, see `images.enlarge`
             share = F.interpolate(
                 share, scale_factor=float(self.downscale), mode="bilinear", align_corners=False
@@ -139,7 +146,8 @@ def to_onnx(network: UNet, manifest: Manifest, source: str) -> bytes:
     Raises:
         InputError: a package is missing.
     """
-    return write(Masks(fused.fuse(network), manifest.downscale, source).eval(), manifest)
+    model = Masks(fused.fuse(network), manifest.downscale, source, manifest.mirror)
+    return write(model.eval(), manifest)
 
 
 def write(model: Masks, manifest: Manifest) -> bytes:
@@ -216,6 +224,7 @@ def metadata(manifest: Manifest, source: str) -> dict[str, str]:
         "carvana_ray.input": f"uint8 {layout}",
         "carvana_ray.downscale": str(manifest.downscale),
         "carvana_ray.standardize": "(x - mean) / sqrt(variance + 1), each picture by its own",
+        "carvana_ray.mirror": json.dumps(manifest.mirror),  # in the graph, for whoever wonders
         "carvana_ray.threshold": "0.5 of the network's share of car, after enlarging",
         "carvana_ray.mask": "255 car, 0 none",
         "carvana_ray.alpha": "soft edges; 128 and more exactly where the mask is 255",

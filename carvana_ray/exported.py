@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from carvana_ray import images, metrics
+from carvana_ray.checkpoint import Manifest
 from carvana_ray.errors import Unfinished
 from carvana_ray.export import RUNTIME, require
 from carvana_ray.predictor import Predictor
@@ -69,20 +70,21 @@ class Difference:
 
 
 def check(
-    data: bytes, network: UNet, downscale: int, pictures: Sequence[bytes]
+    data: bytes, network: UNet, manifest: Manifest, pictures: Sequence[bytes]
 ) -> dict[str, int | float]:
     """Return what an export tells of its file: ``images``, ``pixels_differ``, ``dice``.
 
     Args:
         data: the file's bytes.
-        network, downscale: what it was made of.
+        network, manifest: what it was made of.
         pictures: files, one or more.
 
     Raises:
         Unfinished: masks differ by more than `TOLERATED`.
         BadPicture: a picture cannot be used.
     """
-    found = compare(Exported(data), Predictor(network, torch.device("cpu")), downscale, pictures)
+    ask = Predictor(network, torch.device("cpu"), manifest.mirror)
+    found = compare(Exported(data), ask, manifest.downscale, pictures)
     if found.worst > TOLERATED:
         raise Unfinished(
             f"masks of the exported file differ from torch's by up to {found.worst:.2%} of a "

@@ -32,7 +32,7 @@ def export(flags: config.Export) -> dict[str, Any]:
     data = export.to_onnx(network, manifest, flags.input)
     result: dict[str, Any] = {"onnx": out, "input": flags.input, "bytes": len(data)}
     if checked:
-        result |= exported.check(data, network, manifest.downscale, pictures)
+        result |= exported.check(data, network, manifest, pictures)
     else:
         log.warning("export: NOT checked, there is no %s: %s", export.RUNTIME, export.command())
         result |= {"images": 0, "pixels_differ": None, "dice": None}

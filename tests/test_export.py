@@ -1,5 +1,6 @@
 """An exported file gives the masks of torch, or is not written."""
 
+import dataclasses
 import functools
 import json
 import re
@@ -16,7 +17,7 @@ from PIL import Image
 
 from carvana_ray import checkpoint, config, cutout, errors, export, exported, images
 from carvana_ray.predictor import Predictor
-from carvana_ray.unet import UNet
+from carvana_ray.unet import Design, UNet
 
 pytest.importorskip("onnxscript", reason="onnxscript is not installed")
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
@@ -51,8 +52,7 @@ def written(norm: str, downscale: int, source: str) -> bytes:
 def manifest(downscale: int, norm: str, weights: bytes = b"") -> checkpoint.Manifest:
     return checkpoint.Manifest(
         sha256=checkpoint.digest(weights),
-        base=2,
-        norm=norm,
+        design=Design(base=2, norm=norm),
         downscale=downscale,
         height=1280,
         width=1918,
@@ -162,28 +162,20 @@ def test_a_file_says_what_it_is_and_nothing_of_where_it_was_made() -> None:
     assert str(Path(__file__).parents[1]).encode() not in data
 
 
-def test_a_network_of_another_structure_is_exported_too() -> None:
-    class Folded(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            torch.manual_seed(1)
-            self.inner = torch.nn.Conv2d(4, 4, 3, padding=2, dilation=2)
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            height, width = x.shape[-2:]
-            if height % 2 or width % 2:
-                x = torch.nn.functional.pad(x, (0, -width % 2, 0, -height % 2), mode="replicate")
-            folded = torch.nn.functional.pixel_unshuffle(x, 2)
-            answer = torch.nn.functional.pixel_shuffle(self.inner(folded), 2)
-            return answer[..., :height, :width]
-
-    model = Folded().eval()
-    whole = export.Masks(model, 1, "picture").eval()
-    file = exported.Exported(export.write(whole, manifest(1, "none")))
+def test_a_folded_network_that_is_asked_of_mirror_images_too() -> None:
+    torch.manual_seed(0)
+    model = UNet(base=2, depth=2, norm="none", fold=2).eval()
+    torch.nn.init.normal_(model.head.weight)
+    design = Design(base=2, norm="none", fold=2)
+    told = dataclasses.replace(manifest(1, "none"), design=design, mirror=True)
+    file = exported.Exported(export.to_onnx(model, told, "picture"))
+    assert file.metadata["carvana_ray.mirror"] == "true"
+    ask = Predictor(model, torch.device("cpu"), mirror=True)
     for size in ((64, 96), (65, 97), (64, 97)):
         pixels = photographs(2, *size)
-        with torch.inference_mode():
-            expected = whole(torch.from_numpy(pixels))[0].numpy() > 0
+        grays = np.stack([images.gray_of(Image.fromarray(one), 1) for one in pixels])
+        expected = images.enlarge(ask.shares(grays).numpy(), *size)
+        assert 0.05 < expected.mean() < 0.95
         found = file.masks(pixels)
         assert np.count_nonzero(found != expected) <= exported.TOLERATED * found.size
 
@@ -216,9 +208,9 @@ def test_what_the_page_shows_cuts_out_a_picture(
 
 
 def test_the_file_of_another_network_is_refused() -> None:
-    data = written("batch", 8, "picture")
+    data, told = written("batch", 8, "picture"), manifest(8, "batch")
     with pytest.raises(errors.Unfinished, match="no file was written"):
-        exported.check(data, network("none"), 8, [draw_pair(1, (301, 411))[0]])
+        exported.check(data, network("none"), told, [draw_pair(1, (301, 411))[0]])
 
 
 def run(*flags: object) -> subprocess.CompletedProcess[str]:
