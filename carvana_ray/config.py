@@ -46,16 +46,22 @@ class Recipe:
     mirror: bool = False
     downscale: int = 4
     epochs: int = 5
-    batch_size: int = 16
+    batch_size: int = 8
 
 
 # What each of them brings is in docs/recipes.md.
 RECIPES = {
     "default": Recipe(),
     "2017": Recipe(
-        norm="none", init="glorot", schedule="flat", learning_rate=1e-3, flip=False, clip=None
+        norm="none",
+        init="glorot",
+        schedule="flat",
+        learning_rate=1e-3,
+        flip=False,
+        clip=None,
+        batch_size=16,
     ),
-    "best": Recipe(fold=4, jitter=True, mirror=True, downscale=1, epochs=60, batch_size=8),
+    "best": Recipe(fold=4, jitter=True, mirror=True, downscale=1, epochs=60),
 }
 OF_THE_RECIPE = ("downscale", "epochs", "batch_size")
 
@@ -191,7 +197,7 @@ class Train(Network, Seeded):
     )
     batch_size: int = knob(
         None,
-        "pictures a step, over all workers together (default: the recipe's, 16; best: 8)",
+        "pictures a step, over all workers together (default: the recipe's, 8; 2017: 16)",
     )
     learning_rate: float | None = knob(None, "of Adam (default: the recipe's, 2e-3 or 1e-3)")
     holdout_cars: str = knob(
@@ -359,6 +365,34 @@ class Check(Terminal):
         _at_least(1, self, "height", "width")
         if not self.submission:
             raise InputError("--submission is missing: the file to check")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Export(Terminal):
+    """Write a model as one ONNX file, its preprocessing in it, checked to give the same masks."""
+
+    model: str = knob("", "model folder, as train writes it", positional=True)
+    out: str = knob("", "the file to write, .onnx (default: model.onnx in the model folder)")
+    input: Literal["picture", "gray"] = knob(
+        "picture",
+        "picture: decoded pixels in full size; gray: means of blocks, as prediction has of a JPEG",
+    )
+    data: str = knob("", "folder of pictures to check with (default: draw some)")
+    limit: int = knob(4, "pictures to check with")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _choices(self)
+        _at_least(1, self, "limit")
+        if not self.model:
+            raise InputError("--model is missing: the model folder to export")
+        if self.out and not self.out.endswith(".onnx"):
+            raise InputError(f"--out {self.out}: must end in .onnx")
+
+    @property
+    def out_uri(self) -> str:
+        """The file to write: as asked, or the one beside the weights."""
+        return self.out or f"{self.model.rstrip('/')}/model.onnx"
 
 
 def _at_least(least: int, config: Any, *names: str) -> None:

@@ -1,0 +1,81 @@
+"""Write a model as an ONNX file: ``python jobs/export.py MODEL_FOLDER``."""
+
+import logging
+import sys
+import time
+from typing import Any
+
+from carvana_ray import config, errors
+from carvana_ray.stages import job
+
+EXAMPLES = """examples:
+  python jobs/export.py runs/first/model
+  python jobs/export.py runs/first/model --out car.onnx --data photos   (checked with these)
+  python jobs/export.py runs/first/model --out gray.onnx --input gray   (gray levels on the grid)
+"""
+
+log = logging.getLogger("export")
+
+
+def export(flags: config.Export) -> dict[str, Any]:
+    """Write the file, once its masks are those of torch; return the job's result. No Ray."""
+    # torch takes seconds to import: --help does not need it
+    from carvana_ray import checkpoint, export, exported, storage
+
+    began = time.monotonic()
+    out = storage.absolute(flags.out_uri)
+    export.require(*export.NEEDED)
+    network, manifest = checkpoint.read_model(storage.absolute(flags.model))
+    checked = export.installed(export.RUNTIME)
+    pictures = _pictures(flags) if checked else []
+    log.info("export: writing the network as ONNX, opset %d; half a minute or so", export.OPSET)
+    data = export.to_onnx(network, manifest, flags.input)
+    result: dict[str, Any] = {"onnx": out, "input": flags.input, "bytes": len(data)}
+    if checked:
+        result |= exported.check(data, network, manifest, pictures)
+    else:
+        log.warning("export: NOT checked, there is no %s: %s", export.RUNTIME, export.command())
+        result |= {"images": 0, "pixels_differ": None, "dice": None}
+    storage.publish(out, data, replace=True)
+    return result | {"seconds": round(time.monotonic() - began, 1)}
+
+
+def _pictures(flags: config.Export) -> list[bytes]:
+    """Return the files to check with: from all over --data, or drawn.
+
+    Raises:
+        InputError: no pictures there, or one that cannot be used.
+    """
+    import numpy as np
+
+    from carvana_ray import catalogue, images, storage, studio
+
+    if not flags.data:
+        log.info("export: drawing %d pictures to check with", flags.limit)
+        rng = np.random.default_rng(0)
+        drawn = (
+            studio.photograph(studio.draw_car(rng), 1 + 3 * number % 16, rng)
+            for number in range(flags.limit)
+        )
+        return [studio.encode_jpeg(image) for image, _ in drawn]
+    folder, entries = catalogue.pictures(storage.absolute(flags.data))
+    few = entries[:: -(-len(entries) // flags.limit)]
+    pictures = []
+    for entry in few:
+        uri = storage.join(folder, entry.name)
+        pictures.append(storage.read(uri))
+        try:
+            images.load_colour(pictures[-1])
+        except errors.BadPicture as error:
+            raise errors.InputError(f"--data {uri}: {error}") from error
+    return pictures
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the job; return its exit code."""
+    flags = config.parse(config.Export, "export", argv, EXAMPLES)
+    return job.finish("export", lambda: export(flags), flags=flags)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
