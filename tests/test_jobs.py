@@ -9,9 +9,11 @@ from pathlib import Path
 
 import browser
 import pytest
+import torch
 from conftest import CANARY, SMALL, Run, result_of
 
-from carvana_ray import config, rle
+from carvana_ray import checkpoint, config, images, rle
+from carvana_ray.predictor import Predictor
 from carvana_ray.resources import Cluster
 from carvana_ray.stages import predict as predict_stage
 
@@ -207,3 +209,29 @@ def test_check_names_what_is_wrong(
     found = json.loads(done.stdout.splitlines()[-1])
     assert {fault["fault"] for fault in found["faults"]} == {"doubled", "odd-count", "missing"}
     assert not found["ok"]
+
+
+@pytest.mark.slow
+def test_the_best_recipe_trains_goes_on_scores_and_predicts(
+    data: Path, run_job: Run, tmp_path: Path
+) -> None:
+    """All pixels, moved on the device, the mirror image asked: through every job, a small net."""
+    out = tmp_path / "best"
+    flags = ("--data", data, "--out", out, "--recipe", "best", "--base", 2, "--limit", 48)
+    cars = ("--holdout-cars", 1, "--val-cars", 1)
+    trained = result_of(run_job("train", *flags, *cars, "--epochs", 1))
+    assert trained["images"] == 16
+    manifest = json.loads((out / "model/manifest.json").read_text())
+    assert manifest["network"] == {"kind": "unet", "base": 2, "norm": "batch", "fold": 4}
+    assert manifest["preprocessing"]["downscale"] == 1
+    assert manifest["preprocessing"]["mirror"] is True
+    score = result_of(run_job("evaluate", "--data", data, "--out", out))
+    assert 0 < score["dice"] < 1
+    predicted = result_of(run_job("predict", "--data", data, "--out", out))
+    assert predicted["images"] == 16
+    network, read = checkpoint.read_model(str(out / "model"))
+    ask = Predictor(network, torch.device("cpu"), read.mirror)
+    name, text = next(iter(rows_of(out / "submission.csv").items()))
+    gray = images.load_gray((data / "test" / name).read_bytes(), 1)
+    mine = rle.decode(ask.texts(gray[None], 1280, 1918)[0], 1280, 1918)
+    assert (mine != rle.decode(text, 1280, 1918)).sum() <= 50, "rounding of batches alone"

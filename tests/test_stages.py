@@ -13,7 +13,18 @@ import pytest
 import ray
 from conftest import draw_pair
 
-from carvana_ray import carvana, config, images, metrics, rle, shards, silhouette, storage, training
+from carvana_ray import (
+    augment,
+    carvana,
+    config,
+    images,
+    metrics,
+    rle,
+    shards,
+    silhouette,
+    storage,
+    training,
+)
 from carvana_ray.batches import BatchPlan
 from carvana_ray.catalogue import Catalogue
 from carvana_ray.course import Course
@@ -110,6 +121,40 @@ def test_the_stream_is_the_plan(data: Path, ray_session: None, workers: int, ste
         index += 1
     assert index == 2 * plan.blocks_per_epoch
     assert 8 <= flipped <= 24  # of 32, each with a chance of a half
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_stream_of_moves_carries_gray_levels_and_each_picture_s_own_move(
+    data: Path, ray_session: None, workers: int
+) -> None:
+    """The moves are drawn for the picture and the epoch, however many workers there are."""
+    pairs = some_pairs(data, 40)
+    board = decoded(data, pairs)
+    plan = BatchPlan(train=33, val=7, batch=4, workers=workers, epochs=2, seed=1)
+    stream = feed.stream(plan, board, np.arange(40), flip=True, jitter=True, steps=3)
+    stream.context.execution_options.preserve_order = True
+    gray = [images.load_gray((data / "train" / name).read_bytes(), 8) for name, _ in pairs]
+    found: dict[tuple[int, int], list[float]] = {}
+    for index, batch in enumerate(stream.iter_batches(batch_size=4 // workers)):
+        # Three steps of a worker make a block, then three of the next one.
+        group, within = divmod(index, 3 * workers)
+        rank, step = divmod(within, 3)
+        expected = plan.block((3 * group + step) * workers + rank)
+        assert set(batch) == {"image", "share", "weight", "warp", "epoch", "rank"}
+        assert batch["image"].dtype == batch["share"].dtype == np.uint8
+        assert batch["warp"].shape == (4 // workers, 2, 3)
+        for row, move, picture in zip(
+            batch["image"], batch["warp"], expected.pictures.tolist(), strict=True
+        ):
+            assert np.array_equal(row, gray[picture]), "neither moved nor mirrored yet"
+            if expected.training:
+                rng = np.random.default_rng((1, expected.epoch, picture, 1))
+                assert np.array_equal(move, augment.draw(rng, flip=True))
+                found[expected.epoch, picture] = move.ravel().tolist()
+        if index == 3 * workers * 5 - 1:  # whole groups, an epoch and a half
+            break
+    assert len({tuple(move) for move in found.values()}) == len(found) > 40
 
 
 @pytest.mark.ray
