@@ -9,7 +9,7 @@ from carvana_ray.stages import job
 EXAMPLES = """examples:
   python jobs/train.py --data carvana --out runs/first
   python jobs/train.py --data carvana --out runs/tiny --downscale 8 --base 8 --limit 320
-  python jobs/train.py --data carvana --out runs/long --epochs 20 --tensorboard
+  python jobs/train.py --data carvana --out runs/best --recipe best --tensorboard   # wants a GPU
   python jobs/train.py --data photos --init-from runs/first/model --out runs/own   # fine-tune
   ray job submit --working-dir . -- python jobs/train.py --data carvana --out runs/first
 """

@@ -9,6 +9,7 @@ the newest checkpoint without a look into it, and does not start at all where on
 import dataclasses
 import json
 import logging
+import os
 import re
 import tempfile
 import time
@@ -49,6 +50,9 @@ from carvana_ray.stages.watch import Watch, board
 
 log = logging.getLogger(__name__)
 
+# Ray Train asks its workers how they are this often, and takes one report of each then. Every 2 s,
+# as it does by itself, an epoch of a second would wait for that, and the end of training twice.
+POLL_S = 0.25
 FAILURES = 3  # of workers, each from the last epoch on, and of Ray Train's own controller
 
 
@@ -167,6 +171,7 @@ def _fit(
                 "events": _events_folder(flags, course) if flags.tensorboard else "",
                 "profile": storage.join(out, FOLDER) if flags.profile else "",
             }
+            _settle(cluster)
             return beside(_trainer(flags, workers, settings, deal, scratch).fit)
 
         # Workers on GPUs start while the pictures are decoded. On CPUs they would take the CPUs
@@ -209,6 +214,14 @@ def _foretell(flags: config.Train, course: Course, out: str, workers: Workers, d
     begun = states.epochs_there(_run_folder(out, course))
     needed = courses.room(flags, len(begun))
     outlook.say("train", f"{what}; {kind}", out, needed, outlook.place(workers))
+
+
+def _settle(cluster: Cluster) -> None:
+    """Tell Ray Train's controller, which gets these of the driver, how to go about its work."""
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", str(POLL_S))
+    if cluster.nodes == 1 and not cluster.may_have:
+        # An actor, 3 s of a core, that waits for word of machines about to be taken away.
+        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
 
 
 def _trainer(
