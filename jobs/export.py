@@ -10,8 +10,8 @@ from carvana_ray.stages import job
 
 EXAMPLES = """examples:
   python jobs/export.py runs/first/model
-  python jobs/export.py runs/first/model --out car.onnx --data photos   (checked with these)
-  python jobs/export.py runs/first/model --out gray.onnx --input gray   (gray levels on the grid)
+  python jobs/export.py runs/first/model --out car.onnx --data photos   # checked with these
+  python jobs/export.py runs/first/model --out gray.onnx --input gray   # gray levels on the grid
 """
 
 log = logging.getLogger("export")
