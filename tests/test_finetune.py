@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import SMALL, Run, draw_pair, result_of
+from conftest import draw_pair
 from s3_servers import Server
 
 from carvana_ray import checkpoint, config, course, finetune, states, storage, training
@@ -214,7 +214,9 @@ def of_norms(name: str) -> bool:
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize(("recipe", "workers"), [("default", 1), ("2017", 2)])
+@pytest.mark.parametrize(
+    ("recipe", "workers"), [pytest.param("default", 1, marks=pytest.mark.slow), ("2017", 2)]
+)
 def test_with_a_rate_of_nothing_the_weights_stay_those_of_the_model(
     data: Path, ray_session: None, tmp_path: Path, recipe: str, workers: int
 ) -> None:
@@ -282,22 +284,3 @@ def test_training_goes_on_from_its_states_without_the_model(
     assert not run.exists()
     (other,) = (tmp_path / "out/checkpoints").iterdir()
     assert states.epochs_there(str(other)) == [1, 2]
-
-
-@pytest.mark.ray
-def test_fine_tuning_as_a_command_starts_where_the_model_is(
-    finished: Path, data: Path, run_job: Run, tmp_path: Path
-) -> None:
-    split = SMALL[4:]  # without --downscale and --base, which are the model's
-    common = ("--data", data, "--out", tmp_path / "out", "--init-from", "model")
-    done = run_job("train", *common, "--base", 8, *split, cwd=finished)
-    assert done.returncode == 2
-    assert "--base 8: the model of --init-from has 4" in done.stderr.splitlines()[-1]
-    assert "Traceback" not in done.stderr
-    tuned = result_of(run_job("train", *common, "--epochs", 1, *split, cwd=finished))
-    before = checkpoint.read_history(str(finished / "model"))
-    old = course.best_row(before)
-    (new,) = checkpoint.read_history(str(tmp_path / "out/model"))
-    assert tuned["val_dice"] == new["val_dice"]
-    assert abs(new["val_dice"] - old["val_dice"]) < 0.1 < abs(before[0]["val_dice"] - 1)
-    assert new["loss"] < before[0]["loss"]

@@ -12,7 +12,7 @@ import pytest
 import torch
 from conftest import CANARY, SMALL, Run, result_of
 
-from carvana_ray import checkpoint, config, images, rle
+from carvana_ray import checkpoint, config, course, images, rle
 from carvana_ray.predictor import Predictor
 from carvana_ray.resources import Cluster
 from carvana_ray.stages import predict as predict_stage
@@ -217,10 +217,10 @@ def test_the_best_recipe_trains_goes_on_scores_and_predicts(
 ) -> None:
     """All pixels, moved on the device, the mirror image asked: through every job, a small net."""
     out = tmp_path / "best"
-    flags = ("--data", data, "--out", out, "--recipe", "best", "--base", 2, "--limit", 48)
+    flags = ("--data", data, "--out", out, "--recipe", "best", "--base", 2, "--limit", 24)
     cars = ("--holdout-cars", 1, "--val-cars", 1)
     trained = result_of(run_job("train", *flags, *cars, "--epochs", 1))
-    assert trained["images"] == 16
+    assert trained["images"] == 8  # a car of eight views, a batch
     manifest = json.loads((out / "model/manifest.json").read_text())
     assert manifest["network"] == {"kind": "unet", "base": 2, "norm": "batch", "fold": 4}
     assert manifest["preprocessing"]["downscale"] == 1
@@ -235,3 +235,21 @@ def test_the_best_recipe_trains_goes_on_scores_and_predicts(
     gray = images.load_gray((data / "test" / name).read_bytes(), 1)
     mine = rle.decode(ask.texts(gray[None], 1280, 1918)[0], 1280, 1918)
     assert (mine != rle.decode(text, 1280, 1918)).sum() <= 50, "rounding of batches alone"
+
+
+def test_fine_tuning_as_a_command_starts_where_the_model_is(
+    finished: Path, data: Path, run_job: Run, tmp_path: Path
+) -> None:
+    split = SMALL[4:]  # without --downscale and --base, which are the model's
+    common = ("--data", data, "--out", tmp_path / "out", "--init-from", "model")
+    done = run_job("train", *common, "--base", 8, *split, cwd=finished)
+    assert done.returncode == 2
+    assert "--base 8: the model of --init-from has 4" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+    tuned = result_of(run_job("train", *common, "--epochs", 1, *split, cwd=finished))
+    before = checkpoint.read_history(str(finished / "model"))
+    old = course.best_row(before)
+    (new,) = checkpoint.read_history(str(tmp_path / "out/model"))
+    assert tuned["val_dice"] == new["val_dice"]
+    assert abs(new["val_dice"] - old["val_dice"]) < 0.1 < abs(before[0]["val_dice"] - 1)
+    assert new["loss"] < before[0]["loss"]
