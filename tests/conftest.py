@@ -1,9 +1,11 @@
 """Fixtures: a tiny data set in Kaggle's layout, a real Ray, and the jobs as commands."""
 
+import fcntl
 import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -71,10 +73,27 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker("ray") is None)
 
 
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """Return a folder that the first of the tests' processes makes, and the others wait for."""
+    base = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent
+    folder, done = base / name, base / f"{name}.done"
+    with (base / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # let go when it is closed
+        if not done.exists():
+            shutil.rmtree(folder, ignore_errors=True)  # of one that failed
+            make(folder)
+            done.touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """8 cars with masks, 2 without, 8 views each; read only."""
-    return make_data(tmp_path_factory.mktemp("data") / "carvana", cars=8, test_cars=2, views=8)
+    return made_once(
+        tmp_path_factory, "carvana", lambda root: make_data(root, cars=8, test_cars=2, views=8)
+    )
 
 
 @pytest.fixture(scope="session")
@@ -192,8 +211,12 @@ def result_of(done: subprocess.CompletedProcess[str]) -> dict:
 
 @pytest.fixture(scope="session")
 def finished(data: Path, run_job: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The output of a whole pipeline on the tiny data set."""
-    out = tmp_path_factory.mktemp("pipeline") / "out"
+    """The output of a whole pipeline on the tiny data set; to go on in it changes nothing."""
+    return made_once(tmp_path_factory, "pipeline", lambda out: run_pipeline(data, out, run_job))
+
+
+def run_pipeline(data: Path, out: Path, run_job: Run) -> None:
+    """Run a pipeline, and look at all that it says."""
     with tempfile.TemporaryDirectory(prefix="ray-") as ray:  # short: Ray makes sockets below it
         flags = ("--data", data, "--out", out, "--epochs", 3, *SMALL)
         done = run_job("pipeline", *flags, RAY_TMPDIR=ray, AWS_SECRET_ACCESS_KEY=CANARY)
@@ -209,4 +232,3 @@ def finished(data: Path, run_job: Run, tmp_path_factory: pytest.TempPathFactory)
     for job in ("pipeline", "train", "evaluate", "predict"):
         (line,) = re.findall(rf"^{job}: .*needs about.*", done.stderr, re.MULTILINE)
         assert line.endswith(" are free"), "each says before what it will do"
-    return out

@@ -244,6 +244,7 @@ def test_with_a_rate_of_nothing_the_weights_stay_those_of_the_model(
     assert old.train_cars
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_training_goes_on_from_its_states_without_the_model(
     data: Path, ray_session: None, tmp_path: Path
