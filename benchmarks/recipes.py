@@ -8,7 +8,9 @@ recipes, and neither Ray nor a disk. A seed draws the first weights, the order a
 the pictures; the cars held out are the same (seed 0), no car is kept for validation, and the last
 epoch is what is scored. Beside the program's recipes:
 
-    folded        blocks of 4 x 4 pixels as channels, the default recipe otherwise, 20 epochs
+    folded        blocks of 4 x 4 pixels as channels, else the default of before (batches of 16,
+                  gradients as they are), 20 epochs
+    default-16    the default recipe with batches of 16
     default-20    the default recipe for 20 epochs
     best-20       the best one for 20 epochs
     best-still    the best one, its pictures neither moved nor sized
@@ -36,10 +38,12 @@ from carvana_ray.config import RECIPES, Recipe
 from carvana_ray.predictor import Predictor
 
 SIZE = (carvana.HEIGHT, carvana.WIDTH)
-FOLDED = dataclasses.replace(RECIPES["default"], fold=4, downscale=1, epochs=20, batch_size=16)
 TRIED: dict[str, Recipe] = {
     **RECIPES,
-    "folded": dataclasses.replace(FOLDED, clip=None),
+    "folded": dataclasses.replace(
+        RECIPES["default"], fold=4, downscale=1, epochs=20, batch_size=16, clip=None
+    ),
+    "default-16": dataclasses.replace(RECIPES["default"], batch_size=16),
     "default-20": dataclasses.replace(RECIPES["default"], epochs=20),
     "best-20": dataclasses.replace(RECIPES["best"], epochs=20),
     "best-still": dataclasses.replace(RECIPES["best"], jitter=False),
