@@ -213,10 +213,9 @@ def of_norms(name: str) -> bool:
     return name.endswith(("running_mean", "running_var", "num_batches_tracked"))
 
 
+@pytest.mark.slow
 @pytest.mark.ray
-@pytest.mark.parametrize(
-    ("recipe", "workers"), [pytest.param("default", 1, marks=pytest.mark.slow), ("2017", 2)]
-)
+@pytest.mark.parametrize(("recipe", "workers"), [("default", 1), ("2017", 2)])
 def test_with_a_rate_of_nothing_the_weights_stay_those_of_the_model(
     data: Path, ray_session: None, tmp_path: Path, recipe: str, workers: int
 ) -> None:

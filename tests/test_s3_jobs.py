@@ -181,7 +181,9 @@ def check_refusal(done, secret: str, *words: str) -> None:  # type: ignore[no-un
     assert [word for word in words if word not in line] == []
 
 
-@pytest.mark.parametrize("job", ["train", "predict", "evaluate", "sample", "check"])
+@pytest.mark.parametrize(
+    "job", ["train", "predict", pytest.param("evaluate", marks=pytest.mark.slow), "sample", "check"]
+)
 def test_a_bucket_that_is_not_there_is_said_in_one_line(
     s3: Server, bucket: Callable[[Server], str], run_job: Run, finished: Path, job: str
 ) -> None:
