@@ -32,7 +32,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from carvana_ray import augment, carvana, images, predictor, training
+from carvana_ray import augment, carvana, images, kernels, predictor, training
 from carvana_ray.batches import BatchPlan
 from carvana_ray.config import RECIPES, Recipe
 from carvana_ray.predictor import Predictor
@@ -140,7 +140,7 @@ def score(
         if at:  # the first one loads kernels
             seconds += time.perf_counter() - began
         for one, mask in zip(share, truth[at : at + few], strict=True):
-            made = predictor.enlarge(one[None], *SIZE)[0]
+            made = kernels.enlarge(one[None], *SIZE)[0]
             found.append(2 * (made & mask).sum().item() / (made.sum() + mask.sum()).item())
     return {
         "dice": float(np.mean(found)),

@@ -252,6 +252,9 @@ class Evaluate(Network):
     """Score a model on cars that it was not trained on."""
 
     model: str = knob("", "model folder (default: OUT/model)")
+    decode: Literal["cpu", "gpu"] = knob(
+        "cpu", "who decodes JPEGs; gpu: its engines, where few cores are beside it (torchvision)"
+    )
 
     @property
     def model_uri(self) -> str:

@@ -56,6 +56,11 @@ class _Jpeg(JpegImagePlugin.JpegImageFile):
         pass
 
     def load_prepare(self) -> None:
+        """Refuse a file without its end."""
+        self.require_end()
+        super().load_prepare()
+
+    def require_end(self) -> None:
         """Refuse a file without the mark that ends a JPEG: the decoder takes zeros for pixels.
 
         Within packed pixels a byte of 255 is always followed by 0 or a restart mark.
@@ -64,7 +69,6 @@ class _Jpeg(JpegImagePlugin.JpegImageFile):
         # Back from the end, where the mark nearly always is, to the start of the pixels.
         if self.fp.getvalue().rfind(b"\xff\xd9", self.fp.tell()) < 0:
             raise OSError("the end of the picture is missing")
-        super().load_prepare()
 
 
 _READERS: dict[str, tuple[bytes, type[ImageFile.ImageFile]]] = {  # by the first bytes of a file
@@ -134,6 +138,29 @@ def open_picture(data: bytes, formats: tuple[str, ...] = PICTURE_FORMATS) -> Ima
     if image.mode not in ("RGB", "L", "P", "CMYK", "1"):
         raise BadPicture(f"mode: {image.mode} pixels, expected 8 bits a channel and no alpha")
     return image
+
+
+def for_engines(image: Image.Image) -> bool:
+    """Return whether a picture is a JPEG that the engines of a GPU decode as libjpeg does.
+
+    These are the usual ones: 8 bits of brightness and two colours, and not progressive, which takes
+    several passes. All others are decoded by whoever has read them.
+
+    Args:
+        image: that `open_picture` has opened, and nobody has decoded yet.
+
+    Raises:
+        BadPicture: ``truncated``, its end is missing.
+    """
+    if not isinstance(image, _Jpeg):
+        return False
+    usual = image.mode == "RGB" and image.bits == 8 and "progressive" not in image.info
+    ids = [component[0] for component in image.layer]
+    if not usual or ids != [1, 2, 3] or image.info.get("adobe_transform", 1) != 1:
+        return False
+    with damage_is("truncated"):
+        image.require_end()
+    return True
 
 
 def size_of(data: bytes) -> tuple[int, int]:

@@ -11,21 +11,23 @@ way. One H200, batches of 64 at a quarter: network 4,290 pictures/s (see `fused`
 (2026-11-22).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from carvana_ray import fused, images, rle
+from carvana_ray import fused, images, kernels, rle
+from carvana_ray.jpegs import Coded
 from carvana_ray.unet import UNet
 
 PIXELS = 64 * 320 * 480  # that the network sees at a time
 FULL_SIZE_AT_ONCE = 16  # 1280 x 1920 float32 are 9.8 MB, and three such arrays live at a time
 
 Ends = NDArray[np.int32]
+Grays = NDArray[np.uint8] | Tensor  # uint8 [B, h, w], in memory or on the device
+Pictures = Sequence[NDArray[np.uint8]] | NDArray[np.uint8] | Coded
 
 
 def at_once(h: int, w: int, fold: int = 1) -> int:
@@ -65,24 +67,26 @@ class Predictor:
         return self.model(picture.contiguous(memory_format=torch.channels_last))[:, 0].float()
 
     @torch.inference_mode()
-    def shares(self, gray: NDArray[np.uint8]) -> Tensor:
+    def shares(self, gray: Grays) -> Tensor:
         """Return the share of car of each block: uint8 [B, h, w] on the device, 255 for all car.
 
         Args:
-            gray: uint8 [B, h, w], as `images.load_gray` gives it; B at most `at_once`.
+            gray: uint8 [B, h, w], as `images.load_gray` gives it, or on the device already; B at
+                most `at_once`.
         """
         return self._mended(*self._asked(gray), gray)
 
     @torch.inference_mode()
-    def _asked(self, gray: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
+    def _asked(self, gray: Grays) -> tuple[Tensor, Tensor]:
         """Return shares [B, h, w], and bool [B]: whether the network's answer was finite.
 
         On a GPU it may still be at work when this returns.
         """
-        there = torch.from_numpy(gray)
-        if self._on_gpu:  # pinned, so that the copy waits for nothing
-            there = there.pin_memory().to(self.device, non_blocking=True)
-        logits = self._seen(self.answer, there)
+        if isinstance(gray, np.ndarray):
+            gray = torch.from_numpy(gray)
+            if self._on_gpu:  # pinned, so that the copy waits for nothing
+                gray = gray.pin_memory().to(self.device, non_blocking=True)
+        logits = self._seen(self.answer, gray)
         finite = [one.isfinite().all(-1).all(-1) for one in logits]
         return _share(logits), torch.stack(finite).all(0)
 
@@ -93,17 +97,16 @@ class Predictor:
             answers.append(ask(picture.flip(-1)).flip(-1))
         return answers
 
-    def _mended(self, share: Tensor, finite: Tensor, gray: NDArray[np.uint8]) -> Tensor:
+    def _mended(self, share: Tensor, finite: Tensor, gray: Grays) -> Tensor:
         """Return the shares, those that half precision could not hold made anew in float32.
 
         Picture by picture, by the network as it was trained: a mask is its picture's alone.
         """
         for place in finite.logical_not().nonzero()[:, 0].tolist():
-            there = images.standardize(torch.from_numpy(gray[place]).to(self.device))
+            there = images.standardize(torch.as_tensor(gray[place], device=self.device))
             share[place] = _share(self._seen(self._exact, there[None, None]))[0, 0]
         return share
 
-    @torch.inference_mode()
     def ends(self, gray: NDArray[np.uint8], height: int, width: int) -> list[Ends]:
         """Return the run ends of each picture's mask at height x width, see `run_ends`.
 
@@ -111,8 +114,14 @@ class Predictor:
             gray: uint8 [B, h, w] of pictures of one full size.
             height, width: that size, H and W.
         """
-        few = at_once(gray.shape[1], gray.shape[2], self._fold)
-        parts = [gray[at : at + few] for at in range(0, len(gray), few)]
+        return self.ends_of_any(gray, [(height, width)] * len(gray))
+
+    @torch.inference_mode()
+    def _ends_of_parts(self, parts: Iterable[Grays], height: int, width: int) -> list[Ends]:
+        """Return `ends` of pictures that come in parts of at most `at_once`.
+
+        On a GPU a part is asked for while the network is at work on those before.
+        """
         found: list[Ends] = []
         if self._masks_stream is None:
             for part in parts:
@@ -130,43 +139,52 @@ class Predictor:
                 found += _ends_of(self._mended(share, finite, part), height, width)
         return found
 
-    def ends_of_any(
-        self, grays: Sequence[NDArray[np.uint8]], sizes: Sequence[tuple[int, int]]
-    ) -> list[Ends]:
-        """Return the run ends of pictures of any sizes, [h, w] each, in their order.
+    def ends_of_any(self, pictures: Pictures, sizes: Sequence[tuple[int, int]]) -> list[Ends]:
+        """Return the run ends of pictures of any sizes, in their order.
 
         Args:
-            grays: uint8 [h, w] each.
+            pictures: uint8 [h, w] each, or `Coded` ones.
             sizes: full size (H, W) of each.
         """
-        ends: list[Ends] = [np.empty(0, np.int32)] * len(grays)
+        ends: list[Ends] = [np.empty(0, np.int32)] * len(pictures)
         for size in dict.fromkeys(sizes):
             places = [place for place, other in enumerate(sizes) if other == size]
-            if isinstance(grays, np.ndarray) and grays.ndim == 3 and len(places) == len(grays):
-                stack = grays
-            else:  # not `asarray`: arrays of one size out of a block of several come as objects
-                stack = np.stack([grays[place] for place in places])
-            for place, one in zip(places, self.ends(stack, *size), strict=True):
+            found = self._ends_of_parts(self._parts(pictures, places), *size)
+            for place, one in zip(places, found, strict=True):
                 ends[place] = one
         return ends
 
-    def shares_of_any(self, grays: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
+    def shares_of_any(
+        self, pictures: Pictures, sizes: Sequence[tuple[int, int]]
+    ) -> list[NDArray[np.uint8]]:
         """Return the share of car of pictures of any sizes, uint8 [h, w] each, in their order.
 
         Args:
-            grays: uint8 [h, w] each.
+            pictures, sizes: see `ends_of_any`.
         """
-        shares: list[NDArray[np.uint8]] = [np.empty((0, 0), np.uint8)] * len(grays)
-        shapes = [gray.shape for gray in grays]
-        for shape in dict.fromkeys(shapes):
-            places = [place for place, other in enumerate(shapes) if other == shape]
-            few = at_once(shape[0], shape[1], self._fold)
-            for start in range(0, len(places), few):
-                part = places[start : start + few]
-                found = self.shares(np.stack([grays[place] for place in part])).cpu().numpy()
-                for place, one in zip(part, found, strict=True):
-                    shares[place] = one
+        shares: list[NDArray[np.uint8]] = [np.empty((0, 0), np.uint8)] * len(pictures)
+        for size in dict.fromkeys(sizes):
+            places = [place for place, other in enumerate(sizes) if other == size]
+            parts = self._parts(pictures, places)
+            found = (one for part in parts for one in self.shares(part).cpu().numpy())
+            for place, one in zip(places, found, strict=True):
+                shares[place] = one
         return shares
+
+    def _parts(self, pictures: Pictures, places: Sequence[int]) -> Iterator[Grays]:
+        """Yield pictures of one size, as many at a time as the network may see."""
+        first = places[0]
+        h, w = pictures.grid(first) if isinstance(pictures, Coded) else pictures[first].shape
+        few = at_once(h, w, self._fold)
+        whole = len(places) == len(pictures)
+        for start in range(0, len(places), few):
+            part = places[start : start + few]
+            if isinstance(pictures, Coded):
+                yield pictures.stack(part)
+            elif isinstance(pictures, np.ndarray) and pictures.ndim == 3 and whole:
+                yield pictures[start : start + few]
+            else:  # not `asarray`: arrays of one size out of a block of several come as objects
+                yield np.stack([pictures[place] for place in part])
 
     def texts(self, gray: NDArray[np.uint8], height: int, width: int) -> list[str]:
         """Return the run-length text of each picture's mask, see `ends`."""
@@ -191,23 +209,12 @@ def _ends_of(share: Tensor, height: int, width: int) -> list[Ends]:
     parts = share.split(FULL_SIZE_AT_ONCE)
     if not share.is_cuda:
         return [ends for few in parts for ends in run_ends(few, height, width)]
-    queued = [(edges(few, height, width), _marked()) for few in parts]
+    queued = [(kernels.edges(few, height, width), _marked()) for few in parts]
     found: list[Ends] = []
     for few, ready in queued:
         ready.synchronize()
         found += _ends(few)
     return found
-
-
-@torch.inference_mode()
-def enlarge(share: Tensor, height: int, width: int) -> Tensor:
-    """Return `images.enlarge` of uint8 [B, h, w] on the tensor's own device: bool [B, H, W]."""
-    h, w = share.shape[-2:]
-    times = images.factor(height, width, h, w)
-    smooth = F.interpolate(
-        share[:, None].float(), size=(h * times, w * times), mode="bilinear", align_corners=False
-    )
-    return smooth[:, 0, :height, :width] > 127.5
 
 
 def run_ends(share: Tensor, height: int, width: int) -> list[Ends]:
@@ -220,18 +227,7 @@ def run_ends(share: Tensor, height: int, width: int) -> list[Ends]:
     Returns:
         int32 [2 n] each: start (0-based) and end (exclusive) of the n runs in turn, as `rle.runs`.
     """
-    return _ends(edges(share, height, width))
-
-
-@torch.inference_mode()
-def edges(share: Tensor, height: int, width: int) -> Tensor:
-    """Return where a run starts or ends: bool [B, H * W + 1] of uint8 [B, h, w]."""
-    flat = enlarge(share, height, width).flatten(1)
-    found = torch.zeros(len(flat), height * width + 1, dtype=torch.bool, device=flat.device)
-    found[:, 0] = flat[:, 0]
-    found[:, -1] = flat[:, -1]
-    torch.ne(flat[:, 1:], flat[:, :-1], out=found[:, 1:-1])
-    return found
+    return _ends(kernels.edges(share, height, width))
 
 
 def _ends(found: Tensor) -> list[Ends]:

@@ -4,9 +4,10 @@ What does not fit is said at once, where Ray itself would wait for ever.
 """
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
-from carvana_ray.config import Network
+from carvana_ray.config import Evaluate, Network
 from carvana_ray.errors import InputError
 
 
@@ -37,11 +38,13 @@ class Workers:
         count: how many.
         cpus: logical CPUs of each, and torch threads.
         use_gpu: one GPU each.
+        decode: these GPUs decode the JPEGs that they predict.
     """
 
     count: int
     cpus: int
     use_gpu: bool
+    decode: bool = False
 
 
 def share_out(config: Network, cluster: Cluster) -> Workers:
@@ -70,8 +73,16 @@ def share_out(config: Network, cluster: Cluster) -> Workers:
             f"{flag}: needs {least + 1} CPUs (one a worker, one to read pictures); {there}; use "
             f"fewer workers, more nodes, or --num-cpus {least + 1} on one machine"
         )
+    decode = isinstance(config, Evaluate) and config.decode == "gpu"
+    if decode and not use_gpu:
+        raise InputError("--decode gpu: the network is asked on CPUs here; use --decode cpu")
+    if decode and not find_spec("torchvision"):  # here, and so on all nodes
+        raise InputError(
+            "--decode gpu: needs torchvision, of the same release as torch "
+            "(pip install torchvision==0.28.0)"
+        )
     if cluster.may_have:  # nodes that are not there yet: no more is known of them
-        return Workers(asked, 1, use_gpu)
+        return Workers(asked, 1, use_gpu, decode)
     each = cluster.each or ((cpus, gpus),)
     per_worker = (cpus - 1) // asked if not use_gpu else 1
     while per_worker > 1 and _places(each, per_worker, use_gpu) < asked:
@@ -82,7 +93,7 @@ def share_out(config: Network, cluster: Cluster) -> Workers:
             f"{flag}: only {places} fit, since a worker's CPU{' and GPU' if use_gpu else ''} must "
             "be of one node"
         )
-    return Workers(asked, per_worker, use_gpu)
+    return Workers(asked, per_worker, use_gpu, decode)
 
 
 def _places(each: tuple[tuple[int, int], ...], cpus: int, use_gpu: bool) -> int:

@@ -28,16 +28,6 @@ def grays(count: int, h: int = 40, w: int = 60) -> np.ndarray:
     return coarse.repeat(4, axis=1).repeat(4, axis=2)
 
 
-@pytest.mark.parametrize("size", [(1280, 1918, 4), (1280, 1918, 8), (61, 35, 2), (16, 24, 1)])
-def test_enlarging_on_a_device_is_enlarging_an_image(size: tuple[int, int, int]) -> None:
-    height, width, downscale = size
-    h, w = images.grid(height, width, downscale)
-    share = np.random.default_rng(0).integers(0, 256, (3, h, w), dtype=np.uint8)
-    expected = images.enlarge(share, height, width)
-    found = predictor.enlarge(torch.from_numpy(share), height, width).numpy()
-    assert np.array_equal(found, expected)
-
-
 @pytest.mark.parametrize("fill", [0, 255])
 def test_an_empty_and_a_full_mask_have_their_runs(fill: int) -> None:
     share = torch.full((2, 5, 6), fill, dtype=torch.uint8)
@@ -83,10 +73,10 @@ def test_pictures_of_one_size_may_come_as_objects(network: UNet) -> None:
     pictures = grays(3)
     objects = np.empty(3, dtype=object)
     objects[:] = list(pictures)
-    found = ask.ends_of_any(objects, [(160, 240)] * 3)  # type: ignore[arg-type]
+    found = ask.ends_of_any(objects, [(160, 240)] * 3)
     expected = ask.ends(pictures, 160, 240)
     assert [one.tolist() for one in found] == [one.tolist() for one in expected]
-    shares = ask.shares_of_any(objects)  # type: ignore[arg-type]
+    shares = ask.shares_of_any(objects, [(160, 240)] * 3)
     assert np.array_equal(np.stack(shares), ask.shares(pictures).numpy())
 
 
@@ -95,7 +85,7 @@ def test_shares_of_several_sizes_keep_their_order_and_make_the_masks(network: UN
     small, large = grays(2, 16, 24), grays(2, 40, 60)
     mixed = [small[0], large[0], small[1], large[1]]
     sizes = [(64, 96), (160, 240), (64, 96), (160, 240)]
-    shares = ask.shares_of_any(mixed)
+    shares = ask.shares_of_any(mixed, sizes)
     ends = ask.ends_of_any(mixed, sizes)
     for share, one, size in zip(shares, ends, sizes, strict=True):
         mask = rle.decode(rle.text_of(one.tobytes()), *size)

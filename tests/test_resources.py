@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from carvana_ray import config
+from carvana_ray import config, resources
 from carvana_ray.errors import InputError
 from carvana_ray.resources import Cluster, Workers, _places, autoscaler_limits, share_out
 from carvana_ray.stages import session
@@ -180,3 +180,16 @@ def test_a_session_on_a_launched_head_knows_what_may_come(
         share_out(flags(3, device="cuda"), here)
     refusal = refused(flags(5, device="cuda"), here)
     assert "the autoscaler may bring 82 CPUs and 4 GPUs" in refusal
+
+
+def test_gpus_decode_where_they_are_asked_to_and_torchvision_is_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    there, asked = cluster((4, 1)), config.Predict(decode="gpu", device="cuda")
+    monkeypatch.setattr(resources, "find_spec", lambda name: None)
+    assert "--decode gpu" in refused(asked, there)
+    assert share_out(config.Predict(device="cuda"), there) == Workers(1, 1, True)
+    monkeypatch.setattr(resources, "find_spec", lambda name: name == "torchvision")
+    assert share_out(asked, there) == Workers(1, 1, True, decode=True)
+    on_cpu = config.Predict(decode="gpu", device="cpu")
+    assert "--decode gpu" in refused(on_cpu, there), "there is no GPU that could"

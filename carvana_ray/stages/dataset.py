@@ -25,6 +25,7 @@ from carvana_ray.shards import OK
 Columns = dict[str, Any]
 UNKNOWN = -1  # in a column of CRC-32
 UNREACHABLE = "unreachable"
+MOST_CODED = 2**20  # bytes of a JPEG that travels; one of 1280 x 1918 has 100,000
 MAX_BYTES = 8 * 16 * 1918 * 1280  # more than `formats.MAX_PIXELS` take in any of the formats
 RETRIES = 3  # of a task whose process dies; Ray Data's own default is without end
 
@@ -176,6 +177,7 @@ def load_pictures(
     downscale: int,
     size: tuple[int, int] | None,
     blank: tuple[int, int],
+    coded: bool = False,
 ) -> Columns:
     """Map a row of names to its pictures on the network's grid; a bad one is a row with a status.
 
@@ -185,19 +187,21 @@ def load_pictures(
         downscale: see `images.load_gray`.
         size: (H, W) that they must have, or None.
         blank: (H, W) to give a bad picture.
+        coded: leave what a GPU's engines decode (`formats.for_engines`) to them.
 
     Returns:
         columns [n]: file, place (from 0), count (n), img, status, crc32 (of the file's bytes as
         they were decoded), height, width, orientation (`formats.orientation_of`), and gray: uint8
-        [n, h, w], or n arrays [h, w] of several sizes. The status is `shards.OK`, the reason why
-        the picture is bad, or `UNREACHABLE` and why: that is no fault of the picture.
+        [n, h, w], or n arrays [h, w] of several sizes. With `coded` instead of gray data: bytes, a
+        JPEG file where ``coded`` is true, and else the gray levels. The status is `shards.OK`, the
+        reason why the picture is bad, or `UNREACHABLE` and why: that is no fault of the picture.
     """
     row = only_row(batch)
     names = list(row["names"])
     columns: dict[str, list[Any]] = {
         name: [] for name in ("height", "width", "orientation", "crc32", "status")
     }
-    grays = _Grays(len(names))
+    pictures = _Files() if coded else _Grays(len(names))
     read = [not verdict for verdict in row["verdicts"]]
     uris = [storage.join(folder, name) for name in itertools.compress(names, read)]
     files = storage.read_each(uris, MAX_BYTES)
@@ -205,7 +209,7 @@ def load_pictures(
     for crc, verdict in zip(row["crcs"], row["verdicts"], strict=True):
         crc32 = zlib.crc32(b"")
         found, orientation, status = size or blank, 1, str(verdict)
-        gray = None
+        picture: NDArray[np.uint8] | bytes | None = None
         if gone:
             status = gone
         elif not verdict:
@@ -217,16 +221,17 @@ def load_pictures(
                 found = image.height, image.width
                 if size:
                     _same_size(found, size)
-                gray = images.gray_of(image, downscale)
+                as_it_is = coded and len(data) <= MOST_CODED and formats.for_engines(image)
+                picture = data if as_it_is else images.gray_of(image, downscale)
                 orientation, status = formats.turn_of(image), OK
             except BadPicture as bad:
                 found, status = size or blank, str(bad)
             except OSError as error:
                 # The shard cannot be written without it; each of the others might take as long.
                 status = gone = f"{UNREACHABLE}: {error.strerror or error}"
-        if gray is None:
-            gray = np.zeros(images.grid(*found, downscale), dtype=np.uint8)
-        grays.add(gray)
+        if picture is None:
+            picture = np.zeros(images.grid(*found, downscale), dtype=np.uint8)
+        pictures.add(picture)
         values = (*found, orientation, crc32, status)
         for column, value in zip(columns.values(), values, strict=True):
             column.append(value)
@@ -235,7 +240,7 @@ def load_pictures(
         "place": np.arange(len(names)),
         "count": np.full(len(names), len(names)),
         "img": np.array(names),
-        "gray": grays.all(),
+        **pictures.columns(),
         **{name: np.array(column) for name, column in columns.items()},
     }
 
@@ -272,7 +277,7 @@ class _Grays:
         self._stack = np.empty((0, 0, 0), np.uint8)
         self._others: NDArray | None = None
 
-    def add(self, gray: NDArray[np.uint8]) -> None:
+    def add(self, gray: Any) -> None:
         if not self._seen:
             self._stack = np.empty((self._count, *gray.shape), np.uint8)
         if self._others is None and gray.shape != self._stack.shape[1:]:
@@ -284,8 +289,23 @@ class _Grays:
             self._others[self._seen] = gray
         self._seen += 1
 
-    def all(self) -> NDArray:
-        return self._stack if self._others is None else self._others
+    def columns(self) -> Columns:
+        return {"gray": self._stack if self._others is None else self._others}
+
+
+class _Files:
+    """Pictures of a block as bytes: files, or gray levels."""
+
+    def __init__(self) -> None:
+        self._data: list[bytes] = []
+        self._coded: list[bool] = []
+
+    def add(self, picture: NDArray[np.uint8] | bytes) -> None:
+        self._coded.append(isinstance(picture, bytes))
+        self._data.append(picture if isinstance(picture, bytes) else picture.tobytes())
+
+    def columns(self) -> Columns:
+        return {"data": np.array(self._data, dtype=object), "coded": np.array(self._coded)}
 
 
 def stack(grays: list[NDArray[np.uint8]]) -> NDArray:

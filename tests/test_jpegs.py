@@ -1,0 +1,145 @@
+"""JPEGs that are decoded as they are asked for, by a GPU's engines or by whatever stands in."""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from carvana_ray import formats, images, jpegs
+from carvana_ray.jpegs import Coded
+
+CPU = torch.device("cpu")
+gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+
+
+def jpeg(seed: int, height: int = 61, width: int = 90, **how: object) -> bytes:
+    """A picture of soft blobs, as photographs are."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (4, 6, 3), dtype=np.uint8)
+    image = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+    with io.BytesIO() as file:
+        image.save(file, "JPEG", **{"quality": 92, **how})  # type: ignore[arg-type]
+        return file.getvalue()
+
+
+def by_pillow(files: Sequence[bytes]) -> list[torch.Tensor]:
+    """What engines do: everything, in full."""
+    try:
+        arrays = [np.asarray(Image.open(io.BytesIO(file)).convert("RGB")) for file in files]
+    except OSError as error:
+        raise RuntimeError("Failed to decode batch") from error
+    return [torch.tensor(array).permute(2, 0, 1) for array in arrays]
+
+
+def coded(data: list[bytes], flags: list[bool], sizes: list[tuple[int, int]]) -> Coded:
+    return Coded(data, flags, sizes, 4, CPU, by_pillow)
+
+
+def test_files_and_gray_levels_come_in_the_order_that_is_asked_for() -> None:
+    files = [jpeg(seed) for seed in range(4)]
+    grays = [images.load_gray(file) for file in files]
+    data = [files[0], grays[1].tobytes(), files[2], grays[3].tobytes()]
+    pictures = coded(data, [True, False, True, False], [(61, 90)] * 4)
+    assert (len(pictures), pictures.grid(2)) == (4, (16, 23))
+    found = pictures.stack([3, 2, 0]).numpy()
+    for one, place in zip(found, [3, 2, 0], strict=True):
+        assert np.abs(one.astype(int) - grays[place]).mean() < 1
+    assert np.array_equal(found[0], grays[3])
+    assert not pictures.bad
+
+
+def test_one_that_engines_refuse_costs_the_others_nothing() -> None:
+    files = [jpeg(0), jpeg(1)[:300] + b"\xff\xd9", b"\xff\xd8\xff" + bytes(90), jpeg(3)]
+    pictures = coded(files, [True] * 4, [(61, 90)] * 4)
+    found = pictures.stack([0, 1, 2, 3]).numpy()
+    assert np.array_equal(found[0], images.load_gray(files[0]))
+    assert np.array_equal(found[3], images.load_gray(files[3]))
+    assert 2 in pictures.bad
+    assert set(pictures.bad) <= {1, 2}
+    assert pictures.bad[2].startswith(("not-an-image", "truncated"))
+    assert (found[2] == 0).all()
+
+
+def test_a_picture_of_another_size_than_its_header_says_is_decoded_again() -> None:
+    pictures = Coded([jpeg(0)], [True], [(61, 90)], 4, CPU, lambda files: [torch.ones(3, 8, 8)])
+    assert np.array_equal(pictures.stack([0])[0].numpy(), images.load_gray(jpeg(0)))
+
+
+@pytest.mark.parametrize(
+    ("how", "expected"),
+    [
+        ({}, True),
+        ({"subsampling": 0}, True),
+        ({"subsampling": 2, "optimize": True}, True),
+        ({"progressive": True}, False),
+        ({"keep_rgb": True}, False),
+    ],
+)
+def test_engines_get_the_usual_jpegs(how: dict[str, object], expected: bool) -> None:
+    assert formats.for_engines(formats.open_picture(jpeg(0, **how))) == expected
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK"])
+def test_engines_get_pictures_of_brightness_and_two_colours(mode: str) -> None:
+    with io.BytesIO() as file:
+        Image.new(mode, (32, 32)).save(file, "JPEG")
+        assert not formats.for_engines(formats.open_picture(file.getvalue()))
+
+
+def test_engines_get_no_file_without_its_end() -> None:
+    with pytest.raises(formats.BadPicture, match="truncated"):
+        formats.for_engines(formats.open_picture(jpeg(0)[:-40]))
+
+
+@gpu
+@pytest.mark.gpu
+@pytest.mark.parametrize("subsampling", [0, 1, 2])
+def test_engines_see_what_libjpeg_sees(subsampling: int) -> None:
+    device = torch.device("cuda")
+    size = (1280, 1918)
+    files = [jpeg(seed, *size, subsampling=subsampling) for seed in range(70)]
+    pictures = Coded(files, [True] * 70, [size] * 70, 4, device, jpegs.engines(device))
+    found = pictures.stack(range(70)).cpu().numpy()
+    for one, file in zip(found, files, strict=True):
+        differ = np.abs(one.astype(int) - images.load_gray(file))
+        assert differ.mean() < 0.3
+        assert differ.max() <= 3
+    assert not pictures.bad
+
+
+@gpu
+@pytest.mark.gpu
+def test_engines_survive_damaged_files() -> None:
+    """Bits flipped, zeros and noise in the middle: what comes out is a picture, or none; the next
+    good ones are as they were."""
+    device, size = torch.device("cuda"), (640, 960)
+    decode, rng = jpegs.engines(device), np.random.default_rng(0)
+    good = [jpeg(seed, *size) for seed in range(16)]
+    expected = [images.load_gray(file).astype(int) for file in good]
+    for _ in range(40):
+        files = []
+        for file in good:
+            bad = bytearray(file)
+            at, length = int(rng.integers(700, len(bad) - 60)), int(rng.integers(1, 50))
+            bad[at : at + length] = rng.bytes(length) if rng.random() < 0.7 else bytes(length)
+            files.append(bytes(bad))
+        files[::4] = good[::4]
+        pictures = Coded(files, [True] * 16, [size] * 16, 4, device, decode)
+        found = pictures.stack(range(16)).cpu().numpy()
+        for place in range(0, 16, 4):
+            assert np.abs(found[place] - expected[place]).mean() < 0.3
+
+
+@gpu
+@pytest.mark.gpu
+def test_real_pictures_by_engines(real_data: Path) -> None:
+    device, size = torch.device("cuda"), (1280, 1918)
+    files = [path.read_bytes() for path in sorted((real_data / "test").glob("*.jpg"))[:64]]
+    pictures = Coded(
+        files, [True] * len(files), [size] * len(files), 4, device, jpegs.engines(device)
+    )
+    for one, file in zip(pictures.stack(range(len(files))).cpu().numpy(), files, strict=True):
+        assert np.abs(one.astype(int) - images.load_gray(file)).mean() < 0.3

@@ -1,0 +1,118 @@
+"""The chain of masks where a GPU decodes, with a decoder in full standing in for its engines."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import draw_pair
+from test_jpegs import by_pillow
+from watched import make_model
+
+from carvana_ray import jpegs, rle, shards
+from carvana_ray.resources import Workers
+from carvana_ray.stages import dataset, masks
+
+SIZE = (320, 480)
+ON_CPU, DECODING = Workers(1, 1, False), Workers(1, 1, False, decode=True)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with seven pictures, of which some are bad, and a model."""
+    pictures = [draw_pair(number, SIZE)[0] for number in range(3)]
+    damaged = bytearray(pictures[1])
+    table = damaged.find(b"\xff\xc4") + 5  # of the code's lengths; none reads it but a decoder
+    damaged[table : table + 16] = b"\xff" * 16
+    files = {
+        "0.jpg": pictures[0],
+        "1.jpg": pictures[1],
+        "2.jpg": draw_pair(5, (300, 400))[0],
+        "3.jpg": pictures[2][:900],
+        "4.jpg": b"text",
+        "5.jpg": bytes(damaged),
+    }
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+    make_model(tmp_path / "model", pictures)
+    return tmp_path
+
+
+def loaded(folder: Path, coded: bool) -> dict[str, Any]:
+    row = dataset.pictures_row("x", [f"{number}.jpg" for number in range(7)])
+    batch = {key: [value] for key, value in row.items()}
+    how = {"folder": str(folder), "downscale": 8, "size": None, "blank": SIZE, "coded": coded}
+    return dataset.load_pictures(batch, **how)  # type: ignore[arg-type]
+
+
+def test_files_travel_as_they_are_and_what_is_bad_is_blank(folder: Path) -> None:
+    found, plain = loaded(folder, coded=True), loaded(folder, coded=False)
+    assert set(found) - set(plain) == {"data", "coded"}
+    assert set(plain) - set(found) == {"gray"}
+    assert found["coded"].tolist() == [True, True, True, False, False, True, False]
+    assert found["data"][1] == (folder / "1.jpg").read_bytes()
+    assert found["data"][4] == bytes(40 * 60)
+    kinds = [[str(one).split(":")[0] for one in some["status"]] for some in (found, plain)]
+    assert kinds[0][:5] == kinds[1][:5] == ["ok", "ok", "ok", "truncated", "not-an-image"]
+    assert kinds[0][5] == "ok", "its pixels are looked at where they are decoded"
+    assert kinds[0][6] == kinds[1][6] == "missing"
+
+
+@pytest.mark.ray
+def test_files_come_out_of_ray_as_they_went_in(folder: Path, ray_session: None) -> None:
+    row = dataset.pictures_row("x", [f"{number}.jpg" for number in range(7)])
+    how = {"folder": str(folder), "downscale": 8, "size": None, "blank": SIZE, "coded": True}
+    read = dataset.from_blocks([row]).map_batches(
+        dataset.load_pictures, batch_size=None, fn_kwargs=how
+    )
+    (batch,) = read.iter_batches(batch_size=None)
+    expected = loaded(folder, coded=True)
+    assert batch["data"].tolist() == expected["data"].tolist()
+    assert batch["coded"].tolist() == expected["coded"].tolist()
+
+
+@pytest.mark.parametrize("kind", [masks.Masks, masks.Shares])
+def test_masks_are_those_of_pictures_that_are_decoded_before(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, kind: type[masks.Masks]
+) -> None:
+    monkeypatch.setattr(jpegs, "engines", lambda device: by_pillow)
+    plain = kind(str(folder / "model"), ON_CPU)(loaded(folder, coded=False))
+    found = kind(str(folder / "model"), DECODING)(loaded(folder, coded=True))
+    assert set(found) == set(plain)
+    assert found["status"].tolist() == plain["status"].tolist(), "5.jpg is bad for both"
+    assert str(found["status"][5]).startswith("truncated")
+    sizes = list(zip(found["height"], found["width"], strict=True))
+    for place in range(3):
+        assert found["status"][place] == shards.OK
+        if kind is masks.Shares:
+            differ = found["share"][place].astype(int) - plain["share"][place]
+            assert np.abs(differ).mean() < 8, "steep edges, and a gray level is another one"
+            continue
+        one, other = (
+            rle.decode(rle.text_of(some["ends"][place]), *sizes[place]) for some in (found, plain)
+        )
+        assert other.any()
+        assert (one != other).mean() < 0.02
+    if kind is masks.Masks:
+        assert found["ends"][3:].tolist() == [b""] * 4
+
+
+def test_a_gpu_at_fault_ends_its_process(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """CUDA says the same error ever after; Ray starts a new process, and its block again."""
+
+    class Ended(Exception):
+        pass
+
+    def end(code: int) -> None:
+        raise Ended(code)
+
+    monkeypatch.setattr("os._exit", end)
+    ask = masks.Masks(str(folder / "model"), ON_CPU)
+
+    def fault(*_: object) -> list[Any]:
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(ask._predictor, "ends_of_any", fault)
+    with pytest.raises(Ended):
+        ask(loaded(folder, coded=False))
