@@ -51,8 +51,8 @@ class Stage(Protocol[C_contra, P]):
 
 
 # Seconds in which most of what can be wrong with the input is known; a Ray takes several to start,
-# and a catalogue of 100,000 pictures to list.
-PATIENCE = 2.0
+# and a catalogue of 100,000 pictures to list. With CUDA to import torch alone takes longer.
+PATIENCE = 0.0 if os.path.exists("/dev/nvidiactl") else 2.0
 
 
 class _Stopped(KeyboardInterrupt):

@@ -38,6 +38,8 @@ TASK_RETRIES = 2
 RESTARTS = 100
 REPLICAS_A_GPU = 2  # one computes while the other takes in or hands out a batch
 READERS = 2  # for each replica on a CPU
+# Beside a GPU: a few more readers than cores, since between two blocks each of them waits for Ray.
+CPUS_OF_A_READER = 0.8
 READERS_OF_FILES = 6  # for each GPU that decodes: 0.3 ms of a core a picture, and 4,000 a second
 
 
@@ -135,7 +137,7 @@ def beside(workers: Workers) -> dict[str, Any]:
     would wait for ever: so there readers ask for none, and their number is bounded instead.
     """
     if workers.use_gpu:
-        return {"num_cpus": 1}
+        return {"num_cpus": CPUS_OF_A_READER}
     return {"num_cpus": 0, "compute": ray.data.TaskPoolStrategy(READERS * workers.count)}
 
 
