@@ -34,8 +34,8 @@ from numpy.typing import NDArray
 
 from carvana_ray import augment, carvana, images, kernels, predictor, training
 from carvana_ray.batches import BatchPlan
-from carvana_ray.config import RECIPES, Recipe
 from carvana_ray.predictor import Predictor
+from carvana_ray.recipes import RECIPES, Recipe
 
 SIZE = (carvana.HEIGHT, carvana.WIDTH)
 TRIED: dict[str, Recipe] = {

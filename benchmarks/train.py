@@ -27,7 +27,7 @@ import torch
 from PIL import Image
 
 from carvana_ray import carvana, fused, images, loss, training
-from carvana_ray.config import RECIPES
+from carvana_ray.recipes import RECIPES
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 RECIPE = RECIPES["default"]

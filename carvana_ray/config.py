@@ -1,83 +1,15 @@
-"""A frozen dataclass per job; from dataclass to flags; to JSON. Standard library alone.
+"""A frozen dataclass per job: what can be asked of it, and what cannot be.
 
-The fields of a dataclass are the job's flags: ``batch_size`` is ``--batch-size``. Bad values raise
-`InputError` in ``__post_init__``, whoever builds the object.
+Its fields are the job's flags, see `cli`. Bad values raise `InputError` in ``__post_init__``,
+whoever builds the object.
 """
 
-import argparse
-import dataclasses
-import typing
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from types import NoneType
-from typing import Any, Literal, NoReturn, TypeVar
+from dataclasses import dataclass
+from typing import Literal
 
-from carvana_ray import __version__
+from carvana_ray.cli import among_choices, at_least, knob
 from carvana_ray.errors import InputError
-
-C = TypeVar("C")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """How a network is made and trained.
-
-    Attributes:
-        norm: normalization layers, ``batch`` or ``none``.
-        init: first weights, ``torch`` (its layers' own) or ``glorot``.
-        schedule: learning rate over the run, ``one-cycle`` or ``flat``.
-        learning_rate: of Adam; the highest of the cycle.
-        flip: mirror every other training picture.
-        clip: the longest gradient of all weights together; longer ones are cut. None: any.
-        fold: pixels a side of the network's picture that share a place, see `unet.UNet`.
-        jitter: move and size training pictures at random, see `augment.draw`.
-        mirror: to predict, ask the network of the mirrored picture, too, and take the mean.
-        downscale, epochs, batch_size: what the flags of these names are where they are not given.
-    """
-
-    norm: str = "batch"
-    init: str = "torch"
-    schedule: str = "one-cycle"
-    learning_rate: float = 2e-3
-    flip: bool = True
-    clip: float | None = 1.0
-    fold: int = 1
-    jitter: bool = False
-    mirror: bool = False
-    downscale: int = 4
-    epochs: int = 5
-    batch_size: int = 8
-
-
-# What each of them brings is in docs/recipes.md.
-RECIPES = {
-    "default": Recipe(),
-    "2017": Recipe(
-        norm="none",
-        init="glorot",
-        schedule="flat",
-        learning_rate=1e-3,
-        flip=False,
-        clip=None,
-        batch_size=16,
-    ),
-    "best": Recipe(fold=4, jitter=True, mirror=True, downscale=1, epochs=60),
-}
-OF_THE_RECIPE = ("downscale", "epochs", "batch_size")
-
-# What a network is made of where neither a flag nor a model to start from says it.
-NEW_NETWORK = {"recipe": "default", "base": 32}
-
-
-def knob(default: Any, text: str, positional: bool = False) -> Any:
-    """Return a dataclass field with a default and the help text of its flag.
-
-    Args:
-        default: its value where the flag is not given.
-        text: what it means, in which unit.
-        positional: it may be given without the flag, too.
-    """
-    return field(default=default, metadata={"help": text, "positional": positional})
+from carvana_ray.recipes import NEW_NETWORK, OF_THE_RECIPE, RECIPES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,8 +44,8 @@ class Session(Terminal):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _at_least(1, self, "num_cpus")
-        _choices(self)
+        at_least(1, self, "num_cpus")
+        among_choices(self)
         if not self.out:
             raise InputError("--out: an empty name")
 
@@ -135,8 +67,8 @@ class Network(Session):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _at_least(0, self, "limit")
-        _at_least(1, self, "workers")
+        at_least(0, self, "limit")
+        at_least(1, self, "workers")
 
     @property
     def fewest_workers(self) -> int | None:
@@ -152,7 +84,7 @@ class Seeded(Session):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _at_least(0, self, "seed")
+        at_least(0, self, "seed")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,8 +97,8 @@ class Sample(Seeded):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _at_least(1, self, "sample_cars")
-        _at_least(0, self, "sample_test_cars")
+        at_least(1, self, "sample_cars")
+        at_least(0, self, "sample_test_cars")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,7 +160,7 @@ class Train(Network, Seeded):
                 if getattr(self, name) is None:
                     object.__setattr__(self, name, getattr(RECIPES[self.recipe], name))
         super().__post_init__()
-        _at_least(1, self, "base", "epochs", "batch_size", "min_workers")
+        at_least(1, self, "base", "epochs", "batch_size", "min_workers")
         if self.min_workers and self.workers and self.min_workers > self.workers:
             raise InputError(f"--min-workers {self.min_workers}: more than --workers")
         if self.downscale not in (None, 1, 2, 4, 8):
@@ -283,7 +215,7 @@ class Predict(Evaluate):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _at_least(0, self, "shard_size", "max_bad")
+        at_least(0, self, "shard_size", "max_bad")
         if not self.submission.endswith((".csv", ".csv.gz")) or "/" in self.submission:
             raise InputError(f"--submission {self.submission}: a file name, .csv or .csv.gz")
 
@@ -365,7 +297,7 @@ class Check(Terminal):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _at_least(1, self, "height", "width")
+        at_least(1, self, "height", "width")
         if not self.submission:
             raise InputError("--submission is missing: the file to check")
 
@@ -385,8 +317,8 @@ class Export(Terminal):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _choices(self)
-        _at_least(1, self, "limit")
+        among_choices(self)
+        at_least(1, self, "limit")
         if not self.model:
             raise InputError("--model is missing: the model folder to export")
         if self.out and not self.out.endswith(".onnx"):
@@ -396,90 +328,3 @@ class Export(Terminal):
     def out_uri(self) -> str:
         """The file to write: as asked, or the one beside the weights."""
         return self.out or f"{self.model.rstrip('/')}/model.onnx"
-
-
-def _at_least(least: int, config: Any, *names: str) -> None:
-    for name in names:
-        value = getattr(config, name)
-        if value is not None and value < least:
-            raise InputError(f"{flag(name)} {value}: must be {least} or more")
-
-
-def _choices(config: Any) -> None:
-    for name, kind in typing.get_type_hints(type(config)).items():
-        choices = typing.get_args(kind)
-        value = getattr(config, name)
-        if typing.get_origin(kind) is Literal and value is not None and value not in choices:
-            raise InputError(f"{flag(name)} {value}: must be one of {choices}")
-
-
-def flag(name: str) -> str:
-    """Return the flag of a field: ``batch_size`` is ``--batch-size``."""
-    return "--" + name.replace("_", "-")
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """Say what is wrong in one line (argparse prints its usage before it)."""
-        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
-
-
-def parser(config: type[Any], prog: str, epilog: str = "") -> argparse.ArgumentParser:
-    """Return the parser whose flags are the fields of a dataclass, with their help and defaults."""
-    result = _Parser(
-        prog=prog,
-        description=config.__doc__,
-        epilog=epilog,
-        allow_abbrev=False,  # a misspelt flag must not pass for another one
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    result.add_argument("--version", action="version", version=f"carvana_ray {__version__}")
-    kinds = typing.get_type_hints(config)
-    for knob_ in dataclasses.fields(config):
-        text = knob_.metadata["help"]
-        if kinds[knob_.name] is bool:
-            result.add_argument(flag(knob_.name), action="store_true", help=text)
-            continue
-        shown = "" if knob_.default in (None, "", ()) else f" (default: {knob_.default})"
-        options: dict[str, Any] = {"default": knob_.default, "help": text + shown}
-        args = [kind for kind in typing.get_args(kinds[knob_.name]) if kind is not NoneType]
-        several = typing.get_origin(kinds[knob_.name]) is tuple
-        if typing.get_origin(kinds[knob_.name]) is Literal:
-            options["choices"] = args
-        elif several:
-            options |= {"nargs": "*", "metavar": "NAME"}
-        else:
-            kind = args[0] if args else kinds[knob_.name]
-            options |= {"type": kind, "metavar": {int: "N", float: "X"}.get(kind, "NAME")}
-        result.add_argument(flag(knob_.name), **options)
-        if knob_.metadata["positional"]:
-            result.add_argument(
-                knob_.name,
-                nargs="*" if several else "?",
-                default=argparse.SUPPRESS,
-                help="the same, without the flag",
-            )
-    return result
-
-
-def parse(config: type[C], prog: str, argv: Sequence[str] | None, epilog: str = "") -> C:
-    """Return the dataclass of a command line. Ends the process with exit code 2 on wrong usage."""
-    reader = parser(config, prog, epilog)
-    values = vars(reader.parse_args(argv))
-    try:
-        return config(**values)
-    except InputError as error:
-        reader.error(str(error))
-
-
-def to_json(config: Any) -> dict[str, Any]:
-    """Return a dataclass as plain values, as they come back from JSON."""
-    values = dataclasses.asdict(config)
-    return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
-
-
-def pick(config: type[C], source: Any, **changes: Any) -> C:
-    """Return a dataclass with the values that `source`, another one, has under the same names."""
-    names = {knob_.name for knob_ in dataclasses.fields(config)}  # type: ignore[arg-type]
-    values = {name: value for name, value in to_json(source).items() if name in names}
-    return config(**(values | changes))

@@ -14,8 +14,9 @@ from carvana_ray import carvana, formats, states, storage, training
 from carvana_ray.batches import BatchPlan
 from carvana_ray.catalogue import checksums
 from carvana_ray.checkpoint import Manifest
-from carvana_ray.config import RECIPES, Train
+from carvana_ray.config import Train
 from carvana_ray.errors import BadPicture, InputError
+from carvana_ray.recipes import RECIPES
 from carvana_ray.storage import Entry
 
 Rows = list[dict[str, float]]

@@ -12,10 +12,11 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from carvana_ray import checkpoint, config, storage, training
+from carvana_ray import checkpoint, cli, storage, training
 from carvana_ray.checkpoint import Manifest
-from carvana_ray.config import RECIPES, Train
+from carvana_ray.config import Train
 from carvana_ray.errors import InputError, Missing
+from carvana_ray.recipes import RECIPES
 
 log = logging.getLogger(__name__)
 
@@ -77,8 +78,8 @@ def resolved(flags: Train, init: Manifest | None) -> Train:
         asked = getattr(flags, name)
         if asked not in (None, value):
             raise InputError(
-                f"{config.flag(name)} {asked}: the model of {FLAG} has {value}, which its weights "
-                f"are made for; leave {config.flag(name)} away, or train without {FLAG}"
+                f"{cli.flag(name)} {asked}: the model of {FLAG} has {value}, which its weights "
+                f"are made for; leave {cli.flag(name)} away, or train without {FLAG}"
             )
     # Workers read the model, too, and stand in other folders.
     return dataclasses.replace(flags, init_from=storage.absolute(flags.init_from), **decided)

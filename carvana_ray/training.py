@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from carvana_ray import images, loss, metrics
 from carvana_ray.batches import BatchPlan
-from carvana_ray.config import Recipe
 from carvana_ray.fused import dtype_for
+from carvana_ray.recipes import Recipe
 from carvana_ray.unet import Design, UNet, glorot
 from carvana_ray.warp import warp
 

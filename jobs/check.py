@@ -3,7 +3,7 @@
 import sys
 from typing import Any
 
-from carvana_ray import carvana, config, faults, storage, submission
+from carvana_ray import carvana, cli, config, faults, storage, submission
 from carvana_ray.stages import job
 
 EXAMPLES = """examples:
@@ -36,7 +36,7 @@ def check(flags: config.Check) -> dict[str, Any]:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the job; return its exit code: 1 with faults."""
-    flags = config.parse(config.Check, "check", argv, EXAMPLES)
+    flags = cli.parse(config.Check, "check", argv, EXAMPLES)
     return job.finish("check", lambda: check(flags), lambda result: not result["ok"], flags)
 
 

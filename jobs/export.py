@@ -5,7 +5,7 @@ import sys
 import time
 from typing import Any
 
-from carvana_ray import config, errors
+from carvana_ray import cli, config, errors
 from carvana_ray.stages import job
 
 EXAMPLES = """examples:
@@ -73,7 +73,7 @@ def _pictures(flags: config.Export) -> list[bytes]:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the job; return its exit code."""
-    flags = config.parse(config.Export, "export", argv, EXAMPLES)
+    flags = cli.parse(config.Export, "export", argv, EXAMPLES)
     return job.finish("export", lambda: export(flags), flags=flags)
 
 

@@ -8,8 +8,8 @@ import torch
 
 from carvana_ray import checkpoint, config, course, states, training
 from carvana_ray.batches import BatchPlan
-from carvana_ray.config import RECIPES
 from carvana_ray.errors import InputError
+from carvana_ray.recipes import RECIPES
 
 
 def row(epoch: int, val_dice: float, images: int = 100, rate: float = 50.0) -> dict[str, float]:

@@ -15,8 +15,9 @@ from s3_servers import Server
 
 from carvana_ray import checkpoint, config, course, finetune, states, storage, training
 from carvana_ray.checkpoint import Manifest
-from carvana_ray.config import RECIPES, Train
+from carvana_ray.config import Train
 from carvana_ray.errors import InputError
+from carvana_ray.recipes import RECIPES
 from carvana_ray.resources import Cluster
 from carvana_ray.stages import pipeline, train
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from carvana_ray import config
+from carvana_ray import cli
 
 REPOSITORY = Path(__file__).parent.parent
 JOBS = sorted(path.stem for path in (REPOSITORY / "jobs").glob("[!_]*.py"))
@@ -32,12 +32,12 @@ class Taken(Exception):
 @pytest.fixture
 def taken(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make jobs raise `Taken` where they would begin their work."""
-    parse = config.parse
+    parse = cli.parse
 
     def stop(*args: Any) -> Any:
         raise Taken(parse(*args))
 
-    monkeypatch.setattr(config, "parse", stop)
+    monkeypatch.setattr(cli, "parse", stop)
 
 
 def takes(job: str, argv: list[str]) -> bool:

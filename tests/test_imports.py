@@ -16,7 +16,7 @@ STAGES = PACKAGE / "stages"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 JOBS = sorted((REPOSITORY / "jobs").rglob("*.py"))
 OUTSIDE = [path for path in MODULES if STAGES not in path.parents]
-PLAIN = [PACKAGE / f"{name}.py" for name in ("carvana", "config", "errors")]
+PLAIN = [PACKAGE / f"{name}.py" for name in ("carvana", "cli", "config", "errors", "recipes")]
 LIGHT = [PACKAGE / f"{name}.py" for name in ("images", "rle", "augment", "batches")]
 LIGHT += sorted((PACKAGE / "studio").rglob("*.py"))
 

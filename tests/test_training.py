@@ -11,7 +11,7 @@ import torch
 
 from carvana_ray import checkpoint, images, states, training
 from carvana_ray.batches import BatchPlan
-from carvana_ray.config import RECIPES
+from carvana_ray.recipes import RECIPES
 from carvana_ray.training import Batch, State, Worker
 from carvana_ray.unet import Design
 

@@ -22,7 +22,7 @@ from ray.exceptions import (
     WorkerCrashedError,
 )
 
-from carvana_ray import config, errors, profiling, progress, storage
+from carvana_ray import cli, config, errors, profiling, progress, storage
 from carvana_ray.errors import InputError, Unfinished, Unreachable, first_line
 from carvana_ray.resources import Cluster, share_out
 from carvana_ray.stages.beside import beside
@@ -78,7 +78,7 @@ def run(
     Returns:
         The exit code.
     """
-    flags = config.parse(kind, job, argv, epilog)
+    flags = cli.parse(kind, job, argv, epilog)
     work = partial(_profiled, job, flags, partial(_in_session, flags, load))
     return finish(job, work, flags=flags)
 
@@ -140,7 +140,7 @@ def everywhere(flags: config.Session, cluster: Cluster) -> None:
         for uri in value if isinstance(value, tuple) else (value,):
             if uri and not storage.is_remote(uri):
                 raise InputError(
-                    f"{config.flag(name)} {uri}: a local path, which the other nodes of this "
+                    f"{cli.flag(name)} {uri}: a local path, which the other nodes of this "
                     "cluster do not have; use s3://bucket/key, or --shared-filesystem if all of "
                     "them have that folder"
                 )

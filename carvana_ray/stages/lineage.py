@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from carvana_ray import __version__, config
+from carvana_ray import __version__, cli, config
 from carvana_ray.checkpoint import Manifest
 
 PACKAGES = "ray", "torch", "numpy", "pillow", "pyarrow"
@@ -45,7 +45,7 @@ def of(
                 "started from the weights (SHA-256)": manifest.started_from,
             },
             "configuration of its training": manifest.training,
-            "configuration of this job": config.to_json(flags),
+            "configuration of this job": cli.to_json(flags),
             "data": {
                 "folder": folder,
                 "pictures": len(crcs),

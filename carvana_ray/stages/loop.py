@@ -17,7 +17,8 @@ from ray.train.torch import get_device, prepare_model
 from carvana_ray import course as courses
 from carvana_ray import events, finetune, states, storage, training, transfer
 from carvana_ray.batches import BatchPlan
-from carvana_ray.config import RECIPES, Train
+from carvana_ray.config import Train
+from carvana_ray.recipes import RECIPES
 from carvana_ray.stages.beside import beside
 from carvana_ray.stages.gauges import set_wait
 from carvana_ray.stages.take import steps_of

@@ -14,6 +14,7 @@ from carvana_ray import (
     carvana,
     catalogue,
     checkpoint,
+    cli,
     config,
     course,
     events,
@@ -36,11 +37,11 @@ def check(flags: config.Pipeline) -> int:
     asked, drawn = flags.sample_test_cars * carvana.VIEWS, 0
     if flags.data:
         train.check(_train(flags, flags.data))
-        asked = len(catalogue.read(config.pick(config.Predict, flags)).entries)
+        asked = len(catalogue.read(cli.pick(config.Predict, flags)).entries)
     else:
         if flags.tensorboard:
             events.writer_of()
-        sampled = config.pick(config.Sample, flags, out=_sample_folder(flags))
+        sampled = cli.pick(config.Sample, flags, out=_sample_folder(flags))
         sample.check(sampled)
         drawn = sample.room(sampled)
     learning = finetune.resolved(_train(flags, flags.data), finetune.read(flags))
@@ -53,7 +54,7 @@ def _sample_folder(flags: config.Pipeline) -> str:
 
 
 def _train(flags: config.Pipeline, data: str) -> config.Train:
-    return config.pick(config.Train, flags, data=data, on_bad_picture="fail")
+    return cli.pick(config.Train, flags, data=data, on_bad_picture="fail")
 
 
 def run(flags: config.Pipeline, cluster: Cluster, needed: int | None = None) -> dict[str, Any]:
@@ -72,14 +73,14 @@ def run(flags: config.Pipeline, cluster: Cluster, needed: int | None = None) -> 
     data = flags.data
     if not data:
         data = _sample_folder(flags)
-        steps["sample"] = sample.run(config.pick(config.Sample, flags, out=data), cluster)
+        steps["sample"] = sample.run(cli.pick(config.Sample, flags, out=data), cluster)
     steps["train"] = train.run(_train(flags, data), cluster)
     # All held-out cars are scored: --limit is for training and prediction.
-    scored = config.pick(config.Evaluate, flags, data=data, limit=0)
+    scored = cli.pick(config.Evaluate, flags, data=data, limit=0)
     steps["evaluate"] = evaluate.run(scored, cluster)
     held_back = None
     try:
-        steps["predict"] = predict.run(config.pick(config.Predict, flags, data=data), cluster)
+        steps["predict"] = predict.run(cli.pick(config.Predict, flags, data=data), cluster)
     except Quarantined as error:
         steps["predict"], held_back = error.result, str(error)
     manifest = checkpoint.read_manifest(steps["train"]["model"])

@@ -26,6 +26,7 @@ from ray.train.torch import TorchTrainer
 
 from carvana_ray import (
     checkpoint,
+    cli,
     config,
     events,
     finetune,
@@ -38,10 +39,10 @@ from carvana_ray import (
 )
 from carvana_ray import course as courses
 from carvana_ray.batches import BatchPlan
-from carvana_ray.config import RECIPES
 from carvana_ray.course import Course, Rows
 from carvana_ray.errors import Denied, InputError
 from carvana_ray.profiling import FOLDER
+from carvana_ray.recipes import RECIPES
 from carvana_ray.resources import Cluster, Workers, share_out
 from carvana_ray.stages import feed, gauges, take
 from carvana_ray.stages.beside import beside
@@ -93,7 +94,7 @@ def run(flags: config.Train, cluster: Cluster, checked: Course | None = None) ->
         storage.sweep(place)
     storage.publish(
         storage.join(out, "config.json"),
-        json.dumps(config.to_json(flags), indent=1).encode(),
+        json.dumps(cli.to_json(flags), indent=1).encode(),
         replace=True,
     )
     if course.init:
@@ -351,7 +352,7 @@ def _write_model(
         downscale=flags.downscale,
         height=course.size[0],
         width=course.size[1],
-        training=config.to_json(flags),
+        training=cli.to_json(flags),
         run=course.run,
         holdout_cars=course.cars[2],
         val_cars=course.cars[1],
