@@ -10,7 +10,6 @@ import functools
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import wait
 from typing import Any
 
 from carvana_ray import catalogue as catalogues
@@ -25,7 +24,6 @@ from carvana_ray.report import parts as reports
 from carvana_ray.resources import Cluster, Workers, share_out
 from carvana_ray.shards import Left, Task
 from carvana_ray.stages import dataset, gauges, lineage, poison, review, write
-from carvana_ray.stages.beside import beside
 from carvana_ray.stages.masks import how_to_load, masks_of, masks_of_one
 from carvana_ray.stages.write import LOST_A_REPLICA, LOST_BLOCKS, Watch
 
@@ -93,13 +91,7 @@ def run(flags: config.Predict, cluster: Cluster, checked: Checked | None = None)
     rate = _predict(flags, left, catalogue, folder, how, model, workers)
     laps.end("read, predict, write shards")
     target = storage.join(out, flags.submission)
-    # All cores look at the masks once more while one of them merges.
-    reviewing = beside(functools.partial(review.run, out, folder, parts, catalogue, cluster.cpus))
-    try:
-        merged = merge.merge(flags, parts, folder, catalogue, target)
-    except Exception:
-        wait([reviewing])  # or Ray would end under it
-        raise
+    merged = merge.merge(flags, parts, folder, catalogue, target)
     log.debug("merged and checked")
     laps.end("merge and check")
     result = {
@@ -116,7 +108,7 @@ def run(flags: config.Predict, cluster: Cluster, checked: Checked | None = None)
         merge.finish(flags, merged, folder, result)
     except Quarantined as error:
         held_back, result = error, error.result
-    reviewed, crcs = reviewing.result()
+    reviewed, crcs = review.run(out, folder, parts, catalogue, cluster.cpus)
     laps.end("look at the masks once more")
     part = {
         **lineage.of(flags, manifest, catalogue.folder, crcs),
