@@ -32,7 +32,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from carvana_ray import augment, carvana, images, kernels, predictor, training
+from carvana_ray import augment, carvana, images, kernels, learner, predictor, training
 from carvana_ray.batches import BatchPlan
 from carvana_ray.predictor import Predictor
 from carvana_ray.recipes import RECIPES, Recipe
@@ -69,7 +69,7 @@ def loaded(pairs: list[tuple[Path, Path]], downscale: int, device: torch.device)
     return all_
 
 
-def batches(plan: BatchPlan, recipe: Recipe, data: torch.Tensor) -> Iterator[training.Batch]:
+def batches(plan: BatchPlan, recipe: Recipe, data: torch.Tensor) -> Iterator[learner.Batch]:
     """Yield the batches of a run as the workers of a job get them, from what is on the device."""
     device = data.device
     for index in range(plan.epochs * plan.blocks_per_epoch):
@@ -93,7 +93,7 @@ def batches(plan: BatchPlan, recipe: Recipe, data: torch.Tensor) -> Iterator[tra
 
 def train(
     recipe: Recipe, seed: int, epochs: int, data: torch.Tensor
-) -> tuple[training.State, dict[str, float]]:
+) -> tuple[learner.State, dict[str, float]]:
     """Train on all that is given; return the state and what it took."""
     plan = BatchPlan(
         train=data.shape[1],
@@ -103,8 +103,8 @@ def train(
         epochs=epochs,
         seed=seed,
     )
-    scored = training.Scored(training.build(32, recipe, seed)).to(data.device)
-    state = training.start(
+    scored = learner.Scored(learner.build(32, recipe, seed)).to(data.device)
+    state = learner.start(
         scored, scored, recipe, recipe.learning_rate, plan.epochs * plan.train_steps
     )
     worker = training.Worker(
@@ -125,7 +125,7 @@ def train(
 
 
 def score(
-    state: training.State, recipe: Recipe, gray: torch.Tensor, truth: torch.Tensor
+    state: learner.State, recipe: Recipe, gray: torch.Tensor, truth: torch.Tensor
 ) -> dict[str, float]:
     """Return Dice over pictures, uint8 [n, h, w], whose masks are bool [n, H, W]; and the rate."""
     ask = Predictor(state.model, gray.device, recipe.mirror)

@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from carvana_ray import carvana, fused, images, loss, training
+from carvana_ray import carvana, fused, images, learner, loss
 from carvana_ray.recipes import RECIPES
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -56,7 +56,7 @@ def link(data: Path, folder: Path, cars: int) -> list[tuple[Path, Path]]:
 
 def step_of(device: torch.device, compiled: bool) -> Callable[..., None]:
     """Return a plain training step: (image float [B, 1, h, w], target float [B, 1, h, w])."""
-    network = training.build(32, RECIPE, 0).to(device)
+    network = learner.build(32, RECIPE, 0).to(device)
     called = torch.compile(network) if compiled else network
     on_gpu = device.type == "cuda"
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3, fused=on_gpu)

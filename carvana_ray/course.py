@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from carvana_ray import carvana, formats, states, storage, training
+from carvana_ray import carvana, formats, learner, states, storage
 from carvana_ray.batches import BatchPlan
 from carvana_ray.catalogue import checksums
 from carvana_ray.checkpoint import Manifest
@@ -184,7 +184,7 @@ def room(flags: Train, there: int = 0) -> int:
         there: states that are there already; older ones make place for newer ones.
     """
     with torch.device("meta"):  # counted, not made
-        network = training.design(flags.base, RECIPES[flags.recipe]).build()
+        network = learner.design(flags.base, RECIPES[flags.recipe]).build()
         weights = sum(one.numel() for one in network.parameters())
     # float32; Adam holds two moments of each weight; the model folder has the weights once more.
     to_come = states.KEPT + 2 - min(there, states.KEPT + 1)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from carvana_ray import checkpoint, cli, storage, training
+from carvana_ray import checkpoint, cli, learner, storage
 from carvana_ray.checkpoint import Manifest
 from carvana_ray.config import Train
 from carvana_ray.errors import InputError, Missing
@@ -68,7 +68,7 @@ def resolved(flags: Train, init: Manifest | None) -> Train:
     if init is None:
         return flags
     recipe = init.training.get("recipe")
-    if recipe not in RECIPES or training.design(init.design.base, RECIPES[recipe]) != init.design:
+    if recipe not in RECIPES or learner.design(init.design.base, RECIPES[recipe]) != init.design:
         raise InputError(
             f"{FLAG} {flags.init_from}: its recipe is {recipe} with {init.design}, which "
             "this version does not have; start from a model that this version trained"

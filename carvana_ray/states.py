@@ -34,7 +34,7 @@ def epochs_there(run: str) -> list[int]:
 
 
 def write(run: str, state: dict[str, Any], design: Design) -> None:
-    """Write the state of `training.State.state_dict`, and read it back before it counts.
+    """Write the state of `learner.State.state_dict`, and read it back before it counts.
 
     Args:
         run: folder of the training run.

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from carvana_ray import checkpoint, config, course, states, training
+from carvana_ray import checkpoint, config, course, learner, states
 from carvana_ray.batches import BatchPlan
 from carvana_ray.errors import InputError
 from carvana_ray.recipes import RECIPES
@@ -139,21 +139,21 @@ def test_a_plan_is_shared_out_anew_with_nothing_else_changed() -> None:
 
 @pytest.mark.parametrize("base", [1, 8, 32])
 def test_the_room_of_a_run_is_sixteen_numbers_a_weight(base: int) -> None:
-    weights = sum(one.numel() for one in training.build(base, RECIPES["default"], 0).parameters())
+    weights = sum(one.numel() for one in learner.build(base, RECIPES["default"], 0).parameters())
     assert course.room(flags(base=base)) == 4 * weights * 16
 
 
 def test_the_room_of_a_run_is_what_its_files_take(tmp_path: Path) -> None:
     """Three newest states, the best, one that is being written, and the model."""
     recipe = RECIPES["default"]
-    model = training.build(8, recipe, seed=0)
-    scored = training.Scored(model)
-    state = training.start(scored, scored, recipe, rate=0.01, total_steps=4)
+    model = learner.build(8, recipe, seed=0)
+    scored = learner.Scored(model)
+    state = learner.start(scored, scored, recipe, rate=0.01, total_steps=4)
     model(torch.zeros(1, 1, 32, 32)).sum().backward()
     state.optimizer.step()
     for epoch in range(1, states.KEPT + 3):
         state.epoch, state.history = epoch, [{"epoch": float(n + 1)} for n in range(epoch)]
-        states.write(str(tmp_path), state.state_dict(), training.design(8, recipe))
+        states.write(str(tmp_path), state.state_dict(), learner.design(8, recipe))
     used = sum(file.stat().st_size for file in tmp_path.rglob("*") if file.is_file())
     used += len(checkpoint.to_bytes(dict(model.state_dict())))
     assert course.room(flags(base=8)) == pytest.approx(used, rel=0.05)

@@ -13,7 +13,7 @@ import torch
 from conftest import draw_pair
 from s3_servers import Server
 
-from carvana_ray import checkpoint, config, course, finetune, states, storage, training
+from carvana_ray import checkpoint, config, course, finetune, learner, states, storage
 from carvana_ray.checkpoint import Manifest
 from carvana_ray.config import Train
 from carvana_ray.errors import InputError
@@ -29,7 +29,7 @@ TINY_RATE = 1e-30  # a step of Adam is at most the rate: far below what float32 
 def write_model(folder: Path, seed: int = 0, recipe: str = "default", **changes: Any) -> Manifest:
     """Write a model folder of base 2 at an eighth, its weights drawn."""
     torch.manual_seed(seed)
-    design = training.design(2, RECIPES[recipe])
+    design = learner.design(2, RECIPES[recipe])
     weights = checkpoint.to_bytes(dict(design.build().state_dict()))
     values: dict[str, Any] = {
         "sha256": checkpoint.digest(weights),

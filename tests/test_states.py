@@ -18,7 +18,7 @@ from test_training import fresh, lone_worker, stream
 from carvana_ray import checkpoint, states, storage, training
 from carvana_ray.batches import BatchPlan
 from carvana_ray.errors import InputError
-from carvana_ray.training import State
+from carvana_ray.learner import State
 from carvana_ray.unet import Design
 
 DESIGN = Design(base=4, norm="batch")  # of `fresh`

@@ -15,7 +15,7 @@ import torch
 from ray.train.torch import get_device, prepare_model
 
 from carvana_ray import course as courses
-from carvana_ray import events, finetune, states, storage, training, transfer
+from carvana_ray import events, finetune, learner, states, storage, training, transfer
 from carvana_ray.batches import BatchPlan
 from carvana_ray.config import Train
 from carvana_ray.recipes import RECIPES
@@ -49,7 +49,7 @@ def loop(settings: dict[str, Any]) -> None:
     torch.set_num_threads(settings["threads"])
     device = get_device()
     recipe = RECIPES[flags.recipe]
-    saved, _ = states.newest(folder, training.design(flags.base, recipe))
+    saved, _ = states.newest(folder, learner.design(flags.base, recipe))
     done = saved["epoch"] if saved else 0
     if done == plan.epochs:  # a failure after the last epoch
         return
@@ -60,20 +60,20 @@ def loop(settings: dict[str, Any]) -> None:
         batch_format="numpy",
     )
     stream = transfer.on_device(_checked(blocks, done, rank, plan), plan.share, device)
-    network = training.build(flags.base, recipe, flags.seed)
+    network = learner.build(flags.base, recipe, flags.seed)
     if settings["init"] and not saved:  # states have gone on from these weights already
         network.load_state_dict(finetune.weights(flags, settings["init"]))
-    scored = training.Scored(network).to(device)
+    scored = learner.Scored(network).to(device)
     if compiles(flags, plan, device):
         torch._dynamo.config.suppress_errors = True  # what cannot be compiled runs as it is
         scored.compile()
     # Statistics of normalization: see `training.share_statistics`.
     wrapped = prepare_model(scored, parallel_strategy_kwargs={"broadcast_buffers": False})
-    state = training.start(scored, wrapped, recipe, flags.rate, plan.epochs * plan.train_steps)
+    state = learner.start(scored, wrapped, recipe, flags.rate, plan.epochs * plan.train_steps)
     if saved:
         state.load_state_dict(saved)
     if device.type == "cuda":  # while others decode the pictures
-        training.warm_up(state, _blank(plan.share, settings["grid"], recipe.jitter, device))
+        learner.warm_up(state, _blank(plan.share, settings["grid"], recipe.jitter, device))
     marks.append((time.time(), "warm"))
     profile = settings["profile"] if rank == 0 else ""
     worker = training.Worker(
@@ -112,7 +112,7 @@ def compiles(flags: Train, plan: BatchPlan, device: torch.device) -> bool:
     return device.type == "cuda" and ahead >= COMPILE_FROM
 
 
-def _blank(share: int, grid: tuple[int, int], jitter: bool, device: torch.device) -> training.Batch:
+def _blank(share: int, grid: tuple[int, int], jitter: bool, device: torch.device) -> learner.Batch:
     batch = {
         "image": torch.zeros(share, *grid, device=device),
         "share": torch.zeros(share, *grid, dtype=torch.uint8, device=device),
@@ -132,14 +132,14 @@ class Keeper:
 
     def __init__(self, folder: str, flags: Train, rank: int, events_folder: str) -> None:
         self._folder, self._rank = folder, rank
-        self._design = training.design(flags.base, RECIPES[flags.recipe])
+        self._design = learner.design(flags.base, RECIPES[flags.recipe])
         self._events = events_folder
         if self._events:
             events.writer_of()  # it may be missing on this node
         self._writing: Future[None] | None = None
-        self._row: training.Row = {}
+        self._row: learner.Row = {}
 
-    def report(self, state: training.State) -> None:
+    def report(self, state: learner.State) -> None:
         """Take the state after an epoch."""
         self.finish()
         self._row = dict(state.history[-1])

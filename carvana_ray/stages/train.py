@@ -21,7 +21,7 @@ import ray
 import ray.data
 import ray.train
 from numpy.typing import NDArray
-from ray.train import DataConfig, FailureConfig, RunConfig, ScalingConfig
+from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
 from carvana_ray import (
@@ -31,6 +31,7 @@ from carvana_ray import (
     events,
     finetune,
     images,
+    learner,
     outlook,
     report,
     states,
@@ -44,8 +45,9 @@ from carvana_ray.errors import Denied, InputError
 from carvana_ray.profiling import FOLDER
 from carvana_ray.recipes import RECIPES
 from carvana_ray.resources import Cluster, Workers, share_out
-from carvana_ray.stages import feed, gauges, take
+from carvana_ray.stages import feed, gauges
 from carvana_ray.stages.beside import beside
+from carvana_ray.stages.deal import Deal
 from carvana_ray.stages.loop import loop
 from carvana_ray.stages.watch import Watch, board
 
@@ -143,7 +145,7 @@ def _fit(
 ) -> list[str]:
     """Run Ray Train until all epochs are done; return the pairs that were left out, and why."""
     folder = _run_folder(out, course)
-    design = training.design(flags.base, RECIPES[flags.recipe])
+    design = learner.design(flags.base, RECIPES[flags.recipe])
     saved, damaged = states.newest(folder, design)
     for problem in damaged:
         log.warning("skipped: %s", problem)
@@ -226,7 +228,7 @@ def _settle(cluster: Cluster) -> None:
 
 
 def _trainer(
-    flags: config.Train, workers: Workers, settings: dict[str, Any], deal: "Deal", scratch: str
+    flags: config.Train, workers: Workers, settings: dict[str, Any], deal: Deal, scratch: str
 ) -> TorchTrainer:
     fewest = flags.min_workers or workers.count
     # Ray's types are those of the older Train: a pair for elastic workers is not among them.
@@ -253,63 +255,6 @@ def _room(course: Course, grid: tuple[int, int]) -> int:
     return feed.room(store, cached=2 * h * w * len(course.pairs))
 
 
-class Deal(DataConfig):
-    """Makes the stream of batches when Ray has started the workers, and deals it out to them.
-
-    Only then it is known how many there are (`--min-workers`), and, after a failure, with which
-    epoch they go on.
-    """
-
-    def __init__(
-        self,
-        flags: config.Train,
-        plan: BatchPlan,
-        board: Any,
-        kept: NDArray[np.int64],
-        folder: str,
-        grid: tuple[int, int],
-        room: int,
-        on_gpu: bool,
-    ) -> None:
-        options = ray.data.ExecutionOptions()
-        options.preserve_order = True
-        options.resource_limits = ray.data.ExecutionResources.for_limits(object_store_memory=room)
-        super().__init__(enable_shard_locality=False, execution_options=options)
-        self._flags, self._plan, self._folder = flags, plan, folder
-        self._board, self._kept, self._on_gpu = board, kept, on_gpu
-        self._grid = grid
-
-    def __deepcopy__(self, _memo: Any) -> "Deal":
-        """Return itself: Ray Train copies it, and references to objects must not be."""
-        return self
-
-    def configure(
-        self,
-        datasets: dict[str, ray.data.Dataset],
-        world_size: int,
-        worker_handles: Any,
-        worker_node_ids: Any,
-        **others: Any,
-    ) -> list[dict[str, ray.data.DataIterator]]:
-        """Return the iterators of each worker; what stands in for the data set is not read."""
-        recipe = RECIPES[self._flags.recipe]
-        saved, _ = states.newest(self._folder, training.design(self._flags.base, recipe))
-        plan = courses.shared(self._plan, world_size)
-        stream = feed.stream(
-            plan,
-            self._board,
-            self._kept,
-            recipe.flip,
-            recipe.jitter,
-            first_epoch=saved["epoch"] if saved else 0,
-            steps=take.steps_of(plan.share, self._grid),
-            elastic=bool(self._flags.min_workers),
-            on_gpu=self._on_gpu,
-        )
-        streams = dict.fromkeys(datasets, stream)
-        return super().configure(streams, world_size, worker_handles, worker_node_ids, **others)
-
-
 def _outcome(fitting: "Future[object]") -> None:
     """Wait for Ray Train, which runs beside the main thread: in it, it would take over Ctrl-C.
 
@@ -330,7 +275,7 @@ def _write_model(
 ) -> None:
     """Write the model folder of a run that is over: of its epochs the best one that is good."""
     recipe = RECIPES[flags.recipe]
-    design = training.design(flags.base, recipe)
+    design = learner.design(flags.base, recipe)
     last, damaged = states.newest(run, design)
     if last is None or last["epoch"] != flags.epochs:
         raise RuntimeError(f"{run}: training ended without its last epoch; {damaged}")

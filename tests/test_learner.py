@@ -1,0 +1,42 @@
+"""What learns: its state is all of it, and what only looks at it changes nothing."""
+
+import copy
+
+import torch
+from test_training import PLAN, fresh, stream
+
+from carvana_ray import checkpoint, learner
+
+
+def test_the_random_numbers_go_on_where_they_were() -> None:
+    state = fresh()
+    torch.manual_seed(5)
+    torch.rand(7)
+    saved = checkpoint.from_bytes(checkpoint.to_bytes(state.state_dict()))
+    assert torch.equal(saved["random"], torch.get_rng_state())
+    expected = torch.rand(9)
+    torch.manual_seed(6)
+    state.load_state_dict(saved)
+    assert torch.equal(torch.rand(9), expected)
+
+
+def test_a_warm_up_changes_nothing() -> None:
+    state = fresh()
+    before = copy.deepcopy(state.state_dict())
+    learner.warm_up(state, next(stream(PLAN)))
+    for name, value in state.model.state_dict().items():
+        assert torch.equal(value, before["model"][name]), name
+    assert state.optimizer.state_dict() == before["optimizer"]
+    assert all(value.grad is None for value in state.model.parameters())
+
+
+def test_only_finite_weights_are_finite() -> None:
+    state = fresh()
+    assert state.finite()
+    for value in state.model.state_dict().values():
+        if value.is_floating_point():
+            before = value.clone()
+            value[(-1,) * value.ndim] = float("inf")
+            assert not state.finite()
+            value.copy_(before)
+    assert state.finite()
