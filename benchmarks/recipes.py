@@ -82,7 +82,7 @@ def batches(plan: BatchPlan, recipe: Recipe, data: torch.Tensor) -> Iterator[lea
             batch["warp"] = torch.from_numpy(drawn).to(device)
         else:
             if recipe.flip:
-                mirrored = torch.tensor([rng.random() < 0.5 for rng in rngs], device=device)
+                mirrored = torch.tensor([augment.mirrors(rng) for rng in rngs], device=device)
                 image, share = (
                     torch.where(mirrored[:, None, None], one.flip(-1), one)
                     for one in (image, share)

@@ -3,16 +3,14 @@
 One process walks through the shards in order of name, in bounded memory.
 """
 
-import csv
 import functools
-import io
 import json
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from carvana_ray import carvana, config, shards, sheets, storage, submission
+from carvana_ray import carvana, config, quarantine, shards, sheets, storage, submission
 from carvana_ray.catalogue import Catalogue
 from carvana_ray.errors import Quarantined, Unfinished, Unreachable
 from carvana_ray.plan import Part
@@ -20,7 +18,6 @@ from carvana_ray.plan import Part
 log = logging.getLogger(__name__)
 
 SUCCESS = "_SUCCESS.json"
-QUARANTINE = "quarantine.csv"
 
 
 @dataclass
@@ -113,24 +110,17 @@ def finish(flags: config.Predict, merged: Merged, folder: str, result: dict[str,
     Raises:
         Quarantined: there is none.
     """
-    text = io.StringIO(newline="")
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(["img", "reason", "crc32"])
-    table.writerows([row["img"], row["status"], f"{row['crc32']:08x}"] for row in merged.bad)
-    quarantine = storage.join(folder, QUARANTINE)
-    storage.publish(quarantine, text.getvalue().encode(), replace=True)
+    bad = [(row["img"], row["status"], row["crc32"]) for row in merged.bad]
+    listed = quarantine.publish(folder, bad)
     if merged.rotated:
         log.info(
             "%d pictures have an EXIF orientation; their masks are those of the pixels as stored",
             merged.rotated,
         )
     if not acceptable(flags, merged):
-        named = ", ".join(f"{row['img']} ({row['status']})" for row in merged.bad[:3])
         raise Quarantined(
-            f"{len(merged.bad)} pictures cannot be used: {named}"
-            f"{' ...' if len(merged.bad) > 3 else ''}; all are listed in {quarantine}. No "
-            "submission was written: mend the pictures and run again, or use --on-bad-picture "
-            f"empty --max-bad {len(merged.bad)}",
+            f"{quarantine.said(bad, listed)}. No submission was written: mend the pictures and run "
+            f"again, or use --on-bad-picture empty --max-bad {len(bad)}",
             {**result, "submission": None},
         )
     success = json.dumps({**result, "exif_rotated": merged.rotated}, indent=1).encode()

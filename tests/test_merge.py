@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from carvana_ray import config, faults, merge, shards, sheets, storage, store
+from carvana_ray import config, faults, merge, quarantine, shards, sheets, storage, store
 from carvana_ray.catalogue import Catalogue
 from carvana_ray.errors import Quarantined, Unfinished
 from carvana_ray.plan import Part
@@ -93,7 +93,7 @@ class Job:
         return Path(self.folder, merge.SUCCESS)
 
     def quarantine(self) -> list[list[str]]:
-        with open(Path(self.folder, merge.QUARANTINE), newline="") as file:
+        with open(Path(self.folder, quarantine.FILE), newline="") as file:
             return list(csv.reader(file))
 
     def drafts(self) -> list[Path]:
@@ -228,7 +228,7 @@ def test_of_many_bad_pictures_three_are_named_and_all_are_listed(job: Job) -> No
     assert message.startswith("5 pictures cannot be used: a.jpg (mode: a.jpg), b.jpg ")
     assert "c.jpg" in message
     assert "d.jpg" not in message
-    assert merge.QUARANTINE in message
+    assert quarantine.FILE in message
     assert [row[:2] for row in job.quarantine()[1:]] == [
         [one.name, f"mode: {one.name}"] for one in job.catalogue.entries
     ]

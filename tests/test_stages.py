@@ -16,7 +16,6 @@ from conftest import draw_pair
 from carvana_ray import (
     augment,
     carvana,
-    config,
     images,
     metrics,
     rle,
@@ -424,10 +423,6 @@ def test_a_shard_with_an_unreachable_picture_is_not_written(tmp_path: Path) -> N
     assert said["problem"] == "0.jpg (unreachable: Input/output error)"
     assert (said["rows"], said["bad"]) == (0, 0)
     assert not (tmp_path / "shards").exists()
-    watch = write.Watch(config.Predict(), 0, 2, "/photos")
-    watch.see(said)
-    with pytest.raises(Unfinished, match=r"1 shards .* 0\.jpg \(unreachable: Input/output error\)"):
-        watch.close()
 
 
 def test_a_folder_that_cannot_be_written_is_a_problem_too(tmp_path: Path) -> None:
@@ -436,27 +431,6 @@ def test_a_folder_that_cannot_be_written_is_a_problem_too(tmp_path: Path) -> Non
         write.write_shards(
             rows_of_shard("shards/a", [0], 1), folder=str(tmp_path), keys={"shards/a": "key"}
         )
-
-
-@pytest.mark.parametrize(
-    ("pictures", "flags", "enough"),
-    [
-        (400, {}, 100),
-        (50_000, {}, 500),
-        (50_000, {"on_bad_picture": "empty", "max_bad": 2000}, 2000),
-        (50_000, {"on_bad_picture": "empty", "max_bad": 7}, 500),
-        (50_000, {"max_bad": 2000}, 500),
-    ],
-)
-def test_too_many_bad_pictures_end_the_run_early(
-    pictures: int, flags: dict[str, Any], enough: int
-) -> None:
-    said = {"bad": 1, "example": "x.jpg (not-an-image)", "problem": ""}
-    watch = write.Watch(config.Predict(**flags), 40, pictures, "/photos")
-    for _ in range(enough - 40):
-        watch.see(said)
-    with pytest.raises(InputError, match=rf"/photos: {enough + 1} bad pictures so far.*x\.jpg"):
-        watch.see(said)
 
 
 def test_the_stream_leaves_the_decoded_pictures_in_memory() -> None:

@@ -5,9 +5,7 @@ check -> ledger (what is left to do) -> cutting -> quarantine.csv
 Whatever crashes, the same command again does what is left: `ledger.open_for` says what that is.
 """
 
-import csv
 import dataclasses
-import io
 import logging
 import time
 from collections.abc import Sequence
@@ -15,27 +13,26 @@ from dataclasses import dataclass
 from typing import Any
 
 from carvana_ray import (
-    carvana,
     catalogue,
     checkpoint,
     config,
     cutout,
     ledger,
-    merge,
     outlook,
+    quarantine,
     storage,
     submission,
 )
 from carvana_ray.checkpoint import Manifest
 from carvana_ray.cutout import Style
-from carvana_ray.errors import InputError, Quarantined, Unfinished
+from carvana_ray.errors import Quarantined
 from carvana_ray.ledger import Source
+from carvana_ray.quarantine import Bad, Limits
 from carvana_ray.resources import Cluster, share_out
 from carvana_ray.shards import OK
 from carvana_ray.stages import compose, dataset, gauges
 from carvana_ray.stages.cutting import Cutting
 from carvana_ray.stages.masks import how_to_load
-from carvana_ray.stages.write import BAD_AT_MOST, PROBLEMS
 from carvana_ray.storage import Entry
 
 log = logging.getLogger(__name__)
@@ -152,11 +149,11 @@ def run(flags: config.Cutout, cluster: Cluster, checked: Checked | None = None) 
     kind = outlook.of_model(asked.manifest) if asked.manifest else "masks of a submission"
     needed = _room(todo, asked.style)
     outlook.say("cutout", f"{what}; {kind}", target, needed, outlook.place(workers))
-    seen, rate = Seen(len(todo)), 0.0
+    seen, rate = Seen(asked.folder, len(todo)), 0.0
     if todo:
         with gauges.meter("cut out", len(asked.entries), resumed) as meter:
 
-            def see(rows: list[tuple[str, str, int]]) -> None:
+            def see(rows: list[Bad]) -> None:
                 seen.see(rows)
                 meter.set(meter.done + len(rows))
 
@@ -199,15 +196,14 @@ class Seen:
 
     Attributes:
         written: cut-outs.
-        bad: (name, reason, CRC-32) of pictures that cannot be used.
+        bad: pictures that cannot be used.
     """
 
-    def __init__(self, pictures: int) -> None:
-        self.written, self.bad = 0, list[tuple[str, str, int]]()
-        self._allowed = max(BAD_AT_MOST[0], int(BAD_AT_MOST[1] * pictures))
-        self._problems: list[str] = []
+    def __init__(self, folder: str, pictures: int) -> None:
+        self.written, self.bad = 0, list[Bad]()
+        self._limits = Limits(folder, pictures, "cut-outs")
 
-    def see(self, rows: Sequence[tuple[str, str, int]]) -> None:
+    def see(self, rows: Sequence[Bad]) -> None:
         """Take name, status and CRC-32 of pictures.
 
         Raises:
@@ -215,53 +211,31 @@ class Seen:
             Unfinished: too many problems.
         """
         for row in rows:
-            if row[1] == OK:
+            name, status, _ = row
+            if status == OK:
                 self.written += 1
-            elif row[1].startswith(compose.PROBLEM):
-                self._problems.append(row[1].removeprefix(f"{compose.PROBLEM}: "))
+            elif status.startswith(compose.PROBLEM):
+                self._limits.problem(status.removeprefix(f"{compose.PROBLEM}: "))
             else:
                 self.bad.append(row)
-        if len(self.bad) > self._allowed:
-            name, reason, _ = self.bad[-1]
-            raise InputError(
-                f"--data: {len(self.bad)} bad pictures so far, the last is {name} ({reason}); more "
-                f"than {self._allowed} are not looked at: is it the right folder? Cut-outs made so "
-                "far are kept"
-            )
-        if len(self._problems) >= PROBLEMS:
-            self.close()
+                self._limits.bad(len(self.bad), f"{name} ({status})")
 
     def close(self) -> None:
         """Raise `Unfinished` if there was a problem."""
-        if self._problems:
-            raise Unfinished(
-                f"{len(self._problems)} cut-outs could not be made, the first for "
-                f"{self._problems[0]}; all others are kept, run again to go on"
-            )
+        self._limits.close()
 
 
-def _quarantine(
-    flags: config.Cutout, target: str, bad: list[tuple[str, str, int]], result: dict[str, Any]
-) -> None:
+def _quarantine(flags: config.Cutout, target: str, bad: list[Bad], result: dict[str, Any]) -> None:
     """Write quarantine.csv; an older one goes where nothing is bad any more.
 
     Raises:
         Quarantined: there are bad pictures, and that is to be a failure.
     """
-    uri = storage.join(target, merge.QUARANTINE)
     if not bad:
-        storage.remove(uri)
+        storage.remove(storage.join(target, quarantine.FILE))
         return
-    text = io.StringIO(newline="")
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow([carvana.HEADER[0], "reason", "crc32"])
-    table.writerows([name, reason, f"{crc:08x}"] for name, reason, crc in sorted(bad))
-    storage.publish(uri, text.getvalue().encode(), replace=True)
-    named = ", ".join(f"{name} ({reason})" for name, reason, _ in bad[:3])
-    said = (
-        f"{len(bad)} pictures cannot be used: {named}{' ...' if len(bad) > 3 else ''}; all are "
-        f"listed in {uri}. All others are cut out"
-    )
+    uri = quarantine.publish(target, sorted(bad))
+    said = f"{quarantine.said(bad, uri)}. All others are cut out"
     if flags.on_bad_picture == "skip":
         log.warning("%s", said)
         return

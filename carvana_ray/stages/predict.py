@@ -20,12 +20,13 @@ from carvana_ray.errors import InputError, Quarantined
 from carvana_ray.plan import Part
 from carvana_ray.profiling import FOLDER
 from carvana_ray.progress import Laps
+from carvana_ray.quarantine import Limits
 from carvana_ray.report import parts as reports
 from carvana_ray.resources import Cluster, Workers, share_out
 from carvana_ray.shards import Left, Task
 from carvana_ray.stages import dataset, gauges, lineage, poison, review, write
 from carvana_ray.stages.masks import how_to_load, masks_of, masks_of_one
-from carvana_ray.stages.write import LOST_A_REPLICA, LOST_BLOCKS, Watch
+from carvana_ray.stages.write import LOST_A_REPLICA, LOST_BLOCKS
 
 log = logging.getLogger(__name__)
 
@@ -167,6 +168,12 @@ def _crcs(flags: config.Predict, catalogue: Catalogue) -> Mapping[str, int]:
     return {**found, **catalogue.crcs}
 
 
+def limits_of(flags: config.Predict, folder: str, pictures: int) -> Limits:
+    """Return what a prediction of pictures of a folder puts up with."""
+    enough = flags.max_bad if flags.on_bad_picture == "empty" else 0
+    return Limits(folder, pictures, "shards", enough)
+
+
 def _predict(
     flags: config.Predict,
     left: Left,
@@ -180,11 +187,12 @@ def _predict(
     tasks = left.tasks
     if not tasks:
         return 0.0
-    watch = Watch(flags, left.bad, len(catalogue.entries), catalogue.folder)
+    limits, bad = limits_of(flags, catalogue.folder, len(catalogue.entries)), left.bad
     profile = storage.join(storage.absolute(flags.out), FOLDER) if flags.profile else ""
     with gauges.meter("predict", sum(len(task.entries) for task in tasks)) as meter:
 
         def make(todo: Sequence[Task], verdicts: Mapping[str, str], lost: int) -> set[str]:
+            nonlocal bad
             rows = [
                 dataset.pictures_row(
                     task.name, [entry.name for entry in task.entries], catalogue.crcs, verdicts
@@ -197,7 +205,10 @@ def _predict(
             made = write.written(masks, folder, todo, min(len(todo), each * workers.count))
             for row in made.iter_rows():
                 files.add(row["file"])
-                watch.see(row)
+                bad += row["bad"]
+                limits.bad(bad, row["example"])
+                if row["problem"]:
+                    limits.problem(row["problem"])
                 meter.set(meter.done + row["rows"])
             if profile:
                 stats = made.stats().encode()
@@ -215,5 +226,5 @@ def _predict(
                 int(workers.use_gpu),
             ),
         )
-    watch.close()
+    limits.close()
     return meter.rate

@@ -5,21 +5,17 @@ Imports no torch: these tasks run in processes of their own, which should start 
 
 import functools
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import ray.data
 
-from carvana_ray import config, rle, shards, storage
-from carvana_ray.errors import InputError, Unfinished
+from carvana_ray import rle, shards, storage
 from carvana_ray.shards import Task
 from carvana_ray.stages import dataset
 
 LOST_BLOCKS = 16  # with a picture that kills in each, before it is the machines that are at fault
 LOST_A_REPLICA = 4  # more of them: those that it had when its machine was lost
-PROBLEMS = 8  # shards that cannot be written, or have pictures that cannot be reached
-BAD_AT_MOST = 100, 0.01  # pictures, or this share of them: with more it is not the pictures' fault
 
 
 def written(
@@ -87,40 +83,3 @@ def write_shards(
             }
         )
     return pa.Table.from_pylist(found)
-
-
-class Watch:
-    """Looks at what comes out, and ends the run early where it is not the pictures' fault."""
-
-    def __init__(self, flags: config.Predict, bad: int, pictures: int, folder: str) -> None:
-        allowed = max(BAD_AT_MOST[0], int(BAD_AT_MOST[1] * pictures))
-        self._allowed = max(allowed, flags.max_bad if flags.on_bad_picture == "empty" else 0)
-        self._bad, self._folder = bad, folder
-        self._problems: list[str] = []
-
-    def see(self, row: dict[str, Any]) -> None:
-        """Take the row of a shard.
-
-        Raises:
-            InputError: too many bad pictures.
-            Unfinished: too many problems.
-        """
-        self._bad += row["bad"]
-        if self._bad > self._allowed:
-            raise InputError(
-                f"--data {self._folder}: {self._bad} bad pictures so far, the last is "
-                f"{row['example']}; more than {self._allowed} are not looked at: is it the right "
-                "folder? Masks made so far are kept"
-            )
-        if row["problem"]:
-            self._problems.append(row["problem"])
-            if len(self._problems) >= PROBLEMS:
-                self.close()
-
-    def close(self) -> None:
-        """Raise `Unfinished` if there was a problem."""
-        if self._problems:
-            raise Unfinished(
-                f"{len(self._problems)} shards could not be made, the first for "
-                f"{self._problems[0]}; all others are kept, run again to go on"
-            )
