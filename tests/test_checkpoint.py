@@ -12,29 +12,16 @@ from typing import Any
 
 import pytest
 import torch
+from models import write_model
 
 from carvana_ray import checkpoint, states
 from carvana_ray.checkpoint import Manifest
 from carvana_ray.errors import InputError
-from carvana_ray.unet import Design, UNet
+from carvana_ray.unet import UNet
 
 
 def write(folder: Path, model: UNet) -> Manifest:
-    weights = checkpoint.to_bytes(dict(model.state_dict()))
-    manifest = Manifest(
-        sha256=checkpoint.digest(weights),
-        design=Design(base=2, norm="batch"),
-        downscale=8,
-        height=1280,
-        width=1918,
-        training={"seed": 3},
-        run="abc",
-        holdout_cars=["a"],
-        val_cars=["b"],
-        metrics={"val_dice": 0.5},
-    )
-    checkpoint.write_model(str(folder), weights, manifest, [{"epoch": 1, "loss": 0.25}])
-    return manifest
+    return write_model(folder, model, [{"epoch": 1, "loss": 0.25}])
 
 
 @pytest.fixture

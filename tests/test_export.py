@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import Run, draw_pair, result_of
+from models import manifest_of, write_model
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -54,24 +55,14 @@ def written(norm: str, downscale: int, source: str) -> bytes:
     return export.to_onnx(network(norm), manifest(downscale, norm), source)
 
 
-def manifest(downscale: int, norm: str, weights: bytes = b"") -> checkpoint.Manifest:
-    return checkpoint.Manifest(
-        sha256=checkpoint.digest(weights),
-        design=Design(base=2, norm=norm),
-        downscale=downscale,
-        height=1280,
-        width=1918,
-        training={},
-        run="abc",
-        holdout_cars=["a"],
-        val_cars=["b"],
-        metrics={"val_dice": 0.5},
+def manifest(downscale: int, norm: str) -> checkpoint.Manifest:
+    return manifest_of(design=Design(base=2, norm=norm), downscale=downscale)
+
+
+def model_folder(folder: Path, norm: str = "batch", downscale: int = 8) -> Path:
+    write_model(
+        folder, network(norm), design=Design(base=2, norm=norm), downscale=downscale, training={}
     )
-
-
-def write_model(folder: Path, norm: str = "batch", downscale: int = 8) -> Path:
-    weights = checkpoint.to_bytes(dict(network(norm).state_dict()))
-    checkpoint.write_model(str(folder), weights, manifest(downscale, norm, weights), [])
     return folder
 
 
@@ -231,7 +222,7 @@ def run(*flags: object) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_job_writes_a_file_that_is_checked(tmp_path: Path, run_job: Run) -> None:
-    model = write_model(tmp_path / "model")
+    model = model_folder(tmp_path / "model")
     (tmp_path / "photos").mkdir()
     for seed in range(3):
         (tmp_path / f"photos/{seed}.jpg").write_bytes(draw_pair(seed, (333, 501))[0])
@@ -249,7 +240,7 @@ def test_the_job_writes_a_file_that_is_checked(tmp_path: Path, run_job: Run) -> 
 
 
 def test_missing_packages_are_named_with_the_command_that_installs_them(tmp_path: Path) -> None:
-    done = run(write_model(tmp_path / "model"))
+    done = run(model_folder(tmp_path / "model"))
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
         "export: error: to export, onnxscript must be installed: "
@@ -259,7 +250,7 @@ def test_missing_packages_are_named_with_the_command_that_installs_them(tmp_path
 
 @pytest.mark.parametrize("fault", ["no model", "weights", "format", "picture"])
 def test_what_cannot_be_exported_costs_nothing(fault: str, tmp_path: Path, run_job: Run) -> None:
-    model = write_model(tmp_path / "model")
+    model = model_folder(tmp_path / "model")
     out, flags = tmp_path / "old.onnx", []
     out.write_bytes(b"of before")
     if fault == "no model":
@@ -288,7 +279,7 @@ def test_a_file_whose_masks_differ_replaces_nothing(
     monkeypatch.syspath_prepend(Path(__file__).parents[1])
     from jobs import export as job
 
-    model = write_model(tmp_path / "model")
+    model = model_folder(tmp_path / "model")
     (tmp_path / "a.jpg").write_bytes(draw_pair(1, (333, 501))[0])
     out = tmp_path / "old.onnx"
     out.write_bytes(b"of before")
@@ -309,7 +300,7 @@ def test_without_onnxruntime_a_file_is_written_and_said_to_be_unchecked(
     monkeypatch.setattr(export, "to_onnx", lambda *_: data)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     out = tmp_path / "new/car.onnx"
-    result = job.export(config.Export(model=str(write_model(tmp_path / "model")), out=str(out)))
+    result = job.export(config.Export(model=str(model_folder(tmp_path / "model")), out=str(out)))
     assert (result["images"], result["pixels_differ"], result["dice"]) == (0, None, None)
     assert "NOT checked" in caplog.text
     assert "pip install" in caplog.text

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import models
 import pytest
 import torch
 from conftest import draw_pair
@@ -27,27 +28,17 @@ TINY_RATE = 1e-30  # a step of Adam is at most the rate: far below what float32 
 
 
 def write_model(folder: Path, seed: int = 0, recipe: str = "default", **changes: Any) -> Manifest:
-    """Write a model folder of base 2 at an eighth, its weights drawn."""
+    """Write a model folder of a recipe, its weights drawn."""
     torch.manual_seed(seed)
     design = learner.design(2, RECIPES[recipe])
-    weights = checkpoint.to_bytes(dict(design.build().state_dict()))
     values: dict[str, Any] = {
-        "sha256": checkpoint.digest(weights),
         "design": design,
-        "downscale": 8,
-        "height": 1280,
-        "width": 1918,
         "training": {"recipe": recipe},
         "run": f"run-{seed}",
-        "holdout_cars": ["a"],
-        "val_cars": ["b"],
-        "metrics": {"val_dice": 0.5},
         "started_from": ["0f"],
         "train_cars": ["c", "d"],
     }
-    manifest = Manifest(**(values | changes))
-    checkpoint.write_model(str(folder), weights, manifest, [{"epoch": 1}])
-    return manifest
+    return models.write_model(folder, design.build(), [{"epoch": 1}], **(values | changes))
 
 
 def flags_of(tmp_path: Path, **changes: Any) -> Train:

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 from conftest import draw_pair
+from models import write_model
 from PIL import Image
 
-from carvana_ray import checkpoint, rle
-from carvana_ray.unet import Design, UNet
+from carvana_ray import rle
+from carvana_ray.unet import UNet
 
 PAGE = Path(__file__).parents[1] / "docs/library.md"
 
@@ -20,20 +21,7 @@ def test_the_ten_lines_cut_out_a_picture(
     size: tuple[int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.manual_seed(0)
-    weights = checkpoint.to_bytes(dict(UNet(base=2).state_dict()))
-    manifest = checkpoint.Manifest(
-        sha256=checkpoint.digest(weights),
-        design=Design(base=2, norm="batch"),
-        downscale=8,
-        height=1280,
-        width=1918,
-        training={},
-        run="abc",
-        holdout_cars=["a"],
-        val_cars=["b"],
-        metrics={"val_dice": 0.5},
-    )
-    checkpoint.write_model(str(tmp_path / "model"), weights, manifest, [])
+    write_model(tmp_path / "model", UNet(base=2))
     picture, _ = draw_pair(1, size)
     (tmp_path / "car.jpg").write_bytes(picture)
     (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)

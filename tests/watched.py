@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from conftest import REPOSITORY, draw_pair
+from models import write_model
 
-from carvana_ray import checkpoint, images
+from carvana_ray import images
 
 JOB_S, START_S, END_S = 300, 120, 120  # for a job, for a start, for what a dead job leaves
 POLL_S = 0.005  # shards come about 30 ms apart
@@ -199,17 +200,12 @@ def make_model(folder: Path, pictures: list[bytes]) -> None:
         bias.sub_(torch.quantile(logits.flatten()[::7], 0.9))
         for value in (weight, bias):
             value.mul_(20 / logits.std())  # steep edges: little hangs on the last bit of a sum
-    weights = checkpoint.to_bytes(dict(network.state_dict()))
-    manifest = checkpoint.Manifest(
-        sha256=checkpoint.digest(weights),
+    write_model(
+        folder,
+        network,
         design=Design(base=4, norm="batch"),
-        downscale=8,
         height=SIZE[0],
         width=SIZE[1],
-        training={},
-        run="chaos",
         holdout_cars=[],
         val_cars=[],
-        metrics={},
     )
-    checkpoint.write_model(str(folder), weights, manifest, [])
