@@ -28,7 +28,7 @@ def setting() -> Iterator[watched.Setting]:
     ("kind", "seed"),
     [
         ("driver", 1),
-        ("worker", 4),  # while it reads pictures
+        pytest.param("worker", 4, marks=pytest.mark.slow),  # while it reads pictures
         ("actor", 3),
         pytest.param("raylet", 1, marks=pytest.mark.slow),
     ],

@@ -211,6 +211,7 @@ def test_a_disk_that_cannot_be_written_is_said(
     assert len(files_in(tmp_path)) == 21
 
 
+@pytest.mark.slow
 def test_single_pictures_of_any_folder_by_command(
     photos: Path, model: Path, run_job: Run, tmp_path: Path
 ) -> None:

@@ -237,6 +237,7 @@ def test_the_best_recipe_trains_goes_on_scores_and_predicts(
     assert (mine != rle.decode(text, 1280, 1918)).sum() <= 50, "rounding of batches alone"
 
 
+@pytest.mark.slow
 def test_fine_tuning_as_a_command_starts_where_the_model_is(
     finished: Path, data: Path, run_job: Run, tmp_path: Path
 ) -> None:

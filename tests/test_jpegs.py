@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from carvana_ray import formats, images, jpegs
-from carvana_ray.jpegs import Coded
+from carvana_ray.jpegs import Coded, Decode
 
 CPU = torch.device("cpu")
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
@@ -94,14 +94,21 @@ def test_engines_get_no_file_without_its_end() -> None:
         formats.for_engines(formats.open_picture(jpeg(0)[:-40]))
 
 
+@pytest.fixture
+def decode() -> Decode:
+    """The engines of a GPU."""
+    pytest.importorskip("torchvision")
+    return jpegs.engines(torch.device("cuda"))
+
+
 @gpu
 @pytest.mark.gpu
 @pytest.mark.parametrize("subsampling", [0, 1, 2])
-def test_engines_see_what_libjpeg_sees(subsampling: int) -> None:
+def test_engines_see_what_libjpeg_sees(decode: Decode, subsampling: int) -> None:
     device = torch.device("cuda")
     size = (1280, 1918)
     files = [jpeg(seed, *size, subsampling=subsampling) for seed in range(70)]
-    pictures = Coded(files, [True] * 70, [size] * 70, 4, device, jpegs.engines(device))
+    pictures = Coded(files, [True] * 70, [size] * 70, 4, device, decode)
     found = pictures.stack(range(70)).cpu().numpy()
     for one, file in zip(found, files, strict=True):
         differ = np.abs(one.astype(int) - images.load_gray(file))
@@ -112,11 +119,11 @@ def test_engines_see_what_libjpeg_sees(subsampling: int) -> None:
 
 @gpu
 @pytest.mark.gpu
-def test_engines_survive_damaged_files() -> None:
+def test_engines_survive_damaged_files(decode: Decode) -> None:
     """Bits flipped, zeros and noise in the middle: what comes out is a picture, or none; the next
     good ones are as they were."""
     device, size = torch.device("cuda"), (640, 960)
-    decode, rng = jpegs.engines(device), np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     good = [jpeg(seed, *size) for seed in range(16)]
     expected = [images.load_gray(file).astype(int) for file in good]
     for _ in range(40):
@@ -135,11 +142,9 @@ def test_engines_survive_damaged_files() -> None:
 
 @gpu
 @pytest.mark.gpu
-def test_real_pictures_by_engines(real_data: Path) -> None:
+def test_real_pictures_by_engines(decode: Decode, real_data: Path) -> None:
     device, size = torch.device("cuda"), (1280, 1918)
     files = [path.read_bytes() for path in sorted((real_data / "test").glob("*.jpg"))[:64]]
-    pictures = Coded(
-        files, [True] * len(files), [size] * len(files), 4, device, jpegs.engines(device)
-    )
+    pictures = Coded(files, [True] * len(files), [size] * len(files), 4, device, decode)
     for one, file in zip(pictures.stack(range(len(files))).cpu().numpy(), files, strict=True):
         assert np.abs(one.astype(int) - images.load_gray(file)).mean() < 0.3

@@ -62,6 +62,7 @@ def shards_in(out: Path) -> set[str]:
     return {path.name for path in out.glob("predict/*/shards/*.parquet")}
 
 
+@pytest.mark.slow
 def test_a_picture_that_kills_is_named_and_everything_else_is_kept(
     model: Path, run_job: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -263,6 +264,7 @@ def test_training_that_is_asked_to_stop_keeps_its_epochs(
     assert not (tmp_path / "model").exists()
 
 
+@pytest.mark.slow
 def test_bad_training_pictures_end_the_training_or_are_left_out(
     data: Path, ray_session: None, tmp_path: Path
 ) -> None:
