@@ -7,8 +7,8 @@ mask of the same share.
 
 On a GPU all networks of a call are queued at once, and the masks follow on a stream of their own:
 the count of run ends, for which the CPU has to wait, is that of one batch while the next is under
-way. One H200, batches of 64 at a quarter: network 4,290 pictures/s (see `fused`), masks 27,000
-(2026-11-22).
+way. One H200, batches of 64 at a quarter: network 4,210 pictures/s (see `fused`), masks 38,900 (see
+`kernels`; 2026-11-23).
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
