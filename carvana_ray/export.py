@@ -146,7 +146,7 @@ def to_onnx(network: UNet, manifest: Manifest, source: str) -> bytes:
     Raises:
         InputError: a package is missing.
     """
-    model = Masks(fused.fuse(network), manifest.downscale, source, manifest.mirror)
+    model = Masks(fused.Fused(network), manifest.downscale, source, manifest.mirror)
     return write(model.eval(), manifest)
 
 

@@ -5,6 +5,7 @@ On a GPU they are bound by memory, and torch's own operations pass over it sever
 """
 
 import functools
+import importlib
 import logging
 from types import ModuleType
 
@@ -40,7 +41,7 @@ def edges(share: Tensor, height: int, width: int) -> Tensor:
         bool [B, H * W + 1]: a pixel that differs from the one before it in row order, car before
         the first and after the last counting as none.
     """
-    if fast := triton_for(share.device):
+    if fast := triton_for(share.device, "kernels_triton"):
         return fast.edges(share, height, width)
     return plain_edges(share, height, width)
 
@@ -67,7 +68,7 @@ def mean_of_blocks(rgb: Tensor, downscale: int) -> Tensor:
         uint8 [B, h, w], rounded to the nearest, halves up. At the right and below, where a block is
         cut by the border, of what there is of it.
     """
-    if fast := triton_for(rgb.device):
+    if fast := triton_for(rgb.device, "kernels_triton"):
         return fast.mean_of_blocks(rgb, downscale)
     return plain_mean_of_blocks(rgb, downscale)
 
@@ -89,15 +90,14 @@ def _extents(length: int, downscale: int, device: torch.device) -> Tensor:
 
 
 @functools.cache
-def triton_for(device: torch.device) -> ModuleType | None:
-    """Return `kernels_triton` where it runs on a device, or None."""
+def triton_for(device: torch.device, name: str) -> ModuleType | None:
+    """Return a module of kernels, ``kernels_triton`` say, where it runs on a device, or None."""
     if device.type != "cuda":
         return None
     try:
-        from carvana_ray import kernels_triton
-
-        kernels_triton.try_out(device)
+        found = importlib.import_module(f"carvana_ray.{name}")
+        found.try_out(device)
     except Exception as error:  # Triton compiles for whatever GPU this is: no list of what may fail
-        log.warning("no kernels of Triton, slower: %s: %s", type(error).__name__, error)
+        log.warning("no %s, slower: %s: %s", name, type(error).__name__, error)
         return None
-    return kernels_triton
+    return found

@@ -84,16 +84,23 @@ class UNet(nn.Module):
             x = folded.contiguous(memory_format=torch.channels_last)
         passed = []
         for level in self.down[:-1]:
-            x = level(x)
-            passed.append(x)
-            x = F.max_pool2d(x, 2)
+            kept, x = self._halve(level(x))
+            passed.append(kept)
         x = self.down[-1](x)
         for enlarge, level in zip(self.enlarge, self.up, strict=True):
-            x = level(torch.cat([passed.pop(), enlarge(x)], dim=1))
+            x = level(self._join(passed.pop(), x, enlarge))
         logits = self.head(x)
         if self.fold > 1:
             logits = F.pixel_shuffle(logits, self.fold)
         return logits[..., :height, :width]
+
+    def _halve(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what to keep of a level's answer, and what the level below sees."""
+        return x, F.max_pool2d(x, 2)
+
+    def _join(self, kept: Tensor, coarse: Tensor, enlarge: nn.Module) -> Tensor:
+        """Return what was kept, and behind its channels what came from below, enlarged."""
+        return torch.cat([kept, enlarge(coarse)], dim=1)
 
 
 @dataclass(frozen=True, kw_only=True)

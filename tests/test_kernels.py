@@ -56,20 +56,21 @@ def test_blocks_have_the_mean_of_their_pixels(size: tuple[int, int, int]) -> Non
 @pytest.mark.parametrize("size", SIZES)
 def test_triton_does_what_torch_does(size: tuple[int, int, int]) -> None:
     device = torch.device("cuda")
-    assert kernels.triton_for(device), "Triton runs where the tests of a GPU do"
+    assert kernels.triton_for(device, "kernels_triton"), "Triton runs where the tests of a GPU do"
     share, rgb = shares(size, 5).to(device), pictures(size, 5).to(device)
     assert kernels.edges(share, *size[:2]).equal(kernels.plain_edges(share, *size[:2]))
     assert kernels.mean_of_blocks(rgb, size[2]).equal(kernels.plain_mean_of_blocks(rgb, size[2]))
 
 
 def test_there_is_no_triton_for_a_cpu() -> None:
-    assert kernels.triton_for(torch.device("cpu")) is None
+    assert kernels.triton_for(torch.device("cpu"), "kernels_triton") is None
 
 
+@pytest.mark.parametrize("name", ["kernels_triton", "levels_triton"])
 def test_without_triton_torch_does_it(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "triton", None)  # an ImportError
     kernels.triton_for.cache_clear()
-    assert kernels.triton_for(torch.device("cuda", 7)) is None
-    assert "no kernels of Triton" in caplog.text
+    assert kernels.triton_for(torch.device("cuda", 7), name) is None
+    assert f"no {name}, slower" in caplog.text
