@@ -1,6 +1,6 @@
 """How fast a catalogue is predicted, beside the ceilings of the machine and one picture at a time.
 
-    python benchmarks/predict.py --data FOLDER --model MODEL [--pictures 100064] [--downscale 4]
+    python benchmarks/predict.py --data FOLDER --model MODEL [--pictures 100064] [--decode both]
 
     decode    a bare pool of processes, one a core: open, read, `load_gray`; no Ray
     network   batches that are on the device already, one replica
@@ -16,9 +16,11 @@ import argparse
 import io
 import itertools
 import json
+import logging
 import multiprocessing
 import os
 import platform
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -33,7 +35,9 @@ from PIL import Image
 
 from carvana_ray import carvana, checkpoint, images, predictor, rle
 from carvana_ray.predictor import Predictor
-from carvana_ray.profiling import Profiler, Timeline
+from carvana_ray.profiling import LOGGER, Profiler, Timeline
+
+said = logging.getLogger(f"{LOGGER}.benchmark")  # a mark of the time line for each line of the job
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SECONDS = 5.0
@@ -121,24 +125,34 @@ def one_by_one(model: str, source: list[Path], device: torch.device) -> float:
     return per_second(work)
 
 
-def job(data: Path, model: str, out: Path) -> tuple[dict[str, Any], float, Timeline]:
+def job(data: Path, model: str, out: Path, *flags: str) -> tuple[dict[str, Any], float, Timeline]:
     """Run jobs/predict.py; return its result, the command's seconds, and what was busy."""
     command = [sys.executable, str(REPOSITORY / "jobs/predict.py"), "--data", str(data)]
-    command += ["--model", model, "--out", str(out)]
+    command += ["--model", model, "--out", str(out), "--verbose", *flags]
     began = time.perf_counter()
     with Profiler() as profiler:  # from outside: traces within would cost the job some seconds
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    seconds = time.perf_counter() - began
-    return json.loads(done.stdout.splitlines()[-1]), seconds, profiler.timeline
+        pipe = subprocess.PIPE
+        running = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True)
+        assert running.stdout is not None
+        assert running.stderr is not None
+        for line in running.stderr:
+            said.debug("%s", line.rstrip())
+        result = running.stdout.read().splitlines()[-1]
+        if running.wait():
+            raise SystemExit(f"{shlex.join(command)} ended with {running.returncode}")
+    return json.loads(result), time.perf_counter() - began, profiler.timeline
 
 
-def busy(timeline: Timeline) -> dict[str, float | None]:
-    """Return how busy CPUs and GPUs were, 0..1, from the GPUs' first work to their last."""
-    at = [second for second, value in timeline.gpu if value > 0.05]
-    shares: dict[str, float | None] = {"cpu_busy": None, "gpu_busy": None}
-    if at:
-        for name, samples in (("cpu_busy", timeline.cpu), ("gpu_busy", timeline.gpu)):
-            values = [value for second, value in samples if at[0] <= second <= at[-1]]
+def busy(timeline: Timeline) -> dict[str, float]:
+    """Return how busy CPUs and GPUs were, 0..1, and when: from the first shard to the last."""
+    first, last = (
+        next(second for second, line in marks if line.startswith("predict: ") and word in line)
+        for word, marks in ((" first ", timeline.marks), (" of ", timeline.marks[::-1]))
+    )
+    shares = {"first_shard_s": round(first, 1), "last_shard_s": round(last, 1)}
+    for name, samples in (("cpu_busy", timeline.cpu), ("gpu_busy", timeline.gpu)):
+        values = [value for second, value in samples if first < second <= last]
+        if values:
             shares[name] = round(float(np.mean(values)), 3)
     return shares
 
@@ -150,6 +164,7 @@ def main() -> None:
     parser.add_argument("--model", required=True, help="model folder, downscale 4")
     parser.add_argument("--pictures", type=int, default=100_064)
     parser.add_argument("--keep", type=Path, help="folder for the job's results")
+    parser.add_argument("--decode", default="cpu", help="of the job")
     flags = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     found: dict[str, Any] = {"cores": os.cpu_count()}
@@ -161,7 +176,8 @@ def main() -> None:
         found["network"], found["masks"] = device_ceilings(flags.model, source, device)
         found["one"] = one_by_one(flags.model, source, device)
         out = flags.keep or Path(scratch, "out")
-        result, seconds, timeline = job(Path(scratch, "data"), flags.model, out)
+        data = Path(scratch, "data")
+        result, seconds, timeline = job(data, flags.model, out, "--decode", flags.decode)
     found["ours"] = result["images_per_second"]
     lower = min(found["decode"], found["network"])
     for name, value in found.items():
@@ -180,6 +196,7 @@ def main() -> None:
         json.dumps(
             {
                 "benchmark": "predict",
+                "decode_by": flags.decode,
                 "device": where,
                 "pictures": flags.pictures,
                 **found,

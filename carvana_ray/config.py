@@ -184,8 +184,8 @@ class Evaluate(Network):
     """Score a model on cars that it was not trained on."""
 
     model: str = knob("", "model folder (default: OUT/model)")
-    decode: Literal["cpu", "gpu"] = knob(
-        "cpu", "who decodes JPEGs; gpu: its engines, where few cores are beside it (torchvision)"
+    decode: Literal["cpu", "gpu", "both"] = knob(
+        "cpu", "who decodes JPEGs; gpu: its engines (needs torchvision); both: they share the work"
     )
 
     @property

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from carvana_ray import images, kernels
@@ -29,7 +30,7 @@ class Coded:
     """Pictures, some of which are JPEG files still: they are decoded as they are asked for.
 
     Args:
-        data: of each picture a JPEG file, or its gray levels uint8 [h, w] as they lie in memory.
+        data: of each picture its gray levels uint8 [h, w], or a JPEG file uint8 [1, length].
         coded: bool each: which of the two.
         sizes: full size (H, W) of each.
         downscale: see `images.load_gray`.
@@ -42,7 +43,7 @@ class Coded:
 
     def __init__(
         self,
-        data: Sequence[bytes],
+        data: Sequence[NDArray[np.uint8]],
         coded: Sequence[bool],
         sizes: Sequence[tuple[int, int]],
         downscale: int,
@@ -60,6 +61,11 @@ class Coded:
         """Return the (h, w) of a picture on the network's grid."""
         return images.grid(*self._sizes[place], self._downscale)
 
+    def decoded_last(self, places: Sequence[int]) -> list[int]:
+        """Return places in the order to ask for them in: the network sees those that are gray
+        already while the engines are at work."""
+        return sorted(places, key=lambda place: bool(self._coded[place]))
+
     def stack(self, places: Sequence[int]) -> Tensor:
         """Return pictures of one size: uint8 [len(places), h, w] on the device."""
         stream = _stream(self._device)
@@ -72,22 +78,24 @@ class Coded:
         return gray
 
     def _stack(self, places: Sequence[int]) -> Tensor:
-        h, w = self.grid(places[0])
-        files = [at for at, place in enumerate(places) if self._coded[place]]
-        if len(files) == len(places):
-            return self._decoded(places)
-        gray = torch.empty(len(places), h, w, dtype=torch.uint8, device=self._device)
-        for at, place in enumerate(places):
-            if not self._coded[place]:
-                levels = np.frombuffer(self._data[place], np.uint8).reshape(h, w)
-                gray[at] = torch.tensor(levels)
-        if files:
-            gray[files] = self._decoded([places[at] for at in files])
-        return gray
+        ready = [place for place in places if not self._coded[place]]
+        files = [place for place in places if self._coded[place]]
+        parts = [make(some) for make, some in ((self._gray, ready), (self._decoded, files)) if some]
+        gray = torch.cat(parts) if len(parts) > 1 else parts[0]
+        if list(places) == ready + files:
+            return gray
+        at = {place: row for row, place in enumerate(ready + files)}
+        return gray[[at[place] for place in places]]
+
+    def _gray(self, places: Sequence[int]) -> Tensor:
+        gray = torch.from_numpy(np.stack([self._data[place] for place in places]))
+        if self._device.type == "cuda":
+            gray = gray.pin_memory()
+        return gray.to(self._device, non_blocking=True)
 
     def _decoded(self, places: Sequence[int]) -> Tensor:
         try:
-            rgb = self._decode([self._data[place] for place in places])
+            rgb = self._decode([self._data[place].tobytes() for place in places])
             if {tuple(one.shape[1:]) for one in rgb} != {self._sizes[place] for place in places}:
                 raise RuntimeError("a picture of another size than its header says")
             return kernels.mean_of_blocks(torch.stack(rgb), self._downscale)
@@ -99,7 +107,7 @@ class Coded:
 
     def _on_cpu(self, place: int) -> Tensor:
         try:
-            gray = torch.tensor(images.load_gray(self._data[place], self._downscale))
+            gray = torch.tensor(images.load_gray(self._data[place].tobytes(), self._downscale))
         except BadPicture as bad:
             self.bad[place] = str(bad)
             gray = torch.zeros(self.grid(place), dtype=torch.uint8)

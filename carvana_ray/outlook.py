@@ -49,7 +49,8 @@ def counted(count: int, what: str, done: int = 0) -> str:
 def place(workers: Workers) -> str:
     """Return where networks run: ``2 GPUs``, ``1 process of 2 CPUs``."""
     if workers.use_gpu:
-        return counted(workers.count, "GPUs")
+        gpus = counted(workers.count, "GPUs")
+        return f"{gpus} (decoding {workers.decode:.0%} of JPEGs)" if workers.decode else gpus
     each = f"of {counted(workers.cpus, 'CPUs')}"
     return f"1 process {each}" if workers.count == 1 else f"{workers.count} processes {each}"
 

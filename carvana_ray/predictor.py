@@ -147,8 +147,7 @@ class Predictor:
             sizes: full size (H, W) of each.
         """
         ends: list[Ends] = [np.empty(0, np.int32)] * len(pictures)
-        for size in dict.fromkeys(sizes):
-            places = [place for place, other in enumerate(sizes) if other == size]
+        for size, places in _by_size(pictures, sizes):
             found = self._ends_of_parts(self._parts(pictures, places), *size)
             for place, one in zip(places, found, strict=True):
                 ends[place] = one
@@ -163,8 +162,7 @@ class Predictor:
             pictures, sizes: see `ends_of_any`.
         """
         shares: list[NDArray[np.uint8]] = [np.empty((0, 0), np.uint8)] * len(pictures)
-        for size in dict.fromkeys(sizes):
-            places = [place for place, other in enumerate(sizes) if other == size]
+        for _, places in _by_size(pictures, sizes):
             parts = self._parts(pictures, places)
             found = (one for part in parts for one in self.shares(part).cpu().numpy())
             for place, one in zip(places, found, strict=True):
@@ -189,6 +187,17 @@ class Predictor:
     def texts(self, gray: NDArray[np.uint8], height: int, width: int) -> list[str]:
         """Return the run-length text of each picture's mask, see `ends`."""
         return [rle.to_text(one[0::2], one[1::2]) for one in self.ends(gray, height, width)]
+
+
+def _by_size(
+    pictures: Pictures, sizes: Sequence[tuple[int, int]]
+) -> Iterator[tuple[tuple[int, int], list[int]]]:
+    """Yield each size and the places of its pictures, in the order to ask for them in."""
+    for size in dict.fromkeys(sizes):
+        places = [place for place, other in enumerate(sizes) if other == size]
+        if isinstance(pictures, Coded):
+            places = pictures.decoded_last(places)
+        yield size, places
 
 
 def _share(answers: list[Tensor]) -> Tensor:

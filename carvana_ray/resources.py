@@ -10,6 +10,13 @@ from typing import Any
 from carvana_ray.config import Evaluate, Network
 from carvana_ray.errors import InputError
 
+# What a picture takes of a core and of an H200, default recipe, and by how much less and more where
+# engines decode (benchmarks/results, predict_h200_2026-11-23). Their replicas ask in a loop whether
+# they are done, so a core for each of them does nothing else.
+CORE_MS, DECODING_CORE_MS = 4.3, 3.8
+GPU_MS, DECODING_GPU_MS = 0.18, 0.12
+REPLICAS_DECODING = 3
+
 
 @dataclass(frozen=True)
 class Cluster:
@@ -38,13 +45,13 @@ class Workers:
         count: how many.
         cpus: logical CPUs of each, and torch threads.
         use_gpu: one GPU each.
-        decode: these GPUs decode the JPEGs that they predict.
+        decode: share of their pictures' JPEGs that these GPUs decode, 0..1.
     """
 
     count: int
     cpus: int
     use_gpu: bool
-    decode: bool = False
+    decode: float = 0.0
 
 
 def share_out(config: Network, cluster: Cluster) -> Workers:
@@ -73,14 +80,7 @@ def share_out(config: Network, cluster: Cluster) -> Workers:
             f"{flag}: needs {least + 1} CPUs (one a worker, one to read pictures); {there}; use "
             f"fewer workers, more nodes, or --num-cpus {least + 1} on one machine"
         )
-    decode = isinstance(config, Evaluate) and config.decode == "gpu"
-    if decode and not use_gpu:
-        raise InputError("--decode gpu: the network is asked on CPUs here; use --decode cpu")
-    if decode and not find_spec("torchvision"):  # here, and so on all nodes
-        raise InputError(
-            "--decode gpu: needs torchvision, of the same release as torch "
-            "(pip install torchvision==0.28.0)"
-        )
+    decode = _engines_share(config, use_gpu, cpus / asked)
     if cluster.may_have:  # nodes that are not there yet: no more is known of them
         return Workers(asked, 1, use_gpu, decode)
     each = cluster.each or ((cpus, gpus),)
@@ -94,6 +94,36 @@ def share_out(config: Network, cluster: Cluster) -> Workers:
             "be of one node"
         )
     return Workers(asked, per_worker, use_gpu, decode)
+
+
+def _engines_share(config: Network, use_gpu: bool, cores: float) -> float:
+    """Return the share of JPEGs that GPUs decode.
+
+    With `both` it is the one with which cores and GPU are done at the same time.
+
+    Args:
+        config: of a job.
+        use_gpu: whether networks are asked on GPUs.
+        cores: beside each.
+
+    Raises:
+        InputError: it is asked for and cannot be.
+    """
+    if not isinstance(config, Evaluate) or config.decode == "cpu":
+        return 0.0
+    flag = f"--decode {config.decode}"
+    if not use_gpu:
+        raise InputError(f"{flag}: the network is asked on CPUs here; use --decode cpu")
+    if not find_spec("torchvision"):  # here, and so on all nodes
+        raise InputError(
+            f"{flag}: needs torchvision, of the same release as torch "
+            "(pip install torchvision==0.28.0)"
+        )
+    if config.decode == "gpu":
+        return 1.0
+    reading = max(cores - REPLICAS_DECODING, 1)
+    share = (CORE_MS / reading - GPU_MS) / (DECODING_CORE_MS / reading + DECODING_GPU_MS)
+    return round(min(max(share, 0.0), 1.0), 2)
 
 
 def _places(each: tuple[tuple[int, int], ...], cpus: int, use_gpu: bool) -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
 from carvana_ray import formats, images, jpegs
@@ -34,15 +35,21 @@ def by_pillow(files: Sequence[bytes]) -> list[torch.Tensor]:
     return [torch.tensor(array).permute(2, 0, 1) for array in arrays]
 
 
-def coded(data: list[bytes], flags: list[bool], sizes: list[tuple[int, int]]) -> Coded:
+def as_arrays(files: Sequence[bytes]) -> list[NDArray[np.uint8]]:
+    return [np.frombuffer(file, np.uint8)[None] for file in files]
+
+
+def coded(
+    data: Sequence[NDArray[np.uint8]], flags: list[bool], sizes: list[tuple[int, int]]
+) -> Coded:
     return Coded(data, flags, sizes, 4, CPU, by_pillow)
 
 
 def test_files_and_gray_levels_come_in_the_order_that_is_asked_for() -> None:
     files = [jpeg(seed) for seed in range(4)]
     grays = [images.load_gray(file) for file in files]
-    data = [files[0], grays[1].tobytes(), files[2], grays[3].tobytes()]
-    pictures = coded(data, [True, False, True, False], [(61, 90)] * 4)
+    first, _, third, _ = as_arrays(files)
+    pictures = coded([first, grays[1], third, grays[3]], [True, False, True, False], [(61, 90)] * 4)
     assert (len(pictures), pictures.grid(2)) == (4, (16, 23))
     found = pictures.stack([3, 2, 0]).numpy()
     for one, place in zip(found, [3, 2, 0], strict=True):
@@ -53,7 +60,7 @@ def test_files_and_gray_levels_come_in_the_order_that_is_asked_for() -> None:
 
 def test_one_that_engines_refuse_costs_the_others_nothing() -> None:
     files = [jpeg(0), jpeg(1)[:300] + b"\xff\xd9", b"\xff\xd8\xff" + bytes(90), jpeg(3)]
-    pictures = coded(files, [True] * 4, [(61, 90)] * 4)
+    pictures = coded(as_arrays(files), [True] * 4, [(61, 90)] * 4)
     found = pictures.stack([0, 1, 2, 3]).numpy()
     assert np.array_equal(found[0], images.load_gray(files[0]))
     assert np.array_equal(found[3], images.load_gray(files[3]))
@@ -64,7 +71,8 @@ def test_one_that_engines_refuse_costs_the_others_nothing() -> None:
 
 
 def test_a_picture_of_another_size_than_its_header_says_is_decoded_again() -> None:
-    pictures = Coded([jpeg(0)], [True], [(61, 90)], 4, CPU, lambda files: [torch.ones(3, 8, 8)])
+    wrong = [torch.ones(3, 8, 8)]
+    pictures = Coded(as_arrays([jpeg(0)]), [True], [(61, 90)], 4, CPU, lambda files: wrong)
     assert np.array_equal(pictures.stack([0])[0].numpy(), images.load_gray(jpeg(0)))
 
 
@@ -94,6 +102,18 @@ def test_engines_get_no_file_without_its_end() -> None:
         formats.for_engines(formats.open_picture(jpeg(0)[:-40]))
 
 
+def test_a_picture_is_left_to_engines_by_its_name_alone() -> None:
+    names = [f"{car:012x}_{view:02d}.jpg" for car in range(500) for view in range(1, 17)]
+    few, more, none, every = (
+        {name for name in names if formats.left_to_engines(name, share)}
+        for share in (0.2, 0.7, 0.0, 1.0)
+    )
+    assert few < more, "a larger share takes those of a smaller one, and others"
+    assert len(few) == pytest.approx(0.2 * len(names), rel=0.05)
+    assert len(more) == pytest.approx(0.7 * len(names), rel=0.05)
+    assert (len(none), len(every)) == (0, len(names))
+
+
 @pytest.fixture
 def decode() -> Decode:
     """The engines of a GPU."""
@@ -108,7 +128,7 @@ def test_engines_see_what_libjpeg_sees(decode: Decode, subsampling: int) -> None
     device = torch.device("cuda")
     size = (1280, 1918)
     files = [jpeg(seed, *size, subsampling=subsampling) for seed in range(70)]
-    pictures = Coded(files, [True] * 70, [size] * 70, 4, device, decode)
+    pictures = Coded(as_arrays(files), [True] * 70, [size] * 70, 4, device, decode)
     found = pictures.stack(range(70)).cpu().numpy()
     for one, file in zip(found, files, strict=True):
         differ = np.abs(one.astype(int) - images.load_gray(file))
@@ -134,7 +154,7 @@ def test_engines_survive_damaged_files(decode: Decode) -> None:
             bad[at : at + length] = rng.bytes(length) if rng.random() < 0.7 else bytes(length)
             files.append(bytes(bad))
         files[::4] = good[::4]
-        pictures = Coded(files, [True] * 16, [size] * 16, 4, device, decode)
+        pictures = Coded(as_arrays(files), [True] * 16, [size] * 16, 4, device, decode)
         found = pictures.stack(range(16)).cpu().numpy()
         for place in range(0, 16, 4):
             assert np.abs(found[place] - expected[place]).mean() < 0.3
@@ -145,6 +165,6 @@ def test_engines_survive_damaged_files(decode: Decode) -> None:
 def test_real_pictures_by_engines(decode: Decode, real_data: Path) -> None:
     device, size = torch.device("cuda"), (1280, 1918)
     files = [path.read_bytes() for path in sorted((real_data / "test").glob("*.jpg"))[:64]]
-    pictures = Coded(files, [True] * len(files), [size] * len(files), 4, device, decode)
+    pictures = Coded(as_arrays(files), [True] * len(files), [size] * len(files), 4, device, decode)
     for one, file in zip(pictures.stack(range(len(files))).cpu().numpy(), files, strict=True):
         assert np.abs(one.astype(int) - images.load_gray(file)).mean() < 0.3

@@ -15,7 +15,7 @@ from carvana_ray.resources import Workers
 from carvana_ray.stages import dataset, masks
 
 SIZE = (320, 480)
-ON_CPU, DECODING = Workers(1, 1, False), Workers(1, 1, False, decode=True)
+ON_CPU, DECODING = Workers(1, 1, False), Workers(1, 1, False, decode=1.0)
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def loaded(folder: Path, coded: bool) -> dict[str, Any]:
+def loaded(folder: Path, coded: float) -> dict[str, Any]:
     row = dataset.pictures_row("x", [f"{number}.jpg" for number in range(7)])
     batch = {key: [value] for key, value in row.items()}
     how = {"folder": str(folder), "downscale": 8, "size": None, "blank": SIZE, "coded": coded}
@@ -47,12 +47,13 @@ def loaded(folder: Path, coded: bool) -> dict[str, Any]:
 
 
 def test_files_travel_as_they_are_and_what_is_bad_is_blank(folder: Path) -> None:
-    found, plain = loaded(folder, coded=True), loaded(folder, coded=False)
-    assert set(found) - set(plain) == {"data", "coded"}
-    assert set(plain) - set(found) == {"gray"}
+    found, plain = loaded(folder, coded=1), loaded(folder, coded=0)
+    assert set(found) - set(plain) == {"coded"}
     assert found["coded"].tolist() == [True, True, True, False, False, True, False]
-    assert found["data"][1] == (folder / "1.jpg").read_bytes()
-    assert found["data"][4] == bytes(40 * 60)
+    assert found["gray"][1].shape[0] == 1
+    assert found["gray"][1].tobytes() == (folder / "1.jpg").read_bytes()
+    assert not found["gray"][4].any()
+    assert found["gray"][4].shape == plain["gray"][4].shape == (40, 60)
     kinds = [[str(one).split(":")[0] for one in some["status"]] for some in (found, plain)]
     assert kinds[0][:5] == kinds[1][:5] == ["ok", "ok", "ok", "truncated", "not-an-image"]
     assert kinds[0][5] == "ok", "its pixels are looked at where they are decoded"
@@ -60,25 +61,30 @@ def test_files_travel_as_they_are_and_what_is_bad_is_blank(folder: Path) -> None
 
 
 @pytest.mark.ray
-def test_files_come_out_of_ray_as_they_went_in(folder: Path, ray_session: None) -> None:
+@pytest.mark.parametrize("share", [0.5, 1.0])
+def test_files_come_out_of_ray_as_they_went_in(
+    folder: Path, ray_session: None, share: float
+) -> None:
     row = dataset.pictures_row("x", [f"{number}.jpg" for number in range(7)])
-    how = {"folder": str(folder), "downscale": 8, "size": None, "blank": SIZE, "coded": True}
+    how = {"folder": str(folder), "downscale": 8, "size": None, "blank": SIZE, "coded": share}
     read = dataset.from_blocks([row]).map_batches(
         dataset.load_pictures, batch_size=None, fn_kwargs=how
     )
     (batch,) = read.iter_batches(batch_size=None)
-    expected = loaded(folder, coded=True)
-    assert batch["data"].tolist() == expected["data"].tolist()
+    expected = loaded(folder, coded=share)
+    for one, other in zip(batch["gray"], expected["gray"], strict=True):
+        assert np.array_equal(one, other)
     assert batch["coded"].tolist() == expected["coded"].tolist()
 
 
+@pytest.mark.parametrize("share", [0.5, 1.0])
 @pytest.mark.parametrize("kind", [masks.Masks, masks.Shares])
 def test_masks_are_those_of_pictures_that_are_decoded_before(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, kind: type[masks.Masks]
+    folder: Path, monkeypatch: pytest.MonkeyPatch, kind: type[masks.Masks], share: float
 ) -> None:
     monkeypatch.setattr(jpegs, "engines", lambda device: by_pillow)
-    plain = kind(str(folder / "model"), ON_CPU)(loaded(folder, coded=False))
-    found = kind(str(folder / "model"), DECODING)(loaded(folder, coded=True))
+    plain = kind(str(folder / "model"), ON_CPU)(loaded(folder, coded=0))
+    found = kind(str(folder / "model"), DECODING)(loaded(folder, coded=share))
     assert set(found) == set(plain)
     assert found["status"].tolist() == plain["status"].tolist(), "5.jpg is bad for both"
     assert str(found["status"][5]).startswith("truncated")
@@ -115,4 +121,4 @@ def test_a_gpu_at_fault_ends_its_process(folder: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(ask._predictor, "ends_of_any", fault)
     with pytest.raises(Ended):
-        ask(loaded(folder, coded=False))
+        ask(loaded(folder, coded=0))

@@ -47,6 +47,11 @@ def test_a_line_says_what_is_needed_and_another_warns(
     assert not (tmp_path / "not").exists()
 
 
+def test_a_line_says_who_decodes() -> None:
+    assert outlook.place(Workers(2, 1, True)) == "2 GPUs"
+    assert outlook.place(Workers(1, 1, True, decode=0.3)) == "1 GPU (decoding 30% of JPEGs)"
+
+
 def test_of_s3_the_need_alone_is_said(
     s3: s3_servers.Server,
     bucket: Callable[[s3_servers.Server], str],

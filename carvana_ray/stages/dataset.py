@@ -177,7 +177,7 @@ def load_pictures(
     downscale: int,
     size: tuple[int, int] | None,
     blank: tuple[int, int],
-    coded: bool = False,
+    coded: float = 0.0,
 ) -> Columns:
     """Map a row of names to its pictures on the network's grid; a bad one is a row with a status.
 
@@ -187,29 +187,32 @@ def load_pictures(
         downscale: see `images.load_gray`.
         size: (H, W) that they must have, or None.
         blank: (H, W) to give a bad picture.
-        coded: leave what a GPU's engines decode (`formats.for_engines`) to them.
+        coded: share of the pictures that are left to a GPU's engines if these can decode them
+            (`formats.for_engines`); which ones follows from their names.
 
     Returns:
         columns [n]: file, place (from 0), count (n), img, status, crc32 (of the file's bytes as
         they were decoded), height, width, orientation (`formats.orientation_of`), and gray: uint8
-        [n, h, w], or n arrays [h, w] of several sizes. With `coded` instead of gray data: bytes, a
-        JPEG file where ``coded`` is true, and else the gray levels. The status is `shards.OK`, the
-        reason why the picture is bad, or `UNREACHABLE` and why: that is no fault of the picture.
+        [n, h, w], or n arrays [h, w] of several sizes. With a share of `coded` there is a column
+        ``coded``, and where it is true gray is the file itself, uint8 [1, length]. The status is
+        `shards.OK`, the reason why the picture is bad, or `UNREACHABLE` and why: that is no fault
+        of the picture.
     """
     row = only_row(batch)
     names = list(row["names"])
     columns: dict[str, list[Any]] = {
         name: [] for name in ("height", "width", "orientation", "crc32", "status")
     }
-    pictures = _Files() if coded else _Grays(len(names))
+    pictures = _Pictures(len(names))
     read = [not verdict for verdict in row["verdicts"]]
     uris = [storage.join(folder, name) for name in itertools.compress(names, read)]
     files = storage.read_each(uris, MAX_BYTES)
     gone = ""
-    for crc, verdict in zip(row["crcs"], row["verdicts"], strict=True):
+    for name, crc, verdict in zip(names, row["crcs"], row["verdicts"], strict=True):
         crc32 = zlib.crc32(b"")
         found, orientation, status = size or blank, 1, str(verdict)
-        picture: NDArray[np.uint8] | bytes | None = None
+        gray: NDArray[np.uint8] | None = None
+        as_it_is = False
         if gone:
             status = gone
         elif not verdict:
@@ -221,17 +224,21 @@ def load_pictures(
                 found = image.height, image.width
                 if size:
                     _same_size(found, size)
-                as_it_is = coded and len(data) <= MOST_CODED and formats.for_engines(image)
-                picture = data if as_it_is else images.gray_of(image, downscale)
+                left = len(data) <= MOST_CODED and formats.left_to_engines(name, coded)
+                as_it_is = left and formats.for_engines(image)
+                if as_it_is:
+                    gray = np.frombuffer(data, np.uint8)[None]
+                else:
+                    gray = images.gray_of(image, downscale)
                 orientation, status = formats.turn_of(image), OK
             except BadPicture as bad:
                 found, status = size or blank, str(bad)
             except OSError as error:
                 # The shard cannot be written without it; each of the others might take as long.
                 status = gone = f"{UNREACHABLE}: {error.strerror or error}"
-        if picture is None:
-            picture = np.zeros(images.grid(*found, downscale), dtype=np.uint8)
-        pictures.add(picture)
+        if gray is None:
+            gray = np.zeros(images.grid(*found, downscale), dtype=np.uint8)
+        pictures.add(gray, as_it_is)
         values = (*found, orientation, crc32, status)
         for column, value in zip(columns.values(), values, strict=True):
             column.append(value)
@@ -240,7 +247,7 @@ def load_pictures(
         "place": np.arange(len(names)),
         "count": np.full(len(names), len(names)),
         "img": np.array(names),
-        **pictures.columns(),
+        **pictures.columns(bool(coded)),
         **{name: np.array(column) for name, column in columns.items()},
     }
 
@@ -266,54 +273,45 @@ def read_crcs(batch: Columns, *, folder: str) -> Columns:
     return {"img": np.array(names, dtype=object), "crc32": np.array(crcs, dtype=np.int64)}
 
 
-class _Grays:
-    """Pictures of a block: [n, h, w] if they are of one size, else an array of objects [n].
+class _Pictures:
+    """Pictures of a block, or files of pictures.
 
-    Each is copied as it comes: kept one by one, they would take fresh pages of memory each time.
+    Gray levels are copied as they come: kept one by one, they would take fresh pages of memory each
+    time.
     """
 
     def __init__(self, count: int) -> None:
-        self._count, self._seen = count, 0
+        self._count, self._used = count, 0
         self._stack = np.empty((0, 0, 0), np.uint8)
-        self._others: NDArray | None = None
-
-    def add(self, gray: Any) -> None:
-        if not self._seen:
-            self._stack = np.empty((self._count, *gray.shape), np.uint8)
-        if self._others is None and gray.shape != self._stack.shape[1:]:
-            self._others = np.empty(self._count, dtype=object)
-            self._others[: self._seen] = list(self._stack[: self._seen])
-        if self._others is None:
-            self._stack[self._seen] = gray
-        else:
-            self._others[self._seen] = gray
-        self._seen += 1
-
-    def columns(self) -> Columns:
-        return {"gray": self._stack if self._others is None else self._others}
-
-
-class _Files:
-    """Pictures of a block as bytes: files, or gray levels."""
-
-    def __init__(self) -> None:
-        self._data: list[bytes] = []
+        self._all: list[NDArray[np.uint8]] = []
         self._coded: list[bool] = []
 
-    def add(self, picture: NDArray[np.uint8] | bytes) -> None:
-        self._coded.append(isinstance(picture, bytes))
-        self._data.append(picture if isinstance(picture, bytes) else picture.tobytes())
+    def add(self, gray: NDArray[np.uint8], coded: bool) -> None:
+        if not self._used and not coded:
+            self._stack = np.empty((self._count, *gray.shape), np.uint8)
+        if not coded and gray.shape == self._stack.shape[1:]:
+            self._stack[self._used] = gray
+            gray = self._stack[self._used]
+            self._used += 1
+        self._all.append(gray)
+        self._coded.append(coded)
 
-    def columns(self) -> Columns:
-        return {"data": np.array(self._data, dtype=object), "coded": np.array(self._coded)}
+    def columns(self, coded: bool) -> Columns:
+        gray = self._stack if self._used == self._count else _objects(self._all)
+        return {"gray": gray, **({"coded": np.array(self._coded)} if coded else {})}
 
 
 def stack(grays: list[NDArray[np.uint8]]) -> NDArray:
     """Return arrays of one shape as [n, h, w], of several as an array of objects [n]."""
     if len({gray.shape for gray in grays}) == 1:
         return np.stack(grays)
-    result = np.empty(len(grays), dtype=object)
-    result[:] = grays
+    return _objects(grays)
+
+
+def _objects(arrays: list[NDArray[np.uint8]]) -> NDArray:
+    result = np.empty(len(arrays), dtype=object)
+    for place, array in enumerate(arrays):  # not `[:]`, which takes arrays of one shape apart
+        result[place] = array
     return result
 
 

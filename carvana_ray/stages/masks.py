@@ -16,7 +16,7 @@ from carvana_ray import checkpoint, images, jpegs, shards
 from carvana_ray.checkpoint import Manifest
 from carvana_ray.jpegs import Coded
 from carvana_ray.predictor import Pictures, Predictor
-from carvana_ray.resources import Workers
+from carvana_ray.resources import REPLICAS_DECODING, Workers
 from carvana_ray.stages import dataset
 from carvana_ray.stages.dataset import Columns
 from carvana_ray.stages.gauges import Waits
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 Size = tuple[int, int]
 
 # A shard of 256 is two calls on a GPU, of two batches of the network each; where the GPU decodes,
-# one, since nothing is decoded beside the first of its batches.
+# one, since engines are the faster the more they get.
 BATCH_ON_CPU, BATCH_ON_GPU, BATCH_DECODED = 16, 128, 256
 # Of a block whose replica dies: one try takes ten seconds and more, and a block that is lost by bad
 # luck is done in the second pass.
@@ -36,7 +36,9 @@ TASK_RETRIES = 2
 # all; the rest is for long runs on machines that come and go. With no replica left Ray Data waits
 # for half an hour before it ends the run.
 RESTARTS = 100
-REPLICAS_A_GPU = 2  # one computes while the other takes in or hands out a batch
+# One computes while another takes in or hands out a batch. Where the GPU decodes, there is one more
+# (`resources.REPLICAS_DECODING`), which waits for its engines.
+REPLICAS_A_GPU = 2
 READERS = 2  # for each replica on a CPU
 # Beside a GPU: a few more readers than cores, since between two blocks each of them waits for Ray.
 CPUS_OF_A_READER = 0.8
@@ -93,8 +95,8 @@ class Masks:
             try:
                 if not self._decode:
                     return ask(batch.pop("gray"), sizes)
-                data, coded = batch.pop("data"), batch.pop("coded")
-                pictures = Coded(data, coded, sizes, self._downscale, self._device, self._decode)
+                gray, coded = batch.pop("gray"), batch.pop("coded")
+                pictures = Coded(gray, coded, sizes, self._downscale, self._device, self._decode)
                 found = ask(pictures, sizes)
             except torch.AcceleratorError:  # after which CUDA does nothing more for this process
                 log.exception("the GPU is at fault; Ray starts another process")
@@ -147,6 +149,13 @@ def _batch_size(workers: Workers) -> int:
     return BATCH_ON_GPU if workers.use_gpu else BATCH_ON_CPU
 
 
+def _replicas(workers: Workers) -> int:
+    """Return how many of a network share a worker's device."""
+    if workers.decode:
+        return REPLICAS_DECODING
+    return REPLICAS_A_GPU if workers.use_gpu else 1
+
+
 def how_to_load(folder: str, manifest: Manifest, size: tuple[int, int] | None) -> dict[str, Any]:
     """Return the arguments of `dataset.load_pictures` for a model's pictures.
 
@@ -195,7 +204,7 @@ def masks_of(
     read.context.max_errored_blocks = lost
     load = dataset.load_pictures_last if workers.use_gpu else dataset.load_pictures
     reading = beside(workers)
-    if workers.decode:  # more would but take time to start
+    if workers.decode == 1:  # more would but take time to start
         reading["compute"] = ray.data.TaskPoolStrategy(READERS_OF_FILES * workers.count)
     return read.map_batches(
         functools.partial(load, coded=workers.decode, **how),
@@ -205,10 +214,8 @@ def masks_of(
     ).map_batches(
         asked,
         batch_size=_batch_size(workers),
-        compute=ray.data.ActorPoolStrategy(
-            size=workers.count * (REPLICAS_A_GPU if workers.use_gpu else 1)
-        ),
-        num_gpus=1 / REPLICAS_A_GPU if workers.use_gpu else None,
+        compute=ray.data.ActorPoolStrategy(size=workers.count * _replicas(workers)),
+        num_gpus=1 / _replicas(workers) if workers.use_gpu else None,
         num_cpus=None if workers.use_gpu else workers.cpus,
         max_restarts=RESTARTS,
         max_task_retries=TASK_RETRIES,
