@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from carvana_ray import carvana, images, plan
-from carvana_ray.stages import dataset, session
+from carvana_ray.stages import dataset, reading, session
 
 BLOCKS = 12  # a process, for a steady rate
 NICE = 15  # Ray's own for its workers: beside other work on a machine the pool must not win by this
@@ -58,9 +58,9 @@ def by_pool(pool: Pool, paths: list[str], downscale: int, block: int) -> Iterato
 def by_chain(paths: list[str], downscale: int, block: int) -> Iterator[int]:
     """Yield the same, by reference: nothing is copied to this process."""
     names = [Path(path).name for path in paths]
-    rows = [dataset.pictures_row("", names[at : at + block]) for at in range(0, len(names), block)]
+    rows = [reading.pictures_row("", names[at : at + block]) for at in range(0, len(names), block)]
     load = functools.partial(
-        dataset.load_pictures,
+        reading.load_pictures,
         folder=str(Path(paths[0]).parent),
         downscale=downscale,
         size=None,

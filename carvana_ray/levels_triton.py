@@ -74,10 +74,10 @@ def join(kept: Tensor, coarse: Tensor, enlarge: nn.ConvTranspose2d) -> Tensor:
 
 
 def try_out(device: torch.device) -> None:
-    """Run both once: what they cannot do here they cannot do later either."""
-    blank = torch.zeros(1, 8, 2, 2, dtype=torch.float16, device=device)
+    """Run both once, with matrices as large as any: what cannot be done here cannot be later."""
+    blank = torch.zeros(1, 32, 2, 2, dtype=torch.float16, device=device)
     kept, _ = halve(blank)
-    join(kept, kept[..., :1, :1], nn.ConvTranspose2d(16, 8, 2, 2, device=device).half())
+    join(kept, kept[..., :1, :1], nn.ConvTranspose2d(64, 32, 2, 2, device=device).half())
 
 
 def _empty(like: Tensor, *shape: int) -> Tensor:

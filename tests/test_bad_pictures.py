@@ -21,7 +21,7 @@ from PIL import Image, ImageFile
 
 from carvana_ray import formats, images
 from carvana_ray.errors import BadPicture
-from carvana_ray.stages import dataset
+from carvana_ray.stages import reading
 
 WORDS = (
     "not-an-image",
@@ -84,10 +84,10 @@ def rows(cases: dict[str, Case], folder: Path, size: tuple[int, int] | None) -> 
         (folder / name).write_bytes(case.data)
     crcs = {name: case.crc32 for name, case in cases.items() if case.crc32 is not None}
     batch = {}
-    for key, value in dataset.pictures_row("block", list(cases), crcs).items():
+    for key, value in reading.pictures_row("block", list(cases), crcs).items():
         batch[key] = np.empty(1, dtype=object)
         batch[key][0] = value
-    loaded = dataset.load_pictures(
+    loaded = reading.load_pictures(
         batch, folder=str(folder), downscale=4, size=size, blank=corpus.SIZE
     )
     return [first_word(status) for status in loaded["status"]]

@@ -12,7 +12,7 @@ from watched import make_model
 
 from carvana_ray import jpegs, rle, shards
 from carvana_ray.resources import Workers
-from carvana_ray.stages import dataset, masks
+from carvana_ray.stages import dataset, masks, reading
 
 SIZE = (320, 480)
 ON_CPU, DECODING = Workers(1, 1, False), Workers(1, 1, False, decode=1.0)
@@ -40,10 +40,10 @@ def folder(tmp_path: Path) -> Path:
 
 
 def loaded(folder: Path, coded: float) -> dict[str, Any]:
-    row = dataset.pictures_row("x", [f"{number}.jpg" for number in range(7)])
+    row = reading.pictures_row("x", [f"{number}.jpg" for number in range(7)])
     batch = {key: [value] for key, value in row.items()}
     how = {"folder": str(folder), "downscale": 8, "size": None, "blank": SIZE, "coded": coded}
-    return dataset.load_pictures(batch, **how)  # type: ignore[arg-type]
+    return reading.load_pictures(batch, **how)  # type: ignore[arg-type]
 
 
 def test_files_travel_as_they_are_and_what_is_bad_is_blank(folder: Path) -> None:
@@ -65,10 +65,10 @@ def test_files_travel_as_they_are_and_what_is_bad_is_blank(folder: Path) -> None
 def test_files_come_out_of_ray_as_they_went_in(
     folder: Path, ray_session: None, share: float
 ) -> None:
-    row = dataset.pictures_row("x", [f"{number}.jpg" for number in range(7)])
+    row = reading.pictures_row("x", [f"{number}.jpg" for number in range(7)])
     how = {"folder": str(folder), "downscale": 8, "size": None, "blank": SIZE, "coded": share}
     read = dataset.from_blocks([row]).map_batches(
-        dataset.load_pictures, batch_size=None, fn_kwargs=how
+        reading.load_pictures, batch_size=None, fn_kwargs=how
     )
     (batch,) = read.iter_batches(batch_size=None)
     expected = loaded(folder, coded=share)

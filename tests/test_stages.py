@@ -3,7 +3,6 @@
 import dataclasses
 import os
 import signal
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import pyarrow as pa
 import pytest
 import ray
 from conftest import draw_pair
+from test_reading import batch_of
 
 from carvana_ray import (
     augment,
@@ -27,22 +27,23 @@ from carvana_ray import (
 from carvana_ray.batches import BatchPlan
 from carvana_ray.catalogue import Catalogue
 from carvana_ray.course import Course
-from carvana_ray.errors import InputError, Unfinished
+from carvana_ray.errors import Unfinished
 from carvana_ray.plan import Part
-from carvana_ray.stages import dataset, evaluate, feed, look, poison, review, train, watch, write
+from carvana_ray.stages import (
+    dataset,
+    evaluate,
+    feed,
+    look,
+    poison,
+    reading_pairs,
+    review,
+    train,
+    watch,
+)
 from carvana_ray.stages.beside import beside
 from carvana_ray.storage import Entry
 
 SIZE = (1280, 1918)
-
-
-def batch_of(row: dict[str, Any]) -> dict[str, Any]:
-    """Return the batch of one row as Ray Data gives it."""
-    batch = {}
-    for name, value in row.items():
-        batch[name] = np.empty(1, dtype=object)
-        batch[name][0] = value
-    return batch
 
 
 def course_of(
@@ -79,8 +80,8 @@ def some_pairs(data: Path, count: int) -> list[tuple[str, str]]:
 
 def test_a_pair_is_loaded_as_the_core_loads_it(data: Path) -> None:
     pairs = some_pairs(data, 3)
-    loaded = dataset.load_pairs(
-        batch_of(dataset.pairs_row(pairs, {})),
+    loaded = reading_pairs.load_pairs(
+        batch_of(reading_pairs.pairs_row(pairs, {})),
         pictures=f"{data}/train",
         masks=f"{data}/train_masks",
         downscale=8,
@@ -273,74 +274,6 @@ def test_a_training_that_diverges_says_so_in_one_line() -> None:
         train._outcome(beside(other))
 
 
-def block_of(file: str, names: list[str]) -> dict[str, Any]:
-    return batch_of(dataset.pictures_row(file, names))
-
-
-def test_a_bad_picture_is_a_row_with_a_reason(data: Path, tmp_path: Path) -> None:
-    good = storage.listing(f"{data}/test")[0].name
-    (tmp_path / good).write_bytes((data / "test" / good).read_bytes())
-    (tmp_path / "cut.jpg").write_bytes((data / "test" / good).read_bytes()[:5000])
-    (tmp_path / "text.jpg").write_bytes(b"text")
-    names = ["cut.jpg", good, "text.jpg"]
-    loaded = dataset.load_pictures(
-        block_of("x", names), folder=str(tmp_path), downscale=8, size=SIZE, blank=SIZE
-    )
-    assert [str(status).split(":")[0] for status in loaded["status"]] == [
-        "truncated",
-        "ok",
-        "not-an-image",
-    ]
-    assert loaded["gray"].shape == (3, 160, 240)
-    assert not loaded["gray"][0].any()
-    assert list(loaded["place"]) == [0, 1, 2]
-
-
-def test_a_picture_that_is_gone_is_a_row_too(data: Path, tmp_path: Path) -> None:
-    """Else a run that was stopped could never end once a picture of an open shard is deleted."""
-    good = storage.listing(f"{data}/test")[0].name
-    (tmp_path / good).write_bytes((data / "test" / good).read_bytes())
-    loaded = dataset.load_pictures(
-        block_of("x", [good, "gone.jpg"]), folder=str(tmp_path), downscale=8, size=SIZE, blank=SIZE
-    )
-    assert [str(status).split(":")[0] for status in loaded["status"]] == ["ok", "missing"]
-    assert loaded["crc32"][1] == 0
-
-
-def test_a_picture_that_cannot_be_reached_is_no_bad_picture(data: Path, tmp_path: Path) -> None:
-    good = storage.listing(f"{data}/test")[0].name
-    (tmp_path / good).write_bytes((data / "test" / good).read_bytes())
-    (tmp_path / "loop.jpg").symlink_to("loop.jpg")
-    (tmp_path / "mem.jpg").symlink_to("/proc/self/mem")
-    names = [good, "loop.jpg", "mem.jpg"]
-    loaded = dataset.load_pictures(
-        block_of("x", names), folder=str(tmp_path), downscale=8, size=SIZE, blank=SIZE
-    )
-    assert [str(status).split(":")[0] for status in loaded["status"]] == [
-        "ok",
-        "unreachable",
-        "unreachable",
-    ]
-
-
-def test_what_is_known_of_a_picture_is_not_read_again(data: Path, tmp_path: Path) -> None:
-    row = dataset.pictures_row("x", ["a.jpg"], {}, {"a.jpg": "crash: it kills"})
-    loaded = dataset.load_pictures(
-        batch_of(row), folder=str(tmp_path), downscale=8, size=None, blank=SIZE
-    )
-    assert list(loaded["status"]) == ["crash: it kills"]
-
-
-def test_a_picture_of_another_checksum_is_a_bad_one(data: Path) -> None:
-    name, other = (entry.name for entry in storage.listing(f"{data}/test")[:2])
-    right = zlib.crc32((data / "test" / name).read_bytes())
-    row = dataset.pictures_row("x", [name, other], {name: right, other: right})
-    loaded = dataset.load_pictures(
-        batch_of(row), folder=f"{data}/test", downscale=8, size=SIZE, blank=SIZE
-    )
-    assert [str(status).split(":")[0] for status in loaded["status"]] == ["ok", "checksum"]
-
-
 @pytest.mark.ray
 def test_a_block_stays_whole_however_large(ray_session: None) -> None:
     import ray.data
@@ -355,82 +288,6 @@ def test_a_block_stays_whole_however_large(ray_session: None) -> None:
         counts.append([bundle.num_rows() for bundle in mapped.iter_internal_ref_bundles()])
     assert len(counts[0]) > 1, "the test needs a block that Ray Data would cut"
     assert counts[1] == [10]
-
-
-def test_pictures_of_several_sizes_are_one_block(tmp_path: Path) -> None:
-    for number, size in enumerate([(300, 400), (256, 512), (300, 400)]):
-        (tmp_path / f"{number}.jpg").write_bytes(draw_pair(number, size)[0])
-    loaded = dataset.load_pictures(
-        block_of("x", ["0.jpg", "1.jpg", "2.jpg"]),
-        folder=str(tmp_path),
-        downscale=4,
-        size=None,
-        blank=SIZE,
-    )
-    assert [gray.shape for gray in loaded["gray"]] == [(75, 100), (64, 128), (75, 100)]
-    assert list(zip(loaded["height"], loaded["width"], strict=True)) == [
-        (300, 400),
-        (256, 512),
-        (300, 400),
-    ]
-
-
-def rows_of_shard(file: str, places: list[int], count: int, status: str = "ok") -> pa.Table:
-    n = len(places)
-    return pa.table(
-        {
-            "file": [file] * n,
-            "place": places,
-            "count": [count] * n,
-            "img": [f"{place}.jpg" for place in places],
-            "ends": [np.array([0, 2], np.int32).tobytes()] * n,
-            "height": [10] * n,
-            "width": [10] * n,
-            "crc32": [5] * n,
-            "orientation": [1] * n,
-            "status": [status] * n,
-        }
-    )
-
-
-def test_a_block_holds_several_shards_or_fails(tmp_path: Path) -> None:
-    """Ray Data may join small blocks; it must not get away with a part of a shard."""
-    entries = tuple(Entry(f"{place}.jpg", 1, "1") for place in range(3))
-    one, two = Part(1, entries[:2], 1), Part(2, entries, 1)
-    run = storage.name(str(tmp_path))
-    keys = {part.shard_name(0): shards.key(run, part, 0) for part in (one, two)}
-    both = pa.concat_tables(
-        [
-            rows_of_shard(one.shard_name(0), [0, 1], 2),
-            rows_of_shard(two.shard_name(0), [0, 1, 2], 3),
-        ]
-    )
-    written = write.write_shards(both, folder=str(tmp_path), keys=keys)
-    assert written["file"].to_pylist() == [one.shard_name(0), two.shard_name(0)]
-    assert written["rows"].to_pylist() == [2, 3]
-    assert written["problem"].to_pylist() == ["", ""]
-    read = shards.read_shard(str(tmp_path), two, 0)
-    assert read["img"].to_pylist() == ["0.jpg", "1.jpg", "2.jpg"]
-    assert read["rle_mask"].to_pylist() == ["1 2"] * 3
-    with pytest.raises(RuntimeError, match="block of 2 rows"):
-        write.write_shards(rows_of_shard("c", [0, 1], 3), folder=str(tmp_path), keys={"c": "key"})
-    assert not (tmp_path / "c").exists()
-
-
-def test_a_shard_with_an_unreachable_picture_is_not_written(tmp_path: Path) -> None:
-    rows = rows_of_shard("shards/a.parquet", [0, 1], 2, "unreachable: Input/output error")
-    (said,) = write.write_shards(rows, folder=str(tmp_path), keys={}).to_pylist()
-    assert said["problem"] == "0.jpg (unreachable: Input/output error)"
-    assert (said["rows"], said["bad"]) == (0, 0)
-    assert not (tmp_path / "shards").exists()
-
-
-def test_a_folder_that_cannot_be_written_is_a_problem_too(tmp_path: Path) -> None:
-    (tmp_path / "shards").write_text("a file in the way")
-    with pytest.raises(InputError, match="file in the way"):
-        write.write_shards(
-            rows_of_shard("shards/a", [0], 1), folder=str(tmp_path), keys={"shards/a": "key"}
-        )
 
 
 def test_the_stream_leaves_the_decoded_pictures_in_memory() -> None:

@@ -18,8 +18,9 @@ from carvana_ray import cutout, formats, ledger, rle, storage
 from carvana_ray.cutout import Style
 from carvana_ray.errors import BadPicture, InputError, first_line
 from carvana_ray.shards import OK
-from carvana_ray.stages import dataset
-from carvana_ray.stages.dataset import UNREACHABLE, Columns
+from carvana_ray.stages import dataset, reading
+from carvana_ray.stages.dataset import Columns
+from carvana_ray.stages.reading import UNREACHABLE
 
 PROBLEM = "problem"  # begins the status of a cut-out that is not there, for no fault of its picture
 
@@ -40,7 +41,7 @@ def from_shares(batch: Columns, *, folder: str, target: str | None, style: Style
     good = batch["status"] == OK
     names = batch["img"].tolist()
     uris = [storage.join(folder, name) for name, ok in zip(names, good, strict=True) if ok]
-    files = storage.read_each(uris, dataset.MAX_BYTES)
+    files = storage.read_each(uris, reading.MAX_BYTES)
     for place, name in enumerate(names):
         crc, status = int(batch["crc32"][place]), str(batch["status"][place])
         if good[place]:
@@ -55,7 +56,7 @@ def from_rows(batch: Columns, *, folder: str, target: str | None, style: Style) 
     """Map a row of names and run-length texts to cut-outs; write these.
 
     Args:
-        batch: one row of `dataset.pictures_row`, and ``texts`` of the masks.
+        batch: one row of `reading.pictures_row`, and ``texts`` of the masks.
         folder, target, style: as `from_shares` takes them.
 
     Returns:
@@ -66,14 +67,14 @@ def from_rows(batch: Columns, *, folder: str, target: str | None, style: Style) 
     read = [
         name for name, verdict in zip(row["names"], row["verdicts"], strict=True) if not verdict
     ]
-    files = storage.read_each([storage.join(folder, name) for name in read], dataset.MAX_BYTES)
+    files = storage.read_each([storage.join(folder, name) for name in read], reading.MAX_BYTES)
     facts = zip(row["names"], row["crcs"], row["verdicts"], row["texts"], strict=True)
     for name, crc, verdict, text in facts:
         status, found = str(verdict), 0
         if not verdict:
             answer = next(files)
             found = zlib.crc32(answer) if isinstance(answer, bytes) else 0
-            known = None if crc == dataset.UNKNOWN else int(crc)
+            known = None if crc == reading.UNKNOWN else int(crc)
             status = made.status_of(name, answer, known, text=str(text))
         made.add(row["file"], name, found, status)
     return made.columns()
@@ -96,7 +97,7 @@ class _Made:
     ) -> str:
         """Make and write a cut-out of what `storage.read_each` gives; return the status."""
         try:
-            data = dataset.listed(answer)
+            data = reading.listed(answer)
             if share is not None and zlib.crc32(data) != crc:
                 return f"{PROBLEM}: {name} was changed while it was cut out"
             formats.check_crc(data, crc)

@@ -30,7 +30,7 @@ from carvana_ray.ledger import Source
 from carvana_ray.quarantine import Bad, Limits
 from carvana_ray.resources import Cluster, share_out
 from carvana_ray.shards import OK
-from carvana_ray.stages import compose, dataset, gauges
+from carvana_ray.stages import compose, gauges, reading
 from carvana_ray.stages.cutting import Cutting
 from carvana_ray.stages.masks import how_to_load
 from carvana_ray.storage import Entry
@@ -74,7 +74,7 @@ def check(flags: config.Cutout) -> Checked:
         InputError: model, masks, background or pictures cannot be, or there is no room.
     """
     background = cutout.background_of(
-        flags.background, lambda uri: storage.read(storage.absolute(uri), dataset.MAX_BYTES)
+        flags.background, lambda uri: storage.read(storage.absolute(uri), reading.MAX_BYTES)
     )
     style = Style(flags.soft, background, flags.format, flags.mask_only)
     crcs: dict[str, int] = {}

@@ -15,7 +15,7 @@ import ray.data
 from carvana_ray import plan, submission
 from carvana_ray.cutout import Style
 from carvana_ray.resources import Workers
-from carvana_ray.stages import compose, dataset, poison
+from carvana_ray.stages import compose, dataset, poison, reading
 from carvana_ray.stages.masks import Shares, masks_of, masks_of_one
 from carvana_ray.stages.write import LOST_A_REPLICA, LOST_BLOCKS
 from carvana_ray.storage import Entry
@@ -33,9 +33,9 @@ class Block:
     entries: tuple[Entry, ...]
 
     def row(self, crcs: Mapping[str, int], verdicts: Mapping[str, str]) -> dict[str, Any]:
-        """Return the row that `dataset.load_pictures` takes."""
+        """Return the row that `reading.load_pictures` takes."""
         names = [entry.name for entry in self.entries]
-        return dataset.pictures_row(self.name, names, crcs, verdicts)
+        return reading.pictures_row(self.name, names, crcs, verdicts)
 
 
 def blocks(entries: Sequence[Entry]) -> list[Block]:
@@ -160,6 +160,6 @@ def _try(name: str, how: dict[str, Any], model: str, workers: Workers, style: St
 
 def _try_row(name: str, folder: str, style: Style, texts: Mapping[str, str]) -> None:
     """The same, by a row of a submission."""
-    row = {**dataset.pictures_row("", [name]), "texts": [texts[name]]}
+    row = {**reading.pictures_row("", [name]), "texts": [texts[name]]}
     batch = {key: [value] for key, value in row.items()}
     compose.from_rows(batch, folder=folder, target=None, style=style)

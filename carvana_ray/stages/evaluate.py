@@ -33,9 +33,10 @@ from carvana_ray.errors import BadPicture, InputError, Missing, Unfinished
 from carvana_ray.progress import Laps
 from carvana_ray.report import parts
 from carvana_ray.resources import Cluster, Workers, share_out
-from carvana_ray.stages import dataset, gauges, lineage
-from carvana_ray.stages.dataset import UNREACHABLE, Columns
+from carvana_ray.stages import gauges, lineage, reading
+from carvana_ray.stages.dataset import Columns
 from carvana_ray.stages.masks import beside, how_to_load, masks_of
+from carvana_ray.stages.reading import UNREACHABLE
 
 Score = dict[str, Any]
 SHOWN = "dice", "ceiling", "more", "less"
@@ -69,7 +70,7 @@ def run(flags: config.Evaluate, cluster: Cluster, checked: Checked | None = None
     manifest, pairs = checked or check(flags)
     folder, masks = course.folders(storage.absolute(flags.data))
     rows = [
-        dataset.pictures_row("", [name for name, _ in pairs[start : start + plan.SMALLEST]])
+        reading.pictures_row("", [name for name, _ in pairs[start : start + plan.SMALLEST]])
         for start in range(0, len(pairs), plan.SMALLEST)
     ]
     how = how_to_load(folder, manifest, size=None)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from carvana_ray.batches import BatchPlan
 from carvana_ray.course import Course
 from carvana_ray.errors import InputError, Unfinished
-from carvana_ray.stages import dataset, poison, take
+from carvana_ray.stages import dataset, poison, reading, reading_pairs, take
 from carvana_ray.stages.dataset import Columns
 from carvana_ray.stages.take import CHUNK
 
@@ -51,11 +51,11 @@ def decode(
         Unfinished: a file cannot be reached, or kills each process that reads it.
     """
     rows = [
-        dataset.pairs_row(course.pairs[at : at + CHUNK], course.crcs)
+        reading_pairs.pairs_row(course.pairs[at : at + CHUNK], course.crcs)
         for at in range(0, len(course.pairs), CHUNK)
     ]
     load = functools.partial(
-        dataset.load_pairs if beside is None else dataset.load_pairs_last,
+        reading_pairs.load_pairs if beside is None else reading_pairs.load_pairs_last,
         pictures=course.pictures,
         masks=course.masks,
         downscale=downscale,
@@ -89,14 +89,14 @@ def decode(
         raise InputError(f"--data: {names[0]} kills the process that reads it") from error
     table = ray.data.from_arrow_refs(chunks).select_columns(["error"])
     errors = [row["error"] for row in table.iter_rows()]
-    if gone := [error for error in errors if f": {dataset.UNREACHABLE}" in error]:
+    if gone := [error for error in errors if f": {reading.UNREACHABLE}" in error]:
         raise Unfinished(f"--data: {len(gone)} files cannot be reached, the first is {gone[0]}")
     return chunks, errors
 
 
 def _alone(load: Callable[[Columns], Columns], course: Course, pair: str) -> None:
     picture, mask = pair.split("/")
-    row = dataset.pairs_row([(picture, mask)], course.crcs)
+    row = reading_pairs.pairs_row([(picture, mask)], course.crcs)
     load({name: [value] for name, value in row.items()})
 
 

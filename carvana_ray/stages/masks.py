@@ -17,7 +17,7 @@ from carvana_ray.checkpoint import Manifest
 from carvana_ray.jpegs import Coded
 from carvana_ray.predictor import Pictures, Predictor
 from carvana_ray.resources import REPLICAS_DECODING, Workers
-from carvana_ray.stages import dataset
+from carvana_ray.stages import dataset, reading
 from carvana_ray.stages.dataset import Columns
 from carvana_ray.stages.gauges import Waits
 from carvana_ray.stages.trace import Trace
@@ -126,10 +126,10 @@ def masks_of_one(
     name: str, how: dict[str, Any], model: str, workers: Workers, asked: type[Masks] = Masks
 ) -> Columns:
     """Return what `masks_of` gives for one picture, made in the process that asks."""
-    row = dataset.pictures_row("", [name])
+    row = reading.pictures_row("", [name])
     batch = {key: [value] for key, value in row.items()}
     made = _loaded(model, workers, asked)  # type: ignore[arg-type]  # a class has a hash
-    return made(dataset.load_pictures(batch, coded=workers.decode, **how))
+    return made(reading.load_pictures(batch, coded=workers.decode, **how))
 
 
 def beside(workers: Workers) -> dict[str, Any]:
@@ -157,7 +157,7 @@ def _replicas(workers: Workers) -> int:
 
 
 def how_to_load(folder: str, manifest: Manifest, size: tuple[int, int] | None) -> dict[str, Any]:
-    """Return the arguments of `dataset.load_pictures` for a model's pictures.
+    """Return the arguments of `reading.load_pictures` for a model's pictures.
 
     Args:
         folder: of the pictures.
@@ -187,7 +187,7 @@ def masks_of(
     process, is an error, where Ray Data would try for ever.
 
     Args:
-        rows: one a block, of `dataset.pictures_row`.
+        rows: one a block, of `reading.pictures_row`.
         how: of `how_to_load`.
         model: its folder.
         workers: that hold the network.
@@ -202,15 +202,15 @@ def masks_of(
     """
     read = dataset.from_blocks(rows)
     read.context.max_errored_blocks = lost
-    load = dataset.load_pictures_last if workers.use_gpu else dataset.load_pictures
-    reading = beside(workers)
+    load = reading.load_pictures_last if workers.use_gpu else reading.load_pictures
+    resources = beside(workers)
     if workers.decode == 1:  # more would but take time to start
-        reading["compute"] = ray.data.TaskPoolStrategy(READERS_OF_FILES * workers.count)
+        resources["compute"] = ray.data.TaskPoolStrategy(READERS_OF_FILES * workers.count)
     return read.map_batches(
         functools.partial(load, coded=workers.decode, **how),
         batch_size=None,
         max_retries=dataset.RETRIES,
-        **reading,
+        **resources,
     ).map_batches(
         asked,
         batch_size=_batch_size(workers),

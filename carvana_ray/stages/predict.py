@@ -24,7 +24,7 @@ from carvana_ray.quarantine import Limits
 from carvana_ray.report import parts as reports
 from carvana_ray.resources import Cluster, Workers, share_out
 from carvana_ray.shards import Left, Task
-from carvana_ray.stages import dataset, gauges, lineage, poison, review, write
+from carvana_ray.stages import dataset, gauges, lineage, poison, reading, review, write
 from carvana_ray.stages.masks import how_to_load, masks_of, masks_of_one
 from carvana_ray.stages.write import LOST_A_REPLICA, LOST_BLOCKS
 
@@ -158,7 +158,7 @@ def _crcs(flags: config.Predict, catalogue: Catalogue) -> Mapping[str, int]:
     size = plan.shard_size(len(names))
     rows = [{"names": names[start : start + size]} for start in range(0, len(names), size)]
     read = dataset.from_blocks(rows).map_batches(
-        functools.partial(dataset.read_crcs, folder=catalogue.folder), batch_size=None, num_cpus=1
+        functools.partial(reading.read_crcs, folder=catalogue.folder), batch_size=None, num_cpus=1
     )
     found: dict[str, int] = {}
     with gauges.meter("verify", len(names)) as meter:
@@ -194,7 +194,7 @@ def _predict(
         def make(todo: Sequence[Task], verdicts: Mapping[str, str], lost: int) -> set[str]:
             nonlocal bad
             rows = [
-                dataset.pictures_row(
+                reading.pictures_row(
                     task.name, [entry.name for entry in task.entries], catalogue.crcs, verdicts
                 )
                 for task in todo

@@ -12,7 +12,7 @@ import ray.data
 
 from carvana_ray import rle, shards, storage
 from carvana_ray.shards import Task
-from carvana_ray.stages import dataset
+from carvana_ray.stages import dataset, reading
 
 LOST_BLOCKS = 16  # with a picture that kills in each, before it is the machines that are at fault
 LOST_A_REPLICA = 4  # more of them: those that it had when its machine was lost
@@ -63,7 +63,7 @@ def write_shards(
         own = rows.filter(pc.equal(rows["file"], file))
         named = list(zip(own["img"].to_pylist(), own["status"].to_pylist(), strict=True))
         bad = [f"{name} ({status})" for name, status in named if status != shards.OK]
-        gone = [text for text in bad if f"({dataset.UNREACHABLE}" in text]
+        gone = [text for text in bad if f"({reading.UNREACHABLE}" in text]
         problem = gone[0] if gone else ""
         if not gone:
             texts = [rle.text_of(ends) for ends in own["ends"].to_pylist()]
