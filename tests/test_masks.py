@@ -1,5 +1,6 @@
 """The chain of masks where a GPU decodes, with a decoder in full standing in for its engines."""
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from conftest import draw_pair
 from test_jpegs import by_pillow
 from watched import make_model
 
-from carvana_ray import jpegs, rle, shards
+from carvana_ray import formats, images, jpegs, rle, shards
 from carvana_ray.resources import Workers
 from carvana_ray.stages import dataset, masks, reading
 
@@ -122,3 +123,29 @@ def test_a_gpu_at_fault_ends_its_process(folder: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(ask._predictor, "ends_of_any", fault)
     with pytest.raises(Ended):
         ask(loaded(folder, coded=0))
+
+
+@pytest.mark.ray
+def test_blocks_of_files_and_of_gray_levels_are_one_batch(folder: Path, ray_session: None) -> None:
+    """Ray Data joins small blocks to a batch; what has one shape in each has several in all."""
+    picture = (folder / "0.jpg").read_bytes()
+    names = [f"x{number}.jpg" for number in range(40)]
+    left = [name for name in names if formats.left_to_engines(name, 0.5)]
+    kept = [name for name in names if name not in left]
+    blocks = [kept[:2], left[:2], [left[2]], [kept[2]], [kept[3], left[3]]]
+    for name in names:
+        (folder / name).write_bytes(picture)
+    how = {"folder": str(folder), "downscale": 8, "size": SIZE, "blank": SIZE, "coded": 0.5}
+    rows = [reading.pictures_row(str(place), some) for place, some in enumerate(blocks)]
+    read = dataset.from_blocks(rows).map_batches(
+        reading.load_pictures, batch_size=None, fn_kwargs=how
+    )
+    joined = read.map_batches(lambda batch: {**batch, "of": [len(batch["img"])] * 8}, batch_size=8)
+    gray = images.load_gray(picture, 8)
+    found = joined.take_all()
+    assert {row["of"] for row in found} == {8}
+    assert sorted(row["img"] for row in found) == sorted(itertools.chain(*blocks))
+    for row in found:
+        assert row["coded"] == (row["img"] in left)
+        expected = np.frombuffer(picture, np.uint8)[None] if row["coded"] else gray
+        assert np.array_equal(row["gray"], expected)
