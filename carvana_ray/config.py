@@ -185,7 +185,7 @@ class Evaluate(Network):
 
     model: str = knob("", "model folder (default: OUT/model)")
     decode: Literal["cpu", "gpu", "both"] = knob(
-        "cpu", "who decodes JPEGs; gpu: its engines (needs torchvision); both: they share the work"
+        "cpu", "who decodes JPEGs; gpu: its engines; both: they share the work (torchvision)"
     )
 
     @property

@@ -22,6 +22,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from carvana_ray import kernels
 from carvana_ray.unet import UNet
 
+COUNTED = 2**31  # places of a picture that `levels_triton` tells apart
+
 
 class ConvReLU(nn.Module):
     """A convolution, its bias and ReLU: one kernel on a GPU."""
@@ -54,14 +56,20 @@ class Fused(UNet):
             nn.ModuleList(_fused(level) for level in levels) for levels in (model.down, model.up)
         )
         self.enlarge, self.head = model.enlarge, model.head
+        self.eval()
 
     def _halve(self, x: Tensor) -> tuple[Tensor, Tensor]:
         fast = kernels.triton_for(x.device, "levels_triton")
-        return fast.halve(x) if fast else super()._halve(x)
+        if fast and 2 * max(x.shape[1], 32) * x.shape[2] * x.shape[3] < COUNTED:
+            return fast.halve(x)
+        return super()._halve(x)
 
     def _join(self, kept: Tensor, coarse: Tensor, enlarge: nn.Module) -> Tensor:
+        if kept.shape[1] == enlarge.out_channels:  # by torch: there is no room behind
+            return super()._join(kept, coarse, enlarge)
         fast = kernels.triton_for(coarse.device, "levels_triton")
-        return fast.join(kept, coarse, enlarge) if fast else super()._join(kept, coarse, enlarge)
+        assert fast, "who has halved joins"
+        return fast.join(kept, coarse, enlarge)
 
 
 def _fused(level: nn.Module) -> nn.Sequential:

@@ -23,7 +23,8 @@ def halve(x: Tensor) -> tuple[Tensor, Tensor]:
     """Return a level's answer with room for as many channels behind, and halved by 2 x 2 maxima.
 
     Args:
-        x: [B, C, H, W] on a GPU, H and W even.
+        x: [B, C, H, W] on a GPU, H and W even; a picture has less than 2^25 pixels and 2^30
+            values.
 
     Returns:
         [B, 2 C, H, W], whose last C channels are not set, and [B, C, H / 2, W / 2].
@@ -34,7 +35,7 @@ def halve(x: Tensor) -> tuple[Tensor, Tensor]:
     kept = _empty(x, count, 2 * channels, height, width)
     small = _empty(x, count, channels, h, w)
     grid = (triton.cdiv(h * w * channels, BLOCK), count)
-    with torch.cuda.device(x.device):
+    with torch.cuda.device_of(x):
         _halve[grid](x, kept, small, h, w, channels, BLOCK)
     return kept, small
 
@@ -55,7 +56,7 @@ def join(kept: Tensor, coarse: Tensor, enlarge: nn.ConvTranspose2d) -> Tensor:
     columns = min(COLUMNS, triton.next_power_of_2(4 * channels))
     depth = min(DEPTH, max(16, triton.next_power_of_2(inner)))
     grid = (triton.cdiv(4 * channels, columns), triton.cdiv(h * w, PLACES), count)
-    with torch.cuda.device(kept.device):
+    with torch.cuda.device_of(kept):
         _join[grid](
             coarse,
             weight,
@@ -74,10 +75,11 @@ def join(kept: Tensor, coarse: Tensor, enlarge: nn.ConvTranspose2d) -> Tensor:
 
 
 def try_out(device: torch.device) -> None:
-    """Run both once, with matrices as large as any: what cannot be done here cannot be later."""
-    blank = torch.zeros(1, 32, 2, 2, dtype=torch.float16, device=device)
-    kept, _ = halve(blank)
-    join(kept, kept[..., :1, :1], nn.ConvTranspose2d(64, 32, 2, 2, device=device).half())
+    """Run both once, with tiles as large as any: what cannot be done here cannot be later."""
+    for dtype in (torch.float16, torch.bfloat16):
+        kept, _ = halve(torch.zeros(1, 64, 2, 2, dtype=dtype, device=device))
+        coarse = torch.zeros(1, 128, 1, 1, dtype=dtype, device=device)
+        join(kept, coarse, nn.ConvTranspose2d(128, 64, 2, 2, device=device, dtype=dtype))
 
 
 def _empty(like: Tensor, *shape: int) -> Tensor:

@@ -2,6 +2,7 @@
 
     predict/<run_id>/plan-0001.json     the pictures, in order of name, and their cut
     predict/<run_id>/plan-0002.json     pictures that are new or have changed since
+    predict/<run_id>/decode.json        with --decode both: the share that engines decode
 
 The names and contents of all shards follow from the plan alone, so whoever makes a shard makes the
 same one, and no part of the plan ever changes.
@@ -132,6 +133,30 @@ def read_parts(folder: str) -> list[Part]:
                     f"{uri}: damaged ({error}); remove it, and its pictures are planned again"
                 ) from error
     return parts
+
+
+def settled(folder: str, share: float) -> float:
+    """Return the share of pictures that engines decode in a run: the one that it has begun with.
+
+    Args:
+        folder: of the run.
+        share: to begin with, if it has not begun.
+
+    Raises:
+        InputError: what it has begun with is damaged.
+    """
+    uri = storage.join(folder, "decode.json")
+    if storage.publish(uri, json.dumps({"share": share}).encode()):
+        return share
+    try:
+        found = json.loads(storage.read(uri))["share"]
+        if not 0 <= float(found) <= 1:
+            raise ValueError(f"a share of {found}")
+        return float(found)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise InputError(
+            f"{uri}: damaged ({error}); remove it, and what is left is decoded as this cluster can"
+        ) from error
 
 
 def digest(body: Any) -> str:

@@ -10,8 +10,9 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from carvana_ray import formats, images, jpegs
+from carvana_ray import formats, images, jpegs, predictor
 from carvana_ray.jpegs import Coded, Decode
+from carvana_ray.unet import UNet
 
 CPU = torch.device("cpu")
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
@@ -59,15 +60,50 @@ def test_files_and_gray_levels_come_in_the_order_that_is_asked_for() -> None:
 
 
 def test_one_that_engines_refuse_costs_the_others_nothing() -> None:
+    """They are decoded as without it, by engines: other pixels would be another mask."""
     files = [jpeg(0), jpeg(1)[:300] + b"\xff\xd9", b"\xff\xd8\xff" + bytes(90), jpeg(3)]
     pictures = coded(as_arrays(files), [True] * 4, [(61, 90)] * 4)
     found = pictures.stack([0, 1, 2, 3]).numpy()
-    assert np.array_equal(found[0], images.load_gray(files[0]))
-    assert np.array_equal(found[3], images.load_gray(files[3]))
+    for place in (0, 3):
+        alone = coded(as_arrays([files[place]]), [True], [(61, 90)]).stack([0])[0].numpy()
+        assert np.array_equal(found[place], alone)
+        assert not np.array_equal(found[place], images.load_gray(files[place])), "nor by Pillow"
     assert 2 in pictures.bad
     assert set(pictures.bad) <= {1, 2}
     assert pictures.bad[2].startswith(("not-an-image", "truncated"))
     assert (found[2] == 0).all()
+
+
+def test_a_full_gpu_is_no_bad_picture() -> None:
+    def full(files: Sequence[bytes]) -> list[torch.Tensor]:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    pictures = Coded(as_arrays([jpeg(0)]), [True], [(61, 90)], 4, CPU, full)
+    with pytest.raises(torch.OutOfMemoryError):
+        pictures.stack([0])
+
+
+def test_the_network_sees_what_is_gray_before_engines_are_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(predictor, "at_once", lambda h, w, fold: 2)
+    seen: list[str] = []
+    ask = predictor.Predictor(UNet(base=2), CPU)
+    monkeypatch.setattr(ask, "shares", lambda gray: seen.append(f"{len(gray)}") or gray)
+
+    def decode(files: Sequence[bytes]) -> list[torch.Tensor]:
+        seen.append(f"decode {len(files)}")
+        return by_pillow(files)
+
+    files = [jpeg(seed) for seed in range(5)]
+    data, flags = as_arrays(files), [True, False, True, False, False]
+    for place in (1, 3, 4):
+        data[place] = images.load_gray(files[place])
+    pictures = Coded(data, flags, [(61, 90)] * 5, 4, CPU, decode)
+    found = ask.shares_of_any(pictures, [(61, 90)] * 5)
+    assert seen == ["2", "decode 1", "2", "decode 1", "1"]
+    for one, file in zip(found, files, strict=True):
+        assert np.abs(one.astype(int) - images.load_gray(file)).mean() < 1, "in their order"
 
 
 def test_a_picture_of_another_size_than_its_header_says_is_decoded_again() -> None:

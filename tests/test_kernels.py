@@ -1,5 +1,7 @@
 """Passes over full-size pictures: by torch as by numpy, and by Triton as by torch, to the bit."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -70,7 +72,8 @@ def test_there_is_no_triton_for_a_cpu() -> None:
 def test_without_triton_torch_does_it(
     name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "triton", None)  # an ImportError
+    monkeypatch.setitem(sys.modules, "triton", None)  # an ImportError
+    monkeypatch.delitem(sys.modules, f"carvana_ray.{name}", raising=False)
     kernels.triton_for.cache_clear()
     assert kernels.triton_for(torch.device("cuda", 7), name) is None
     assert f"no {name}, slower" in caplog.text

@@ -16,6 +16,7 @@ from carvana_ray.resources import Workers
 from carvana_ray.stages import dataset, masks, reading
 
 SIZE = (320, 480)
+MIXED = 0.63  # 0.jpg is left to engines then, 1.jpg of the same size is not
 ON_CPU, DECODING = Workers(1, 1, False), Workers(1, 1, False, decode=1.0)
 
 
@@ -62,7 +63,7 @@ def test_files_travel_as_they_are_and_what_is_bad_is_blank(folder: Path) -> None
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("share", [0.5, 1.0])
+@pytest.mark.parametrize("share", [MIXED, 1.0])
 def test_files_come_out_of_ray_as_they_went_in(
     folder: Path, ray_session: None, share: float
 ) -> None:
@@ -78,14 +79,16 @@ def test_files_come_out_of_ray_as_they_went_in(
     assert batch["coded"].tolist() == expected["coded"].tolist()
 
 
-@pytest.mark.parametrize("share", [0.5, 1.0])
+@pytest.mark.parametrize("share", [MIXED, 1.0])
 @pytest.mark.parametrize("kind", [masks.Masks, masks.Shares])
 def test_masks_are_those_of_pictures_that_are_decoded_before(
     folder: Path, monkeypatch: pytest.MonkeyPatch, kind: type[masks.Masks], share: float
 ) -> None:
     monkeypatch.setattr(jpegs, "engines", lambda device: by_pillow)
     plain = kind(str(folder / "model"), ON_CPU)(loaded(folder, coded=0))
-    found = kind(str(folder / "model"), DECODING)(loaded(folder, coded=share))
+    mixed = loaded(folder, coded=share)
+    assert mixed["coded"][:2].tolist() == [True, share == 1]
+    found = kind(str(folder / "model"), DECODING)(mixed)
     assert set(found) == set(plain)
     assert found["status"].tolist() == plain["status"].tolist(), "5.jpg is bad for both"
     assert str(found["status"][5]).startswith("truncated")
@@ -149,3 +152,16 @@ def test_blocks_of_files_and_of_gray_levels_are_one_batch(folder: Path, ray_sess
         assert row["coded"] == (row["img"] in left)
         expected = np.frombuffer(picture, np.uint8)[None] if row["coded"] else gray
         assert np.array_equal(row["gray"], expected)
+
+
+@pytest.mark.parametrize(
+    ("decode", "downscale", "replicas", "batch"),
+    [(0.0, 4, 2, 128), (0.3, 4, 3, 256), (1.0, 4, 3, 256), (0.0, 1, 2, 64), (0.3, 1, 3, 64)],
+)
+def test_a_gpu_that_decodes_has_more_replicas_and_larger_batches(
+    decode: float, downscale: int, replicas: int, batch: int
+) -> None:
+    workers = Workers(1, 1, True, decode=decode)
+    assert masks._replicas(workers) == replicas
+    assert masks._batch_size(workers, downscale) == batch
+    assert masks._batch_size(ON_CPU, downscale) == 16

@@ -98,10 +98,10 @@ def check(flags: config.Cutout) -> Checked:
     out = storage.absolute(flags.out)
     there = 0 if storage.is_remote(out) else storage.taken(storage.join(out, FOLDER))
     storage.require_room(out, _room(entries, style) - there)
-    return Checked(folder, entries, crcs, style, _settings(style, manifest), manifest)
+    return Checked(folder, entries, crcs, style, _settings(flags, style, manifest), manifest)
 
 
-def _settings(style: Style, manifest: Manifest | None) -> dict[str, Any]:
+def _settings(flags: config.Cutout, style: Style, manifest: Manifest | None) -> dict[str, Any]:
     ground: Any = style.background or cutout.TRANSPARENT
     if isinstance(ground, bytes):
         ground = f"picture of SHA-256 {checkpoint.digest(ground)}"
@@ -113,6 +113,7 @@ def _settings(style: Style, manifest: Manifest | None) -> dict[str, Any]:
         "mask_only": style.mask_only,
         "downscale": manifest.downscale if manifest else None,
         "version": cutout.VERSION,
+        **({"decode": flags.decode} if manifest and flags.decode != "cpu" else {}),
     }
 
 

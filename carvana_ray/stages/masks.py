@@ -12,7 +12,7 @@ import ray.data
 import torch
 from PIL import Image
 
-from carvana_ray import checkpoint, images, jpegs, shards
+from carvana_ray import checkpoint, images, jpegs, plan, shards
 from carvana_ray.checkpoint import Manifest
 from carvana_ray.jpegs import Coded
 from carvana_ray.predictor import Pictures, Predictor
@@ -143,10 +143,11 @@ def beside(workers: Workers) -> dict[str, Any]:
     return {"num_cpus": 0, "compute": ray.data.TaskPoolStrategy(READERS * workers.count)}
 
 
-def _batch_size(workers: Workers) -> int:
+def _batch_size(workers: Workers, downscale: int) -> int:
+    """Return the pictures of a call: of large ones no more than a shard has."""
     if workers.decode:
-        return BATCH_DECODED
-    return BATCH_ON_GPU if workers.use_gpu else BATCH_ON_CPU
+        return min(BATCH_DECODED, plan.most(downscale))
+    return min(BATCH_ON_GPU, plan.most(downscale)) if workers.use_gpu else BATCH_ON_CPU
 
 
 def _replicas(workers: Workers) -> int:
@@ -213,7 +214,7 @@ def masks_of(
         **resources,
     ).map_batches(
         asked,
-        batch_size=_batch_size(workers),
+        batch_size=_batch_size(workers, how["downscale"]),
         compute=ray.data.ActorPoolStrategy(size=workers.count * _replicas(workers)),
         num_gpus=1 / _replicas(workers) if workers.use_gpu else None,
         num_cpus=None if workers.use_gpu else workers.cpus,

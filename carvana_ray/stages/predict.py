@@ -6,6 +6,7 @@ Whatever crashes, the same command again does what is left: `shards.left` says w
 the plan and the shards alone.
 """
 
+import dataclasses
 import functools
 import logging
 import time
@@ -70,10 +71,15 @@ def run(flags: config.Predict, cluster: Cluster, checked: Checked | None = None)
     manifest, catalogue = checked or check(flags)
     workers = share_out(flags, cluster)
     settings = {"model": manifest.sha256, "downscale": manifest.downscale}
+    if flags.decode != "cpu":  # whose runs are named as before there was a choice
+        settings["decode"] = flags.decode
     run_id = plan.run_id({**settings, "data": catalogue.folder, "size": catalogue.size})
     folder = storage.join(out, "predict", run_id)
     for place in (out, folder, storage.join(folder, "shards")):
         storage.sweep(place)
+    if flags.decode == "both":  # a cluster that has changed since must not make other masks
+        share = plan.settled(folder, workers.decode)
+        workers = dataclasses.replace(workers, decode=share)
     parts = _plan(flags, folder, catalogue, plan.most(manifest.downscale))
     left = shards.left(folder, parts, catalogue.entries, _crcs(flags, catalogue))
     log.debug("planned: %d of %d shards to make", len(left.tasks), left.needed)
