@@ -30,6 +30,11 @@ TAGS = {
 }
 
 
+def folder_of(out: str, run: str) -> str:
+    """Return the folder of a training run's files."""
+    return storage.join(out, FOLDER, run)
+
+
 def writer_of() -> Any:
     """Return PyTorch's `SummaryWriter`.
 

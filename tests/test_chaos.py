@@ -29,7 +29,7 @@ def setting() -> Iterator[watched.Setting]:
     [
         ("driver", 1),
         pytest.param("worker", 4, marks=pytest.mark.slow),  # while it reads pictures
-        ("actor", 3),
+        pytest.param("actor", 3, marks=pytest.mark.slow),
         pytest.param("raylet", 1, marks=pytest.mark.slow),
     ],
 )

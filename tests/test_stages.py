@@ -33,11 +33,11 @@ from carvana_ray.stages import (
     dataset,
     evaluate,
     feed,
+    fitting,
     look,
     poison,
     reading_pairs,
     review,
-    train,
     watch,
 )
 from carvana_ray.stages.beside import beside
@@ -265,13 +265,13 @@ def test_a_training_that_diverges_says_so_in_one_line() -> None:
         raise WorkerGroupError("[Rank 0]", {0: RuntimeError(trace)})
 
     with pytest.raises(training.Diverged, match=r"^the loss of epoch 2 is nan: lower it$"):
-        train._outcome(beside(fit))
+        fitting.outcome(beside(fit))
 
     def other() -> None:
         raise WorkerGroupError("[Rank 0] something else", {0: RuntimeError("something else")})
 
     with pytest.raises(WorkerGroupError, match="something else"):
-        train._outcome(beside(other))
+        fitting.outcome(beside(other))
 
 
 @pytest.mark.ray

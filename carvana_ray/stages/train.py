@@ -9,20 +9,14 @@ the newest checkpoint without a look into it, and does not start at all where on
 import dataclasses
 import json
 import logging
-import os
-import re
 import tempfile
 import time
-from concurrent.futures import Future
 from typing import Any
 
 import numpy as np
 import ray
 import ray.data
 import ray.train
-from numpy.typing import NDArray
-from ray.train import FailureConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchTrainer
 
 from carvana_ray import (
     checkpoint,
@@ -30,7 +24,6 @@ from carvana_ray import (
     config,
     events,
     finetune,
-    images,
     learner,
     outlook,
     report,
@@ -39,24 +32,15 @@ from carvana_ray import (
     training,
 )
 from carvana_ray import course as courses
-from carvana_ray.batches import BatchPlan
 from carvana_ray.course import Course, Rows
 from carvana_ray.errors import Denied, InputError
-from carvana_ray.profiling import FOLDER
 from carvana_ray.recipes import RECIPES
 from carvana_ray.resources import Cluster, Workers, share_out
 from carvana_ray.stages import feed, gauges
-from carvana_ray.stages.beside import beside
-from carvana_ray.stages.deal import Deal
-from carvana_ray.stages.loop import loop
+from carvana_ray.stages.fitting import Fitting, outcome
 from carvana_ray.stages.watch import Watch, board
 
 log = logging.getLogger(__name__)
-
-# Ray Train asks its workers how they are this often, and takes one report of each then. Every 2 s,
-# as it does by itself, an epoch of a second would wait for that, and the end of training twice.
-POLL_S = 0.25
-FAILURES = 3  # of workers, each from the last epoch on, and of Ray Train's own controller
 
 
 def check(flags: config.Train) -> Course:
@@ -107,7 +91,7 @@ def run(flags: config.Train, cluster: Cluster, checked: Course | None = None) ->
         _write_model(flags, course, _run_folder(out, course), folder, skipped)
     history = checkpoint.read_history(folder)
     if flags.tensorboard:
-        events.keep(_events_folder(flags, course), history)
+        events.keep(events.folder_of(out, course.run), history)
     for name, image in report.curves(history).items():
         storage.publish(storage.join(out, name), image, replace=True)
     return {
@@ -136,14 +120,13 @@ def _run_folder(out: str, course: Course) -> str:
     return storage.join(out, "checkpoints", course.run)
 
 
-def _events_folder(flags: config.Train, course: Course) -> str:
-    return storage.join(storage.absolute(flags.out), events.FOLDER, course.run)
-
-
 def _fit(
     flags: config.Train, course: Course, cluster: Cluster, workers: Workers, out: str
 ) -> list[str]:
-    """Run Ray Train until all epochs are done; return the pairs that were left out, and why."""
+    """Run Ray Train until all epochs are done; return the pairs that were left out, and why.
+
+    Longer than a screen, since what runs beside what is decided here.
+    """
     folder = _run_folder(out, course)
     design = learner.design(flags.base, RECIPES[flags.recipe])
     saved, damaged = states.newest(folder, design)
@@ -154,33 +137,13 @@ def _fit(
     if saved:
         log.info("training goes on after epoch %d", done)
     here = board()
-    with (
-        # Ray Train wants a place for its list of checkpoints, which stays empty: see `states`.
-        tempfile.TemporaryDirectory(prefix="carvana_ray-") as scratch,
-    ):
-
-        def fit(plan: BatchPlan, kept: NDArray[np.int64]) -> "Future[object]":
-            grid = images.grid(*course.size, flags.downscale)
-            room = _room(course, grid)
-            deal = Deal(flags, plan, here, kept, folder, grid, room, workers.use_gpu)
-            settings = {
-                "flags": flags,
-                "plan": plan,
-                "folder": folder,
-                "board": here,
-                "init": course.init.sha256 if course.init else "",
-                "threads": workers.cpus,
-                "grid": grid,
-                "events": _events_folder(flags, course) if flags.tensorboard else "",
-                "profile": storage.join(out, FOLDER) if flags.profile else "",
-            }
-            _settle(cluster)
-            return beside(_trainer(flags, workers, settings, deal, scratch).fit)
-
+    # Ray Train wants a place for its list of checkpoints, which stays empty: see `states`.
+    with tempfile.TemporaryDirectory(prefix="carvana_ray-") as scratch:
+        fitting = Fitting(flags, course, cluster, workers, folder, here, scratch)
         # Workers on GPUs start while the pictures are decoded. On CPUs they would take the CPUs
         # away, and where bad pictures are left out, nobody knows the steps before that.
         early = workers.use_gpu and flags.on_bad_picture == "fail" and done < flags.epochs
-        fitting = fit(course.plan, np.arange(len(course.pairs))) if early else None
+        begun = fitting.begin(course.plan, np.arange(len(course.pairs))) if early else None
         beside_them = cluster.cpus if early else None
         with gauges.meter("decode", len(course.pairs)) as meter:
             chunks, errors = feed.decode(course, flags.downscale, meter.set, beside_them)
@@ -196,7 +159,7 @@ def _fit(
             Watch(meter, here),
         ):
             try:
-                _outcome(fitting or fit(plan, kept))
+                outcome(begun or fitting.begin(plan, kept))
             except training.Diverged as error:
                 good = states.epochs_there(folder)
                 where = states.folder_of(folder, good[-1]) if good else "none"
@@ -217,57 +180,6 @@ def _foretell(flags: config.Train, course: Course, out: str, workers: Workers, d
     begun = states.epochs_there(_run_folder(out, course))
     needed = courses.room(flags, len(begun))
     outlook.say("train", f"{what}; {kind}", out, needed, outlook.place(workers))
-
-
-def _settle(cluster: Cluster) -> None:
-    """Tell Ray Train's controller, which gets these of the driver, how to go about its work."""
-    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", str(POLL_S))
-    if cluster.nodes == 1 and not cluster.may_have:
-        # An actor, 3 s of a core, that waits for word of machines about to be taken away.
-        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
-
-
-def _trainer(
-    flags: config.Train, workers: Workers, settings: dict[str, Any], deal: Deal, scratch: str
-) -> TorchTrainer:
-    fewest = flags.min_workers or workers.count
-    # Ray's types are those of the older Train: a pair for elastic workers is not among them.
-    count: Any = (fewest, workers.count) if fewest < workers.count else workers.count
-    failures: dict[str, Any] = {"max_failures": FAILURES, "controller_failure_limit": FAILURES}
-    return TorchTrainer(
-        loop,
-        train_loop_config=settings,
-        scaling_config=ScalingConfig(
-            num_workers=count,
-            use_gpu=workers.use_gpu,
-            resources_per_worker={"CPU": workers.cpus, **({"GPU": 1} if workers.use_gpu else {})},
-        ),
-        run_config=RunConfig(storage_path=scratch, failure_config=FailureConfig(**failures)),
-        datasets={"batches": ray.data.range(1)},  # see `Deal`
-        dataset_config=deal,
-    )
-
-
-def _room(course: Course, grid: tuple[int, int]) -> int:
-    """Return the bytes of the object stores that batches may take beside the decoded pictures."""
-    h, w = grid
-    store = int(ray.cluster_resources().get("object_store_memory", 0))
-    return feed.room(store, cached=2 * h * w * len(course.pairs))
-
-
-def _outcome(fitting: "Future[object]") -> None:
-    """Wait for Ray Train, which runs beside the main thread: in it, it would take over Ctrl-C.
-
-    Raises:
-        Diverged: the training did.
-    """
-    try:
-        fitting.result()
-    except Exception as error:
-        for failure in getattr(error, "worker_failures", {}).values():
-            if found := re.search(rf"{training.Diverged.__name__}: (.*)", str(failure)):
-                raise training.Diverged(found[1]) from error
-        raise
 
 
 def _write_model(
