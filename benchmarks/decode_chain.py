@@ -2,14 +2,15 @@
 reader of images.
 
     pool         processes of multiprocessing: open, read, `load_gray`, nothing sent back; no Ray
+    handed       the same, but whoever asked gets the pictures, as from the chain
     chain        the chain of prediction up to the pictures, in blocks of a shard, by reference
     ours         the same for few pictures, from the call to the last block, in blocks as prediction
                  cuts so few
     read_images  `ray.data.read_images` and a resize in `map_batches`, likewise
 
-The pool has a process a core. Ray has a logical CPU more than that, as in a local session of the
+The pools have a process a core. Ray has a logical CPU more than that, as in a local session of the
 jobs, and so many readers: Ray Data looks for finished tasks every 0.1 s, and a core would idle so
-long. The two are compared by their steady rate: without the first and the last blocks, so that as
+long. The three are compared by their steady rate: without the first and the last blocks, so that as
 many are under way when the clock starts as when it stops. The start of Ray and of its processes is
 told apart.
 """
@@ -49,10 +50,25 @@ def _decoded(paths: list[str], downscale: int) -> int:
     return len(paths)
 
 
+def _handed(paths: list[str], downscale: int) -> NDArray[np.uint8]:
+    return np.stack([images.load_gray(Path(path).read_bytes(), downscale) for path in paths])
+
+
 def by_pool(pool: Pool, paths: list[str], downscale: int, block: int) -> Iterator[int]:
     """Yield how many pictures each block had, as they are done."""
-    blocks = [paths[at : at + block] for at in range(0, len(paths), block)]
-    return pool.imap_unordered(functools.partial(_decoded, downscale=downscale), blocks)
+    return pool.imap_unordered(
+        functools.partial(_decoded, downscale=downscale), _blocks(paths, block)
+    )
+
+
+def by_pool_handed(pool: Pool, paths: list[str], downscale: int, block: int) -> Iterator[int]:
+    """Yield the same; the pictures come through a pipe, as a pool's results do."""
+    load = functools.partial(_handed, downscale=downscale)
+    return map(len, pool.imap_unordered(load, _blocks(paths, block)))
+
+
+def _blocks(paths: list[str], block: int) -> list[list[str]]:
+    return [paths[at : at + block] for at in range(0, len(paths), block)]
 
 
 def by_chain(paths: list[str], downscale: int, block: int) -> Iterator[int]:
@@ -138,6 +154,9 @@ def measure(
                 rounds,
                 {
                     "pool": lambda: steady(by_pool(pool, many, downscale, large), processes),
+                    "handed": lambda: steady(
+                        by_pool_handed(pool, many, downscale, large), processes
+                    ),
                     "chain": lambda: steady(by_chain(many, downscale, large), processes),
                 },
             )
@@ -155,6 +174,7 @@ def measure(
     return {
         **{f"{name}_per_s": rate for name, rate in rates.items()},
         "chain_to_pool": rates["chain"] / rates["pool"],
+        "chain_to_handed": rates["chain"] / rates["handed"],
         "ours_to_read_images": rates["ours"] / rates["read_images"],
         "ray_s": up - began,
         "processes_s": start - up,
