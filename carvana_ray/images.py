@@ -209,7 +209,8 @@ def standardize(gray: Any) -> Any:
     Returns:
         The same kind [..., h, w], float32 for uint8 and float32 input.
     """
-    levels = gray * np.float32(1)
-    levels = levels - levels.mean(axis=(-2, -1), keepdims=True)
+    levels = gray * np.float32(1)  # an array of our own, 39 MB for 64 pictures at a quarter
+    levels -= levels.mean(axis=(-2, -1), keepdims=True)
     variance = (levels * levels).mean(axis=(-2, -1), keepdims=True)
-    return levels / (variance + np.float32(1)) ** 0.5
+    levels /= (variance + np.float32(1)) ** 0.5
+    return levels
