@@ -51,9 +51,9 @@ def session(num_cpus: int | None = None, verbose: bool = False) -> Iterator[Clus
                 include_dashboard=False,
                 **logs,
             )
+    _without_bars()  # first: to import Ray Data sets up its log
     if not verbose:
         _quiet()
-    _without_bars()
     try:
         yield _look()
     except KeyboardInterrupt:
