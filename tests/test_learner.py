@@ -2,10 +2,11 @@
 
 import copy
 
+import numpy as np
 import torch
 from test_training import PLAN, fresh, stream
 
-from carvana_ray import checkpoint, learner
+from carvana_ray import checkpoint, images, learner
 
 
 def test_the_random_numbers_go_on_where_they_were() -> None:
@@ -40,3 +41,21 @@ def test_only_finite_weights_are_finite() -> None:
             assert not state.finite()
             value.copy_(before)
     assert state.finite()
+
+
+def test_pictures_are_moved_for_training_alone_and_standardized_as_for_prediction() -> None:
+    rng = np.random.default_rng(0)
+    gray = torch.from_numpy(rng.integers(0, 256, (2, 16, 24), dtype=np.uint8))
+    share = torch.from_numpy(rng.integers(0, 256, (2, 16, 24), dtype=np.uint8))
+    mirror = torch.tensor([[-1.0, 0, 0], [0, 1, 0]]).repeat(2, 1, 1)
+    batch = {"image": gray, "share": share, "weight": torch.ones(2), "warp": mirror}
+    as_predicted = images.standardize(gray)
+    image, target, weight = learner.prepared(batch, training=False)
+    assert torch.equal(image, as_predicted)
+    assert torch.equal(target, share)
+    assert torch.equal(weight, batch["weight"])
+    image, target, _ = learner.prepared(batch, training=True)
+    assert torch.allclose(image, as_predicted.flip(-1), atol=1e-3)
+    assert torch.allclose(target, share.flip(-1).float(), atol=0.1)
+    ready = {"image": as_predicted, "share": share, "weight": torch.ones(2)}
+    assert learner.prepared(ready, training=True)[0] is as_predicted, "not a second time"
