@@ -134,6 +134,35 @@ def test_engines_get_pictures_of_brightness_and_two_colours(mode: str) -> None:
         assert not formats.for_engines(formats.open_picture(file.getvalue()))
 
 
+def adobe(data: bytes, transform: int) -> bytes:
+    """Say in an Adobe segment whether the three are RGB (0) or brightness and two colours (1)."""
+    return data[:2] + b"\xff\xee\x00\x0eAdobe\x00\x64" + bytes(4) + bytes([transform]) + data[2:]
+
+
+def named(data: bytes, names: bytes) -> bytes:
+    """Name the three components, in the header of the frame and in that of the scan."""
+    octets = bytearray(data)
+    frame, scan = data.index(b"\xff\xc0") + 10, data.index(b"\xff\xda") + 5
+    octets[frame : frame + 9 : 3] = octets[scan : scan + 6 : 2] = names
+    return bytes(octets)
+
+
+def test_engines_get_no_three_colours_however_that_is_said() -> None:
+    """libjpeg goes by both signs; engines need not."""
+    usual = jpeg(0)
+    usual = usual[:2] + usual[20:]  # a JFIF segment would outdo both
+    for data, expected in (
+        (adobe(usual, 1), True),
+        (adobe(usual, 0), False),
+        (named(usual, bytes([1, 2, 3])), True),
+        (named(usual, b"RGB"), False),
+    ):
+        picture = formats.open_picture(data)
+        assert formats.for_engines(picture) == expected
+        same = np.array_equal(images.gray_of(picture), images.load_gray(usual))
+        assert same == expected, "to libjpeg it is another picture"
+
+
 def test_engines_get_no_file_without_its_end() -> None:
     with pytest.raises(formats.BadPicture, match="truncated"):
         formats.for_engines(formats.open_picture(jpeg(0)[:-40]))
