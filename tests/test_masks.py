@@ -108,6 +108,18 @@ def test_masks_are_those_of_pictures_that_are_decoded_before(
         assert found["ends"][3:].tolist() == [b""] * 4
 
 
+def test_a_bad_picture_has_no_mask_whatever_the_network_says(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, ends = masks.Masks(str(folder / "model"), ON_CPU), np.array([0, 9], np.int32)
+    monkeypatch.setattr(made._predictor, "ends_of_any", lambda _, sizes: [ends] * len(sizes))
+    found = made(loaded(folder, coded=0))
+    good = [status == shards.OK for status in found["status"]]
+    assert good == [True, True, True, False, False, False, False]
+    assert [one == ends.tobytes() for one in found["ends"]] == good
+    assert [one == b"" for one in found["ends"]] == [not one for one in good]
+
+
 def test_a_gpu_at_fault_ends_its_process(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """CUDA says the same error ever after; Ray starts a new process, and its block again."""
 
