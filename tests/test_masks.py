@@ -62,6 +62,17 @@ def test_files_travel_as_they_are_and_what_is_bad_is_blank(folder: Path) -> None
     assert kinds[0][6] == kinds[1][6] == "missing"
 
 
+def test_a_file_too_large_to_travel_is_decoded_by_who_has_read_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lengths = [(folder / f"{number}.jpg").stat().st_size for number in range(3)]
+    monkeypatch.setattr(reading, "MOST_CODED", sorted(lengths)[1])
+    found, plain = loaded(folder, coded=1), loaded(folder, coded=0)
+    assert found["coded"][:3].tolist() == [length < max(lengths) for length in lengths]
+    largest = lengths.index(max(lengths))
+    assert np.array_equal(found["gray"][largest], plain["gray"][largest])
+
+
 @pytest.mark.ray
 @pytest.mark.parametrize("share", [MIXED, 1.0])
 def test_files_come_out_of_ray_as_they_went_in(
