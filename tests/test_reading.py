@@ -72,6 +72,36 @@ def test_a_picture_that_cannot_be_reached_is_no_bad_picture(data: Path, tmp_path
     ]
 
 
+def test_after_one_that_cannot_be_reached_no_other_is_tried(data: Path, tmp_path: Path) -> None:
+    """Each might take minutes to fail, and the shard cannot be written anyway."""
+    good = storage.listing(f"{data}/test")[0].name
+    (tmp_path / good).write_bytes((data / "test" / good).read_bytes())
+    (tmp_path / "loop.jpg").symlink_to("loop.jpg")
+    loaded = reading.load_pictures(
+        block_of("x", ["loop.jpg", good]), folder=str(tmp_path), downscale=8, size=SIZE, blank=SIZE
+    )
+    first, second = loaded["status"]
+    assert first == second
+    assert str(first).startswith("unreachable")
+    assert not loaded["gray"].any()
+
+
+def test_a_picture_of_another_size_than_all_others_is_a_bad_one(tmp_path: Path) -> None:
+    for number, size in enumerate([(300, 400), (300, 402)]):
+        (tmp_path / f"{number}.jpg").write_bytes(draw_pair(number, size)[0])
+    (tmp_path / "2.jpg").write_bytes(draw_pair(2, (300, 402))[0][:2000])  # its pixels are cut short
+    names = ["0.jpg", "1.jpg", "2.jpg"]
+    how = {"folder": str(tmp_path), "downscale": 4, "blank": (300, 400)}
+    loaded = reading.load_pictures(block_of("x", names), size=(300, 400), **how)  # type: ignore[arg-type]
+    kinds = [str(status).split(":")[0] for status in loaded["status"]]
+    assert kinds == ["ok", "wrong-size", "wrong-size"]
+    assert loaded["gray"].shape == (3, 75, 100), "a blank one in its place"
+    assert list(zip(loaded["height"], loaded["width"], strict=True)) == [(300, 400)] * 3
+    loaded = reading.load_pictures(block_of("x", names), size=None, **how)  # type: ignore[arg-type]
+    assert [str(status).split(":")[0] for status in loaded["status"]] == ["ok", "ok", "truncated"]
+    assert (loaded["height"][2], loaded["width"][2]) == (300, 400), "as what cannot be opened"
+
+
 def test_what_is_known_of_a_picture_is_not_read_again(data: Path, tmp_path: Path) -> None:
     row = reading.pictures_row("x", ["a.jpg"], {}, {"a.jpg": "crash: it kills"})
     loaded = reading.load_pictures(
