@@ -16,7 +16,8 @@ from carvana_ray import carvana, turntable
 from carvana_ray.silhouette import Facts
 
 LISTED = 5.0  # score from which a picture is listed; of 1,536 real masks 3 have as much
-EMPTY, MOST = 1000.0, 100.0  # score of an empty mask, and of any other at most
+EMPTY, MOST = 1000.0, 100.0  # score of an empty or a full mask, and of any other at most
+FULL = 0.9  # share of the picture from which a mask is full; of 768 real ones 0.40 at most
 # What is usual of one mask: 99 % of 1,536 real ones have less than three times that (stray pieces
 # and the largest hole as shares of the mask; the outline above that of a plain shape).
 STRAY, HOLLOW, OUTLINE, PLAIN = 0.0005, 0.002, 0.1, 1.1
@@ -94,6 +95,8 @@ def _alone(one: Facts) -> list[tuple[float, str]]:
     """Return (score, words) of each signal of a mask by itself."""
     if not one.area:
         return [(EMPTY, "the mask is empty")]
+    if (share := one.area / (one.height * one.width)) >= FULL:  # of all views alike, perhaps
+        return [(EMPTY, f"covers {share:.0%} of the picture: hardly any ground is left")]
     stray, hollow = one.stray / one.area, one.hollow / one.area
     others = one.pieces - 1
     return [

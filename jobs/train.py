@@ -10,8 +10,9 @@ EXAMPLES = """examples:
   python jobs/train.py --data carvana --out runs/first
   python jobs/train.py --data carvana --out runs/tiny --downscale 8 --base 8 --limit 320
   python jobs/train.py --data carvana --out runs/best --recipe best --tensorboard   # wants a GPU
-  python jobs/train.py --data photos --init-from runs/first/model --out runs/own   # fine-tune
-  ray job submit --working-dir . -- python jobs/train.py --data carvana --out runs/first
+  python jobs/train.py --data own --init-from runs/first/model --out runs/own   # fine-tune
+  ray job submit --working-dir . -- python jobs/train.py --data s3://bucket/carvana \\
+      --out s3://bucket/runs/first
 """
 
 

@@ -173,6 +173,16 @@ def test_a_fault_is_said_in_words(drawn: tuple[MaskOf, dict[str, Facts]]) -> Non
     assert said.startswith("a hole of 3.")
 
 
+def test_masks_that_are_all_full_are_all_listed() -> None:
+    """Beside each other they look usual: so does a model that has learned nothing."""
+    full = np.ones(SIZE, dtype=bool)
+    full[: SIZE[0] // 20] = False
+    names = [name_of("000000000002", view) for view in range(1, 17)] + ["a.jpg", "b.jpg"]
+    for one in review.ranked({name: facts_of(full) for name in names}):
+        assert one.listed
+        assert one.reasons[0] == "covers 95% of the picture: hardly any ground is left"
+
+
 def test_a_ragged_outline_is_a_reason() -> None:
     mask = np.zeros((300, 400), dtype=bool)
     mask[100:200, 100:300] = True
