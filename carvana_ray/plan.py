@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from carvana_ray import carvana, storage
-from carvana_ray.errors import InputError
+from carvana_ray.errors import InputError, Missing
 from carvana_ray.storage import Entry
 
 FORMAT = 3
@@ -146,10 +146,13 @@ def settled(folder: str, share: float) -> float:
         InputError: what it has begun with is damaged.
     """
     uri = storage.join(folder, "decode.json")
-    if storage.publish(uri, json.dumps({"share": share}).encode()):
-        return share
+    try:  # first: not every store in S3 refuses to write what is there
+        data = storage.read(uri)
+    except Missing:
+        storage.publish(uri, json.dumps({"share": share}).encode())
+        data = storage.read(uri)  # another driver may have been first
     try:
-        found = json.loads(storage.read(uri))["share"]
+        found = json.loads(data)["share"]
         if not 0 <= float(found) <= 1:
             raise ValueError(f"a share of {found}")
         return float(found)

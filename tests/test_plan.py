@@ -350,6 +350,14 @@ def test_a_run_keeps_the_share_that_it_began_with(tmp_path: Path) -> None:
     assert plan.settled(str(tmp_path / "other"), 0.5) == 0.0
 
 
+def test_a_share_is_kept_by_a_store_that_replaces_what_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish = storage.publish
+    monkeypatch.setattr(storage, "publish", lambda uri, data: publish(uri, data, replace=True))
+    assert [plan.settled(str(tmp_path), share) for share in (0.32, 0.08)] == [0.32, 0.32]
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"share": "x"}', '{"share": 2}', "null"])
 def test_a_share_that_cannot_be_is_named_and_not_used(tmp_path: Path, text: str) -> None:
     (tmp_path / "decode.json").write_text(text)

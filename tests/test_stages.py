@@ -322,6 +322,9 @@ def test_scores_are_kaggles_dice(data: Path) -> None:
     car = truth.sum()
     assert scored["more"][0] == pytest.approx((shifted & ~truth).sum() / car)
     assert scored["less"].tolist() == [pytest.approx((truth & ~shifted).sum() / car), 1]
+    batch |= {"height": np.array([7, 7]), "status": np.array(["unreachable: x", "truncated: y"])}
+    scored = evaluate.score(batch, masks=masks, mask_of=mask_of, downscale=4)
+    assert scored["status"].tolist() == ["unreachable: x", "truncated: y"], "not of a blank's size"
 
 
 def written_shard(folder: Path, masks: list[np.ndarray], bad: set[int]) -> Part:

@@ -191,6 +191,8 @@ def score(batch: Columns, *, masks: str, mask_of: dict[str, str], downscale: int
     texts = np.array([rle.text_of(ends) for ends in batch["ends"]], dtype=object)
     status = batch["status"].astype(object)
     for place, name in enumerate(batch["img"]):
+        if status[place] != shards.OK:  # a blank one of any size stands for it
+            continue
         size = int(batch["height"][place]), int(batch["width"][place])
         try:
             truth = images.load_mask(storage.read(storage.join(masks, mask_of[name])))

@@ -217,7 +217,8 @@ def masks_of(
         batch_size=_batch_size(workers, how["downscale"]),
         compute=ray.data.ActorPoolStrategy(size=workers.count * _replicas(workers)),
         num_gpus=1 / _replicas(workers) if workers.use_gpu else None,
-        num_cpus=None if workers.use_gpu else workers.cpus,
+        # Of none, Ray takes one for each replica on a GPU, and readers of a small machine wait.
+        num_cpus=0 if workers.use_gpu else workers.cpus,
         max_restarts=RESTARTS,
         max_task_retries=TASK_RETRIES,
         fn_constructor_kwargs={"model": model, "workers": workers, "profile": profile},

@@ -24,7 +24,7 @@ from carvana_ray import (
 )
 from carvana_ray.errors import Quarantined
 from carvana_ray.report import parts
-from carvana_ray.resources import Cluster
+from carvana_ray.resources import Cluster, share_out
 from carvana_ray.stages import evaluate, predict, sample, train
 
 
@@ -70,6 +70,7 @@ def run(flags: config.Pipeline, cluster: Cluster, needed: int | None = None) -> 
     order = "train, evaluate, predict" if flags.data else "sample, train, evaluate, predict"
     what = f"{order}; what is there is not done twice"
     outlook.say("pipeline", what, out, check(flags) if needed is None else needed)
+    share_out(flags, cluster)  # what cannot be is said before anything is trained
     data = flags.data
     if not data:
         data = _sample_folder(flags)
