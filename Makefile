@@ -14,7 +14,7 @@ test-all: .venv/ready  ## all tests
 	$(BIN)/python -m pytest
 
 chaos: .venv/ready  ## kill a prediction twenty times (a quarter of an hour); it must cost nothing
-	$(BIN)/python tests/chaos.py
+	cd tests && ../$(BIN)/python -m support.chaos
 
 lint: .venv/ready  ## style and types
 	$(BIN)/ruff check .

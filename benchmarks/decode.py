@@ -29,7 +29,8 @@ import ray
 from numpy.typing import NDArray
 from PIL import Image, features
 
-from carvana_ray import carvana, images
+from carvana_ray import images
+from carvana_ray.data import layout as carvana
 
 Gray = NDArray[np.uint8]
 Way = Callable[[bytes, int], Gray]

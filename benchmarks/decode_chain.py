@@ -30,8 +30,12 @@ import ray.data
 from numpy.typing import NDArray
 from PIL import Image
 
-from carvana_ray import carvana, images, plan
-from carvana_ray.stages import dataset, reading, session
+from carvana_ray import images
+from carvana_ray.data import layout as carvana
+from carvana_ray.stages import session
+from carvana_ray.stages.ingest import blocks as dataset
+from carvana_ray.stages.ingest import read_images as reading
+from carvana_ray.submission import plan
 
 BLOCKS = 12  # a process, for a steady rate
 NICE = 15  # Ray's own for its workers: beside other work on a machine the pool must not win by this

@@ -31,9 +31,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from carvana_ray import carvana, faults, rle, shards, storage, submission
-from carvana_ray.plan import SHARD_SIZE, Part
-from carvana_ray.storage import Entry
+from carvana_ray import rle, storage
+from carvana_ray.data import layout as carvana
+from carvana_ray.data import quarantine
+from carvana_ray.storage.router import Entry
+from carvana_ray.submission import shards
+from carvana_ray.submission import validate as faults
+from carvana_ray.submission import writer as submission
+from carvana_ray.submission.plan import SHARD_SIZE, Part
 
 TEXTS = 400  # distinct masks
 RUN = "0123456789abcdef"
@@ -79,7 +84,7 @@ def stored(folder: str, part: Part, shard: int, texts: list[str] | None = None) 
         "width": carvana.WIDTH,
         "crc32": 0,
         "orientation": 1,
-        "status": shards.OK,
+        "status": quarantine.OK,
         "count": count,
     }
     rows = pa.table(

@@ -22,9 +22,11 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-from carvana_ray import carvana, plan, shards, storage
-from carvana_ray.plan import Part
-from carvana_ray.storage import Entry
+from carvana_ray import storage
+from carvana_ray.data import layout as carvana
+from carvana_ray.storage.router import Entry
+from carvana_ray.submission import plan, shards
+from carvana_ray.submission.plan import Part
 
 T = TypeVar("T")
 LATEST_NS = 1_790_000_000_000_000_000  # versions are times of last change in ns

@@ -33,9 +33,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from carvana_ray import carvana, checkpoint, images, predictor, rle
-from carvana_ray.predictor import Predictor
-from carvana_ray.profiling import LOGGER, Profiler, Timeline
+from carvana_ray import images, rle
+from carvana_ray.checkpoints import model as checkpoint
+from carvana_ray.data import layout as carvana
+from carvana_ray.inference import predictor
+from carvana_ray.inference.predictor import Predictor
+from carvana_ray.runtime.profiler import LOGGER, Profiler, Timeline
 
 said = logging.getLogger(f"{LOGGER}.benchmark")  # a mark of the time line for each line of the job
 

@@ -32,10 +32,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from carvana_ray import augment, carvana, images, kernels, learner, predictor, training
-from carvana_ray.batches import BatchPlan
-from carvana_ray.predictor import Predictor
-from carvana_ray.recipes import RECIPES, Recipe
+from carvana_ray import images
+from carvana_ray.config.recipes import RECIPES, Recipe
+from carvana_ray.data import layout as carvana
+from carvana_ray.data import split as splits
+from carvana_ray.images import augment
+from carvana_ray.inference import mask_kernels as kernels
+from carvana_ray.inference import predictor
+from carvana_ray.inference.predictor import Predictor
+from carvana_ray.training import loop as training
+from carvana_ray.training import state as learner
+from carvana_ray.training.batch_plan import BatchPlan
 
 SIZE = (carvana.HEIGHT, carvana.WIDTH)
 TRIED: dict[str, Recipe] = {
@@ -161,7 +168,7 @@ def main() -> None:
     flags = reader.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     names = [path.name for path in sorted((flags.data / "train").glob("*.jpg"))]
-    cars = carvana.split(carvana.cars_in(names), flags.holdout_cars, "0", 0)
+    cars = splits.split(carvana.cars_in(names), flags.holdout_cars, "0", 0)
     pairs = [
         (flags.data / "train" / name, flags.data / "train_masks" / f"{name[:-4]}_mask.gif")
         for name in names

@@ -24,7 +24,10 @@ import boto3
 import pyarrow
 import pyarrow.fs
 
-from carvana_ray import carvana, s3_client, storage, store
+from carvana_ray import storage
+from carvana_ray.data import layout as carvana
+from carvana_ray.storage import base as store
+from carvana_ray.storage import s3_client
 
 PICTURE_BYTES = 100_000
 

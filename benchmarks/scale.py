@@ -34,7 +34,7 @@ from typing import Any
 
 import numpy as np
 
-from carvana_ray import carvana
+from carvana_ray.data import layout as carvana
 
 JOB = Path(__file__).resolve().parents[1] / "jobs" / "predict.py"
 WINDOW, EARLY = 0.08, 0.1  # of the pictures: a window; where memory is first compared

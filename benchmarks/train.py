@@ -26,8 +26,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from carvana_ray import carvana, fused, images, learner, loss
-from carvana_ray.recipes import RECIPES
+from carvana_ray import images
+from carvana_ray.config.recipes import RECIPES
+from carvana_ray.data import layout as carvana
+from carvana_ray.training import state as learner
+from carvana_ray.unet import loss
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 RECIPE = RECIPES["default"]
@@ -60,7 +63,7 @@ def step_of(device: torch.device, compiled: bool) -> Callable[..., None]:
     called = torch.compile(network) if compiled else network
     on_gpu = device.type == "cuda"
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3, fused=on_gpu)
-    dtype = fused.dtype_for(network, device)
+    dtype = network.dtype_for(network, device)
     scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
 
     def step(image: torch.Tensor, target: torch.Tensor) -> None:

@@ -3,8 +3,12 @@
 import sys
 from typing import Any
 
-from carvana_ray import carvana, cli, config, faults, storage, submission
-from carvana_ray.stages import job
+from carvana_ray import config, storage
+from carvana_ray.config import cli
+from carvana_ray.data import csv_reader
+from carvana_ray.data import layout as carvana
+from carvana_ray.stages import runner as job
+from carvana_ray.submission import validate as faults
 
 EXAMPLES = """examples:
   python jobs/check.py runs/first/submission.csv --data carvana     # the rows that Kaggle lists
@@ -21,7 +25,7 @@ def check(flags: config.Check) -> dict[str, Any]:
         rows = storage.absolute(flags.data)
         if not rows.endswith(".csv"):
             rows = storage.join(rows, carvana.SAMPLE_SUBMISSION)
-        expected = submission.read_names(rows)
+        expected = csv_reader.read_names(rows)
     count, found, counts = faults.check_file(
         storage.absolute(flags.submission), expected, lambda _: flags.height * flags.width
     )

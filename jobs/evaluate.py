@@ -4,7 +4,7 @@ import sys
 from typing import Any
 
 from carvana_ray import config
-from carvana_ray.stages import job
+from carvana_ray.stages import runner as job
 
 EXAMPLES = """examples:
   python jobs/evaluate.py --data carvana --out runs/first                 # of runs/first/model

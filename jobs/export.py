@@ -5,8 +5,9 @@ import sys
 import time
 from typing import Any
 
-from carvana_ray import cli, config, errors
-from carvana_ray.stages import job
+from carvana_ray import config, errors
+from carvana_ray.config import cli
+from carvana_ray.stages import runner as job
 
 EXAMPLES = """examples:
   python jobs/export.py runs/first/model
@@ -20,7 +21,10 @@ log = logging.getLogger("export")
 def export(flags: config.Export) -> dict[str, Any]:
     """Write the file, once its masks are those of torch; return the job's result. No Ray."""
     # torch takes seconds to import: --help does not need it
-    from carvana_ray import checkpoint, export, exported, storage
+    from carvana_ray import storage
+    from carvana_ray.checkpoints import model as checkpoint
+    from carvana_ray.export import onnx as export
+    from carvana_ray.export import verify as exported
 
     began = time.monotonic()
     out = storage.absolute(flags.out_uri)
@@ -48,7 +52,9 @@ def _pictures(flags: config.Export) -> list[bytes]:
     """
     import numpy as np
 
-    from carvana_ray import catalogue, images, storage, studio
+    from carvana_ray import images, storage
+    from carvana_ray import sample as studio
+    from carvana_ray.data import catalog as catalogue
 
     if not flags.data:
         log.info("export: drawing %d pictures to check with", flags.limit)

@@ -4,7 +4,7 @@ import sys
 from typing import Any
 
 from carvana_ray import config
-from carvana_ray.stages import job
+from carvana_ray.stages import runner as job
 
 EXAMPLES = """examples:
   python jobs/predict.py --data carvana --out runs/first                  # by runs/first/model
@@ -17,7 +17,7 @@ EXAMPLES = """examples:
 
 def stage() -> Any:
     """Import the stage; it takes a while."""
-    from carvana_ray.stages import predict
+    from carvana_ray.stages.predict import stage as predict
 
     return predict
 

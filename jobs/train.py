@@ -4,7 +4,7 @@ import sys
 from typing import Any
 
 from carvana_ray import config
-from carvana_ray.stages import job
+from carvana_ray.stages import runner as job
 
 EXAMPLES = """examples:
   python jobs/train.py --data carvana --out runs/first
@@ -18,7 +18,7 @@ EXAMPLES = """examples:
 
 def stage() -> Any:
     """Import the stage; it takes a while."""
-    from carvana_ray.stages import train
+    from carvana_ray.stages.train import stage as train
 
     return train
 

@@ -1,8 +1,6 @@
 """Fixtures: a tiny data set in Kaggle's layout, a real Ray, and the jobs as commands."""
 
 import fcntl
-import io
-import json
 import os
 import re
 import shutil
@@ -17,55 +15,10 @@ from pathlib import Path
 # turns authentication on for later clusters of this machine.
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 
-import numpy as np
 import pytest
-import s3_servers
-from PIL import Image, ImageDraw
-
-REPOSITORY = Path(__file__).parent.parent
-CANARY = "CANARYwJalrXUtnFEMI"  # a secret that must never be written anywhere
-
-SMALL = ("--downscale", 8, "--base", 4, "--batch-size", 8, "--holdout-cars", 2, "--val-cars", 1)
-HEIGHT, WIDTH = 1280, 1918
-Run = Callable[..., subprocess.CompletedProcess[str]]
-
-
-def draw_pair(seed: int, size: tuple[int, int] = (HEIGHT, WIDTH)) -> tuple[bytes, bytes]:
-    """Return a JPEG of a dark ellipse on a pale ground, and its mask as GIF."""
-    height, width = size
-    rng = np.random.default_rng(seed)
-    x, y = width * rng.uniform(0.4, 0.6), height * rng.uniform(0.5, 0.6)
-    rx, ry = width * rng.uniform(0.2, 0.35), height * rng.uniform(0.15, 0.3)
-    box = (x - rx, y - ry, x + rx, y + ry)
-    picture = Image.new("RGB", (width, height), (200, 205, 210))
-    ImageDraw.Draw(picture).ellipse(box, fill=tuple(int(v) for v in rng.integers(20, 120, 3)))
-    mask = Image.new("P", (width, height), 0)
-    mask.putpalette([0, 0, 0, 255, 255, 255])
-    ImageDraw.Draw(mask).ellipse(box, fill=1)
-    jpeg, gif = io.BytesIO(), io.BytesIO()
-    picture.save(jpeg, "JPEG", quality=55)
-    mask.save(gif, "GIF")
-    return jpeg.getvalue(), gif.getvalue()
-
-
-def make_data(root: Path, cars: int, test_cars: int, views: int = 16) -> Path:
-    """Draw a data set in Kaggle's layout; cars are ``000000000000``, ``000000000001``, ..."""
-    for folder in ("train", "train_masks", "test"):
-        (root / folder).mkdir(parents=True)
-    names = []
-    for car in range(cars + test_cars):
-        for view in range(1, views + 1):
-            stem = f"{car:012x}_{view:02d}"
-            jpeg, gif = draw_pair(100 * car + view)
-            if car < cars:
-                (root / "train" / f"{stem}.jpg").write_bytes(jpeg)
-                (root / "train_masks" / f"{stem}_mask.gif").write_bytes(gif)
-            else:
-                (root / "test" / f"{stem}.jpg").write_bytes(jpeg)
-                names.append(f"{stem}.jpg")
-    lines = ["img,rle_mask", *(f"{name},1 1" for name in names)]
-    (root / "sample_submission.csv").write_text("\n".join(lines) + "\n")
-    return root
+from support import s3_servers
+from support.commands import CANARY, REPOSITORY, SMALL, Run, result_of
+from support.pairs import make_data
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -166,7 +119,7 @@ def faulty_s3(s3_proxy: s3_servers.Faulty) -> Iterator[s3_servers.Faulty]:
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[s3_servers.Server], str]]:
     """Make a bucket on a server, which is the one for this process from then on; its URI."""
-    from carvana_ray import s3_client
+    from carvana_ray.storage import s3_client
 
     def make(server: s3_servers.Server) -> str:
         for name in [name for name in os.environ if name.startswith("AWS_")]:
@@ -201,12 +154,6 @@ def run_job() -> Run:
         )
 
     return run
-
-
-def result_of(done: subprocess.CompletedProcess[str]) -> dict:
-    """Return the JSON object of a job's last line, which must have ended well."""
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 @pytest.fixture(scope="session")

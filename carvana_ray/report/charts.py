@@ -10,7 +10,7 @@ from html import escape
 
 import numpy as np
 
-from carvana_ray.report import markup
+from carvana_ray.report import html_elements as markup
 
 WIDTH = 400
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 22, 16, 40

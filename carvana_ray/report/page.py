@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
 
-from carvana_ray.report import markup
+from carvana_ray.report import html_elements as markup
 
 
 @dataclass(frozen=True)

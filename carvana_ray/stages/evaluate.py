@@ -14,29 +14,26 @@ import numpy as np
 import ray.data
 from numpy.typing import NDArray
 
-from carvana_ray import (
-    carvana,
-    checkpoint,
-    config,
-    course,
-    images,
-    metrics,
-    outlook,
-    plan,
-    rle,
-    shards,
-    sheets,
-    storage,
-)
-from carvana_ray.checkpoint import Manifest
+from carvana_ray import config, images, rle, storage
+from carvana_ray.checkpoints import model as checkpoint
+from carvana_ray.checkpoints.model import Manifest
+from carvana_ray.data import layout as carvana
+from carvana_ray.data import quarantine
+from carvana_ray.data.quarantine import UNREACHABLE
 from carvana_ray.errors import BadPicture, InputError, Missing, Unfinished
-from carvana_ray.progress import Laps
-from carvana_ray.report import parts
-from carvana_ray.resources import Cluster, Workers, share_out
-from carvana_ray.stages import gauges, lineage, reading
-from carvana_ray.stages.dataset import Columns
-from carvana_ray.stages.masks import beside, how_to_load, masks_of
-from carvana_ray.stages.reading import UNREACHABLE
+from carvana_ray.report import builder as parts
+from carvana_ray.report import figures as sheets
+from carvana_ray.report import provenance as lineage
+from carvana_ray.runtime import preflight as outlook
+from carvana_ray.runtime.progress import Laps
+from carvana_ray.runtime.resources import Cluster, Workers, share_out
+from carvana_ray.stages import ray_metrics as gauges
+from carvana_ray.stages.ingest import read_images as reading
+from carvana_ray.stages.ingest.blocks import Columns
+from carvana_ray.stages.predict.mask_predictor import beside, how_to_load, masks_of
+from carvana_ray.submission import plan
+from carvana_ray.training import run as course
+from carvana_ray.unet import metrics
 
 Score = dict[str, Any]
 SHOWN = "dice", "ceiling", "more", "less"
@@ -75,7 +72,7 @@ def run(flags: config.Evaluate, cluster: Cluster, checked: Checked | None = None
     ]
     how = how_to_load(folder, manifest, size=None)
     workers = share_out(flags, cluster)
-    what = f"{outlook.counted(len(pairs), 'pictures')}; {outlook.of_model(manifest)}"
+    what = f"{outlook.counted(len(pairs), 'pictures')}; {checkpoint.of_model(manifest)}"
     outlook.say("evaluate", what, out, REPORT_BYTES, outlook.place(workers))
     chain = masks_of(rows, how, model, workers)
     laps.end("start, list the pictures")
@@ -171,7 +168,7 @@ def _score(
         for row in scored.iter_rows():
             scores.append(row)
             meter.set(len(scores))
-    if bad := [one for one in scores if one["status"] != shards.OK]:
+    if bad := [one for one in scores if one["status"] != quarantine.OK]:
         named = "; ".join(f"{one['img']}: {one['status']}" for one in bad[:3])
         if any(one["status"].startswith(UNREACHABLE) for one in bad):
             raise Unfinished(f"--data: pictures or masks cannot be reached: {named}")
@@ -191,7 +188,7 @@ def score(batch: Columns, *, masks: str, mask_of: dict[str, str], downscale: int
     texts = np.array([rle.text_of(ends) for ends in batch["ends"]], dtype=object)
     status = batch["status"].astype(object)
     for place, name in enumerate(batch["img"]):
-        if status[place] != shards.OK:  # a blank one of any size stands for it
+        if status[place] != quarantine.OK:  # a blank one of any size stands for it
             continue
         size = int(batch["height"][place]), int(batch["width"][place])
         try:

@@ -10,22 +10,21 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from carvana_ray import (
-    carvana,
-    catalogue,
-    checkpoint,
-    cli,
-    config,
-    course,
-    events,
-    finetune,
-    outlook,
-    storage,
-)
+from carvana_ray import config, storage
+from carvana_ray.checkpoints import model as checkpoint
+from carvana_ray.config import cli
+from carvana_ray.data import catalog as catalogue
+from carvana_ray.data import layout as carvana
 from carvana_ray.errors import Quarantined
-from carvana_ray.report import parts
-from carvana_ray.resources import Cluster, share_out
-from carvana_ray.stages import evaluate, predict, sample, train
+from carvana_ray.report import builder as parts
+from carvana_ray.runtime import preflight as outlook
+from carvana_ray.runtime.resources import Cluster, share_out
+from carvana_ray.stages import evaluate, sample
+from carvana_ray.stages.predict import stage as predict
+from carvana_ray.stages.train import stage as train
+from carvana_ray.training import finetune
+from carvana_ray.training import run as course
+from carvana_ray.training import tensorboard as events
 
 
 def check(flags: config.Pipeline) -> int:
@@ -37,7 +36,7 @@ def check(flags: config.Pipeline) -> int:
     asked, drawn = flags.sample_test_cars * carvana.VIEWS, 0
     if flags.data:
         train.check(_train(flags, flags.data))
-        asked = len(catalogue.read(cli.pick(config.Predict, flags)).entries)
+        asked = len(catalogue.load_catalog(flags.data, flags.limit, flags.partial).entries)
     else:
         if flags.tensorboard:
             events.writer_of()

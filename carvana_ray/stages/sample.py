@@ -14,11 +14,15 @@ from typing import Any
 
 import numpy as np
 
-from carvana_ray import carvana, config, images, outlook, rle, storage, studio
+from carvana_ray import config, images, rle, storage
+from carvana_ray import sample as studio
+from carvana_ray.data import layout as carvana
 from carvana_ray.errors import InputError
-from carvana_ray.resources import Cluster
-from carvana_ray.stages import dataset, gauges
-from carvana_ray.stages.dataset import Columns
+from carvana_ray.runtime import preflight as outlook
+from carvana_ray.runtime.resources import Cluster
+from carvana_ray.stages import ray_metrics as gauges
+from carvana_ray.stages.ingest import blocks as dataset
+from carvana_ray.stages.ingest.blocks import Columns
 
 VIEWS_A_BLOCK = 4  # 2 s of drawing: long enough for a task, often enough for the progress display
 MARKER = "sample.json"

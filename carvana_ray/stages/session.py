@@ -12,7 +12,7 @@ from typing import Any
 import ray
 
 from carvana_ray.errors import InputError
-from carvana_ray.resources import Cluster, autoscaler_limits
+from carvana_ray.runtime.resources import Cluster, autoscaler_limits
 
 log = logging.getLogger(__name__)
 

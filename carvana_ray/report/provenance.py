@@ -1,0 +1,68 @@
+"""Where results come from: configuration, model, data and versions, for the report."""
+
+import hashlib
+import importlib.metadata
+import platform
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from carvana_ray import __version__, config
+from carvana_ray.checkpoints.model import Manifest
+from carvana_ray.config import cli
+
+PACKAGES = "ray", "torch", "numpy", "pillow", "pyarrow"
+
+
+def of(
+    flags: config.Session, manifest: Manifest, folder: str, crcs: Mapping[str, int]
+) -> dict[str, Any]:
+    """Return what every part of the report begins with: made, model, lineage.
+
+    Args:
+        flags: of the job.
+        manifest: of the model.
+        folder: of the pictures.
+        crcs: of the pictures' bytes as they were decoded, by name.
+    """
+    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
+    network = {
+        **manifest.design.to_json(),
+        "downscale": manifest.downscale,
+        "asked of the mirrored picture too": manifest.mirror,
+    }
+    return {
+        "made": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+        "model": manifest.sha256,
+        "lineage": {
+            "model": {
+                "SHA-256 of the weights": manifest.sha256,
+                "training run": manifest.run,
+                **network,
+                "trained on": f"{manifest.height} x {manifest.width} pixels (height x width)",
+                "cars held out": manifest.holdout_cars,
+                "cars for validation": manifest.val_cars,
+                "left out": manifest.skipped,
+                "started from the weights (SHA-256)": manifest.started_from,
+            },
+            "configuration of its training": manifest.training,
+            "configuration of this job": cli.to_json(flags),
+            "data": {
+                "folder": folder,
+                "pictures": len(crcs),
+                "SHA-256 of names and CRC-32": data_digest(crcs),
+            },
+            "versions": {
+                "carvana_ray": __version__,
+                "python": platform.python_version(),
+                **versions,
+                "system": platform.platform(),
+            },
+        },
+    }
+
+
+def data_digest(crcs: Mapping[str, int]) -> str:
+    """Return a hash of pictures: of a line of name and CRC-32 for each, in order of name."""
+    lines = "".join(f"{name} {crcs[name]:08x}\n" for name in sorted(crcs))
+    return hashlib.sha256(lines.encode()).hexdigest()

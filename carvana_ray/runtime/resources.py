@@ -1,0 +1,155 @@
+"""Who gets which CPUs and GPUs of a cluster: arithmetic, done before anything starts.
+
+What does not fit is said at once, where Ray itself would wait for ever.
+"""
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+
+from carvana_ray.config.flags import Evaluate, Network
+from carvana_ray.errors import InputError
+
+# What a picture takes of a core and of an H200, default recipe, and by how much less and more where
+# engines decode (benchmarks/results, predict_h200_2026-11-23). Their replicas ask in a loop whether
+# they are done, so a core for each of them does nothing else.
+CORE_MS, DECODING_CORE_MS = 4.3, 3.8
+GPU_MS, DECODING_GPU_MS = 0.18, 0.12
+REPLICAS_DECODING = 3
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What there is, and what there may be.
+
+    Attributes:
+        cpus, gpus: logical ones over all nodes.
+        nodes: how many.
+        each: (CPUs, GPUs) of each node; empty: of one node that has all.
+        may_have: (CPUs, GPUs) that an autoscaler may bring it to, itself included; None: no
+            autoscaler.
+    """
+
+    cpus: int
+    gpus: int
+    nodes: int
+    each: tuple[tuple[int, int], ...] = ()
+    may_have: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Processes that hold a network each (training workers, or replicas for prediction).
+
+    Attributes:
+        count: how many.
+        cpus: logical CPUs of each, and torch threads.
+        use_gpu: one GPU each.
+        decode: share of their pictures' JPEGs that these GPUs decode, 0..1.
+    """
+
+    count: int
+    cpus: int
+    use_gpu: bool
+    decode: float = 0.0
+
+
+def share_out(config: Network, cluster: Cluster) -> Workers:
+    """Return the workers that a job gets of a cluster; one CPU remains for those who read pictures.
+
+    Raises:
+        InputError: what is asked for fits neither the cluster nor what its autoscaler may make of
+            it. Ray would wait for it for ever.
+    """
+    cpus, gpus = cluster.may_have or (cluster.cpus, cluster.gpus)
+    there = f"there are {cpus} CPUs and {gpus} GPUs"
+    if cluster.may_have:
+        there = f"the autoscaler may bring {cpus} CPUs and {gpus} GPUs"
+    use_gpu = config.device == "cuda" or (config.device == "auto" and gpus > 0)
+    if use_gpu and not gpus:
+        raise InputError("--device cuda: Ray finds no GPU here; use --device cpu")
+    asked = config.workers or ((cluster.gpus or 1) if use_gpu else 1)
+    flag = f"--workers {asked}"
+    least = asked
+    if config.fewest_workers:
+        least, flag = config.fewest_workers, f"--min-workers {config.fewest_workers}"
+    if use_gpu and least > gpus:
+        raise InputError(f"{flag}: each worker needs a GPU; {there}")
+    if least + 1 > cpus:
+        raise InputError(
+            f"{flag}: needs {least + 1} CPUs (one a worker, one to read pictures); {there}; use "
+            f"fewer workers, more nodes, or --num-cpus {least + 1} on one machine"
+        )
+    decode = _engines_share(config, use_gpu, cpus / asked)
+    if cluster.may_have:  # nodes that are not there yet: no more is known of them
+        return Workers(asked, 1, use_gpu, decode)
+    each = cluster.each or ((cpus, gpus),)
+    per_worker = (cpus - 1) // asked if not use_gpu else 1
+    while per_worker > 1 and _places(each, per_worker, use_gpu) < asked:
+        per_worker -= 1  # a worker cannot take its CPUs from two nodes
+    per_worker = max(per_worker, 1)
+    if (places := _places(each, per_worker, use_gpu)) < least:
+        raise InputError(
+            f"{flag}: only {places} fit, since a worker's CPU{' and GPU' if use_gpu else ''} must "
+            "be of one node"
+        )
+    return Workers(asked, per_worker, use_gpu, decode)
+
+
+def _engines_share(config: Network, use_gpu: bool, cores: float) -> float:
+    """Return the share of JPEGs that GPUs decode.
+
+    With `both` it is the one with which cores and GPU are done at the same time.
+
+    Args:
+        config: of a job.
+        use_gpu: whether networks are asked on GPUs.
+        cores: beside each.
+
+    Raises:
+        InputError: it is asked for and cannot be.
+    """
+    if not isinstance(config, Evaluate) or config.decode == "cpu":
+        return 0.0
+    flag = f"--decode {config.decode}"
+    if not use_gpu:
+        raise InputError(f"{flag}: the network is asked on CPUs here; use --decode cpu")
+    if not find_spec("torchvision"):  # here, and so on all nodes
+        raise InputError(
+            f"{flag}: needs torchvision, of the same release as torch "
+            "(pip install torchvision==0.28.0)"
+        )
+    if config.decode == "gpu":
+        return 1.0
+    reading = max(cores - REPLICAS_DECODING, 1)
+    share = (CORE_MS / reading - GPU_MS) / (DECODING_CORE_MS / reading + DECODING_GPU_MS)
+    return round(min(max(share, 0.0), 1.0), 2)
+
+
+def _places(each: tuple[tuple[int, int], ...], cpus: int, use_gpu: bool) -> int:
+    """Return the number of workers that nodes of (CPUs, GPUs) have room for."""
+    return sum(min(node[0] // cpus, node[1] if use_gpu else node[0]) for node in each)
+
+
+def autoscaler_limits(config: dict[str, Any], cpus: int, gpus: int) -> tuple[int, int]:
+    """Return the (CPUs, GPUs) that an autoscaler may bring a cluster to.
+
+    Args:
+        config: of the cluster launcher, with the resources of its types of node filled in.
+        cpus, gpus: that are there, which may be more by hand.
+    """
+    workers = [
+        (kind.get("max_workers", 0), kind.get("resources", {}))
+        for name, kind in config["available_node_types"].items()
+        if name != config["head_node_type"]
+    ]
+    head = config["available_node_types"][config["head_node_type"]].get("resources", {})
+
+    def most(name: str) -> int:
+        left, total = config.get("max_workers", 0), head.get(name, 0)
+        for count, resources in sorted(workers, key=lambda one: -one[1].get(name, 0)):
+            taken = min(count, left)
+            left, total = left - taken, total + taken * resources.get(name, 0)
+        return int(total)
+
+    return max(cpus, most("CPU")), max(gpus, most("GPU"))

@@ -1,0 +1,230 @@
+"""The chain that prediction and evaluation share: names of pictures in, runs of their masks out."""
+
+import functools
+import io
+import logging
+import os
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import ray.data
+import torch
+from PIL import Image
+
+from carvana_ray import images
+from carvana_ray.checkpoints import model as checkpoint
+from carvana_ray.checkpoints.model import Manifest
+from carvana_ray.data import quarantine
+from carvana_ray.inference import nvjpeg as jpegs
+from carvana_ray.inference.nvjpeg import Coded
+from carvana_ray.inference.predictor import Pictures, Predictor
+from carvana_ray.runtime.resources import REPLICAS_DECODING, Workers
+from carvana_ray.runtime.torch_trace import Trace
+from carvana_ray.stages.ingest import blocks as dataset
+from carvana_ray.stages.ingest import read_images as reading
+from carvana_ray.stages.ingest.blocks import Columns
+from carvana_ray.stages.ray_metrics import Waits
+from carvana_ray.submission import plan
+
+log = logging.getLogger(__name__)
+
+Size = tuple[int, int]
+
+# A shard of 256 is two calls on a GPU, of two batches of the network each; where the GPU decodes,
+# one, since engines are the faster the more they get.
+BATCH_ON_CPU, BATCH_ON_GPU, BATCH_DECODED = 16, 128, 256
+# Of a block whose replica dies: one try takes ten seconds and more, and a block that is lost by bad
+# luck is done in the second pass.
+TASK_RETRIES = 2
+# Of one replica. Each of `write.LOST_BLOCKS` pictures that kill takes 1 + TASK_RETRIES, 48 in
+# all; the rest is for long runs on machines that come and go. With no replica left Ray Data waits
+# for half an hour before it ends the run.
+RESTARTS = 100
+# One computes while another takes in or hands out a batch. Where the GPU decodes, there is one more
+# (`resources.REPLICAS_DECODING`), which waits for its engines.
+REPLICAS_A_GPU = 2
+READERS = 2  # for each replica on a CPU
+# Beside a GPU: a few more readers than cores, since between two blocks each of them waits for Ray.
+CPUS_OF_A_READER = 0.8
+READERS_OF_FILES = 6  # for each GPU that decodes: 0.3 ms of a core a picture, and 4,000 a second
+
+
+class Masks:
+    """A network on its device, as a Ray Data actor.
+
+    Args:
+        model: its folder.
+        workers: says on which device.
+        profile: folder for a trace of some of its calls, or "".
+    """
+
+    def __init__(self, model: str, workers: Workers, profile: str = "") -> None:
+        torch.set_num_threads(workers.cpus)
+        network, manifest = checkpoint.read_model(model)
+        self._waits = Waits("predict")
+        self._trace = Trace(profile, f"predict-{os.getpid()}") if profile else None
+        device = torch.device("cuda" if workers.use_gpu else "cpu")
+        self._predictor = Predictor(network, device, manifest.mirror)
+        self._downscale, self._device = manifest.downscale, device
+        self._decode = jpegs.engines(device) if workers.decode else None
+        if workers.use_gpu:
+            self._warm_up(manifest.height, manifest.width)
+
+    def _warm_up(self, height: int, width: int) -> None:
+        """Load and compile what a GPU needs, while the first pictures are read."""
+        size = (height, width)
+        blank = np.zeros((1, *images.grid(*size, self._downscale)), np.uint8)
+        self._predictor.ends_of_any(blank, [size])
+        if self._decode:
+            with io.BytesIO() as file:
+                Image.new("RGB", (width, height)).save(file, "JPEG")
+                self._decode([file.getvalue()])
+
+    def __call__(self, batch: Columns) -> Columns:
+        """Replace the pictures by ``ends`` (see `rle.text_of`), none for what could not be read."""
+        found = self._asked(batch, self._predictor.ends_of_any)
+        good = batch["status"] == quarantine.OK
+        ends = [one.tobytes() if ok else b"" for one, ok in zip(found, good, strict=True)]
+        if self._trace:
+            self._trace.step()
+        return {**batch, "ends": np.array(ends, dtype=object)}
+
+    def _asked(self, batch: Columns, ask: Callable[[Pictures, list[Size]], list[Any]]) -> list[Any]:
+        """Take the pictures out of a batch and return what the network says of them.
+
+        Where a JPEG turns out to be bad when a GPU decodes it, its status is set.
+        """
+        sizes = list(zip(batch["height"].tolist(), batch["width"].tolist(), strict=True))
+        with self._waits:
+            try:
+                if not self._decode:
+                    return ask(batch.pop("gray"), sizes)
+                gray, coded = batch.pop("gray"), batch.pop("coded")
+                pictures = Coded(gray, coded, sizes, self._downscale, self._device, self._decode)
+                found = ask(pictures, sizes)
+            except torch.AcceleratorError:  # after which CUDA does nothing more for this process
+                log.exception("the GPU is at fault; Ray starts another process")
+                os._exit(1)
+        if pictures.bad:
+            batch["status"] = batch["status"].astype(object)
+            for place, reason in pictures.bad.items():
+                batch["status"][place] = reason
+        return found
+
+
+class Shares(Masks):
+    """The same, but what comes out is the network's share of car, before it is a mask."""
+
+    def __call__(self, batch: Columns) -> Columns:
+        """Replace the pictures by ``share``, uint8 of the same shapes."""
+        found = self._asked(batch, self._predictor.shares_of_any)
+        return {**batch, "share": dataset.stack(found)}
+
+
+@functools.lru_cache(maxsize=1)
+def _loaded(model: str, workers: Workers, asked: Callable[[str, Workers], Masks]) -> Masks:
+    return asked(model, workers)
+
+
+def masks_of_one(
+    name: str, how: dict[str, Any], model: str, workers: Workers, asked: type[Masks] = Masks
+) -> Columns:
+    """Return what `masks_of` gives for one picture, made in the process that asks."""
+    row = reading.pictures_row("", [name])
+    batch = {key: [value] for key, value in row.items()}
+    made = _loaded(model, workers, asked)  # type: ignore[arg-type]  # a class has a hash
+    return made(reading.load_pictures(batch, coded=workers.decode, **how))
+
+
+def beside(workers: Workers) -> dict[str, Any]:
+    """Return the resources of a map that runs beside the replicas.
+
+    Replicas on CPUs take all of them where a machine has been lost, and a reader that asks for one
+    would wait for ever: so there readers ask for none, and their number is bounded instead.
+    """
+    if workers.use_gpu:
+        return {"num_cpus": CPUS_OF_A_READER}
+    return {"num_cpus": 0, "compute": ray.data.TaskPoolStrategy(READERS * workers.count)}
+
+
+def _batch_size(workers: Workers, downscale: int) -> int:
+    """Return the pictures of a call: of large ones no more than a shard has."""
+    if workers.decode:
+        return min(BATCH_DECODED, plan.most(downscale))
+    return min(BATCH_ON_GPU, plan.most(downscale)) if workers.use_gpu else BATCH_ON_CPU
+
+
+def _replicas(workers: Workers) -> int:
+    """Return how many of a network share a worker's device."""
+    if workers.decode:
+        return REPLICAS_DECODING
+    return REPLICAS_A_GPU if workers.use_gpu else 1
+
+
+def how_to_load(folder: str, manifest: Manifest, size: tuple[int, int] | None) -> dict[str, Any]:
+    """Return the arguments of `reading.load_pictures` for a model's pictures.
+
+    Args:
+        folder: of the pictures.
+        manifest: of the model; sizes and preprocessing come from there and nowhere else.
+        size: (H, W) that all pictures must have, or None.
+    """
+    return {
+        "folder": folder,
+        "downscale": manifest.downscale,
+        "size": size,
+        "blank": (manifest.height, manifest.width),
+    }
+
+
+def masks_of(
+    rows: list[dict[str, Any]],
+    how: dict[str, Any],
+    model: str,
+    workers: Workers,
+    lost: int = 0,
+    profile: str = "",
+    asked: type[Masks] = Masks,
+) -> ray.data.Dataset:
+    """Return the masks of pictures.
+
+    Retries are bounded: a block that is lost again and again, since a picture in it kills every
+    process, is an error, where Ray Data would try for ever.
+
+    Args:
+        rows: one a block, of `reading.pictures_row`.
+        how: of `how_to_load`.
+        model: its folder.
+        workers: that hold the network.
+        lost: blocks that may be lost all the same. Only for who looks what has come out: Ray Data
+            goes on without them, and says no more than a line in its log.
+        profile: see `Masks`.
+        asked: `Masks`, or `Shares` for the network's share of car.
+
+    Returns:
+        columns file, place, count, img, status, crc32, orientation, height, width, and ends or
+        share.
+    """
+    read = dataset.from_blocks(rows)
+    read.context.max_errored_blocks = lost
+    load = reading.load_pictures_last if workers.use_gpu else reading.load_pictures
+    resources = beside(workers)
+    if workers.decode == 1:  # more would but take time to start
+        resources["compute"] = ray.data.TaskPoolStrategy(READERS_OF_FILES * workers.count)
+    return read.map_batches(
+        functools.partial(load, coded=workers.decode, **how),
+        batch_size=None,
+        max_retries=dataset.RETRIES,
+        **resources,
+    ).map_batches(
+        asked,
+        batch_size=_batch_size(workers, how["downscale"]),
+        compute=ray.data.ActorPoolStrategy(size=workers.count * _replicas(workers)),
+        num_gpus=1 / _replicas(workers) if workers.use_gpu else None,
+        # Of none, Ray takes one for each replica on a GPU, and readers of a small machine wait.
+        num_cpus=0 if workers.use_gpu else workers.cpus,
+        max_restarts=RESTARTS,
+        max_task_retries=TASK_RETRIES,
+        fn_constructor_kwargs={"model": model, "workers": workers, "profile": profile},
+    )

@@ -1,0 +1,310 @@
+"""Whatever the network and the store do, results are the same, or an error names file and cause.
+
+Each test also counts the requests: layers of retries that multiply are a way to be slow for hours.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from botocore.retries.standard import ExponentialBackoff
+from support.s3_servers import Faulty, Server, faulty, why_no_proxy
+from test_s3 import check_message, keys, parts, pending, publish_through, put
+
+from carvana_ray import storage
+from carvana_ray.errors import Denied, InputError, Unreachable
+from carvana_ray.storage import s3, s3_client
+
+__all__ = ["parts"]  # a fixture
+
+DATA = os.urandom(100_000)
+
+
+@pytest.fixture
+def home(
+    faulty_s3: Faulty, bucket: Callable[[Server], str], monkeypatch: pytest.MonkeyPatch
+) -> str:
+    """The URI of a bucket with one file, behind the proxy; there are no pauses between tries."""
+    monkeypatch.setattr(ExponentialBackoff, "delay_amount", lambda *_: 0)
+    monkeypatch.setattr(s3, "time", SimpleNamespace(sleep=lambda _: None))
+    uri = bucket(faulty_s3)
+    put(faulty_s3, f"{uri}/file", DATA)
+    faulty_s3.calm()
+    return uri
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> float:
+    """The seconds after which an answer is not waited for any longer."""
+    monkeypatch.setattr(s3_client, "READ_S", 1)
+    s3_client.made.cache_clear()
+    return 1
+
+
+def seen(proxy: Faulty) -> list[tuple[str, str]]:
+    """The requests: method, and fault or "pass"."""
+    return [(method, kind) for method, _, kind in proxy.requests()]
+
+
+@pytest.mark.parametrize("kind", ["503", "500", "reset"])
+def test_a_read_outlives_four_faults_in_a_row(faulty_s3: Faulty, home: str, kind: str) -> None:
+    faulty_s3.fault(kind, match="/file", method="GET", n=4)
+    assert storage.read(f"{home}/file") == DATA
+    assert seen(faulty_s3) == [*[("GET", kind)] * 4, ("GET", "pass")]
+
+
+@pytest.mark.parametrize("kind", ["503", "500", "reset"])
+def test_a_publish_outlives_four_faults_in_a_row(faulty_s3: Faulty, home: str, kind: str) -> None:
+    faulty_s3.fault(kind, method="PUT", n=4)
+    assert storage.publish(f"{home}/new", DATA) is True
+    assert seen(faulty_s3) == [*[("PUT", kind)] * 4, ("PUT", "pass")]
+    assert storage.read(f"{home}/new") == DATA
+
+
+@pytest.mark.parametrize("kind", ["503", "500", "reset", "lost"])
+def test_a_listing_outlives_four_faults_in_a_row(faulty_s3: Faulty, home: str, kind: str) -> None:
+    before = storage.listing(home)
+    faulty_s3.calm()
+    faulty_s3.fault(kind, query="list-type=2", n=4)
+    assert storage.listing(home) == before
+    assert seen(faulty_s3) == [*[("GET", kind)] * 4, ("GET", "pass")]
+
+
+@pytest.mark.parametrize("kind", ["503", "reset", "lost"])
+def test_a_remove_outlives_four_faults_in_a_row(faulty_s3: Faulty, home: str, kind: str) -> None:
+    faulty_s3.fault(kind, method="DELETE", n=4)
+    storage.remove(f"{home}/file")
+    assert seen(faulty_s3) == [*[("DELETE", kind)] * 4, ("DELETE", "pass")]
+    assert keys(faulty_s3, home) == []
+
+
+def test_faults_on_every_file_are_outlived_file_by_file(faulty_s3: Faulty, home: str) -> None:
+    uris = [f"{home}/{number}" for number in range(20)]
+    for uri in uris:
+        put(faulty_s3, uri, uri.encode())
+    faulty_s3.calm()
+    faulty_s3.fault("503", method="GET", n=2)
+    assert list(storage.read_each(uris)) == [uri.encode() for uri in uris]
+    assert len(faulty_s3.requests()) == 3 * len(uris)
+
+
+def test_an_answer_that_does_not_come_is_asked_for_again(
+    faulty_s3: Faulty, home: str, impatient: float
+) -> None:
+    faulty_s3.fault("stall", method="GET", s=60 * impatient)
+    began = time.monotonic()
+    assert storage.read(f"{home}/file") == DATA
+    assert time.monotonic() - began < 30 * impatient
+    assert seen(faulty_s3) == [("GET", "stall"), ("GET", "pass")]
+
+
+def test_a_body_that_stops_coming_is_read_again(
+    faulty_s3: Faulty, home: str, impatient: float
+) -> None:
+    faulty_s3.fault("hang", method="GET")
+    began = time.monotonic()
+    assert storage.read(f"{home}/file") == DATA
+    assert time.monotonic() - began < 30 * impatient
+    assert seen(faulty_s3) == [("GET", "hang"), ("GET", "pass")]
+
+
+@pytest.mark.parametrize("kind", ["short", "cut", "flip"])
+@pytest.mark.parametrize("read", [storage.read, lambda uri: storage.reading(uri).read()])
+def test_a_body_that_is_not_what_was_written_is_read_again(
+    faulty_s3: Faulty, home: str, kind: str, read: Callable[[str], bytes]
+) -> None:
+    faulty_s3.fault(kind, match="/file", method="GET", n=2)
+    assert read(f"{home}/file") == DATA
+    assert seen(faulty_s3) == [("GET", kind), ("GET", kind), ("GET", "pass")]
+
+
+@pytest.mark.parametrize("kind", ["short", "flip"])
+def test_a_body_that_is_never_what_was_written_is_an_error(
+    faulty_s3: Faulty, home: str, kind: str
+) -> None:
+    faulty_s3.fault(kind, match="/file", method="GET", n=None)
+    with pytest.raises(Unreachable, match="not what was written") as caught:
+        storage.read(f"{home}/file")
+    check_message(caught.value, f"{home}/file")
+    assert seen(faulty_s3) == [("GET", kind)] * s3.BODY_TRIES
+
+
+@pytest.mark.parametrize("kind", ["short", "cut", "flip"])
+def test_a_large_file_that_is_not_what_was_written_is_read_again(
+    faulty_s3: Faulty, home: str, parts: int, kind: str
+) -> None:
+    """Its ETag is not the MD5 of the whole."""
+    data = os.urandom(2 * parts + 1)
+    publish_through(f"{home}/large", data)
+    faulty_s3.fault(kind, match="/large", method="GET")
+    with storage.reading(f"{home}/large") as file:
+        assert file.read() == data
+
+
+@pytest.mark.parametrize("kind", ["short", "cut"])
+def test_a_listing_of_which_half_came_is_asked_for_again(
+    faulty_s3: Faulty, home: str, kind: str
+) -> None:
+    before = storage.listing(home)
+    faulty_s3.calm()
+    faulty_s3.fault(kind, query="list-type=2", n=2)
+    assert storage.listing(home) == before
+    assert seen(faulty_s3) == [*[("GET", kind)] * 2, ("GET", "pass")]
+
+
+def test_no_bit_of_a_file_can_flip_on_its_way_unseen(faulty_s3: Faulty, home: str) -> None:
+    for length in (1, 2, 3, 1000):
+        put(faulty_s3, f"{home}/{length}", b"x" * length)
+        faulty_s3.fault("flip", match=f"/{length}", method="GET")
+        assert storage.read(f"{home}/{length}") == b"x" * length
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_a_publish_whose_answer_is_lost_is_a_publish(
+    faulty_s3: Faulty, home: str, replace: bool
+) -> None:
+    faulty_s3.fault("lost", method="PUT", n=2)
+    assert storage.publish(f"{home}/new", DATA, replace=replace) is True
+    assert seen(faulty_s3)[:3] == [("PUT", "lost"), ("PUT", "lost"), ("PUT", "pass")]
+    assert len(faulty_s3.requests()) <= 4
+    assert storage.read(f"{home}/new") == DATA
+
+
+def test_a_publish_that_was_second_and_whose_answer_is_lost_was_second(
+    faulty_s3: Faulty, home: str
+) -> None:
+    faulty_s3.fault("lost", method="PUT")
+    assert storage.publish(f"{home}/file", b"other") is False
+    assert storage.read(f"{home}/file") == DATA
+
+
+def test_a_bit_that_flips_on_the_way_up_is_never_stored(
+    rgw: Server, bucket: Callable[[Server], str], tmp_path: Path
+) -> None:
+    """Not on moto, which takes what comes."""
+    if reason := why_no_proxy():
+        pytest.skip(reason)
+    with faulty(rgw, tmp_path) as proxy:
+        home = bucket(proxy)
+        proxy.fault("flip-sent", method="PUT", n=None)
+        with pytest.raises((Unreachable, Denied)) as caught:
+            storage.publish(f"{home}/new", DATA)
+        check_message(caught.value, f"{home}/new", rgw)
+        proxy.calm()
+        assert keys(rgw, home) == []
+        proxy.fault("flip-sent", method="PUT", n=1)
+        assert storage.publish(f"{home}/new", DATA) is True
+        assert storage.read(f"{home}/new") == DATA
+
+
+@pytest.mark.parametrize("kind", ["503", "reset", "lost"])
+@pytest.mark.parametrize("query", ["uploads", "partNumber=2", "uploadId"])
+def test_a_large_file_outlives_two_faults_of_each_request(
+    faulty_s3: Faulty, home: str, parts: int, kind: str, query: str
+) -> None:
+    data = os.urandom(2 * parts + 1)
+    faulty_s3.fault(kind, match="/large", query=query, n=2, per="all")
+    publish_through(f"{home}/large", data)
+    assert len(faulty_s3.requests()) <= 5 + 2 + 1
+    assert storage.read(f"{home}/large") == data
+
+
+@pytest.mark.parametrize("kind", ["503", "reset", "403"])
+@pytest.mark.parametrize("query", ["partNumber=3", "uploadId"])
+def test_an_upload_that_cannot_be_ended_leaves_nothing(
+    faulty_s3: Faulty,
+    home: str,
+    parts: int,
+    kind: str,
+    query: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(s3_client, "TRIES", 3)
+    s3_client.made.cache_clear()
+    method = "PUT" if "part" in query else "POST"
+    faulty_s3.fault(kind, match="/file", method=method, query=query, n=None)
+    with pytest.raises(Unreachable) as caught:
+        publish_through(f"{home}/file", b"x" * (2 * parts + 1))
+    check_message(caught.value, f"{home}/file")
+    assert len([one for one in seen(faulty_s3) if one[1] == kind]) == (1 if kind == "403" else 3)
+    assert storage.read(f"{home}/file") == DATA, "the old one"
+    assert pending(faulty_s3, home) == []
+
+
+@pytest.mark.parametrize(("kind", "says"), [("403", "no right"), ("expired", "expired")])
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda home: storage.read(f"{home}/file"),
+        lambda home: storage.publish(f"{home}/file", b"x"),
+        lambda home: storage.remove(f"{home}/file"),
+        lambda home: storage.size(f"{home}/file"),
+    ],
+    ids=["read", "publish", "remove", "size"],
+)
+def test_what_a_user_can_mend_is_said_at_once(
+    faulty_s3: Faulty, home: str, kind: str, says: str, act: Callable[[str], object]
+) -> None:
+    faulty_s3.fault(kind, n=None)
+    began = time.monotonic()
+    with pytest.raises(Denied, match=says) as caught:
+        act(home)
+    assert time.monotonic() - began < 60
+    check_message(caught.value, f"{home}/file", faulty_s3)
+    assert len(faulty_s3.requests()) == 1
+
+
+@pytest.mark.parametrize("kind", ["503", "500", "reset"])
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda home: storage.read(f"{home}/file"),
+        lambda home: storage.publish(f"{home}/file", b"x"),
+        lambda home: storage.exists(f"{home}/file"),
+    ],
+    ids=["read", "publish", "exists"],
+)
+def test_what_does_not_pass_ends_with_an_error_that_names_file_and_cause(
+    faulty_s3: Faulty, home: str, kind: str, act: Callable[[str], object]
+) -> None:
+    faulty_s3.fault(kind, n=None)
+    with pytest.raises(Unreachable) as caught:
+        act(home)
+    check_message(caught.value, f"{home}/file", faulty_s3)
+    assert {"503": "503 SlowDown", "500": "500 InternalError", "reset": "closed"}[kind] in str(
+        caught.value
+    )
+    assert not isinstance(caught.value, InputError)
+    assert seen(faulty_s3) == [(faulty_s3.requests()[0][0], kind)] * s3_client.TRIES
+
+
+def test_a_store_that_never_answers_is_waited_for_a_bounded_time(
+    faulty_s3: Faulty, home: str, impatient: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3_client, "TRIES", 2)
+    faulty_s3.fault("stall", n=None, s=60 * impatient)
+    began = time.monotonic()
+    with pytest.raises(Unreachable) as caught:
+        storage.read(f"{home}/file")
+    assert time.monotonic() - began < 30 * impatient
+    check_message(caught.value, f"{home}/file")
+    assert len(faulty_s3.requests()) == 2
+
+
+@pytest.mark.slow
+def test_with_the_real_pauses_a_permanent_fault_ends_within_two_minutes(
+    s3: Server, bucket: Callable[[Server], str], tmp_path: Path
+) -> None:
+    if reason := why_no_proxy():
+        pytest.skip(reason)
+    with faulty(s3, tmp_path) as proxy:
+        home = bucket(proxy)
+        proxy.fault("503", n=None)
+        began = time.monotonic()
+        with pytest.raises(Unreachable, match="503 SlowDown") as caught:
+            storage.read(f"{home}/file")
+        assert time.monotonic() - began < 120
+        check_message(caught.value, f"{home}/file")

@@ -1,0 +1,291 @@
+"""What a user can rely on: the same command again finishes the work, and nothing is done twice.
+
+Deaths at random moments are in `test_chaos.py`; here are those of a known cause.
+"""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.commands import REPOSITORY, Run
+from support.pairs import draw_pair
+from support.watched import SIZE, Opened, make_model
+from test_jobs import SMALL
+
+from carvana_ray import config
+from carvana_ray.errors import InputError, Unfinished
+from carvana_ray.runtime.resources import Cluster
+from carvana_ray.stages.predict import stage as predict
+from carvana_ray.stages.train import stage as train
+
+pytestmark = pytest.mark.ray
+
+HERE = Cluster(cpus=4, gpus=0, nodes=1)  # as the fixture has it
+
+# A picture that kills whatever process looks at it, as a fault in a decoder would: Python reads
+# this file at its start wherever the folder that it is in is on PYTHONPATH.
+KILLER = """
+import os, signal, zlib
+crc32 = zlib.crc32
+def checked(data, *more):
+    if bytes(data[:4]) == b"KILL":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return crc32(data, *more)
+zlib.crc32 = checked
+"""
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder; its masks are all different and mean nothing."""
+    folder = tmp_path_factory.mktemp("survival") / "model"
+    make_model(folder, [draw_pair(seed, SIZE)[0] for seed in range(20)])
+    return folder
+
+
+def draw(folder: Path, first: int, last: int) -> list[str]:
+    """Draw pictures into a folder; return their names. From the 200th on they repeat."""
+    folder.mkdir(exist_ok=True)
+    names = [f"car_{number:05d}.jpg" for number in range(first, last)]
+    for number, name in enumerate(names, first):
+        (folder / name).write_bytes(draw_pair(number % 200, SIZE)[0])
+    return names
+
+
+def shards_in(out: Path) -> set[str]:
+    return {path.name for path in out.glob("predict/*/shards/*.parquet")}
+
+
+@pytest.mark.slow
+def test_a_picture_that_kills_is_named_and_everything_else_is_kept(
+    model: Path, run_job: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site/sitecustomize.py").write_text(KILLER)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
+    names = draw(tmp_path / "photos", 0, 24)
+    (tmp_path / "photos" / names[9]).write_bytes(b"KILL")
+    flags = ("--data", tmp_path / "photos", "--model", model, "--out", tmp_path / "out")
+    done = run_job("predict", *flags, "--shard-size", 4)
+    assert done.returncode == 3, done.stderr
+    (quarantine,) = (tmp_path / "out").glob("predict/*/quarantine.csv")
+    _, row = quarantine.read_text().splitlines()
+    assert row.startswith(f"{names[9]},crash")
+    assert names[9] in done.stderr.splitlines()[-1]
+    assert len(shards_in(tmp_path / "out")) == 6
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert (result["bad"], result["submission"]) == (1, None)
+
+
+def predicted(photos: Path, model: Path, out: Path, **flags: Any) -> dict[str, Any]:
+    """Predict in the Ray of these tests."""
+    values = {"data": str(photos), "model": str(model), "out": str(out), **flags}
+    return predict.run(config.Predict(**values), HERE)
+
+
+def test_a_picture_that_cannot_be_reached_is_never_taken_as_done(
+    model: Path, ray_session: None, tmp_path: Path
+) -> None:
+    photos, out = tmp_path / "photos", tmp_path / "out"
+    names = draw(photos, 0, 12)
+    gone = photos / names[5]
+    gone.unlink()
+    gone.symlink_to("/proc/self/mem")  # a read of it fails: input/output error
+    with pytest.raises(Unfinished, match=rf"1 shards .*{names[5]} \(unreachable") as error:
+        predicted(photos, model, out, on_bad_picture="empty", shard_size=4)
+    assert "\n" not in str(error.value)
+    assert len(shards_in(out)) == 2
+    assert not (out / "submission.csv").exists()
+    gone.unlink()
+    draw(photos, 5, 6)
+    again = predicted(photos, model, out, on_bad_picture="empty", shard_size=4)
+    assert (again["bad"], again["images"]) == (0, 12)
+
+
+def shown_in_report(out: Path) -> set[str]:
+    """Return the pictures that a prediction's report shows, whoever predicted them."""
+    part = json.loads((out / "report" / "predict.json").read_text())
+    figures = part["review"]["figures"] + part["shown"]
+    assert len(figures) <= 24 + 8
+    return {one["name"] for one in figures}
+
+
+@pytest.mark.parametrize(
+    ("pictures", "more"), [(40, 10), pytest.param(2000, 500, marks=pytest.mark.slow)]
+)
+def test_a_catalogue_that_grows_costs_what_it_grows_by(
+    pictures: int, more: int, model: Path, ray_session: None, tmp_path: Path
+) -> None:
+    photos = tmp_path / "photos"
+    old = draw(photos, 0, pictures)
+    predicted(photos, model, tmp_path / "grown", shard_size=50)
+    before = shards_in(tmp_path / "grown")
+    new = draw(photos, pictures, pictures + more)
+    opened = Opened(photos)
+    grown = predicted(photos, model, tmp_path / "grown", shard_size=50)
+    read = opened.names() - {""}  # the folder itself, which is listed
+    shown = set(old[:6]) | shown_in_report(tmp_path / "grown")  # and on the contact sheets
+    assert set(new) <= read <= set(new) | shown
+    assert (grown["images"], grown["resumed_shards"]) == (pictures + more, len(before))
+    predicted(photos, model, tmp_path / "whole", shard_size=50)
+    submission = (tmp_path / "grown/submission.csv").read_bytes()
+    assert submission == (tmp_path / "whole/submission.csv").read_bytes()
+    assert submission.count(b"\n") == pictures + more + 1
+
+
+def test_what_has_changed_without_a_trace_is_found_on_request_and_so_is_a_spoilt_shard(
+    model: Path, ray_session: None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    photos, out = tmp_path / "photos", tmp_path / "out"
+    names = draw(photos, 0, 12)
+    predicted(photos, model, out, shard_size=4)
+    picture, other = photos / names[0], photos / names[7]
+    status, data = picture.stat(), other.read_bytes()
+    picture.write_bytes(data[: status.st_size].ljust(status.st_size, b"\0"))
+    os.utime(picture, ns=(status.st_atime_ns, status.st_mtime_ns))
+    shard = sorted(out.glob("predict/*/shards/*.parquet"))[2]
+    shard.write_bytes(shard.read_bytes()[:-9])
+    result = predicted(photos, model, out, shard_size=4, verify=True, on_bad_picture="empty")
+    assert (result["shards"], result["resumed_shards"]) == (3, 1)
+    assert names[0] in caplog.text
+    assert shard.name in caplog.text
+
+
+@pytest.mark.slow
+def test_two_drivers_at_once_do_no_harm(model: Path, tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    names = draw(photos, 0, 60)
+    flags = ("--data", photos, "--model", model, "--out", tmp_path / "out", "--shard-size", 4)
+    command = [sys.executable, str(REPOSITORY / "jobs/predict.py"), *map(str, flags)]
+    pipe = subprocess.PIPE
+    jobs = [subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) for _ in range(2)]
+    for job in jobs:
+        output, errors = job.communicate(timeout=200)
+        assert job.returncode == 0, errors
+        assert json.loads(output.splitlines()[-1])["images"] == 60
+    assert len(shards_in(tmp_path / "out")) == 15
+    with (tmp_path / "out/submission.csv").open() as file:
+        assert [line.split(",")[0] for line in file] == ["img", *names]
+    left = [path for path in (tmp_path / "out").rglob("*") if path.name.startswith(".")]
+    assert left == []
+
+
+def descendants(parent: int) -> dict[int, str]:
+    """Return the processes below one, by id, with their titles."""
+    parents, titles = {}, {}
+    for number in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            fields = Path(f"/proc/{number}/stat").read_text().rsplit(")", 1)[1].split()
+            titles[int(number)] = Path(f"/proc/{number}/cmdline").read_bytes().decode()
+        except OSError:
+            continue  # it has ended since
+        parents[int(number)] = int(fields[1])
+    below = {parent}
+    for _ in range(6):
+        below |= {number for number, above in parents.items() if above in below}
+    return {number: titles[number] for number in below - {parent}}
+
+
+def wait_for(what: str, condition: Callable[[], object], job: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 300
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} did not come"
+        assert job.poll() is None, f"it ended before {what}"
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+def test_training_survives_whatever_dies_and_learns_the_same(data: Path, tmp_path: Path) -> None:
+    """A killed driver, a spoilt newest state, a killed worker: one after another, and then the
+    losses of each epoch are those of a run to which nothing happened."""
+    flags = ["--data", str(data), "--epochs", "8", *map(str, SMALL)]
+    command = [sys.executable, str(REPOSITORY / "jobs/train.py"), *flags, "--out"]
+    quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    whole = subprocess.Popen([*command, str(tmp_path / "whole")], **quiet)
+    out = tmp_path / "stopped"
+    command.append(str(out))
+
+    def states() -> list[Path]:
+        return sorted(out.glob("checkpoints/*/epoch-*/manifest.json"))
+
+    job = subprocess.Popen(command, **quiet)
+    wait_for("two epochs", lambda: len(states()) >= 2, job)
+    job.kill()
+    job.wait(60)
+    newest = states()[-1].parent
+    reached = int(newest.name[6:])
+    spoilt = bytearray((newest / "state.pt").read_bytes())
+    spoilt[len(spoilt) // 2] ^= 1
+    (newest / "state.pt").write_bytes(bytes(spoilt))
+    with (tmp_path / "log").open("w+") as log:
+        job = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+        wait_for("an epoch", lambda: int(states()[-1].parent.name[6:]) > reached, job)
+        workers = [pid for pid, title in descendants(job.pid).items() if "RayTrainWorker" in title]
+        assert len(workers) == 1
+        os.kill(workers[0], signal.SIGKILL)
+        output, _ = job.communicate(timeout=200)
+        log.seek(0)
+        said = log.read()
+    assert job.returncode == 0, said
+    assert f"skipped: {newest}/state.pt: damaged" in said
+    assert f"goes on after epoch {reached - 1}" in said, "at most one epoch is lost"
+    assert json.loads(output.splitlines()[-1])["epochs"] == 8
+    assert whole.wait(200) == 0
+
+    def losses(folder: Path) -> list[tuple[float, float, float]]:
+        rows = json.loads((folder / "model/history.json").read_text())
+        return [(row["epoch"], row["loss"], row["val_loss"]) for row in rows]
+
+    assert [row[0] for row in losses(out)] == list(range(1, 9))
+    assert losses(out) == losses(tmp_path / "whole")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_training_that_is_asked_to_stop_keeps_its_epochs(
+    number: signal.Signals, data: Path, tmp_path: Path
+) -> None:
+    flags = ["--data", str(data), "--epochs", "40", *map(str, SMALL), "--out", str(tmp_path)]
+    command = [sys.executable, str(REPOSITORY / "jobs/train.py"), *flags]
+    job = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    found = "checkpoints/*/epoch-*/manifest.json"
+    wait_for("an epoch", lambda: list(tmp_path.glob(found)), job)
+    job.send_signal(number)
+    output, said = job.communicate(timeout=60)
+    assert job.returncode == 75, said
+    assert output == ""
+    assert said.splitlines()[-1].endswith("the same command again goes on from here")
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.slow
+def test_bad_training_pictures_end_the_training_or_are_left_out(
+    data: Path, ray_session: None, tmp_path: Path
+) -> None:
+    shutil.copytree(data, tmp_path / "data")
+    picture = sorted((tmp_path / "data/train").iterdir())[3]
+    picture.write_bytes(picture.read_bytes()[:9000])
+    mask = sorted((tmp_path / "data/train_masks").iterdir())[20]
+    mask.write_bytes(b"")
+    values: dict[str, Any] = {
+        "data": str(tmp_path / "data"),
+        "out": str(tmp_path / "out"),
+        "epochs": 1,
+        "downscale": 8,
+        "base": 4,
+        "holdout_cars": "0",
+    }
+    with pytest.raises(InputError, match=f"{picture.name}.*{mask.name}.*--on-bad-picture skip"):
+        train.run(config.Train(**values), HERE)
+    skipped = train.run(config.Train(**values, on_bad_picture="skip"), HERE)
+    assert skipped["skipped"] == 2
+    named = json.loads((tmp_path / "out/model/manifest.json").read_text())["skipped"]
+    assert [text.split(":")[0] for text in sorted(named)] == [picture.name, mask.name]

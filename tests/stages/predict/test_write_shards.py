@@ -1,0 +1,72 @@
+"""Blocks of masks become shards, whole or not at all."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from carvana_ray import storage
+from carvana_ray.errors import InputError
+from carvana_ray.stages.predict import write_shards as write
+from carvana_ray.storage.router import Entry
+from carvana_ray.submission import shards
+from carvana_ray.submission.plan import Part
+
+
+def rows_of_shard(file: str, places: list[int], count: int, status: str = "ok") -> pa.Table:
+    n = len(places)
+    return pa.table(
+        {
+            "file": [file] * n,
+            "place": places,
+            "count": [count] * n,
+            "img": [f"{place}.jpg" for place in places],
+            "ends": [np.array([0, 2], np.int32).tobytes()] * n,
+            "height": [10] * n,
+            "width": [10] * n,
+            "crc32": [5] * n,
+            "orientation": [1] * n,
+            "status": [status] * n,
+        }
+    )
+
+
+def test_a_block_holds_several_shards_or_fails(tmp_path: Path) -> None:
+    """Ray Data may join small blocks; it must not get away with a part of a shard."""
+    entries = tuple(Entry(f"{place}.jpg", 1, "1") for place in range(3))
+    one, two = Part(1, entries[:2], 1), Part(2, entries, 1)
+    run = storage.name(str(tmp_path))
+    keys = {part.shard_name(0): shards.key(run, part, 0) for part in (one, two)}
+    both = pa.concat_tables(
+        [
+            rows_of_shard(one.shard_name(0), [0, 1], 2),
+            rows_of_shard(two.shard_name(0), [0, 1, 2], 3),
+        ]
+    )
+    written = write.write_shards(both, folder=str(tmp_path), keys=keys)
+    assert written["file"].to_pylist() == [one.shard_name(0), two.shard_name(0)]
+    assert written["rows"].to_pylist() == [2, 3]
+    assert written["problem"].to_pylist() == ["", ""]
+    read = shards.read_shard(str(tmp_path), two, 0)
+    assert read["img"].to_pylist() == ["0.jpg", "1.jpg", "2.jpg"]
+    assert read["rle_mask"].to_pylist() == ["1 2"] * 3
+    with pytest.raises(RuntimeError, match="block of 2 rows"):
+        write.write_shards(rows_of_shard("c", [0, 1], 3), folder=str(tmp_path), keys={"c": "key"})
+    assert not (tmp_path / "c").exists()
+
+
+def test_a_shard_with_an_unreachable_picture_is_not_written(tmp_path: Path) -> None:
+    rows = rows_of_shard("shards/a.parquet", [0, 1], 2, "unreachable: Input/output error")
+    (said,) = write.write_shards(rows, folder=str(tmp_path), keys={}).to_pylist()
+    assert said["problem"] == "0.jpg (unreachable: Input/output error)"
+    assert (said["rows"], said["bad"]) == (0, 0)
+    assert not (tmp_path / "shards").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_a_problem_too(tmp_path: Path) -> None:
+    (tmp_path / "shards").write_text("a file in the way")
+    with pytest.raises(InputError, match="file in the way"):
+        write.write_shards(
+            rows_of_shard("shards/a", [0], 1), folder=str(tmp_path), keys={"shards/a": "key"}
+        )

@@ -1,0 +1,70 @@
+"""What Ray's dashboard shows of a run, read as Prometheus reads it."""
+
+import socket
+import subprocess
+import sys
+from textwrap import dedent
+
+import pytest
+
+SCRIPT = """
+    import time, urllib.request
+    import ray
+    from carvana_ray.stages import gauges
+
+    def shown():
+        text = urllib.request.urlopen("http://127.0.0.1:{port}/metrics", timeout=5).read().decode()
+        return [line for line in text.splitlines() if line.startswith("ray_carvana_ray_")]
+
+    def wait_for(value):
+        end = time.monotonic() + 60
+        while not any(line.endswith(value) for line in shown()):
+            assert time.monotonic() < end, shown()
+            time.sleep(0.1)
+        return [line for line in shown() if line.endswith(value)]
+
+    ray.init(
+        address="local", num_cpus=1, include_dashboard=False, _metrics_export_port={port},
+        log_to_driver=False,
+    )
+    with gauges.meter("predict", 100) as meter:
+        meter.set(1)
+        time.sleep(1.5)
+        meter.set(100)
+        (line,) = wait_for(f" {{meter.rate}}")
+        assert "pictures_per_second" in line and 'stage="predict"' in line, line
+    (line,) = wait_for(" 0.0")  # it is over, and so is its rate
+    gauges.set_wait("train", 0.125)
+    (line,) = wait_for(" 0.125")
+    assert "data_wait_fraction" in line and 'stage="train"' in line, line
+    print("seen")
+"""
+
+
+@pytest.mark.ray
+def test_rates_and_waits_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    monkeypatch.setenv("RAY_metrics_report_interval_ms", "200")
+    script = dedent(SCRIPT).format(port=port)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.stdout.splitlines()[-1:] == ["seen"], done.stderr
+
+
+def test_waiting_counts_between_pieces_of_work_and_not_before_the_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from carvana_ray.stages import ray_metrics as gauges
+
+    clock = iter([100.0, 103.0, 104.0, 110.0])  # works 3 s, waits 1 s, works 6 s
+    told = []
+    monkeypatch.setattr(gauges.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(gauges, "set_wait", lambda stage, fraction: told.append((stage, fraction)))
+    waits = gauges.Waits("predict")
+    for _ in range(2):
+        with waits:
+            pass
+    assert told == [("predict", 0.0), ("predict", 0.1)]

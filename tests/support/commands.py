@@ -1,0 +1,18 @@
+"""What tests of the jobs as commands share."""
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+REPOSITORY = Path(__file__).parents[2]
+CANARY = "CANARYwJalrXUtnFEMI"  # a secret that must never be written anywhere
+
+SMALL = ("--downscale", 8, "--base", 4, "--batch-size", 8, "--holdout-cars", 2, "--val-cars", 1)
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def result_of(done: subprocess.CompletedProcess[str]) -> dict:
+    """Return the JSON object of a job's last line, which must have ended well."""
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])

@@ -1,0 +1,156 @@
+"""From dataclass to flags: defaults, wrong usage in one line with exit code 2, and JSON."""
+
+import dataclasses
+import json
+from typing import Any
+
+import pytest
+
+from carvana_ray import __version__, config
+from carvana_ray.config import cli
+from carvana_ray.errors import InputError
+
+WITHOUT_FLAGS = [
+    config.Network,
+    config.Sample,
+    config.Train,
+    config.Evaluate,
+    config.Predict,
+    config.Pipeline,
+]
+
+
+ALL = [*WITHOUT_FLAGS, config.Check, config.Cutout]
+
+
+NEEDED = {config.Check: ["a.csv"], config.Cutout: ["--data", "photos"]}
+
+
+def refused(kind: type[Any], argv: list[str], capsys: pytest.CaptureFixture[str], flag: str) -> str:
+    """Parse a wrong command line; return the one line that it says."""
+    with pytest.raises(SystemExit) as caught:
+        cli.parse(kind, "job", argv)
+    assert caught.value.code == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.count("\n") == 1
+    assert said.err.endswith("\n")
+    assert said.err.startswith("job: error: ")
+    assert flag in said.err
+    return said.err
+
+
+@pytest.mark.parametrize("kind", WITHOUT_FLAGS)
+def test_no_flags_are_the_defaults(kind: type[Any]) -> None:
+    assert cli.parse(kind, "job", []) == kind()
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_every_field_is_a_flag_with_help(
+    kind: type[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.parse(kind, "job", ["--help"], "examples: none")
+    assert caught.value.code == 0
+    said = capsys.readouterr().out
+    for field in dataclasses.fields(kind):
+        assert f"  --{field.name.replace('_', '-')}" in said
+        assert field.metadata["help"]
+    assert "examples: none" in said
+    assert kind.__doc__ in said
+
+
+def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.parse(config.Train, "job", ["--version"])
+    assert caught.value.code == 0
+    assert __version__ in capsys.readouterr().out
+
+
+def test_every_kind_of_flag_is_read() -> None:
+    words = (
+        "--data d --out=o --workers 2 --device cpu --num-cpus 3 --seed 4 --limit 5 --recipe 2017"
+    )
+    words += " --downscale 8 --base 6 --epochs 7 --batch-size 8 --learning-rate 1e-4"
+    words += " --holdout-cars 9 --val-cars .5"
+    assert cli.parse(config.Train, "job", words.split()) == config.Train(
+        data="d",
+        out="o",
+        workers=2,
+        device="cpu",
+        num_cpus=3,
+        seed=4,
+        limit=5,
+        recipe="2017",
+        downscale=8,
+        base=6,
+        epochs=7,
+        batch_size=8,
+        learning_rate=1e-4,
+        holdout_cars="9",
+        val_cars=".5",
+    )
+
+
+def test_a_switch_takes_no_value() -> None:
+    flags = cli.parse(config.Predict, "job", ["--partial", "--merge-only"])
+    assert (flags.partial, flags.merge_only) == (True, True)
+    assert (config.Predict().partial, config.Predict().merge_only) == (False, False)
+
+
+@pytest.mark.parametrize("kind", ALL)
+@pytest.mark.parametrize("word", ["--bogus", "--bogus=1", "stray"])
+def test_a_word_that_is_no_flag_is_named(
+    kind: type[Any], word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refused(kind, [*NEEDED.get(kind, []), word], capsys, word)
+
+
+@pytest.mark.parametrize(
+    ("kind", "word"),
+    [
+        (config.Train, "--epoch"),
+        (config.Train, "--batch"),
+        (config.Train, "--learning"),
+        (config.Predict, "--sub"),
+        (config.Sample, "--see"),
+        (config.Check, "--heigh"),
+    ],
+)
+def test_an_abbreviation_is_no_flag(
+    kind: type[Any], word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refused(kind, [*NEEDED.get(kind, []), word, "2"], capsys, word)
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_a_flag_without_its_value_is_named(
+    kind: type[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    refused(kind, ["--data"], capsys, "--data")
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_a_configuration_goes_round_through_json(kind: type[Any]) -> None:
+    one = cli.parse(kind, "job", NEEDED.get(kind, []))
+    values = json.loads(json.dumps(cli.to_json(one)))
+    assert values == cli.to_json(one)
+    assert kind(**values) == one
+
+
+def test_pick_takes_what_two_jobs_have_in_common_and_the_changes() -> None:
+    whole = config.Pipeline(out="here", seed=7, epochs=9, downscale=8, sample_cars=5, data="there")
+    assert cli.pick(config.Train, whole) == config.Train(
+        out="here", seed=7, epochs=9, downscale=8, data="there"
+    )
+    assert cli.pick(config.Sample, whole, out="elsewhere") == config.Sample(
+        out="elsewhere", seed=7, sample_cars=5
+    )
+    with pytest.raises(TypeError):
+        cli.pick(config.Sample, whole, epochs=3)
+    with pytest.raises(InputError, match="--sample-cars 0"):
+        cli.pick(config.Sample, whole, sample_cars=0)
+
+
+def test_the_flag_of_a_field() -> None:
+    assert cli.flag("on_bad_picture") == "--on-bad-picture"

@@ -1,0 +1,221 @@
+"""Which pictures are asked for, and what is known of their bytes: said, or refused by name."""
+
+import os
+import zlib
+from pathlib import Path
+
+import pytest
+
+from carvana_ray.data import catalog as catalogue
+from carvana_ray.data import checksums
+from carvana_ray.data.catalog import Catalogue
+from carvana_ray.errors import InputError
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder of three files that are pictures by their names alone."""
+    (tmp_path / "test").mkdir()
+    for name in ("b_01.jpg", "a_01.jpg", "c_01.PNG"):
+        (tmp_path / "test" / name).write_bytes(name.encode())
+    return tmp_path
+
+
+def read(folder: Path, **changes: object) -> Catalogue:
+    return catalogue.load_catalog(str(folder), **changes)  # type: ignore[arg-type]
+
+
+def listed(folder: Path, *names: str) -> None:
+    lines = ["img,rle_mask", *(f"{name},1 1" for name in names)]
+    (folder / "sample_submission.csv").write_text("\n".join(lines) + "\n")
+
+
+def test_without_a_list_of_checksums_none_is_known(folder: Path) -> None:
+    assert checksums.checksums(str(folder)) == {}
+    assert read(folder).crcs == {}
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_list_of_checksums_is_read(folder: Path, end: str) -> None:
+    lines = ["img,crc32", "a_01.jpg,0000000a", "b_01.jpg,FFFFffff", '"c, d.jpg",7', "Käfer.jpg,0"]
+    (folder / "crc32.csv").write_text(end.join(lines) + end, encoding="utf-8", newline="")
+    assert checksums.checksums(str(folder)) == {
+        "a_01.jpg": 10,
+        "b_01.jpg": 0xFFFFFFFF,
+        "c, d.jpg": 7,
+        "Käfer.jpg": 0,
+    }
+
+
+def test_the_last_line_of_a_list_needs_no_end(folder: Path) -> None:
+    (folder / "crc32.csv").write_text("img,crc32\na.jpg,ff")
+    assert checksums.checksums(str(folder)) == {"a.jpg": 255}
+
+
+def test_a_list_of_no_picture_is_a_list(folder: Path) -> None:
+    (folder / "crc32.csv").write_text("img,crc32\n")
+    assert checksums.checksums(str(folder)) == {}
+
+
+def test_a_list_as_zip_writes_its_checksums_is_what_the_bytes_have(folder: Path) -> None:
+    files = sorted((folder / "test").iterdir())
+    lines = [f"{file.name},{zlib.crc32(file.read_bytes()):08x}" for file in files]
+    (folder / "crc32.csv").write_text("\n".join(["img,crc32", *lines, ""]))
+    found = read(folder).crcs
+    assert found == {file.name: zlib.crc32(file.read_bytes()) for file in files}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\n",
+        b"a.jpg,0000000a\n",
+        b"crc32,img\n0000000a,a.jpg\n",
+        b"img;crc32\na.jpg;0000000a\n",
+        b"img,crc32,size\na.jpg,0000000a,5\n",
+        b"\xef\xbb\xbfimg,crc32\na.jpg,0000000a\n",
+        b"img,crc32\na.jpg,0000000g\n",
+        b"img,crc32\na.jpg,\n",
+        b"img,crc32\na.jpg,1.5\n",
+        b"img,crc32\na.jpg\n",
+        b"img,crc32\na.jpg,0000000a,more\n",
+        b"img,crc32\na.jpg,0000000a\n\nb.jpg,0000000b\n",
+        b"img,crc32\nK\xe4fer.jpg,0000000a\n",
+        b"\xff\xd8\xff\xe0" * 100,
+        b"PK\3\4" + bytes(range(256)),
+        b"img,crc32\na.jpg,-1\n",
+        b"img,crc32\na.jpg,100000000\n",
+    ],
+    ids=lambda data: repr(data[:40]),
+)
+def test_what_is_no_list_of_checksums_is_an_input_error_that_names_it(
+    folder: Path, data: bytes
+) -> None:
+    place = folder / "crc32.csv"
+    place.write_bytes(data)
+    for ask in (lambda: checksums.checksums(str(folder)), lambda: read(folder)):
+        with pytest.raises(InputError) as caught:
+            ask()
+        assert str(caught.value).startswith(f"{place}: ")
+        assert "\n" not in str(caught.value)
+
+
+def test_a_catalogue_is_the_pictures_of_test_where_there_is_one(folder: Path) -> None:
+    (folder / "beside.jpg").touch()
+    found = read(folder)
+    assert found.folder == str(folder / "test")
+    assert found.order == ["a_01.jpg", "b_01.jpg", "c_01.PNG"]
+    assert [entry.name for entry in found.entries] == found.order
+    assert [entry.size for entry in found.entries] == [8, 8, 8]
+    assert found.size is None
+    assert read(folder / "test").entries == found.entries
+
+
+def test_a_limit_takes_the_first_pictures_by_name(folder: Path) -> None:
+    assert read(folder, limit=2).order == ["a_01.jpg", "b_01.jpg"]
+    listed(folder, "c_01.PNG", "b_01.jpg", "a_01.jpg")
+    found = read(folder, limit=2)
+    assert found.order == ["b_01.jpg", "a_01.jpg"]
+    assert [entry.name for entry in found.entries] == ["a_01.jpg", "b_01.jpg"]
+
+
+def test_a_list_gives_the_order_and_the_size_of_kaggle(folder: Path) -> None:
+    listed(folder, "c_01.PNG", "a_01.jpg", "b_01.jpg")
+    found = read(folder)
+    assert found.order == ["c_01.PNG", "a_01.jpg", "b_01.jpg"]
+    assert [entry.name for entry in found.entries] == sorted(found.order)
+    assert found.size == (1280, 1918)
+
+
+@pytest.mark.parametrize("with_list", [False, True])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "=cmd().jpg",
+        "+1.jpg",
+        "-rf.jpg",
+        "@sum.jpg",
+        " a.jpg",
+        "a\\b.jpg",
+        "tab\t.jpg",
+        "new\nline.jpg",
+        "colour\x1b[31m.jpg",
+        b"K\xe4fer.jpg",
+    ],
+    ids=ascii,
+)
+def test_a_picture_of_a_hostile_name_is_refused(
+    folder: Path, name: str | bytes, with_list: bool
+) -> None:
+    Path(folder, "test", os.fsdecode(name)).touch()
+    if with_list:
+        listed(folder, "a_01.jpg", "b_01.jpg", "c_01.PNG")
+    with pytest.raises(InputError) as caught:
+        read(folder)
+    message = str(caught.value)
+    assert message.startswith(f"{folder / 'test'}: 1 names that are no plain file names")
+    assert message.isprintable()
+
+
+def test_of_several_hostile_names_the_first_by_name_is_shown(folder: Path) -> None:
+    for number in range(10):
+        (folder / "test" / f"={number}.jpg").touch()
+    with pytest.raises(InputError, match=r": 10 names .* the first is '=0\.jpg'"):
+        read(folder)
+
+
+def test_a_hidden_file_is_no_picture(folder: Path) -> None:
+    (folder / "test" / "._a_01.jpg").touch()
+    (folder / "test" / ".-rf.jpg").touch()
+    assert len(read(folder).entries) == 3
+
+
+def test_pictures_are_found_by_name_and_by_folder(tmp_path: Path) -> None:
+    for place in ("a/x.jpg", "a/y.PNG", "a/notes.txt", "b/c/z.webp"):
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / place).write_bytes(place.encode())
+
+    def named(*places: str) -> tuple[str, list[str]]:
+        folder, entries = catalogue.named([f"{tmp_path}/{place}" for place in places])
+        for entry in entries:
+            assert (Path(folder) / entry.name).stat().st_size == entry.size
+        return str(Path(folder).relative_to(tmp_path)), [entry.name for entry in entries]
+
+    assert named("a/x.jpg") == ("a", ["x.jpg"])
+    assert named("a") == ("a", ["x.jpg", "y.PNG"])
+    assert named("a/x.jpg", "a", "a/x.jpg") == ("a", ["x.jpg", "y.PNG"])
+    assert named("b/c/z.webp", "a/y.PNG") == (".", ["a/y.PNG", "b/c/z.webp"])
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ("a.jpg", "a.jpg: no such picture"),
+        ("none", "none: no such folder"),
+        ("=a.jpg", "plain file names"),
+    ],
+)
+def test_what_is_named_must_be_there(tmp_path: Path, place: str, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        catalogue.named([f"{tmp_path}/{place}"])
+
+
+@pytest.mark.parametrize(
+    ("folders", "above"),
+    [
+        (["/a/b"], "/a/b"),
+        (["/a/b", "/a/bc"], "/a"),
+        (["/a", "/b"], "/"),
+        (["s3://b/x/y", "s3://b/x"], "s3://b/x"),
+        (["s3://b/x", "s3://b/y"], "s3://b"),
+    ],
+)
+def test_the_folder_above_some_folders(folders: list[str], above: str) -> None:
+    assert catalogue._above(folders) == above
+
+
+@pytest.mark.parametrize("folders", [["s3://a/x", "s3://b/x"], ["/a", "s3://a"]])
+def test_folders_that_have_none_above_them(folders: list[str]) -> None:
+    with pytest.raises(InputError, match="one command for each"):
+        catalogue._above(folders)

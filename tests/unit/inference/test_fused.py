@@ -1,0 +1,111 @@
+"""The fused network computes what the trained one does."""
+
+import importlib
+from types import ModuleType
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from carvana_ray.inference import fused
+from carvana_ray.inference import mask_kernels as kernels
+from carvana_ray.unet import network
+from carvana_ray.unet.network import UNet
+
+
+@pytest.mark.parametrize("norm", ["batch", "none"])
+@pytest.mark.parametrize("fold", [1, 4])
+@pytest.mark.parametrize("size", [(32, 48), (21, 35)])
+def test_fused_is_the_same_function(norm: str, fold: int, size: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    model = UNet(base=4, norm=norm, fold=fold).double()
+    for layer in model.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):  # as if trained: no statistic is 0 or 1
+            layer.running_mean.normal_()
+            layer.running_var.uniform_(0.2, 3)
+            torch.nn.init.normal_(layer.weight)
+            torch.nn.init.normal_(layer.bias)
+    picture = torch.randn(2, 1, *size, dtype=torch.float64)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    model.eval()
+    with torch.no_grad():
+        expected, found = model(picture), fused.Fused(model)(picture)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
+    after = model.state_dict()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+
+
+def test_half_precision_is_for_normalized_networks_on_gpus() -> None:
+    plain, normalized = UNet(base=2, norm="none"), UNet(base=2)
+    assert network.dtype_for(normalized, torch.device("cpu")) == torch.float32
+    assert network.dtype_for(normalized, torch.device("cuda")) == torch.float16
+    assert network.dtype_for(plain, torch.device("cuda")) == torch.bfloat16
+
+
+class ByTorch:
+    """What `levels_triton` promises, by torch: room behind a level's answer, filled later."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def halve(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        self.calls.append("halve")
+        return torch.cat([x, torch.full_like(x, torch.nan)], dim=1), F.max_pool2d(x, 2)
+
+    def join(
+        self, kept: torch.Tensor, coarse: torch.Tensor, enlarge: torch.nn.ConvTranspose2d
+    ) -> torch.Tensor:
+        self.calls.append("join")
+        kept[:, enlarge.out_channels :] = enlarge(coarse)
+        return kept
+
+
+@pytest.mark.parametrize("few", [False, True])
+def test_who_halves_joins(few: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kernels count in 32 bits: a level that is too large for them is torch's both times."""
+    by_torch = ByTorch()
+    monkeypatch.setattr(kernels, "triton_for", lambda device, name: by_torch)
+    model = UNet(base=4).eval()
+    picture = torch.randn(2, 1, 32, 48)
+    if few:  # the two coarser levels only: 64 * 8 * 12 of the second is less, of the first more
+        monkeypatch.setattr(fused, "COUNTED", 64 * 16 * 24)
+    with torch.no_grad():
+        torch.testing.assert_close(fused.Fused(model)(picture), model(picture))
+    assert by_torch.calls == ["halve"] * (2 if few else 4) + ["join"] * (2 if few else 4)
+
+
+@pytest.fixture
+def levels(monkeypatch: pytest.MonkeyPatch) -> tuple[ModuleType, torch.device]:
+    """The kernels on a GPU, or where there is only Triton by its interpreter."""
+    if torch.cuda.is_available():
+        found = kernels.triton_for(torch.device("cuda"), "levels_triton")
+        assert found, "Triton runs where the tests of a GPU do"
+        return found, torch.device("cuda")
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    pytest.importorskip("triton", reason="no CUDA device here, and no Triton")
+    return importlib.import_module("carvana_ray.levels_triton"), torch.device("cpu")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("base", [3, 12, 32, 48, 128])
+@pytest.mark.parametrize("size", [(8, 12), (34, 50)])
+def test_kernels_between_levels_do_what_torch_does(
+    levels: tuple[ModuleType, torch.device], base: int, size: tuple[int, int], dtype: torch.dtype
+) -> None:
+    fast, device = levels
+    if device.type == "cpu" and dtype == torch.bfloat16:
+        pytest.skip("Triton's interpreter computes with numpy, which has no bfloat16")
+    torch.manual_seed(0)
+    x, coarse = torch.randn(3, base, *size), torch.randn(3, 2 * base, size[0] // 2, size[1] // 2)
+    x[0, 0, 3, 3], x[1, 0, 0, 0] = torch.nan, torch.inf
+    x, coarse = (one.to(device, dtype) for one in (x, coarse))
+    enlarge = torch.nn.ConvTranspose2d(2 * base, base, 2, stride=2).to(device, dtype)
+    with torch.inference_mode():
+        kept, small = fast.halve(x)
+        torch.testing.assert_close(small, F.max_pool2d(x, 2), rtol=0, atol=0, equal_nan=True)
+        found = fast.join(kept, coarse, enlarge)
+        expected = torch.cat([x.float(), enlarge.float()(coarse.float())], dim=1)
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    close = 1e-3 if dtype == torch.float16 else 1e-2
+    torch.testing.assert_close(found.float(), expected, rtol=close, atol=close, equal_nan=True)

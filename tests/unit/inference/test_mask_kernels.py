@@ -1,0 +1,80 @@
+"""Passes over full-size pictures: by torch as by numpy, and by Triton as by torch, to the bit."""
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from carvana_ray import images
+from carvana_ray.inference import mask_kernels as kernels
+
+SIZES = [(1280, 1918, 4), (1280, 1918, 8), (61, 35, 2), (16, 24, 1), (9, 1030, 4), (8, 8, 8)]
+gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+
+
+def shares(size: tuple[int, int, int], count: int = 3) -> torch.Tensor:
+    h, w = images.grid(*size)
+    levels = np.random.default_rng(0).integers(0, 256, (count, h, w), dtype=np.uint8)
+    levels[0] = 255
+    return torch.from_numpy(levels)
+
+
+def pictures(size: tuple[int, int, int], count: int = 3) -> torch.Tensor:
+    levels = np.random.default_rng(1).integers(0, 256, (count, 3, *size[:2]), dtype=np.uint8)
+    return torch.from_numpy(levels)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_enlarging_on_a_device_is_enlarging_an_image(size: tuple[int, int, int]) -> None:
+    share = shares(size)
+    expected = images.enlarge(share.numpy(), *size[:2])
+    assert np.array_equal(kernels.enlarge(share, *size[:2]).numpy(), expected)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_edges_are_where_a_mask_changes(size: tuple[int, int, int]) -> None:
+    share = shares(size)
+    flat = images.enlarge(share.numpy(), *size[:2]).reshape(len(share), -1)
+    expected = np.diff(flat.astype(np.int8), axis=1, prepend=0, append=0) != 0
+    assert np.array_equal(kernels.edges(share, *size[:2]).numpy(), expected)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_blocks_have_the_mean_of_their_pixels(size: tuple[int, int, int]) -> None:
+    rgb, downscale = pictures(size, 2), size[2]
+    total = rgb.numpy().astype(np.int64).sum(1)
+    values = np.full(total.shape, 3)
+    for axis in (1, 2):
+        starts = np.arange(0, total.shape[axis], downscale)
+        total, values = (np.add.reduceat(one, starts, axis=axis) for one in (total, values))
+    expected = (2 * total + values) // (2 * values)
+    found = kernels.mean_of_blocks(rgb, downscale).numpy()
+    assert found.shape == (2, *images.grid(*size))
+    assert np.array_equal(found, expected)
+
+
+@gpu
+@pytest.mark.gpu
+@pytest.mark.parametrize("size", SIZES)
+def test_triton_does_what_torch_does(size: tuple[int, int, int]) -> None:
+    device = torch.device("cuda")
+    assert kernels.triton_for(device, "kernels_triton"), "Triton runs where the tests of a GPU do"
+    share, rgb = shares(size, 5).to(device), pictures(size, 5).to(device)
+    assert kernels.edges(share, *size[:2]).equal(kernels.plain_edges(share, *size[:2]))
+    assert kernels.mean_of_blocks(rgb, size[2]).equal(kernels.plain_mean_of_blocks(rgb, size[2]))
+
+
+def test_there_is_no_triton_for_a_cpu() -> None:
+    assert kernels.triton_for(torch.device("cpu"), "kernels_triton") is None
+
+
+@pytest.mark.parametrize("name", ["kernels_triton", "levels_triton"])
+def test_without_triton_torch_does_it(
+    name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "triton", None)  # an ImportError
+    monkeypatch.delitem(sys.modules, f"carvana_ray.{name}", raising=False)
+    kernels.triton_for.cache_clear()
+    assert kernels.triton_for(torch.device("cuda", 7), name) is None
+    assert f"no {name}, slower" in caplog.text

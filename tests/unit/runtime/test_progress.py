@@ -1,0 +1,284 @@
+"""Plain lines in a log, ten seconds apart, with rate and time left; a bar on a terminal."""
+
+import io
+import re
+import sys
+
+import pytest
+
+from carvana_ray.runtime import progress
+from carvana_ray.runtime.progress import FORECAST_AFTER_S, LINE_EVERY_S, Laps, Meter, words
+
+
+class Clock:
+    """Stands still until it is told."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_log_has_lines_with_rate_and_time_left() -> None:
+    stream, clock = io.StringIO(), Clock()
+    with Meter("predict", 1000, stream=stream, clock=clock) as meter:
+        assert stream.getvalue() == "predict: 1000 pictures\n"
+        clock.now += 60  # processes start
+        meter.set(20)
+        clock.now += 11
+        meter.set(240)
+        clock.now += 11
+        meter.set(460)
+        clock.now += 27
+        meter.set(1000)
+    lines = stream.getvalue().splitlines()
+    assert "predict: 240 of 1000, 20.0 pictures/s, 0:38 left" in lines
+    assert "predict: 460 of 1000, 20.0 pictures/s, 0:27 left" in lines
+    assert lines[-1] == "predict: 1000 of 1000, 20.0 pictures/s"
+    assert "\x1b" not in stream.getvalue(), "no colours in a log"
+    assert "\r" not in stream.getvalue()
+
+
+def test_the_start_of_processes_does_not_slow_the_rate() -> None:
+    clock = Clock()
+    with Meter("x", 100, stream=io.StringIO(), clock=clock) as meter:
+        clock.now += 500
+        meter.set(10)
+        clock.now += 10
+        meter.set(60)
+        assert meter.rate == pytest.approx(5)
+
+
+def test_nothing_done_has_no_rate_and_no_time_left() -> None:
+    stream, clock = io.StringIO(), Clock()
+    with Meter("x", 100, stream=stream, clock=clock) as meter:
+        clock.now += 30
+        meter.set(0)
+        assert meter.rate == 0
+    lines = stream.getvalue().splitlines()
+    assert lines[1] == "x: starting"
+    assert "left" not in stream.getvalue()
+
+
+def test_lines_are_at_least_ten_seconds_apart() -> None:
+    stream, clock = io.StringIO(), Clock()
+    with Meter("x", 1000, stream=stream, clock=clock) as meter:
+        for done in range(1, 101):
+            clock.now += LINE_EVERY_S / 10
+            meter.set(done)
+        middle = stream.getvalue().splitlines()[1:]
+    assert 9 <= len(middle) <= 10
+
+
+def test_what_was_done_before_is_said_and_not_part_of_the_rate() -> None:
+    stream, clock = io.StringIO(), Clock()
+    with Meter("x", 1000, already=500, stream=stream, clock=clock) as meter:
+        assert stream.getvalue() == "x: 1000 pictures, 500 done before\n"
+        clock.now += 1
+        meter.set(500)
+        assert meter.rate == 0
+        clock.now += 1
+        meter.set(510)
+        clock.now += 10
+        meter.set(610)
+        assert meter.rate == pytest.approx(10)
+    assert "x: 610 of 1000, 10.0 pictures/s, 0:39 left" in stream.getvalue()
+
+
+def test_work_done_in_one_report_has_the_rate_since_the_start() -> None:
+    stream, clock = io.StringIO(), Clock()
+    with Meter("x", 100, already=50, stream=stream, clock=clock) as meter:
+        clock.now += 5
+        meter.set(100)
+        assert meter.rate == pytest.approx(10)
+    assert stream.getvalue().endswith("x: 100 of 100, 10.0 pictures/s\n")
+
+
+def test_two_reports_at_the_same_moment_divide_by_nothing() -> None:
+    clock = Clock()
+    with Meter("x", 100, stream=io.StringIO(), clock=clock) as meter:
+        clock.now += 4
+        meter.set(10)
+        meter.set(20)
+        assert meter.rate == pytest.approx(5)
+
+
+def test_minutes_go_on_past_an_hour() -> None:
+    stream, clock = io.StringIO(), Clock()
+    with Meter("x", 100_000, stream=stream, clock=clock) as meter:
+        clock.now += 1
+        meter.set(10)
+        clock.now += 10
+        meter.set(110)
+    assert "166:29 left" in stream.getvalue()
+
+
+def test_seconds_have_two_digits() -> None:
+    stream, clock = io.StringIO(), Clock()
+    with Meter("x", 760, stream=stream, clock=clock) as meter:
+        clock.now += 1
+        meter.set(10)
+        clock.now += 10
+        meter.set(110)
+    assert "x: 110 of 760, 10.0 pictures/s, 1:05 left" in stream.getvalue()
+
+
+def test_the_last_line_is_there_when_the_work_raises() -> None:
+    stream = io.StringIO()
+
+    def work() -> None:
+        with Meter("x", 100, stream=stream, clock=Clock()) as meter:
+            meter.set(40)
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        work()
+    assert stream.getvalue().splitlines()[-1].startswith("x: 40 of 100")
+
+
+def test_a_terminal_has_a_bar_and_no_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    stream, clock = Terminal(), Clock()
+    with Meter("predict", 1000, already=100, stream=stream, clock=clock) as meter:
+        clock.now += 20
+        meter.set(300)
+        clock.now += 20
+        meter.set(1000)
+        assert meter.rate == pytest.approx(35)
+    shown = stream.getvalue()
+    assert "predict" in shown
+    assert "1000/1000" in shown
+    assert "35.0 pictures/s" in shown
+    assert "pictures\n" not in shown
+
+
+def screen(text: str, columns: int) -> list[str]:
+    """Return what a terminal shows in the end, for the control codes that `rich` writes."""
+    lines, row = [""], 0
+    for piece in re.findall(r"\x1b\[[0-9;?]*[A-Za-z]|\r|\n|[^\x1b\r\n]+", text):
+        if piece == "\n":
+            row += 1
+            lines += [""] * (row + 1 - len(lines))
+        elif piece.endswith("A") and piece[0] == "\x1b":
+            row -= int(piece[2:-1] or 1)
+        elif piece == "\x1b[2K":
+            lines[row] = ""
+        elif piece[0] not in "\x1b\r":
+            lines[row] += piece
+            assert len(lines[row]) <= columns, "longer than the terminal: it would become two"
+    return [line for line in lines if line.strip()]
+
+
+@pytest.mark.parametrize("columns", [200, 80, 60])
+def test_a_terminal_has_one_live_line_with_rate_and_time_left(
+    columns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    stream, clock = Terminal(), Clock()
+    with Meter("predict", 100_064, stream=stream, clock=clock) as meter:
+        meter.set(256)
+        clock.now += 10
+        meter.set(456)
+        meter._bar.refresh()
+        (line,) = screen(stream.getvalue(), columns)
+        assert "456/100064" in line
+        assert "20.0 pictures/s" in line
+        assert line.rstrip().endswith("83:00 left")
+        clock.now += 60
+        meter._bar.refresh()
+        (line,) = screen(stream.getvalue(), columns)
+        assert line.rstrip().endswith("82:00 left"), "it counts down between two reports"
+
+
+@pytest.mark.parametrize("name", ["dumb", "unknown", ""])
+def test_a_terminal_that_cannot_go_back_has_lines(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", name) if name else monkeypatch.delenv("TERM", raising=False)
+    stream = Terminal()
+    with Meter("x", 10, stream=stream):
+        pass
+    assert stream.getvalue() == "x: 10 pictures\nx: 0 of 10, 0.0 pictures/s\n"
+
+
+def test_after_the_first_minute_it_is_said_once_how_long_it_will_take() -> None:
+    stream, clock = io.StringIO(), Clock()
+    with Meter("x", 100_000, stream=stream, clock=clock) as meter:
+        clock.now += 30  # processes start
+        for second in range(0, 200, 5):
+            meter.set(20 + 10 * second)
+            clock.now += 5
+    said = [line for line in stream.getvalue().splitlines() if "take about" in line]
+    assert said == ["x: at 10.0 pictures/s the other 99380 take about 2 h 46 min"]
+
+
+def test_what_is_soon_over_is_not_foretold() -> None:
+    stream, clock = io.StringIO(), Clock()
+    with Meter("x", 1000, stream=stream, clock=clock) as meter:
+        for done in range(10, 1000, 10):
+            meter.set(done)
+            clock.now += 1
+        assert clock.now > 1000 + FORECAST_AFTER_S
+    assert "take about" not in stream.getvalue()
+
+
+def test_a_terminal_is_told_above_the_live_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "80")
+    stream, clock = Terminal(), Clock()
+    with Meter("x", 100_000, stream=stream, clock=clock) as meter:
+        meter.set(10)
+        clock.now += 61
+        meter.set(620)
+        clock.now += 1
+        meter.set(630)
+    told, live = screen(stream.getvalue(), 80)
+    assert told.startswith("x: at 10.0 pictures/s the other 99380 take about 2 h 46 min")
+    assert "630/100000" in live
+
+
+def test_nothing_is_shown_where_that_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    progress.show(False)
+    try:
+        with Meter("x", 100) as meter:
+            meter.set(40)
+            assert meter.rate > 0
+    finally:
+        progress.show(True)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (0, "0 s"),
+        (59.4, "59 s"),
+        (59.6, "1 min"),
+        (3569, "59 min"),
+        (3570, "1 h 00 min"),
+        (11_100, "3 h 05 min"),
+        (360_000, "100 h 00 min"),
+    ],
+)
+def test_a_time_in_words(seconds: float, said: str) -> None:
+    assert words(seconds) == said
+
+
+def test_laps_are_the_seconds_of_each_step() -> None:
+    times = iter([10.0, 11.5, 11.5, 14.0, 15.0])
+    laps = Laps(lambda: next(times))
+    for step in ("list", "wait", "predict", "list"):
+        laps.end(step)
+    assert laps.seconds == {"list": 2.5, "wait": 0.0, "predict": 2.5}
+    assert list(laps.seconds) == ["list", "wait", "predict"]

@@ -1,0 +1,534 @@
+"""Files are there whole or not at all, are never replaced unasked, and leave no drafts behind."""
+
+import builtins
+import errno
+import multiprocessing
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+
+import pytest
+from support.commands import REPOSITORY
+
+from carvana_ray import storage
+from carvana_ray.errors import Denied, InputError, TooLarge, Unreachable
+from carvana_ray.storage import local_disk as disk
+
+ROUNDS = 20
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(os.listdir(folder))
+
+
+def age(folder: Path, seconds: float) -> None:
+    """Let all drafts of a folder look as if nobody had written to them for some time."""
+    for draft in folder.glob(f"{disk.DRAFT}*"):
+        os.utime(draft, (time.time() - seconds,) * 2)
+
+
+@pytest.fixture
+def umask() -> Iterator[None]:
+    """The process's umask, put back afterwards."""
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
+
+
+def test_a_published_file_is_what_was_given(tmp_path: Path) -> None:
+    uri = str(tmp_path / "new" / "folders" / "file.bin")
+    assert storage.publish(uri, b"\0\xff\r\n") is True
+    assert storage.read(uri) == b"\0\xff\r\n"
+    assert names(tmp_path / "new" / "folders") == ["file.bin"]
+
+
+def test_a_file_that_is_there_stays_unless_replacing_is_asked_for(tmp_path: Path) -> None:
+    uri = str(tmp_path / "file")
+    storage.publish(uri, b"first")
+    assert storage.publish(uri, b"second") is False
+    assert storage.read(uri) == b"first"
+    assert storage.publish(uri, b"third", replace=True) is True
+    assert storage.read(uri) == b"third"
+    assert names(tmp_path) == ["file"]
+
+
+def test_replace_also_makes_a_file_that_is_not_there(tmp_path: Path) -> None:
+    assert storage.publish(str(tmp_path / "file"), b"x", replace=True) is True
+    assert (tmp_path / "file").read_bytes() == b"x"
+
+
+def test_an_empty_file_can_be_published(tmp_path: Path) -> None:
+    assert storage.publish(str(tmp_path / "file"), b"")
+    assert storage.read(str(tmp_path / "file")) == b""
+
+
+def test_a_publish_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "inside").write_text("x")
+    with pytest.raises(OSError, match="taken"):
+        storage.publish(str(tmp_path / "taken"), b"x", replace=True)
+    assert names(tmp_path) == ["taken"]
+
+
+def test_publishing_replaces_when_the_block_ends_and_not_before(tmp_path: Path) -> None:
+    uri = str(tmp_path / "below" / "file")
+    storage.publish(uri, b"old")
+    with storage.publishing(uri) as file:
+        file.write(b"n" * 100_000)
+        file.flush()
+        assert storage.read(uri) == b"old"
+        assert [entry.name for entry in storage.listing(str(tmp_path / "below"))] == ["file"]
+    assert storage.read(uri) == b"n" * 100_000
+    assert names(tmp_path / "below") == ["file"]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, SystemExit])
+def test_publishing_leaves_the_old_file_and_no_draft_when_its_block_raises(
+    tmp_path: Path, error: type[BaseException]
+) -> None:
+    uri = str(tmp_path / "file")
+    storage.publish(uri, b"old")
+
+    def write_half() -> None:
+        with storage.publishing(uri) as file:
+            file.write(b"half")
+            raise error
+
+    with pytest.raises(error):
+        write_half()
+    assert storage.read(uri) == b"old"
+    assert names(tmp_path) == ["file"]
+
+
+def test_publishing_makes_no_file_when_its_block_raises(tmp_path: Path) -> None:
+    def write_half() -> None:
+        with storage.publishing(str(tmp_path / "file")) as file:
+            file.write(b"half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_half()
+    assert names(tmp_path) == []
+
+
+def test_a_reader_sees_one_whole_file_or_the_other(tmp_path: Path) -> None:
+    uri = str(tmp_path / "file")
+    wholes = [b"a" * 1_000_003, b"b" * 10]
+    storage.publish(uri, wholes[0])
+    stop, faults = threading.Event(), []
+
+    def write() -> None:
+        try:
+            for turn in range(40):
+                if turn % 2:
+                    storage.publish(uri, wholes[turn // 2 % 2], replace=True)
+                else:
+                    with storage.publishing(uri) as file:
+                        for start in range(0, len(wholes[turn // 2 % 2]), 100_000):
+                            file.write(wholes[turn // 2 % 2][start : start + 100_000])
+        except BaseException as error:
+            faults.append(error)
+            raise
+        finally:
+            stop.set()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    seen = set()
+    while not stop.is_set():
+        seen.add(storage.read(uri))
+        assert {entry.name for entry in storage.listing(str(tmp_path))} == {"file"}
+    writer.join()
+    assert not faults
+    assert seen <= set(wholes)
+    assert names(tmp_path) == ["file"]
+
+
+def test_of_eight_that_publish_at_once_exactly_one_wins(tmp_path: Path) -> None:
+    for turn in range(10):
+        uri = str(tmp_path / f"file-{turn}")
+        start, won = threading.Barrier(8), []
+
+        def race(who: int, uri: str = uri, start: threading.Barrier = start) -> None:
+            data = bytes([who]) * 1000
+            start.wait()
+            if storage.publish(uri, data):
+                won.append(data)  # noqa: B023
+
+        threads = [threading.Thread(target=race, args=(who,)) for who in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(won) == 1
+        assert storage.read(uri) == won[0]
+    assert names(tmp_path) == sorted(f"file-{turn}" for turn in range(10))
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o027, 0o640)])
+def test_the_mode_of_a_file_respects_the_umask(
+    tmp_path: Path, umask: None, mask: int, mode: int
+) -> None:
+    os.umask(mask)
+    storage.publish(str(tmp_path / "one"), b"x")
+    with storage.publishing(str(tmp_path / "two")) as file:
+        file.write(b"x")
+    for name in ("one", "two"):
+        assert stat.S_IMODE((tmp_path / name).stat().st_mode) == mode
+    assert os.umask(mask) == mask  # and the process still has it
+
+
+def test_publishing_never_changes_the_umask_of_the_other_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The umask is one for all threads: to set it, if only to read it, opens others' files."""
+    asked: list[int] = []
+    real = os.umask
+
+    def watched(mask: int) -> int:
+        asked.append(mask)
+        return real(mask)
+
+    monkeypatch.setattr(os, "umask", watched)
+    storage.publish(str(tmp_path / "file"), b"x")
+    assert asked == []
+
+
+def test_a_listing_is_sorted_and_has_files_alone(tmp_path: Path) -> None:
+    for name in ("b.jpg", "a.jpg", "C.jpg", "a.txt", "._a.jpg", ".hidden.jpg"):
+        (tmp_path / name).write_bytes(b"12345")
+    (tmp_path / "folder.jpg").mkdir()
+    (tmp_path / "dangling.jpg").symlink_to(tmp_path / "nowhere")
+    found = storage.listing(str(tmp_path), (".jpg",))
+    assert [entry.name for entry in found] == ["C.jpg", "a.jpg", "b.jpg"]
+    assert {entry.size for entry in found} == {5}
+    assert [entry.name for entry in storage.listing(str(tmp_path))] == [
+        "C.jpg",
+        "a.jpg",
+        "a.txt",
+        "b.jpg",
+    ]
+
+
+def test_suffixes_count_in_any_case_and_only_at_the_end(tmp_path: Path) -> None:
+    for name in ("a.JPG", "b.Jpeg", "c.jpg", "d.jpg.txt", "jpg", "e.gif"):
+        (tmp_path / name).touch()
+    found = storage.listing(str(tmp_path), (".jpg", ".jpeg"))
+    assert [entry.name for entry in found] == ["a.JPG", "b.Jpeg", "c.jpg"]
+
+
+def test_a_link_to_a_picture_is_a_picture(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "a.jpg").write_bytes(b"123")
+    (tmp_path / "b.jpg").symlink_to(tmp_path / "real" / "a.jpg")
+    (found,) = storage.listing(str(tmp_path), (".jpg",))
+    assert (found.name, found.size) == ("b.jpg", 3)
+
+
+def test_a_changed_file_has_another_version_and_an_untouched_one_the_same(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"123")
+    (tmp_path / "b").write_bytes(b"123")
+    before = storage.listing(str(tmp_path))
+    (tmp_path / "a").write_bytes(b"456")
+    os.utime(tmp_path / "a", ns=(1, 1))
+    after = storage.listing(str(tmp_path))
+    assert before[0] != after[0]
+    assert before[0].size == after[0].size
+    assert before[1] == after[1]
+
+
+def test_a_listing_of_no_folder_is_an_input_error_that_names_it(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for place in ("missing", "file", "file/below"):
+        with pytest.raises(InputError, match=place):
+            storage.listing(str(tmp_path / place))
+
+
+def test_reading_no_file_is_an_input_error_that_names_it(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    for place in ("missing", "folder", "file/below"):
+        with pytest.raises(InputError, match=place):
+            storage.read(str(tmp_path / place))
+
+
+def test_reading_gives_a_file_piece_by_piece(tmp_path: Path) -> None:
+    storage.publish(str(tmp_path / "file"), b"0123456789")
+    with storage.reading(str(tmp_path / "file")) as file:
+        assert [file.read(4), file.read(4), file.read(4)] == [b"0123", b"4567", b"89"]
+
+
+def test_places_are_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/somebody")
+    assert storage.absolute("runs/../out/") == str(tmp_path / "out")
+    assert storage.absolute("~/data") == "/home/somebody/data"
+    assert storage.absolute("/a/b") == "/a/b"
+
+
+@pytest.mark.parametrize("uri", ["gs://bucket/a", "http://host/a", "ftp://host/a"])
+def test_a_scheme_that_is_not_supported_is_an_input_error(uri: str) -> None:
+    with pytest.raises(InputError, match=uri):
+        storage.absolute(uri)
+
+
+@pytest.mark.parametrize(
+    ("parts", "joined"),
+    [
+        (("/a", "b"), "/a/b"),
+        (("/a/", "b", "c.csv"), "/a/b/c.csv"),
+        (("/a//", "b"), "/a/b"),
+        (("s3://bucket", "b"), "s3://bucket/b"),
+    ],
+)
+def test_join_puts_one_slash_between_names(parts: tuple[str, ...], joined: str) -> None:
+    assert storage.join(*parts) == joined
+
+
+def test_join_from_the_root_stays_at_the_root() -> None:
+    assert os.path.normpath(storage.join("/", "a")) in ("/a", "//a")
+    assert storage.absolute(storage.join("/", "a")) in ("/a", "//a")
+
+
+def test_files_and_folders_exist_and_others_do_not(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert storage.exists(str(tmp_path))
+    assert storage.exists(str(tmp_path / "file"))
+    assert not storage.exists(str(tmp_path / "missing"))
+
+
+@pytest.mark.parametrize(
+    ("uri", "folder"), [("/a/b/c.csv", "/a/b"), ("/a/b", "/a"), ("/a", "/"), ("a", "")]
+)
+def test_the_parent_is_the_folder_that_something_is_in(uri: str, folder: str) -> None:
+    assert storage.parent(uri) == folder
+
+
+def test_the_parent_of_a_joined_name_is_where_it_was_joined_to() -> None:
+    assert storage.parent(storage.join("/a/b", "c")) == "/a/b"
+
+
+def test_the_folders_of_a_folder_come_in_order_and_without_its_files(tmp_path: Path) -> None:
+    for name in ("b", "a/below", "c"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "file").touch()
+    assert storage.folders(str(tmp_path)) == ["a", "b", "c"]
+    assert storage.folders(str(tmp_path / "b")) == []
+    assert storage.folders(str(tmp_path / "missing")) == []
+    assert storage.folders(str(tmp_path / "file")) == []
+
+
+def test_a_folder_is_removed_with_all_in_it_and_nothing_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "a/b").mkdir(parents=True)
+    (tmp_path / "a/b/file").touch()
+    (tmp_path / "beside").touch()
+    (tmp_path / "a/link").symlink_to(tmp_path / "kept")
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept/file").touch()
+    storage.remove_folder(str(tmp_path / "a"))
+    assert names(tmp_path) == ["beside", "kept"]
+    assert names(tmp_path / "kept") == ["file"], "a link's target is not in the folder"
+    storage.remove_folder(str(tmp_path / "a"))
+    storage.remove_folder(str(tmp_path / "missing/below"))
+
+
+def test_the_size_of_a_file_is_its_bytes_and_of_none_none(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"12345")
+    assert storage.size(str(tmp_path / "file")) == 5
+    assert storage.size(str(tmp_path / "missing")) is None
+    assert storage.size(str(tmp_path / "file/below")) is None
+
+
+def test_a_folder_with_room_is_made_and_left_as_it_was(tmp_path: Path) -> None:
+    place = tmp_path / "new/out"
+    storage.require_room(str(place), 1)
+    assert names(place) == []
+    (place / "file").touch()
+    storage.require_room(str(place), 1)
+    assert names(place) == ["file"]
+
+
+@pytest.mark.parametrize(
+    ("free", "needed", "enough"),
+    [(10**9, 10**9, True), (10**9, 10**9 + 1, False), (0, 0, True), (0, 1, False)],
+)
+def test_there_is_room_where_the_disk_has_as_much_as_is_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, needed: int, enough: bool
+) -> None:
+    usage = shutil.disk_usage(tmp_path)._replace(free=free)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    if enough:
+        storage.require_room(str(tmp_path), needed)
+    else:
+        with pytest.raises(InputError, match="are free there"):
+            storage.require_room(str(tmp_path), needed)
+
+
+def test_too_little_room_names_the_folder_and_the_megabytes(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        storage.require_room(str(tmp_path), 10**18)
+    message = str(caught.value)
+    assert message.startswith(f"--out {tmp_path}: ")
+    assert "about 1,000,000,000,000 MB are needed" in message
+    assert "\n" not in message
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("place", ["file", "file/below", "file/far/below"])
+def test_a_folder_below_a_file_cannot_be_written(tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").write_bytes(b"x")
+    with pytest.raises(InputError, match="file") as caught:
+        storage.require_room(str(tmp_path / place), 1)
+    assert "\n" not in str(caught.value)
+    assert (tmp_path / "file").read_bytes() == b"x"
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="there is no /proc here")
+@pytest.mark.parametrize("place", ["/proc", "/proc/carvana_ray/out"])
+def test_a_folder_that_cannot_be_written_is_named_with_its_flag(place: str) -> None:
+    with pytest.raises(InputError, match=f"--out {place}: cannot be written: .") as caught:
+        storage.require_room(place, 1)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_draft_that_nobody_holds_is_swept_when_it_is_old(tmp_path: Path) -> None:
+    for name in (f"{disk.DRAFT}a", f"{disk.DRAFT}b"):
+        (tmp_path / name).write_bytes(b"half")
+    storage.sweep(str(tmp_path))
+    assert len(names(tmp_path)) == 2, "their writers may not hold them yet"
+    age(tmp_path, disk.DRAFT_AGE_S - 30)
+    storage.sweep(str(tmp_path))
+    assert len(names(tmp_path)) == 2
+    age(tmp_path, disk.DRAFT_AGE_S + 1)
+    storage.sweep(str(tmp_path))
+    assert names(tmp_path) == []
+
+
+def test_nothing_but_drafts_is_swept(tmp_path: Path) -> None:
+    for name in ("a.parquet", ".hidden", "draft-a", "x.draft-a"):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (1, 1))
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below" / f"{disk.DRAFT}a").touch()
+    (tmp_path / f"{disk.DRAFT}folder").mkdir()
+    age(tmp_path, 10**6)
+    age(tmp_path / "below", 10**6)
+    before = names(tmp_path)
+    storage.sweep(str(tmp_path))
+    assert names(tmp_path) == before
+    assert len(names(tmp_path / "below")) == 1
+
+
+def test_a_folder_that_is_not_there_is_swept_without_a_word(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    storage.sweep(str(tmp_path / "missing"))
+    storage.sweep(str(tmp_path / "file"))
+    assert names(tmp_path) == ["file"]
+
+
+def test_a_draft_that_is_being_written_is_never_swept_however_old(tmp_path: Path) -> None:
+    uri = str(tmp_path / "file")
+    with storage.publishing(uri) as file:
+        file.write(b"whole")
+        file.flush()
+        age(tmp_path, 10**6)
+        storage.sweep(str(tmp_path))
+        assert len(names(tmp_path)) == 1
+    assert storage.read(uri) == b"whole"
+
+
+HOLD = """
+import sys, time
+from carvana_ray import disk, storage
+with storage.publishing(sys.argv[1]) as file:
+    file.write(b"half")
+    file.flush()
+    print("holds", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_the_draft_of_another_process_is_swept_only_when_that_was_killed(tmp_path: Path) -> None:
+    uri = str(tmp_path / "file")
+    storage.publish(uri, b"old")
+    command = [sys.executable, "-c", HOLD, uri]
+    with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as holder:
+        try:
+            assert holder.stdout
+            assert holder.stdout.readline() == "holds\n"
+            age(tmp_path, 10**6)
+            storage.sweep(str(tmp_path))
+            assert len(names(tmp_path)) == 2, "its holder lives"
+        finally:
+            holder.kill()
+        assert holder.wait() == -signal.SIGKILL
+    assert len(names(tmp_path)) == 2, "nobody was left to remove it"
+    storage.sweep(str(tmp_path))
+    assert names(tmp_path) == ["file"]
+    assert storage.read(uri) == b"old"
+
+
+def race(folder: str, who: bytes, replace: bool, start: Barrier) -> list[bool]:
+    """Publish in each round a file of the same name as the other process does."""
+    won = []
+    for turn in range(ROUNDS):
+        start.wait(60)
+        won.append(storage.publish(f"{folder}/{turn}", who * 10_000, replace=replace))
+    return won
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_of_two_processes_that_publish_at_once_one_wins_or_both_with_replace(
+    tmp_path: Path, replace: bool
+) -> None:
+    processes = multiprocessing.get_context("spawn")  # no copy of this process and its threads
+    with processes.Manager() as manager, processes.Pool(2) as pool:
+        start = manager.Barrier(2)
+        jobs = [
+            pool.apply_async(race, (str(tmp_path), who, replace, start)) for who in (b"a", b"b")
+        ]
+        first, second = (job.get(60) for job in jobs)
+    assert names(tmp_path) == sorted(map(str, range(ROUNDS))), "no draft is left"
+    for turn in range(ROUNDS):
+        content = (tmp_path / str(turn)).read_bytes()
+        if replace:
+            assert (first[turn], second[turn]) == (True, True)
+            assert content in (b"a" * 10_000, b"b" * 10_000)
+        else:
+            assert first[turn] != second[turn]
+            assert content == (b"a" if first[turn] else b"b") * 10_000
+
+
+@pytest.mark.parametrize(
+    ("cause", "error"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied"), Denied),
+        (OSError(errno.EIO, "Input/output error"), Unreachable),
+    ],
+)
+def test_a_file_that_cannot_be_opened_is_named_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, cause: OSError, error: type[OSError]
+) -> None:
+    def refuse(*_: object) -> None:
+        raise cause
+
+    monkeypatch.setattr(builtins, "open", refuse)
+    with pytest.raises(error) as raised:
+        storage.read("/pictures/a.jpg")
+    monkeypatch.undo()
+    assert str(raised.value) == f"/pictures/a.jpg: {cause.strerror}"
+
+
+def test_a_larger_file_than_asked_for_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"12345")
+    assert storage.read(str(tmp_path / "file"), at_most=5) == b"12345"
+    with pytest.raises(TooLarge, match="5 bytes, at most 4"):
+        storage.read(str(tmp_path / "file"), at_most=4)

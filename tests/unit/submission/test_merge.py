@@ -1,0 +1,401 @@
+"""From shards to one submission: all rows or none, and never one that passes for another."""
+
+import csv
+import errno
+import gzip
+import json
+import logging
+import os
+import random
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from carvana_ray import config, storage
+from carvana_ray.data import quarantine
+from carvana_ray.data.catalog import Catalogue
+from carvana_ray.errors import Quarantined, Unfinished
+from carvana_ray.report import figures as sheets
+from carvana_ray.storage import base as store
+from carvana_ray.storage.router import Entry
+from carvana_ray.submission import merge, shards
+from carvana_ray.submission import validate as faults
+from carvana_ray.submission.plan import Part
+
+RUN = "0123456789abcdef"
+SIZE = (4, 5)
+BAD = "truncated: 3 bytes"
+OLD = b"img,rle_mask\nof an earlier run,1 1\n"
+
+
+def entry(name: str, version: str = "1") -> Entry:
+    return Entry(f"{name}.jpg", 10, version)
+
+
+class Job:
+    """A prediction whose shards are made: the folders, the plan, and the catalogue of today."""
+
+    def __init__(self, out: Path, *parts: list[Entry], shards_each: int = 2) -> None:
+        self.out, self.folder = out, str(out / "predict" / RUN)
+        self.parts = [
+            Part(number, tuple(sorted(pictures)), min(shards_each, len(pictures)))
+            for number, pictures in enumerate(parts, 1)
+        ]
+        newest = {one.name: one for part in self.parts for one in part.pictures}
+        entries = sorted(newest.values())
+        self.catalogue = self.of(entries, [one.name for one in entries])
+
+    def of(self, entries: list[Entry], order: list[str]) -> Catalogue:
+        return Catalogue("/there/are/no/pictures", entries, order, None, {})
+
+    def file(self, part: Part, shard: int) -> Path:
+        return Path(self.folder, part.shard_name(shard))
+
+    def make(self, changes: dict[Entry, dict[str, Any]] | None = None) -> "Job":
+        """Write all shards; the mask of a picture tells its name and version."""
+        for part in self.parts:
+            for shard in range(part.shards):
+                own = part.shard(shard)
+                rows = [
+                    {
+                        "img": one.name,
+                        "rle_mask": mask_of(one),
+                        "height": SIZE[0],
+                        "width": SIZE[1],
+                        "crc32": 4_000_000_000 + place,
+                        "orientation": 1,
+                        "status": "ok",
+                        "place": place,
+                        "count": len(own),
+                        **(changes or {}).get(one, {}),
+                    }
+                    for place, one in enumerate(own)
+                ]
+                self.file(part, shard).parent.mkdir(parents=True, exist_ok=True)
+                data = shards.to_bytes(pa.Table.from_pylist(rows), shards.key(RUN, part, shard))
+                self.file(part, shard).write_bytes(data)
+        return self
+
+    def flags(self, **changes: Any) -> config.Predict:
+        return config.Predict(data="/there", out=str(self.out), **changes)
+
+    def merged(self, **changes: Any) -> merge.Merged:
+        flags = self.flags(**changes)
+        target = storage.join(str(self.out), flags.submission)
+        return merge.merge(flags, self.parts, self.folder, self.catalogue, target)
+
+    def finish(self, merged: merge.Merged, **changes: Any) -> None:
+        merge.finish(self.flags(**changes), merged, self.folder, {"images": 3, "submission": "s"})
+
+    @property
+    def submission(self) -> Path:
+        return self.out / "submission.csv"
+
+    @property
+    def success(self) -> Path:
+        return Path(self.folder, merge.SUCCESS)
+
+    def quarantine(self) -> list[list[str]]:
+        with open(Path(self.folder, quarantine.FILE), newline="") as file:
+            return list(csv.reader(file))
+
+    def drafts(self) -> list[Path]:
+        return list(self.out.rglob(f"{store.DRAFT}*"))
+
+
+def mask_of(one: Entry) -> str:
+    """Return runs that no other picture of these tests has."""
+    return f"{1 + int(one.version)} {1 + ord(one.name[0]) % 7}"
+
+
+def rows_in(data: bytes) -> list[list[str]]:
+    assert b"\r" not in data
+    header, *rows = csv.reader(data.decode().splitlines())
+    assert header == ["img", "rle_mask"]
+    return rows
+
+
+BAD_B = {entry("b"): {"status": BAD, "rle_mask": "", "crc32": 255}}
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Job:
+    """Five pictures in two shards, not made yet."""
+    return Job(tmp_path, [entry(name) for name in "abcde"])
+
+
+def test_all_rows_come_in_order_of_name_and_pass_their_check(job: Job) -> None:
+    merged = job.make().merged()
+    assert rows_in(job.submission.read_bytes()) == [
+        [one.name, mask_of(one)] for one in job.catalogue.entries
+    ]
+    assert (merged.bad, merged.rotated) == ([], 0)
+    assert merged.pixels == dict.fromkeys(job.catalogue.order, 20)
+    rows, found, _ = faults.check_file(
+        str(job.submission), job.catalogue.order, merged.pixels.__getitem__
+    )
+    assert (rows, found) == (5, [])
+    assert not job.drafts()
+
+
+def test_rows_of_several_parts_are_one_order_and_the_newest_version_counts(tmp_path: Path) -> None:
+    job = Job(
+        tmp_path,
+        [entry(name) for name in "bdfh"],
+        [entry("a"), entry("d", "2"), entry("g")],
+        [entry("d", "3"), entry("i")],
+    )
+    job.make().merged()
+    versions = {"a": "1", "b": "1", "d": "3", "f": "1", "g": "1", "h": "1", "i": "1"}
+    assert rows_in(job.submission.read_bytes()) == [
+        [f"{name}.jpg", mask_of(entry(name, version))] for name, version in versions.items()
+    ]
+
+
+def test_pictures_that_are_gone_have_no_row_and_their_shard_may_be_damaged(job: Job) -> None:
+    job.make()
+    job.file(job.parts[0], 1).write_bytes(b"damaged")
+    job.catalogue = job.of([entry("a")], ["a.jpg"])
+    job.merged()
+    assert rows_in(job.submission.read_bytes()) == [["a.jpg", mask_of(entry("a"))]]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_order_of_sample_submission_is_kept(job: Job, seed: int) -> None:
+    order = list(job.catalogue.order)
+    random.Random(seed).shuffle(order)
+    job.catalogue = job.of(job.catalogue.entries, order)
+    job.make().merged()
+    rows = rows_in(job.submission.read_bytes())
+    assert [name for name, _ in rows] == order
+    assert dict(rows) == {one.name: mask_of(one) for one in job.catalogue.entries}
+
+
+def test_a_packed_submission_has_the_same_rows_and_the_same_bytes_each_time(job: Job) -> None:
+    job.make().merged()
+    packed = job.out / "s.csv.gz"
+    job.merged(submission="s.csv.gz")
+    once = packed.read_bytes()
+    assert gzip.decompress(once) == job.submission.read_bytes()
+    packed.unlink()
+    job.merged(submission="s.csv.gz")
+    assert packed.read_bytes() == once
+
+
+def test_a_merge_replaces_the_submission_of_an_earlier_run(job: Job) -> None:
+    job.submission.write_bytes(OLD)
+    job.make().merged()
+    assert len(rows_in(job.submission.read_bytes())) == 5
+
+
+def test_after_a_good_end_success_says_what_was_done(job: Job) -> None:
+    merged = job.make().merged()
+    assert not job.success.exists()
+    job.finish(merged)
+    assert json.loads(job.success.read_bytes()) == {
+        "images": 3,
+        "submission": "s",
+        "exif_rotated": 0,
+    }
+    assert job.quarantine() == [["img", "reason", "crc32"]]
+
+
+def test_a_bad_picture_holds_the_submission_back_and_removes_an_older_one(job: Job) -> None:
+    job.submission.write_bytes(OLD)
+    merged = job.make(BAD_B).merged()
+    assert not job.submission.exists(), "it would pass for one of this run"
+    assert not job.drafts()
+    assert [row["img"] for row in merged.bad] == ["b.jpg"]
+    with pytest.raises(Quarantined) as caught:
+        job.finish(merged)
+    assert f"b.jpg ({BAD})" in str(caught.value)
+    assert "--max-bad 1" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert caught.value.result == {"images": 3, "submission": None}
+    assert job.quarantine() == [["img", "reason", "crc32"], ["b.jpg", BAD, "000000ff"]]
+    assert not job.success.exists()
+
+
+def test_without_an_older_submission_a_bad_picture_makes_none(job: Job) -> None:
+    job.make(BAD_B).merged()
+    assert list(job.out.iterdir()) == [job.out / "predict"]
+
+
+def test_of_many_bad_pictures_three_are_named_and_all_are_listed(job: Job) -> None:
+    job.make(
+        {one: {"status": f"mode: {one.name}", "rle_mask": ""} for one in job.catalogue.entries}
+    )
+    with pytest.raises(Quarantined) as caught:
+        job.finish(job.merged())
+    message = str(caught.value)
+    assert message.startswith("5 pictures cannot be used: a.jpg (mode: a.jpg), b.jpg ")
+    assert "c.jpg" in message
+    assert "d.jpg" not in message
+    assert quarantine.FILE in message
+    assert [row[:2] for row in job.quarantine()[1:]] == [
+        [one.name, f"mode: {one.name}"] for one in job.catalogue.entries
+    ]
+
+
+def test_a_quarantine_of_an_earlier_run_is_replaced(job: Job) -> None:
+    with pytest.raises(Quarantined):
+        job.finish(job.make(BAD_B).merged())
+    job.finish(job.make().merged())
+    assert job.quarantine() == [["img", "reason", "crc32"]]
+
+
+@pytest.mark.parametrize("max_bad", [1, 2, 10])
+def test_bad_pictures_up_to_max_bad_are_empty_rows_where_that_is_asked_for(
+    job: Job, max_bad: int
+) -> None:
+    flags = {"on_bad_picture": "empty", "max_bad": max_bad}
+    merged = job.make(BAD_B).merged(**flags)
+    rows = dict(rows_in(job.submission.read_bytes()))
+    assert rows.pop("b.jpg") == ""
+    assert rows == {f"{name}.jpg": mask_of(entry(name)) for name in "acde"}
+    job.finish(merged, **flags)
+    assert job.success.exists()
+    assert job.quarantine()[1:] == [["b.jpg", BAD, "000000ff"]]
+
+
+@pytest.mark.parametrize("max_bad", [0, 1])
+def test_more_bad_pictures_than_max_bad_hold_the_submission_back(job: Job, max_bad: int) -> None:
+    job.submission.write_bytes(OLD)
+    bad = {entry(name): {"status": BAD, "rle_mask": ""} for name in "ae"}
+    flags = {"on_bad_picture": "empty", "max_bad": max_bad}
+    merged = job.make(bad).merged(**flags)
+    assert not job.submission.exists()
+    with pytest.raises(Quarantined, match="2 pictures cannot be used"):
+        job.finish(merged, **flags)
+    assert not job.success.exists()
+    assert [row[0] for row in job.quarantine()[1:]] == ["a.jpg", "e.jpg"]
+
+
+def test_max_bad_alone_allows_nothing(job: Job) -> None:
+    assert job.make(BAD_B).merged(max_bad=10).bad
+    assert not job.submission.exists()
+
+
+def test_bad_pictures_that_are_no_longer_asked_for_hold_nothing_back(job: Job) -> None:
+    job.make(BAD_B)
+    kept = [one for one in job.catalogue.entries if one != entry("b")]
+    job.catalogue = job.of(kept, [one.name for one in kept])
+    assert job.merged().bad == []
+    assert len(rows_in(job.submission.read_bytes())) == 4
+
+
+@pytest.mark.parametrize("shard", [0, 1])
+@pytest.mark.parametrize("data", [b"", b"PAR1" * 99, None], ids=["empty", "noise", "another's"])
+def test_a_shard_damaged_meanwhile_is_named_and_the_older_submission_stays(
+    job: Job, shard: int, data: bytes | None
+) -> None:
+    job.submission.write_bytes(OLD)
+    job.make()
+    file, other = job.file(job.parts[0], shard), job.file(job.parts[0], 1 - shard)
+    file.write_bytes(other.read_bytes() if data is None else data)
+    with pytest.raises(Unfinished, match=file.name) as caught:
+        job.merged()
+    assert "\n" not in str(caught.value)
+    assert job.submission.read_bytes() == OLD
+    assert not job.drafts()
+    assert not job.success.exists()
+
+
+def test_a_full_disk_is_said_and_the_older_submission_stays(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job.submission.write_bytes(OLD)
+    job.make()
+
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(Unfinished, match=r"submission\.csv: cannot be written: No space left"):
+        job.merged()
+    assert job.submission.read_bytes() == OLD
+    assert not job.drafts()
+
+
+@pytest.mark.parametrize("runs", ["20 2", "1 1 1 1", "5", "x 1", "0 1"])
+def test_a_submission_with_a_fault_is_never_published(job: Job, runs: str) -> None:
+    job.submission.write_bytes(OLD)
+    job.make({entry("c"): {"rle_mask": runs}})
+    with pytest.raises(RuntimeError, match=r"c\.jpg"):
+        job.merged()
+    assert job.submission.read_bytes() == OLD
+    assert not job.drafts()
+
+
+def test_a_picture_that_no_shard_has_is_never_left_out(job: Job) -> None:
+    job.make()
+    more = [*job.catalogue.entries, entry("z")]
+    job.catalogue = job.of(more, [one.name for one in more])
+    with pytest.raises(RuntimeError, match=r"missing.*z\.jpg"):
+        job.merged()
+    assert not job.submission.exists()
+
+
+def test_each_mask_is_held_against_the_size_of_its_own_picture(job: Job) -> None:
+    large = {"height": 100, "width": 100, "rle_mask": "10000 1"}
+    merged = job.make({entry("c"): large}).merged()
+    assert merged.pixels["c.jpg"] == 10_000
+    assert dict(rows_in(job.submission.read_bytes()))["c.jpg"] == "10000 1"
+
+
+def test_pictures_with_an_orientation_are_counted_and_said(
+    job: Job, caplog: pytest.LogCaptureFixture
+) -> None:
+    merged = job.make({entry("a"): {"orientation": 6}, entry("d"): {"orientation": 3}}).merged()
+    assert merged.rotated == 2
+    with caplog.at_level(logging.INFO):
+        job.finish(merged)
+    assert "2 pictures have an EXIF orientation" in caplog.text
+    assert json.loads(job.success.read_bytes())["exif_rotated"] == 2
+
+
+def test_without_an_orientation_nothing_is_said_of_it(
+    job: Job, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        job.finish(job.make().merged())
+    assert "orientation" not in caplog.text
+
+
+def test_all_views_of_the_first_cars_are_shown_and_no_others(tmp_path: Path) -> None:
+    names = [f"{car}_{view:02d}" for car in "abcdefg"[: sheets.CARS + 2] for view in (1, 2)]
+    merged = Job(tmp_path, [entry(name) for name in names], shards_each=3).make().merged()
+    assert {car: [row["img"] for row in rows] for car, rows in merged.shown.items()} == {
+        car: [f"{car}_01.jpg", f"{car}_02.jpg"] for car in "abcdefg"[: sheets.CARS]
+    }
+    assert len(merged.pixels) == len(names)
+
+
+@pytest.mark.parametrize(
+    ("bad", "on_bad_picture", "max_bad", "allowed"),
+    [
+        (0, "fail", 0, True),
+        (1, "fail", 10, False),
+        (0, "empty", 0, True),
+        (1, "empty", 0, False),
+        (10, "empty", 10, True),
+        (11, "empty", 10, False),
+    ],
+)
+def test_what_bad_pictures_leave_room_for(
+    job: Job, bad: int, on_bad_picture: str, max_bad: int, allowed: bool
+) -> None:
+    flags = job.flags(on_bad_picture=on_bad_picture, max_bad=max_bad)
+    assert merge.acceptable(flags, merge.Merged(bad=[{}] * bad)) is allowed
+
+
+def test_a_comma_or_a_quote_in_a_name_or_a_reason_stays_in_its_cell(tmp_path: Path) -> None:
+    odd = entry('red, "new" Käfer')
+    job = Job(tmp_path, [odd, entry("a")])
+    job.make({odd: {"status": 'mode: "CMYK", odd', "rle_mask": "", "crc32": 0}})
+    flags = {"on_bad_picture": "empty"}
+    job.finish(job.merged(**flags), **flags)
+    assert rows_in(job.submission.read_bytes()) == [["a.jpg", mask_of(entry("a"))], [odd.name, ""]]
+    assert job.quarantine()[1:] == [[odd.name, 'mode: "CMYK", odd', "00000000"]]

@@ -1,0 +1,566 @@
+"""A shard is what its place in the plan asks for, or is made again; no picture is looked at."""
+
+import io
+import random
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from carvana_ray import storage
+from carvana_ray.storage.router import Entry
+from carvana_ray.submission import shards
+from carvana_ray.submission.plan import Part, digest
+from carvana_ray.submission.shards import Damaged, Task
+
+RUN = "0123456789abcdef"
+KEY = "what names a shard"
+
+
+def entries(count: int, version: str = "1") -> tuple[Entry, ...]:
+    return tuple(Entry(f"{number:012x}_01.jpg", 100 + number, version) for number in range(count))
+
+
+def rows(pictures: int, **changes: list) -> pa.Table:
+    columns: dict[str, Any] = {
+        "img": [f"{number:012x}_01.jpg" for number in range(pictures)],
+        "rle_mask": [
+            "" if number % 2 else f"1 2 9 3 {20 + number} 1" for number in range(pictures)
+        ],
+        "height": [1280] * pictures,
+        "width": [1918] * pictures,
+        "crc32": [4_000_000_000 + number for number in range(pictures)],
+        "orientation": [1 + number % 8 for number in range(pictures)],
+        "status": ["ok"] * pictures,
+        "place": list(range(pictures)),
+        "count": [pictures] * pictures,
+    }
+    return pa.table(columns | changes)
+
+
+def plain(table: pa.Table) -> list[dict[str, Any]]:
+    return table.select(shards.SCHEMA.names).to_pylist()
+
+
+class Folder:
+    """A run's folder. Its parent has no pictures, nor has any other folder."""
+
+    def __init__(self, place: Path, run: str = RUN) -> None:
+        self.path = place / run
+        self.uri = str(self.path)
+
+    def put(self, part: Part, shard: int = 0, **changes: list) -> Path:
+        """Write a shard as a run does; some columns may be others."""
+        own, name = part.shard(shard), part.shard_name(shard)
+        table = rows(len(own), **({"img": [entry.name for entry in own]} | changes))
+        file = self.path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(shards.to_bytes(table, shards.key(self.path.name, part, shard)))
+        return file
+
+    def left(
+        self,
+        parts: list[Part],
+        today: list[Entry] | None = None,
+        crcs: dict[str, int] | None = None,
+    ) -> shards.Left:
+        every = [entry for part in parts for entry in part.pictures]
+        return shards.left(self.uri, parts, every if today is None else today, crcs or {})
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    return Folder(tmp_path)
+
+
+@pytest.fixture
+def five(folder: Folder) -> tuple[Folder, Part, Path]:
+    """A shard of five pictures, one of them bad."""
+    part = Part(1, entries(5), 1)
+    status = ["ok", "truncated: 3 bytes", "ok", "ok", "ok"]
+    return folder, part, folder.put(part, status=status)
+
+
+def test_done_are_the_shards_that_are_there(tmp_path: Path) -> None:
+    part = Part(2, entries(20), 3)
+    assert shards.done(str(tmp_path)) == set()
+    for shard in (0, 2):
+        storage.publish(str(tmp_path / part.shard_name(shard)), b"x")
+    (tmp_path / "shards" / ".draft-x.parquet").touch()
+    assert shards.done(str(tmp_path)) == {part.shard_name(0), part.shard_name(2)}
+
+
+@pytest.mark.parametrize("count", [1, 2, 40])
+def test_a_shard_goes_round_through_its_file(folder: Folder, count: int) -> None:
+    part = Part(1, entries(count), 1)
+    folder.put(part)
+    back = shards.read_shard(folder.uri, part, 0)
+    assert back.schema.equals(shards.SCHEMA, check_metadata=True)
+    assert plain(back) == plain(rows(count))
+
+
+def test_each_shard_of_each_part_goes_round(folder: Folder) -> None:
+    for part in (Part(1, entries(10), 3), Part(2, entries(7, "2"), 2)):
+        for shard in range(part.shards):
+            folder.put(part, shard)
+        for shard in range(part.shards):
+            names = shards.read_shard(folder.uri, part, shard)["img"].to_pylist()
+            assert names == [entry.name for entry in part.shard(shard)]
+
+
+def test_names_and_texts_of_any_alphabet_go_round(folder: Folder) -> None:
+    names = ["Käfer, rot.jpg", '"quoted".jpg', "\N{AUTOMOBILE}_02.jpg", "車_01.jpg"]
+    part = Part(1, tuple(Entry(name, 1, "1") for name in sorted(names)), 1)
+    status = ["ok", "not-an-image: \N{AUTOMOBILE}\n\0", "ok", "mode: Ä"]
+    folder.put(part, status=status)
+    back = shards.read_shard(folder.uri, part, 0)
+    assert back["img"].to_pylist() == sorted(names)
+    assert back["status"].to_pylist() == status
+
+
+def test_a_shard_has_the_columns_of_the_schema_alone_in_their_order() -> None:
+    table = rows(3).select(sorted(rows(3).column_names, reverse=True))
+    buffer = pa.BufferReader(shards.to_bytes(table, KEY))
+    assert pq.read_schema(buffer).names == shards.SCHEMA.names
+
+
+def test_the_same_rows_are_the_same_bytes_however_they_lie_in_memory() -> None:
+    whole = rows(40)
+    pieces = pa.concat_tables([rows(40).slice(0, 7), rows(40).slice(7)])
+    assert pieces["img"].num_chunks > 1
+    bytes_of = shards.to_bytes(whole, KEY)
+    assert bytes_of == shards.to_bytes(rows(40), KEY)
+    assert bytes_of == shards.to_bytes(pieces, KEY)
+    assert bytes_of == shards.to_bytes(whole.select(whole.column_names[::-1]), KEY)
+
+
+def test_other_rows_and_another_key_are_other_bytes() -> None:
+    one = shards.to_bytes(rows(2), KEY)
+    assert shards.to_bytes(rows(2, rle_mask=["", "1 1"]), KEY) != one
+    assert shards.to_bytes(rows(2), KEY[::-1]) != one
+
+
+@pytest.mark.parametrize(
+    "texts", [["1 12 2", ""], ["", "1 12 2"], ["1 1", "2 2"], ["1 12", " 2"], [None, "1 12 2"]]
+)
+def test_the_hash_tells_where_a_text_ends(texts: list) -> None:
+    def sha256(texts: list) -> bytes:
+        data = shards.to_bytes(rows(2, rle_mask=texts), KEY)
+        return pq.read_schema(pa.BufferReader(data)).metadata[shards.DIGEST]
+
+    assert sha256(texts) != sha256(["1 12 ", "2"])
+    assert sha256(texts) == sha256(list(texts))
+
+
+def test_a_key_is_of_run_place_and_every_picture_as_it_was() -> None:
+    def key(run: str = RUN, number: int = 1, version: str = "1", count: int = 4) -> str:
+        entries = tuple(Entry(f"{place}.jpg", 5, version) for place in range(count))
+        return shards.key(run, Part(number, entries, 2), 0)
+
+    others = [key("b" * 16), key(number=2), key(version="2"), key(count=6)]
+    assert key() == key()
+    assert len({key(), *others}) == 5
+    part = Part(1, tuple(Entry(f"{place}.jpg", 5, "1") for place in range(4)), 2)
+    assert shards.key(RUN, part, 0) != shards.key(RUN, part, 1)
+
+
+def test_a_plan_that_is_made_anew_does_not_believe_masks_of_older_pictures(folder: Folder) -> None:
+    old = Part(1, (Entry("a.jpg", 1, "1"), Entry("b.jpg", 1, "1")), 1)
+    folder.put(old)
+    assert folder.left([old]).tasks == []
+    new = Part(1, (Entry("a.jpg", 1, "2"), Entry("b.jpg", 1, "1")), 1)
+    (task,) = folder.left([new]).tasks
+    assert task.replace
+
+
+def test_a_shard_that_vanishes_is_made_again(folder: Folder, monkeypatch: Any) -> None:
+    part = Part(1, (Entry("a.jpg", 1, "1"),), 1)
+    monkeypatch.setattr(shards, "done", lambda _: {part.shard_name(0)})
+    assert len(folder.left([part]).tasks) == 1
+
+
+@pytest.mark.parametrize(
+    ("place", "count"),
+    [
+        pytest.param([0, 1, 2], [4, 4, 4], id="the last one is missing"),
+        pytest.param([1, 2, 3], [4, 4, 4], id="the first one is missing"),
+        pytest.param([0, 2, 3], [4, 4, 4], id="one in the middle is missing"),
+        pytest.param([0, 1, 1], [3, 3, 3], id="doubled"),
+        pytest.param([0, 1, 1], [2, 2, 2], id="one too many"),
+        pytest.param([0, 2, 1], [3, 3, 3], id="unordered"),
+        pytest.param([2, 1, 0], [3, 3, 3], id="backwards"),
+        pytest.param([1, 2, 3], [3, 3, 3], id="counted from 1"),
+        pytest.param([0, 1, 2], [3, 3, 4], id="of two shards"),
+        pytest.param([0, 1, None], [3, 3, 3], id="no place"),
+    ],
+)
+def test_rows_that_are_not_the_whole_shard_in_order_are_refused(
+    place: list[int], count: list[int]
+) -> None:
+    with pytest.raises(RuntimeError, match="not written"):
+        shards.to_bytes(rows(3, place=place, count=count), KEY)
+
+
+def test_no_rows_at_all_are_refused_like_any_other_wrong_block() -> None:
+    with pytest.raises(RuntimeError, match="not written"):
+        shards.to_bytes(rows(3).slice(0, 0), KEY)
+
+
+@settings(deadline=None, max_examples=100)
+@given(places=st.lists(st.integers(0, 3), min_size=1, max_size=5), count=st.integers(1, 5))
+def test_only_the_places_in_order_and_whole_are_taken(places: list[int], count: int) -> None:
+    table = rows(len(places), place=places, count=[count] * len(places))
+    if places == list(range(count)):
+        assert shards.to_bytes(table, KEY)
+    else:
+        with pytest.raises(RuntimeError):
+            shards.to_bytes(table, KEY)
+
+
+def test_any_flipped_bit_is_found_or_means_nothing(
+    five: tuple[Folder, Part, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing: statistics, for one, that no reader of whole shards looks at.
+
+    A bit of each byte, another with each seed; a run over all of them is as clean, in a minute.
+    """
+    folder, part, file = five
+    data, good = file.read_bytes(), shards.read_shard(folder.uri, part, 0)
+    chance, found = random.Random(0), 0
+    for place in range(len(data)):
+        flipped = bytearray(data)
+        flipped[place] ^= 1 << chance.randrange(8)
+        with monkeypatch.context() as patch:
+            patch.setattr(storage, "read", lambda _, flipped=flipped: bytes(flipped))
+            try:
+                assert shards.read_shard(folder.uri, part, 0).equals(good)
+            except Damaged:
+                found += 1
+    assert found > len(data) / 2
+
+
+def test_any_other_mutation_is_found_or_means_nothing(
+    five: tuple[Folder, Part, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, part, file = five
+    data, good = file.read_bytes(), shards.read_shard(folder.uri, part, 0)
+    chance, found = random.Random(0), 0
+    for _ in range(500):
+        spoilt = bytearray(data)
+        start, length = chance.randrange(len(data)), chance.randrange(1, 200)
+        spoilt[start : start + length] = chance.choice(
+            [b"", bytes(len(data[start : start + length])), chance.randbytes(length)]
+        )
+        with monkeypatch.context() as patch:
+            patch.setattr(storage, "read", lambda _, spoilt=spoilt: bytes(spoilt))
+            try:
+                assert shards.read_shard(folder.uri, part, 0).equals(good)
+            except Damaged:
+                found += 1
+    assert found > 400
+
+
+def test_a_shard_that_is_cut_anywhere_is_found(
+    five: tuple[Folder, Part, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, part, file = five
+    data = file.read_bytes()
+    for length in range(len(data)):
+        monkeypatch.setattr(storage, "read", lambda _, length=length: data[:length])
+        with pytest.raises(Damaged):
+            shards.read_shard(folder.uri, part, 0)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"PAR1", b"PAR1PAR1", b"\0" * 5000, b"img,rle_mask\n", random.Random(0).randbytes(5000)],
+    ids=["empty", "half a frame", "a frame", "zeros", "a CSV", "noise"],
+)
+def test_what_is_no_shard_is_damaged_and_named_in_one_line(folder: Folder, data: bytes) -> None:
+    part = Part(1, entries(5), 1)
+    folder.put(part).write_bytes(data)
+    with pytest.raises(Damaged, match=part.shard_name(0)) as caught:
+        shards.read_shard(folder.uri, part, 0)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_shard_under_the_name_of_another_is_damaged(folder: Folder) -> None:
+    """Also where both are of the same pictures: the second part has changed ones."""
+    first, second = Part(1, entries(8), 2), Part(2, entries(8, "2"), 2)
+    files = [folder.put(part, shard) for part in (first, second) for shard in (0, 1)]
+    data = [file.read_bytes() for file in files]
+    for place, file in enumerate(files):
+        for other in range(len(files)):
+            file.write_bytes(data[other])
+            if other == place:
+                shards.read_shard(folder.uri, (first, second)[place // 2], place % 2)
+            else:
+                with pytest.raises(Damaged, match="SHA-256"):
+                    shards.read_shard(folder.uri, (first, second)[place // 2], place % 2)
+        file.write_bytes(data[place])
+
+
+def test_a_shard_of_another_run_is_damaged(tmp_path: Path) -> None:
+    part = Part(1, entries(5), 1)
+    there, here = Folder(tmp_path, "a" * 16), Folder(tmp_path, "b" * 16)
+    data = there.put(part).read_bytes()
+    here.put(part).write_bytes(data)
+    with pytest.raises(Damaged, match="SHA-256"):
+        shards.read_shard(here.uri, part, 0)
+    assert shards.read_shard(there.uri, part, 0).num_rows == 5
+
+
+def test_rows_of_other_pictures_than_planned_are_damaged_even_with_the_right_key(
+    folder: Folder,
+) -> None:
+    part = Part(1, entries(2), 1)
+    folder.put(part, img=[entry.name for entry in part.pictures[::-1]])
+    with pytest.raises(Damaged, match="not those of the plan"):
+        shards.read_shard(folder.uri, part, 0)
+
+
+def test_a_run_may_be_moved_as_a_whole(five: tuple[Folder, Part, Path], tmp_path: Path) -> None:
+    folder, part, _ = five
+    (tmp_path / "elsewhere").mkdir()
+    folder.path.rename(tmp_path / "elsewhere" / RUN)
+    assert shards.read_shard(str(tmp_path / "elsewhere" / RUN), part, 0).num_rows == 5
+
+
+@pytest.mark.parametrize(
+    "pictures",
+    [entries(4), entries(6), entries(6)[1:], (*entries(4), Entry("z.jpg", 1, "1"))],
+    ids=["one less", "one more", "others", "the last is another"],
+)
+def test_a_shard_of_other_pictures_than_planned_is_damaged(
+    five: tuple[Folder, Part, Path], pictures: tuple[Entry, ...]
+) -> None:
+    folder, _, _ = five
+    with pytest.raises(Damaged, match="SHA-256"):
+        shards.read_shard(folder.uri, Part(1, pictures, 1), 0)
+
+
+@pytest.mark.parametrize("kind", ["no hash", "hash of other rows", "a column less", "a null"])
+def test_a_sound_parquet_file_that_is_no_shard_is_damaged(folder: Folder, kind: str) -> None:
+    part = Part(1, entries(2), 1)
+    table = rows(2).select(shards.SCHEMA.names).cast(shards.SCHEMA)
+    sha256 = digest([RUN, part.shard_name(0), table.to_pydict()])
+    if kind == "hash of other rows":
+        table = rows(2, crc32=[1, 2]).select(shards.SCHEMA.names).cast(shards.SCHEMA)
+    elif kind == "a column less":
+        table = table.drop_columns(["orientation"])
+    elif kind == "a null":
+        table = rows(2, rle_mask=["", None]).select(shards.SCHEMA.names).cast(shards.SCHEMA)
+    marks = {} if kind == "no hash" else {shards.DIGEST: sha256}
+    buffer = io.BytesIO()
+    pq.write_table(table.replace_schema_metadata(marks), buffer)
+    folder.put(part).write_bytes(buffer.getvalue())
+    with pytest.raises(Damaged, match=part.shard_name(0)):
+        shards.read_shard(folder.uri, part, 0)
+
+
+def test_of_a_run_that_has_not_begun_all_is_left(folder: Folder) -> None:
+    parts = [Part(1, entries(10), 3), Part(2, entries(7, "2"), 2)]
+    left = folder.left(parts)
+    assert left.tasks == [Task(part, shard) for part in parts for shard in range(part.shards)]
+    assert (left.needed, left.bad, left.damaged) == (5, 0, [])
+
+
+def test_a_task_says_what_is_to_be_made() -> None:
+    part = Part(2, entries(10), 3)
+    assert Task(part, 1).name == part.shard_name(1)
+    assert Task(part, 1).entries == entries(10)[3:6]
+
+
+def test_no_plan_leaves_nothing(folder: Folder) -> None:
+    assert folder.left([], list(entries(3))) == shards.Left([], 0, 0, [])
+
+
+def test_what_is_there_and_good_is_not_left(folder: Folder) -> None:
+    """With no picture anywhere: what is left must not need them."""
+    part = Part(1, entries(10), 3)
+    for shard in range(3):
+        left = folder.left([part])
+        assert left.tasks == [Task(part, one) for one in range(shard, 3)]
+        assert (left.needed, left.damaged) == (3, [])
+        folder.put(part, shard)
+    assert folder.left([part]) == shards.Left([], 3, 0, [])
+
+
+def test_what_is_left_reads_shards_and_nothing_else(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = Part(1, entries(10), 3)
+    for shard in range(3):
+        folder.put(part, shard)
+    asked, real = [], storage.read
+
+    def read(uri: str) -> bytes:
+        asked.append(uri)
+        return real(uri)
+
+    monkeypatch.setattr(storage, "read", read)
+    assert not folder.left([part]).tasks
+    assert sorted(asked) == [f"{folder.uri}/{part.shard_name(shard)}" for shard in range(3)]
+
+
+@pytest.mark.parametrize("spoil", ["cut", "empty", "noise", "of another"])
+def test_a_damaged_shard_is_left_to_be_replaced_and_named(folder: Folder, spoil: str) -> None:
+    part = Part(1, entries(12), 4)
+    files = [folder.put(part, shard) for shard in range(3)]
+    data = files[1].read_bytes()
+    wrong = {
+        "cut": data[:-1],
+        "empty": b"",
+        "noise": b"?" * 999,
+        "of another": files[0].read_bytes(),
+    }
+    files[1].write_bytes(wrong[spoil])
+    left = folder.left([part])
+    assert left.tasks == [Task(part, 1, replace=True), Task(part, 3, replace=False)]
+    assert left.needed == 4
+    assert len(left.damaged) == 1
+    assert part.shard_name(1) in left.damaged[0]
+    folder.put(part, 1)
+    folder.put(part, 3)
+    assert folder.left([part]) == shards.Left([], 4, 0, [])
+
+
+def test_shards_without_any_picture_of_today_are_not_needed(folder: Folder) -> None:
+    part = Part(1, entries(12), 4)
+    folder.put(part, 0).write_bytes(b"damaged, and nobody asks for it")
+    left = folder.left([part], list(entries(12)[3:7]))
+    assert left.tasks == [Task(part, 1), Task(part, 2)]
+    assert (left.needed, left.damaged) == (2, [])
+    assert folder.left([part], []) == shards.Left([], 0, 0, [])
+
+
+def test_of_a_changed_picture_the_shard_with_the_new_one_is_needed(folder: Folder) -> None:
+    first, second = Part(1, entries(4), 4), Part(2, (Entry(entries(4)[2].name, 1, "2"),), 1)
+    today = [*entries(4)[:2], entries(4)[3], second.pictures[0]]
+    assert folder.left([first, second], today).tasks == [
+        Task(first, 0),
+        Task(first, 1),
+        Task(first, 3),
+        Task(second, 0),
+    ]
+
+
+def test_bad_pictures_are_counted_where_they_are_there_and_wanted(folder: Folder) -> None:
+    part = Part(1, entries(9), 3)
+    bad = "not-an-image: no picture"
+    folder.put(part, 0, status=["ok", bad, "ok"])
+    folder.put(part, 1, status=[bad, bad, "ok"])
+    folder.put(part, 2, status=[bad, bad, bad]).write_bytes(b"damaged")
+    left = folder.left([part])
+    assert (left.bad, left.tasks) == (3, [Task(part, 2, replace=True)])
+    left = folder.left([part], [*entries(9)[:1], *entries(9)[4:6]])
+    assert (left.bad, left.tasks) == (1, [])
+
+
+def test_a_bad_picture_is_not_left_to_do_again(folder: Folder) -> None:
+    part = Part(1, entries(5), 1)
+    for word in ("not-an-image", "truncated", "wrong-size", "too-large", "mode", "crash"):
+        folder.put(part, status=["ok", "ok", f"{word}: so", "ok", "ok"])
+        assert folder.left([part]) == shards.Left([], 1, 1, [])
+
+
+def test_a_picture_that_was_missing_and_is_listed_is_made_again(folder: Folder) -> None:
+    part = Part(1, entries(3), 1)
+    folder.put(part, status=["ok", "missing: the file was there", "ok"])
+    left = folder.left([part])
+    assert left.tasks == [Task(part, 0, replace=True)]
+    assert left.damaged == [f"{part.pictures[1].name} was missing, and is there again"]
+    assert left.bad == 0
+
+
+def test_a_picture_that_was_missing_and_is_still_is_nobodys_concern(folder: Folder) -> None:
+    part = Part(1, entries(3), 1)
+    folder.put(part, status=["ok", "missing: the file was there", "ok"])
+    assert folder.left([part], [part.pictures[0], part.pictures[2]]) == shards.Left([], 1, 0, [])
+
+
+def test_a_picture_with_another_crc_than_it_must_have_is_made_again(folder: Folder) -> None:
+    part = Part(1, entries(6), 2)
+    for shard in range(2):
+        folder.put(part, shard, crc32=[7, 8, 4_294_967_295])
+    names = [entry.name for entry in part.pictures]
+    right = dict(zip(names, [7, 8, 4_294_967_295] * 2, strict=True))
+    assert folder.left([part], crcs=right) == shards.Left([], 2, 0, [])
+    assert folder.left([part], crcs={names[1]: 8, "stranger.jpg": 1}).tasks == []
+    left = folder.left([part], crcs=right | {names[5]: 9})
+    assert left.tasks == [Task(part, 1, replace=True)]
+    assert len(left.damaged) == 1
+    assert names[5] in left.damaged[0]
+
+
+def test_the_crc_of_a_changed_picture_says_nothing_of_its_old_version(folder: Folder) -> None:
+    """Else each changed picture would have its whole old shard made again."""
+    first = Part(1, entries(3), 1)
+    second = Part(2, (Entry(first.pictures[0].name, 1, "2"),), 1)
+    folder.put(first, crc32=[1, 2, 3])
+    folder.put(second, crc32=[9])
+    today = [*first.pictures[1:], *second.pictures]
+    crcs = {first.pictures[0].name: 9}
+    assert folder.left([first, second], today, crcs) == shards.Left([], 2, 0, [])
+
+
+def test_a_bad_picture_of_another_crc_is_not_made_again_for_ever(folder: Folder) -> None:
+    part = Part(1, entries(2), 1)
+    folder.put(part, status=["checksum: another", "truncated: so"], crc32=[7, 7])
+    crcs = {part.pictures[0].name: 8}
+    assert folder.left([part], crcs=crcs) == shards.Left([], 1, 2, [])
+
+
+def test_a_bad_picture_that_has_changed_without_a_trace_is_read_again(folder: Folder) -> None:
+    part = Part(1, entries(2), 1)
+    folder.put(part, status=["ok", "truncated: so"], crc32=[7, 7])
+    assert folder.left([part], crcs={part.pictures[1].name: 7}).tasks == []
+    assert len(folder.left([part], crcs={part.pictures[1].name: 8}).tasks) == 1
+
+
+def test_a_picture_that_was_never_read_has_no_crc_to_compare(folder: Folder) -> None:
+    part = Part(1, entries(1), 1)
+    folder.put(part, status=["crash: it kills"], crc32=[0])
+    assert folder.left([part], crcs={part.pictures[0].name: 8}).tasks == []
+
+
+@pytest.mark.parametrize("crcs", [{}, {entries(1)[0].name: 7}], ids=["no list", "a right one"])
+def test_a_picture_that_a_wrong_list_of_crcs_refused_is_made_again_without_it(
+    folder: Folder, crcs: dict[str, int]
+) -> None:
+    part = Part(1, entries(1), 1)
+    folder.put(part, status=["checksum: another"], crc32=[7])
+    left = folder.left([part], crcs=crcs)
+    assert left.tasks == [Task(part, 0, replace=True)]
+    assert part.pictures[0].name in left.damaged[0]
+
+
+def test_after_any_history_what_is_left_is_what_a_naive_look_finds(tmp_path: Path) -> None:
+    """Shards at random there, missing, cut; pictures of the catalogue at random wanted."""
+    chance = random.Random(0)
+    for turn in range(30):
+        folder = Folder(tmp_path, f"{turn:016x}")
+        parts = [Part(1, entries(20), 5), Part(2, entries(9, "2"), 3)]
+        today = [one for part in parts for one in part.pictures if chance.random() < 0.3]
+        tasks, needed, bad = [], 0, 0
+        for part in parts:
+            for shard in range(part.shards):
+                own, fate = part.shard(shard), chance.choice(["there", "cut", "missing"])
+                status = [chance.choice(["ok", "ok", "mode: odd"]) for _ in own]
+                if fate != "missing":
+                    file = folder.put(part, shard, status=status)
+                    file.write_bytes(file.read_bytes()[: None if fate == "there" else 99])
+                if any(entry in today for entry in own):
+                    needed += 1
+                    if fate == "there":
+                        facts = zip(own, status, strict=True)
+                        bad += sum(entry in today and how != "ok" for entry, how in facts)
+                    else:
+                        tasks.append(Task(part, shard, replace=fate == "cut"))
+        left = folder.left(parts, today)
+        assert (left.tasks, left.needed, left.bad) == (tasks, needed, bad)
+        assert len(left.damaged) == sum(task.replace for task in tasks)

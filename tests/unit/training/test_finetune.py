@@ -1,0 +1,284 @@
+"""Fine-tuning: what comes from the model, what is refused, and that weights arrive as they are."""
+
+import dataclasses
+import json
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from support import models
+from support.pairs import draw_pair
+from support.s3_servers import Server
+
+from carvana_ray import config, storage
+from carvana_ray.checkpoints import model as checkpoint
+from carvana_ray.checkpoints import train_state as states
+from carvana_ray.checkpoints.model import Manifest
+from carvana_ray.config.flags import Train
+from carvana_ray.config.recipes import RECIPES
+from carvana_ray.errors import InputError
+from carvana_ray.runtime.resources import Cluster
+from carvana_ray.stages import pipeline
+from carvana_ray.stages.train import stage as train
+from carvana_ray.training import finetune
+from carvana_ray.training import run as course
+from carvana_ray.training import state as learner
+
+HERE = Cluster(cpus=4, gpus=0, nodes=1)  # as the fixture has it
+FEW = {"batch_size": 8, "holdout_cars": "2", "val_cars": "1", "limit": 40}
+TINY_RATE = 1e-30  # a step of Adam is at most the rate: far below what float32 adds to a weight
+
+
+def write_model(folder: Path, seed: int = 0, recipe: str = "default", **changes: Any) -> Manifest:
+    """Write a model folder of a recipe, its weights drawn."""
+    torch.manual_seed(seed)
+    design = learner.design(2, RECIPES[recipe])
+    values: dict[str, Any] = {
+        "design": design,
+        "training": {"recipe": recipe},
+        "run": f"run-{seed}",
+        "started_from": ["0f"],
+        "train_cars": ["c", "d"],
+    }
+    return models.write_model(folder, design.build(), [{"epoch": 1}], **(values | changes))
+
+
+def flags_of(tmp_path: Path, **changes: Any) -> Train:
+    values = {"init_from": str(tmp_path / "model"), "out": str(tmp_path / "out"), **changes}
+    return Train(**values)
+
+
+def taken(flags: Train) -> Train:
+    return finetune.resolved(flags, finetune.read(flags))
+
+
+@pytest.mark.parametrize("recipe", list(RECIPES))
+def test_the_network_is_the_models(tmp_path: Path, recipe: str) -> None:
+    write_model(tmp_path / "model", recipe=recipe)
+    flags = taken(flags_of(tmp_path, epochs=7))
+    assert (flags.recipe, flags.base, flags.downscale) == (recipe, 2, 8)
+    assert flags.epochs == 7
+    assert flags.rate == RECIPES[recipe].learning_rate
+    assert taken(flags) == flags
+    assert taken(flags_of(tmp_path, learning_rate=0.5)).rate == 0.5
+
+
+def test_workers_find_a_model_that_was_named_from_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_model(tmp_path / "model")
+    monkeypatch.chdir(tmp_path)
+    assert taken(flags_of(tmp_path, init_from="model")).init_from == str(tmp_path / "model")
+
+
+def test_without_a_model_nothing_changes() -> None:
+    flags = Train()
+    assert (flags.recipe, flags.base, flags.downscale) == ("default", 32, 4)
+    assert flags.rate == RECIPES["default"].learning_rate
+    assert taken(flags) is flags
+
+
+@pytest.mark.parametrize(
+    ("asked", "reason"),
+    [
+        ({"base": 32}, "--base 32: the model of --init-from has 2"),
+        ({"downscale": 4}, "--downscale 4: the model of --init-from has 8"),
+        ({"recipe": "2017"}, "--recipe 2017: the model of --init-from has default"),
+    ],
+)
+def test_a_flag_that_contradicts_is_refused_with_both_values(
+    tmp_path: Path, asked: dict[str, Any], reason: str
+) -> None:
+    """Also where it is what is taken without a model: it was asked for all the same."""
+    write_model(tmp_path / "model")
+    with pytest.raises(InputError, match=reason) as error:
+        taken(flags_of(tmp_path, **asked))
+    assert "\n" not in str(error.value)
+    same = flags_of(tmp_path, base=2, downscale=8, recipe="default")
+    assert taken(same).base == 2
+
+
+def test_a_recipe_that_is_not_known_is_refused(tmp_path: Path) -> None:
+    for said in (
+        {},
+        {"recipe": "2031"},
+        {"recipe": "2017"},
+        {"recipe": "best"},
+    ):  # no norms; folded
+        write_model(tmp_path / "model", training=said)
+        with pytest.raises(InputError, match="its recipe is"):
+            taken(flags_of(tmp_path))
+
+
+def test_a_model_that_is_not_there_or_damaged_is_refused_by_the_flag(tmp_path: Path) -> None:
+    flags = flags_of(tmp_path)
+    with pytest.raises(InputError, match=r"--init-from .*no model there"):
+        finetune.read(flags)
+    manifest = write_model(tmp_path / "model")
+    with pytest.raises(InputError, match="the folder that this run writes"):
+        finetune.read(flags_of(tmp_path, out=str(tmp_path)))
+    with pytest.raises(InputError, match="another model was written there"):
+        finetune.weights(flags, "00")
+    assert set(finetune.weights(flags, manifest.sha256)) == set(
+        manifest.design.build().state_dict()
+    )
+    data = bytearray((tmp_path / "model/model.pt").read_bytes())
+    data[len(data) // 2] ^= 1
+    (tmp_path / "model/model.pt").write_bytes(data)
+    with pytest.raises(InputError, match="damaged, its SHA-256"):
+        finetune.weights(flags, manifest.sha256)
+
+
+def test_a_pipeline_refuses_a_model_before_it_draws(tmp_path: Path) -> None:
+    flags = config.Pipeline(init_from=str(tmp_path / "model"), out=str(tmp_path / "out"))
+    with pytest.raises(InputError, match="model: no model there"):
+        pipeline.check(flags)
+    write_model(tmp_path / "model")
+    pipeline.check(flags)
+    with pytest.raises(InputError, match="--base 4: the model of --init-from has 2"):
+        pipeline.check(dataclasses.replace(flags, base=4))
+
+
+def test_what_is_kept_of_a_model_that_has_gone_is_its_manifest(tmp_path: Path) -> None:
+    manifest = write_model(tmp_path / "model")
+    flags = flags_of(tmp_path)
+    finetune.keep(flags, manifest)
+    shutil.move(tmp_path / "model", tmp_path / "moved")
+    assert finetune.read(flags) == manifest
+    with pytest.raises(InputError, match="other: no model there"):
+        finetune.read(dataclasses.replace(flags, init_from=str(tmp_path / "other")))
+    for damaged in ("{", "[]", "{}", json.dumps({"folder": str(tmp_path / "model"), "odd": 1})):
+        (tmp_path / "out" / finetune.RECORD).write_text(damaged)
+        with pytest.raises(InputError, match="model: no model there"):
+            finetune.read(flags)
+
+
+def test_a_model_in_s3_is_one_as_any(
+    s3: Server, bucket: Callable[[Server], str], tmp_path: Path
+) -> None:
+    home = bucket(s3)
+    manifest = write_model(tmp_path / "model")
+    for name in (checkpoint.WEIGHTS, checkpoint.MANIFEST):
+        data = (tmp_path / "model" / name).read_bytes()
+        storage.publish(f"{home}/model/{name}", data)
+    flags = Train(init_from=f"{home}/model/", out=f"{home}/out")
+    assert finetune.read(flags) == manifest
+    assert taken(flags).init_from == f"{home}/model"
+    finetune.keep(flags, manifest)
+    assert set(finetune.weights(flags, manifest.sha256)) == set(
+        manifest.design.build().state_dict()
+    )
+    storage.remove_folder(f"{home}/model")
+    assert finetune.read(flags) == manifest
+    with pytest.raises(InputError, match=f"--init-from {home}/model: no model there"):
+        finetune.weights(flags, manifest.sha256)
+
+
+def test_cars_that_the_old_model_knows_are_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    init = write_model(tmp_path / "model")
+    with caplog.at_level(logging.WARNING):
+        finetune.warn_of_known_cars(init, (["c"], ["e"], ["f"]))
+        assert caplog.text == ""
+        finetune.warn_of_known_cars(init, (["e"], ["d"], ["c"]))
+    assert "trained on 2 of the cars" in caplog.text
+    assert "--holdout-cars" in caplog.text
+
+
+def test_states_belong_to_one_model(data: Path, tmp_path: Path) -> None:
+    """Runs of other weights have other names, and so other folders of states."""
+
+    def name(seed: int | None) -> str:
+        init = None if seed is None else write_model(tmp_path / "model", seed)
+        flags = flags_of(tmp_path, data=str(data), **FEW) if init else None
+        plain = Train(data=str(data), base=2, downscale=8, **FEW)  # type: ignore[arg-type]
+        return course.plan(finetune.resolved(flags or plain, init), 1, init).run
+
+    assert len({name(None), name(0), name(1)}) == 3
+    assert name(1) == name(1)
+
+
+def weights_in(folder: Path) -> dict[str, torch.Tensor]:
+    return dict(checkpoint.read_model(str(folder))[0].state_dict())
+
+
+def of_norms(name: str) -> bool:
+    return name.endswith(("running_mean", "running_var", "num_batches_tracked"))
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+@pytest.mark.parametrize(("recipe", "workers"), [("default", 1), ("2017", 2)])
+def test_with_a_rate_of_nothing_the_weights_stay_those_of_the_model(
+    data: Path, ray_session: None, tmp_path: Path, recipe: str, workers: int
+) -> None:
+    first = Train(
+        data=str(data), out=str(tmp_path / "first"), recipe=recipe, base=2, downscale=8, epochs=2,
+        workers=workers, **FEW,
+    )  # type: ignore[arg-type]  # fmt: skip
+    trained = train.run(first, HERE)
+    flags = Train(
+        data=str(data), out=str(tmp_path / "out"), init_from=str(tmp_path / "first/model"),
+        epochs=1, learning_rate=TINY_RATE, workers=workers, **FEW,
+    )  # type: ignore[arg-type]  # fmt: skip
+    tuned = train.run(flags, HERE)
+    before, after = weights_in(tmp_path / "first/model"), weights_in(tmp_path / "out/model")
+    for name, value in before.items():
+        assert torch.equal(value, after[name]) or of_norms(name), name
+    if RECIPES[recipe].norm == "none":
+        assert tuned["val_dice"] == trained["val_dice"]
+    else:  # statistics of normalization are learned without a rate, too
+        assert after["down.0.1.num_batches_tracked"] > before["down.0.1.num_batches_tracked"]
+    old = checkpoint.read_manifest(str(tmp_path / "first/model"))
+    new = checkpoint.read_manifest(str(tmp_path / "out/model"))
+    assert (old.started_from, new.started_from) == ([], [old.sha256])
+    assert new.train_cars == old.train_cars
+    assert old.train_cars
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_training_goes_on_from_its_states_without_the_model(
+    data: Path, ray_session: None, tmp_path: Path
+) -> None:
+    """Own pictures of another size; the model goes away, then another one comes in its place."""
+    photos = tmp_path / "photos"
+    for name in ("train", "train_masks"):
+        (photos / name).mkdir(parents=True)
+    for car in range(4):
+        for view in range(1, 5):
+            picture, mask = draw_pair(10 * car + view, (301, 402))
+            (photos / f"train/car{car}_{view:02d}.jpg").write_bytes(picture)
+            (photos / f"train_masks/car{car}_{view:02d}_mask.gif").write_bytes(mask)
+    old = write_model(tmp_path / "model")
+    values: dict[str, Any] = {"data": str(photos), "epochs": 2, "batch_size": 4}
+    flags = flags_of(tmp_path, holdout_cars="1", val_cars="1", **values)
+    train.run(flags, HERE)
+    manifest = checkpoint.read_manifest(str(tmp_path / "out/model"))
+    assert (manifest.height, manifest.width) == (301, 402)
+    assert manifest.started_from == [old.sha256, "0f"]
+    expected = weights_in(tmp_path / "out/model")
+    # As after a crash in the second epoch.
+    (run,) = (tmp_path / "out/checkpoints").iterdir()
+    shutil.rmtree(run / "epoch-0002")
+    shutil.rmtree(tmp_path / "out/model")
+    shutil.move(tmp_path / "model", tmp_path / "moved")
+    train.run(flags, HERE)
+    again = weights_in(tmp_path / "out/model")
+    assert all(torch.equal(value, again[name]) for name, value in expected.items())
+    # Without its states a run cannot begin without the model.
+    shutil.rmtree(run)
+    shutil.rmtree(tmp_path / "out/model")
+    with pytest.raises(InputError, match=r"--init-from .*no model there"):
+        train.check(flags)
+    # Another model there is another run.
+    write_model(tmp_path / "model", seed=1)
+    train.run(flags, HERE)
+    assert not run.exists()
+    (other,) = (tmp_path / "out/checkpoints").iterdir()
+    assert states.epochs_there(str(other)) == [1, 2]

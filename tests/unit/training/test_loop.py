@@ -1,0 +1,324 @@
+"""The loop: it learns, the same seed gives the same run, and a resumed run is the run itself."""
+
+import copy
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from carvana_ray import images
+from carvana_ray.checkpoints import model as checkpoint
+from carvana_ray.checkpoints import train_state as states
+from carvana_ray.config.recipes import RECIPES
+from carvana_ray.training import loop as training
+from carvana_ray.training import state as learner
+from carvana_ray.training.batch_plan import BatchPlan
+from carvana_ray.training.loop import Worker
+from carvana_ray.training.state import Batch, State
+from carvana_ray.unet.network import Design
+
+RATE = 0.02  # a network this small, on pictures this small, takes ten times the default's
+PLAN = BatchPlan(train=20, val=6, batch=4, workers=1, epochs=12, seed=3)
+
+
+def pictures() -> tuple[np.ndarray, np.ndarray]:
+    """26 pictures with a dark disk each, and their masks: uint8 [26, 32, 48]."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:32, :48]
+    cx, cy, r = rng.uniform(15, 33, 26), rng.uniform(10, 22, 26), rng.uniform(5, 9, 26)
+    inside = (x - cx[:, None, None]) ** 2 + (y - cy[:, None, None]) ** 2 < r[:, None, None] ** 2
+    gray = np.where(inside, 60, 190) + rng.normal(0, 10, inside.shape)
+    return gray.clip(0, 255).astype(np.uint8), inside.astype(np.uint8) * np.uint8(255)
+
+
+def stream(plan: BatchPlan, first_epoch: int = 0) -> Iterator[Batch]:
+    gray, share = pictures()
+    image = images.standardize(gray)
+    for index in range(first_epoch * plan.blocks_per_epoch, plan.epochs * plan.blocks_per_epoch):
+        block = plan.block(index)
+        yield {
+            "image": torch.from_numpy(image[block.pictures]),
+            "share": torch.from_numpy(share[block.pictures]),
+            "weight": torch.from_numpy(block.weight),
+        }
+
+
+def lone_worker(**changes: Any) -> Worker:
+    ticks = iter(range(10**9))
+    values: dict[str, Any] = {
+        "device": torch.device("cpu"),
+        "count": 1,
+        "add_up": lambda value: value.clone(),
+        "clock": lambda: next(ticks) / 1000,
+        "progress": lambda done: None,
+    }
+    return Worker(**(values | changes))
+
+
+def fresh(recipe: str = "default", plan: BatchPlan = PLAN) -> State:
+    scored = learner.Scored(learner.build(4, RECIPES[recipe], seed=0))
+    return learner.start(scored, scored, RECIPES[recipe], RATE, plan.epochs * plan.train_steps)
+
+
+def run(state: State, report: Callable[[State], None] = lambda _: None) -> State:
+    training.train(state, stream(PLAN, state.epoch), PLAN, lone_worker(), report)
+    return state
+
+
+def without_times(history: list[dict[str, float]]) -> list[dict[str, float]]:
+    return [
+        {k: v for k, v in row.items() if "second" not in k and "wait" not in k} for row in history
+    ]
+
+
+@pytest.fixture(scope="module")
+def whole() -> State:
+    torch.set_num_threads(1)
+    return run(fresh())
+
+
+def test_it_learns(whole: State) -> None:
+    rows = whole.history
+    assert [row["epoch"] for row in rows] == list(range(1, 13))
+    assert rows[-1]["loss"] < 0.6 * rows[0]["loss"]
+    assert rows[-1]["val_dice"] > 0.8
+
+
+@pytest.mark.parametrize("recipe", ["default", "2017"])
+def test_the_same_seed_gives_the_same_loss_twice(recipe: str) -> None:
+    torch.set_num_threads(1)
+    first, second = run(fresh(recipe)), run(fresh(recipe))
+    assert without_times(first.history) == without_times(second.history)
+
+
+def test_a_resumed_run_is_the_run_itself(whole: State) -> None:
+    saved: list[bytes] = []
+    run(fresh(), lambda state: saved.append(checkpoint.to_bytes(state.state_dict())))
+    again = fresh()
+    again.load_state_dict(checkpoint.from_bytes(saved[1]))
+    assert again.epoch == 2
+    run(again)
+    assert without_times(again.history) == without_times(whole.history)
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, again.model.state_dict()[name]), name
+
+
+def test_a_run_that_goes_on_from_its_newest_good_state_is_the_run_itself(
+    whole: State, tmp_path: Path
+) -> None:
+    """Stopped in its fifth epoch; the state of the fourth is torn, so the third one's is taken."""
+    folder = str(tmp_path)
+
+    def report(state: State) -> None:
+        states.write(folder, state.state_dict(), Design(base=4, norm="batch"))
+        if state.epoch == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(fresh(), report)
+    torn = Path(states.folder_of(folder, 4)) / states.STATE
+    torn.write_bytes(torn.read_bytes()[:-1000])
+    torch.manual_seed(99)  # as of another process
+    again = fresh()
+    saved, skipped = states.newest(folder, Design(base=4, norm="batch"))
+    assert len(skipped) == 1
+    assert saved is not None
+    again.load_state_dict(saved)
+    assert again.epoch == 3
+    run(again)
+    assert without_times(again.history) == without_times(whole.history)
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, again.model.state_dict()[name]), name
+
+
+def test_the_one_cycle_ends_near_zero_and_the_flat_rate_stays(whole: State) -> None:
+    assert whole.history[-1]["learning_rate"] == pytest.approx(RATE / 25e4)
+    flat = run(fresh("2017"))
+    assert {row["learning_rate"] for row in flat.history} == {RATE}
+
+
+def test_validation_counts_each_picture_once_and_fillers_never() -> None:
+    """6 pictures in batches of 4: the means must be those of the 6, found one by one."""
+    state = fresh()
+    worker = lone_worker()
+    batches = [b for b, at in zip(stream(PLAN), range(7), strict=False) if at >= PLAN.train_steps]
+    assert len(batches) == 2
+    state.wrapped.eval()
+    tally = sum(training.validation_step(state, batch, worker) for batch in batches)
+    gray, share = pictures()
+    with torch.no_grad():
+        logits = state.model(torch.from_numpy(images.standardize(gray[20:]))[:, None])
+    mask, truth = logits[:, 0].numpy() > 0, share[20:] > 127
+    dice = [2 * (m & t).sum() / (m.sum() + t.sum()) for m, t in zip(mask, truth, strict=True)]
+    found = training.means(tally, "val_")
+    assert tally[2] == 6
+    assert found["val_dice"] == pytest.approx(np.mean(dice), abs=1e-6)
+    assert found["val_accuracy"] == pytest.approx((mask == truth).mean(), abs=1e-6)
+
+
+def test_validation_changes_nothing_in_the_network() -> None:
+    state = fresh()
+    before = copy.deepcopy(state.model.state_dict())
+    state.wrapped.eval()
+    training.validation_step(state, next(stream(PLAN)), lone_worker())
+    assert all(torch.equal(value, before[name]) for name, value in state.model.state_dict().items())
+
+
+def test_workers_share_what_their_normalizations_have_seen() -> None:
+    """Two workers by turns: each adds what the other had."""
+    states_of = [fresh(), fresh()]
+    for rank, state in enumerate(states_of):
+        for value in state.model.buffers():
+            value.fill_(3 + 2 * rank)
+    others = [[value.clone() for value in state.model.buffers()] for state in states_of]
+    for state, other in zip(states_of, reversed(others), strict=True):
+        left = iter(value for value in other if value.is_floating_point())
+        worker = lone_worker(count=2, add_up=lambda value, left=left: value + next(left))
+        training.share_statistics(state.model, worker)
+        shared = [value for value in state.model.buffers() if value.is_floating_point()]
+        assert all(bool((value == 4).all()) for value in shared)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_gpu_learns_in_half_precision(compiled: bool) -> None:
+    device = torch.device("cuda")
+    scored = learner.Scored(learner.build(4, RECIPES["default"], seed=0)).to(device)
+    if compiled:
+        scored.compile()
+    steps = PLAN.epochs * PLAN.train_steps
+    state = learner.start(scored, scored, RECIPES["default"], RATE, steps)
+    assert state.scaler.is_enabled()
+    batches = ({name: one.to(device) for name, one in batch.items()} for batch in stream(PLAN))
+    training.train(state, batches, PLAN, lone_worker(device=device), lambda _: None)
+    assert state.history[-1]["val_dice"] > 0.8
+
+
+def test_a_loss_that_is_no_number_stops_the_run() -> None:
+    state = fresh()
+    with torch.no_grad():
+        state.model.head.bias.fill_(float("nan"))
+    with pytest.raises(training.Diverged, match="epoch 1"):
+        run(state)
+
+
+LONG = BatchPlan(train=2 * 100 + 1, val=4, batch=2, workers=1, epochs=2, seed=3)
+
+
+class Poisoned:
+    """Batches of tiny pictures, one of which is no number; counts those that were taken."""
+
+    def __init__(self, epoch: int, step: int, value: float = float("nan"), of: str = "image"):
+        self.at = (epoch - 1) * (LONG.train_steps + LONG.val_steps) + step - 1
+        self.value, self.of, self.taken = value, of, 0
+
+    def __iter__(self) -> Iterator[Batch]:
+        rng = torch.Generator().manual_seed(0)
+        for at in range(LONG.epochs * (LONG.train_steps + LONG.val_steps)):
+            batch = {
+                "image": torch.randn(2, 16, 16, generator=rng),
+                "share": torch.full((2, 16, 16), 255.0),
+                "weight": torch.ones(2),
+            }
+            if at == self.at:
+                batch[self.of][1, 3, 4] = self.value
+            self.taken += 1
+            yield batch
+
+    def train(self) -> tuple[str, State]:
+        """Return what the run says that stops here, and its state."""
+        torch.set_num_threads(1)
+        scored = learner.Scored(learner.build(1, RECIPES["default"], seed=0))
+        state = learner.start(scored, scored, RECIPES["default"], 1e-3, 1000)
+        with pytest.raises(training.Diverged) as caught:
+            training.train(state, iter(self), LONG, lone_worker(), lambda _: None)
+        return str(caught.value), state
+
+
+LOOK = training.LOOK_EVERY
+
+
+@pytest.mark.parametrize(
+    ("epoch", "step"),
+    [(1, 1), (1, LOOK - 1), (1, LOOK), (1, LOOK + 1), (1, 100), (2, 1), (2, LOOK + 7)],
+)
+def test_a_picture_that_is_no_number_stops_the_run_and_its_step_is_named(
+    epoch: int, step: int
+) -> None:
+    batches = Poisoned(epoch, step)
+    text, state = batches.train()
+    assert f"no finite number at step {step} of epoch {epoch}, " in text
+    assert "use a lower --learning-rate" in text
+    assert "\n" not in text
+    assert state.epoch == len(state.history) == epoch - 1
+    in_epoch = batches.taken - (epoch - 1) * (LONG.train_steps + LONG.val_steps)
+    assert step <= in_epoch < step + LOOK
+    assert in_epoch == min(-(-step // LOOK) * LOOK, LONG.train_steps)
+
+
+@pytest.mark.parametrize(
+    ("value", "of"), [(float("inf"), "image"), (-float("inf"), "image"), (float("inf"), "share")]
+)
+def test_infinity_stops_a_run_as_no_number_does(value: float, of: str) -> None:
+    text, _ = Poisoned(1, 5, value, of).train()
+    assert "at step 5 of epoch 1, " in text
+
+
+def test_a_validation_that_is_no_number_stops_the_run_too() -> None:
+    text, state = Poisoned(1, LONG.train_steps + 1).train()
+    assert text == "val_loss of epoch 1 is nan"
+    assert state.history == []
+
+
+def test_an_epoch_whose_weights_are_no_numbers_is_not_reported() -> None:
+    """The loss is that of the weights before the step: after the last one nobody sees it."""
+    state = fresh()
+    steps = iter(range(1, 1000))
+
+    def after(*_: object) -> None:  # the last step of the second epoch ends in infinity
+        if next(steps) == 2 * PLAN.train_steps:
+            state.model.head.bias.detach().fill_(float("inf"))
+
+    state.optimizer.register_step_post_hook(after)
+    reported: list[int] = []
+    with pytest.raises(training.Diverged, match="epoch 2"):
+        run(state, lambda state: reported.append(state.epoch))
+    assert reported == [1]
+
+
+def test_fillers_change_neither_the_step_nor_what_is_counted() -> None:
+    """Without norms, to which each picture of a batch is one, fillers as well."""
+    batch = next(stream(PLAN))
+    filled = {name: torch.cat([value, value[-1:]]) for name, value in batch.items()}
+    filled["image"][-1] = 1e3
+    filled["share"][-1] = 0
+    filled["weight"][-1] = 0
+    one, other = fresh("2017"), fresh("2017")
+    counted = training.train_step(one, batch, lone_worker())
+    torch.testing.assert_close(training.train_step(other, filled, lone_worker()), counted)
+    assert counted[2] == 4
+    for name, value in one.model.state_dict().items():
+        torch.testing.assert_close(
+            other.model.state_dict()[name], value, rtol=1e-4, atol=1e-4, msg=name
+        )
+
+
+def test_waiting_for_batches_is_told_apart_from_the_step() -> None:
+    """A clock that runs while a batch is fetched alone: all the time goes into waiting."""
+    now = [0.0]
+
+    def slow() -> Iterator[Batch]:
+        for batch in stream(PLAN):
+            now[0] += 1.0
+            yield batch
+
+    state = fresh()
+    training.train(state, slow(), PLAN, lone_worker(clock=lambda: now[0]), lambda _: None)
+    row = state.history[0]
+    assert row["data_wait_fraction"] == 1.0
+    assert row["images_per_second"] == pytest.approx(PLAN.batch)
+    assert row["first_batch_seconds"] == 1.0

@@ -1,0 +1,63 @@
+"""What learns: its state is all of it, and what only looks at it changes nothing."""
+
+import copy
+
+import numpy as np
+import torch
+from test_training import PLAN, fresh, stream
+
+from carvana_ray import images
+from carvana_ray.checkpoints import model as checkpoint
+from carvana_ray.training import state as learner
+
+
+def test_the_random_numbers_go_on_where_they_were() -> None:
+    state = fresh()
+    torch.manual_seed(5)
+    torch.rand(7)
+    saved = checkpoint.from_bytes(checkpoint.to_bytes(state.state_dict()))
+    assert torch.equal(saved["random"], torch.get_rng_state())
+    expected = torch.rand(9)
+    torch.manual_seed(6)
+    state.load_state_dict(saved)
+    assert torch.equal(torch.rand(9), expected)
+
+
+def test_a_warm_up_changes_nothing() -> None:
+    state = fresh()
+    before = copy.deepcopy(state.state_dict())
+    learner.warm_up(state, next(stream(PLAN)))
+    for name, value in state.model.state_dict().items():
+        assert torch.equal(value, before["model"][name]), name
+    assert state.optimizer.state_dict() == before["optimizer"]
+    assert all(value.grad is None for value in state.model.parameters())
+
+
+def test_only_finite_weights_are_finite() -> None:
+    state = fresh()
+    assert state.finite()
+    for value in state.model.state_dict().values():
+        if value.is_floating_point():
+            before = value.clone()
+            value[(-1,) * value.ndim] = float("inf")
+            assert not state.finite()
+            value.copy_(before)
+    assert state.finite()
+
+
+def test_pictures_are_moved_for_training_alone_and_standardized_as_for_prediction() -> None:
+    rng = np.random.default_rng(0)
+    gray = torch.from_numpy(rng.integers(0, 256, (2, 16, 24), dtype=np.uint8))
+    share = torch.from_numpy(rng.integers(0, 256, (2, 16, 24), dtype=np.uint8))
+    mirror = torch.tensor([[-1.0, 0, 0], [0, 1, 0]]).repeat(2, 1, 1)
+    batch = {"image": gray, "share": share, "weight": torch.ones(2), "warp": mirror}
+    as_predicted = images.standardize(gray)
+    image, target, weight = learner.prepared(batch, training=False)
+    assert torch.equal(image, as_predicted)
+    assert torch.equal(target, share)
+    assert torch.equal(weight, batch["weight"])
+    image, target, _ = learner.prepared(batch, training=True)
+    assert torch.allclose(image, as_predicted.flip(-1), atol=1e-3)
+    assert torch.allclose(target, share.flip(-1).float(), atol=0.1)
+    ready = {"image": as_predicted, "share": share, "weight": torch.ones(2)}
+    assert learner.prepared(ready, training=True)[0] is as_predicted, "not a second time"

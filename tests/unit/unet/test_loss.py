@@ -1,0 +1,172 @@
+"""The loss against its formula, and over workers against one worker with the whole batch."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+import torch.multiprocessing
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from carvana_ray.unet import loss
+from carvana_ray.unet.network import UNet
+
+
+def batch(n: int = 16) -> tuple[Tensor, Tensor]:
+    rng = torch.Generator().manual_seed(1)
+    return torch.randn(n, 1, 32, 48, generator=rng), torch.rand(n, 1, 32, 48, generator=rng)
+
+
+def test_the_loss_is_its_formula_in_float64() -> None:
+    logits, target = (value.double() for value in batch())
+    p = 1 / (1 + torch.exp(-logits))
+    cross_entropy = -(target * p.log() + (1 - target) * (1 - p).log()).mean()
+    dice = (2 * (p * target).sum() + 1) / (p.sum() + target.sum() + 1)
+    expected = cross_entropy / 2 - dice + 1
+    assert loss.bce_dice(logits, target).item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_a_perfect_mask_costs_nothing_and_an_empty_one_neither() -> None:
+    target = torch.zeros(2, 1, 8, 8)
+    target[0, 0, 2:5] = 1
+    sure = (target * 2 - 1) * 50
+    assert loss.bce_dice(sure, target).item() == pytest.approx(0, abs=1e-6)
+    empty = torch.zeros(2, 1, 8, 8)
+    assert loss.bce_dice(empty - 50, empty).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_bf16_logits_are_summed_in_float32() -> None:
+    logits, target = batch()
+    rounded = logits.bfloat16()
+    assert loss.batch_sums(rounded, target).dtype == torch.float32
+    torch.testing.assert_close(
+        loss.bce_dice(rounded, target), loss.bce_dice(rounded.float(), target)
+    )
+
+
+def gradients(model: torch.nn.Module, count: int, rank: int) -> tuple[float, list[Tensor]]:
+    """Return the loss and the gradients of this worker's part of the batch, as in a step."""
+
+    def add_up(value: Tensor) -> Tensor:
+        total = value.clone()
+        if count > 1:
+            torch.distributed.all_reduce(total)
+        return total
+
+    image, target = batch()
+    sums = loss.batch_sums(model(image[rank::count]), target[rank::count])
+    value = loss.from_sums(loss.over_workers(sums, add_up))
+    (value * count).backward()
+    return value.item(), [p.grad.clone() for p in model.parameters() if p.grad is not None]
+
+
+def network() -> UNet:
+    torch.manual_seed(0)
+    return UNet(base=4, depth=3, norm="none")
+
+
+def worker(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2
+    )
+    value, grads = gradients(DistributedDataParallel(network()), 2, rank)
+    torch.save({"loss": value, "grads": grads}, os.path.join(folder, f"{rank}.pt"))
+    torch.distributed.barrier()  # neither may leave while the other still sums up
+    # Not sys.exit: about once in ten runs a thread of gloo is still there when Python takes the
+    # process down, and C++ then aborts it ("terminate called without an active exception").
+    os._exit(0)
+
+
+def test_two_workers_with_eight_have_the_gradients_of_one_with_sixteen(tmp_path: Path) -> None:
+    expected_loss, expected = gradients(network(), 1, 0)
+    torch.multiprocessing.spawn(worker, (str(tmp_path),), nprocs=2)
+    scale = max(grad.abs().max().item() for grad in expected)
+    for rank in range(2):
+        found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        assert found["loss"] == pytest.approx(expected_loss, rel=1e-6)
+        for own, whole in zip(found["grads"], expected, strict=True):
+            torch.testing.assert_close(own, whole, rtol=1e-4, atol=1e-4 * scale)
+
+
+def test_a_mean_of_the_workers_losses_would_be_another_loss() -> None:
+    """The test above can fail: Dice of parts is not Dice of the whole."""
+    logits, target = batch()
+    target[::2] = 0
+    whole = loss.bce_dice(logits, target)
+    parts = [loss.bce_dice(logits[r::2], target[r::2]) for r in range(2)]
+    assert abs(torch.stack(parts).mean() - whole) > 1e-3
+
+
+ODD = [float("nan"), float("inf"), -float("inf"), 1e30, 0.0]
+
+
+def filled(values: Tensor, more: int, value: float) -> Tensor:
+    """Return some pictures and `more` of one value."""
+    return torch.cat([values, torch.full((more, *values.shape[1:]), value)])
+
+
+def weights(real: int, fillers: int) -> Tensor:
+    return torch.tensor([1.0] * real + [0.0] * fillers)
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_fillers_do_not_count_whatever_they_hold(odd: float) -> None:
+    logits, target = batch(5)
+    expected = loss.batch_sums(logits, target)
+    assert expected[3] == logits.numel()
+    assert torch.equal(expected, loss.batch_sums(logits, target, torch.ones(5)))
+    for other in (odd, 0.5):
+        found = loss.batch_sums(filled(logits, 3, odd), filled(target, 3, other), weights(5, 3))
+        torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_fillers_have_a_gradient_of_zero_and_change_no_other(odd: float) -> None:
+    logits, target = batch(5)
+    alone = logits.clone().requires_grad_()
+    loss.from_sums(loss.batch_sums(alone, target)).backward()
+    both = filled(logits, 3, odd).requires_grad_()
+    loss.from_sums(loss.batch_sums(both, filled(target, 3, odd), weights(5, 3))).backward()
+    assert alone.grad is not None
+    assert both.grad is not None
+    assert (both.grad[5:] == 0).all()
+    torch.testing.assert_close(both.grad[:5], alone.grad)
+    assert alone.grad.abs().max() > 0
+
+
+def test_a_batch_of_fillers_alone_adds_nothing() -> None:
+    """As the last validation batch may be for a worker."""
+    logits, target = batch(3)
+    assert loss.batch_sums(logits, target, torch.zeros(3)).tolist() == [0, 0, 0, 0]
+
+
+def test_a_real_picture_that_is_no_number_is_not_hidden() -> None:
+    logits, target = batch(5)
+    logits[2, 0, 3, 4] = float("nan")
+    assert loss.from_sums(loss.batch_sums(logits, target, torch.ones(5))).isnan()
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 7, 16])
+def test_workers_with_fillers_have_the_gradients_of_one_with_the_whole_batch(count: int) -> None:
+    """Sixteen pictures are 6, 5 and 5, and two fillers, for three workers."""
+    expected_loss, expected = gradients(network(), 1, 0)
+    image, target = batch()
+    share = -(-16 // count)
+    model = network()
+    sums = []
+    for rank in range(count):
+        own = torch.arange(16)[rank::count]
+        fillers = share - len(own)
+        own = torch.cat([own, own[-1:].repeat(fillers)])
+        weight = weights(share - fillers, fillers)
+        sums.append(loss.batch_sums(model(image[own]), target[own], weight))
+    total = torch.stack([one.detach() for one in sums]).sum(0)
+    for one in sums:  # as each worker does, and the gradients add up in the network
+        value = loss.from_sums(loss.over_workers(one, lambda own: total.clone()))
+        assert value.item() == pytest.approx(expected_loss, rel=1e-6)
+        value.backward()
+    scale = max(grad.abs().max().item() for grad in expected)
+    for own_sum, whole in zip(model.parameters(), expected, strict=True):
+        torch.testing.assert_close(own_sum.grad, whole, rtol=1e-4, atol=1e-4 * scale)

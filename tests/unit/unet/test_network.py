@@ -1,0 +1,94 @@
+"""The network: its size, its shapes, and that nothing leaks between pictures of a batch."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+
+from carvana_ray.unet.network import Design, UNet, glorot, parameters
+
+
+def test_without_norm_it_is_the_network_of_2017() -> None:
+    model = UNet(base=32, depth=5, in_channels=1, norm="none")
+    # Two convolutions a level, by hand: weights and biases.
+    widths = [32, 64, 128, 256, 512]
+    expected = 0
+    for before, width in zip([1, *widths[:-1]], widths, strict=True):
+        expected += 9 * before * width + width + 9 * width * width + width
+    for fine, coarse in pairwise(widths):
+        expected += 4 * coarse * fine + fine
+        expected += 9 * 2 * fine * fine + fine + 9 * fine * fine + fine
+    expected += 32 + 1
+    assert parameters(model) == expected == 7_759_521
+
+
+@pytest.mark.parametrize("size", [(32, 48), (16, 16), (17, 31), (40, 60), (5, 7)])
+@pytest.mark.parametrize("norm", ["batch", "none"])
+def test_logits_have_the_size_of_the_picture(size: tuple[int, int], norm: str) -> None:
+    logits = UNet(base=2, norm=norm)(torch.zeros(2, 1, *size))
+    assert logits.shape == (2, 1, *size)
+
+
+@pytest.mark.parametrize("size", [(64, 128), (17, 31), (5, 7)])
+def test_a_folded_network_answers_for_each_pixel(size: tuple[int, int]) -> None:
+    logits = UNet(base=2, fold=4)(torch.zeros(2, 1, *size))
+    assert logits.shape == (2, 1, *size)
+
+
+def test_a_folded_network_is_a_network_of_the_blocks_of_a_picture() -> None:
+    """Each block's pixels as channels, the plain network, each block's logits in their places."""
+    torch.manual_seed(0)
+    folded, plain = UNet(base=4, fold=2).eval(), UNet(base=4, in_channels=4).eval()
+    plain.head = folded.head
+    for inner in ("down", "up", "enlarge"):
+        getattr(plain, inner).load_state_dict(getattr(folded, inner).state_dict())
+    picture = torch.randn(1, 1, 32, 64)
+    blocks = torch.stack([picture[0, 0, y::2, x::2] for y in (0, 1) for x in (0, 1)])
+    answer = plain(blocks[None])[0]
+    expected = torch.empty(32, 64)
+    for place, (y, x) in enumerate([(0, 0), (0, 1), (1, 0), (1, 1)]):
+        expected[y::2, x::2] = answer[place]
+    torch.testing.assert_close(folded(picture)[0, 0], expected)
+
+
+@pytest.mark.parametrize("fold", [1, 4])
+def test_a_design_builds_the_network_that_it_says(fold: int) -> None:
+    design = Design(base=2, norm="none", fold=fold)
+    expected = UNet(base=2, norm="none", fold=fold).state_dict()
+    found = design.build().state_dict()
+    assert {name: value.shape for name, value in found.items()} == {
+        name: value.shape for name, value in expected.items()
+    }
+
+
+def test_padding_changes_nothing_for_pictures_of_whole_blocks() -> None:
+    torch.manual_seed(0)
+    model = UNet(base=4, depth=3).eval()
+    picture = 3 * torch.randn(1, 1, 12, 16)
+    whole = model(picture)
+    cut = model(picture[..., :11, :])  # padded back to 12 by repeating row 11
+    repeated = torch.cat([picture[..., :11, :], picture[..., 10:11, :]], dim=-2)
+    torch.testing.assert_close(cut, model(repeated)[..., :11, :])
+    assert not torch.allclose(cut, whole[..., :11, :])
+
+
+def test_every_parameter_gets_a_gradient() -> None:
+    model = UNet(base=2)
+    model(torch.randn(2, 1, 32, 32)).square().sum().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
+
+
+def test_glorot_keeps_to_its_bound_and_sets_biases_to_zero() -> None:
+    torch.manual_seed(0)
+    model = UNet(base=8, norm="none")
+    glorot(model)
+    convolution = model.down[1][0]
+    bound = (6 / (9 * 8 + 9 * 16)) ** 0.5
+    assert convolution.weight.abs().max() <= bound
+    assert convolution.weight.abs().max() > 0.95 * bound
+    assert not convolution.bias.any()
+
+
+def test_a_network_that_cannot_be_is_refused() -> None:
+    with pytest.raises(ValueError, match="norm=layer"):
+        UNet(norm="layer")
