@@ -53,7 +53,7 @@ def bindings() -> dict[str, Way]:
         import simplejpeg
 
         def by_simplejpeg(data: bytes, downscale: int) -> Gray:
-            height, width = images.grid(carvana.HEIGHT, carvana.WIDTH, downscale)
+            height, width = images.grid_size(carvana.HEIGHT, carvana.WIDTH, downscale)
             rgb = simplejpeg.decode_jpeg(data, "RGB", min_height=height, min_width=width)
             return np.asarray(Image.fromarray(rgb).convert("L", MEAN))
 

@@ -78,9 +78,9 @@ def _blocks(paths: list[str], block: int) -> list[list[str]]:
 def by_chain(paths: list[str], downscale: int, block: int) -> Iterator[int]:
     """Yield the same, by reference: nothing is copied to this process."""
     names = [Path(path).name for path in paths]
-    rows = [reading.pictures_row("", names[at : at + block]) for at in range(0, len(names), block)]
+    rows = [reading.block_row("", names[at : at + block]) for at in range(0, len(names), block)]
     load = functools.partial(
-        reading.load_pictures,
+        reading.read_images,
         folder=str(Path(paths[0]).parent),
         downscale=downscale,
         size=None,

@@ -34,11 +34,11 @@ import pyarrow.parquet as pq
 from carvana_ray import rle, storage
 from carvana_ray.data import layout as carvana
 from carvana_ray.data import quarantine
-from carvana_ray.storage.router import Entry
+from carvana_ray.storage.router import FileInfo
 from carvana_ray.submission import shards
 from carvana_ray.submission import validate as faults
 from carvana_ray.submission import writer as submission
-from carvana_ray.submission.plan import SHARD_SIZE, Part
+from carvana_ray.submission.plan import SHARD_SIZE, PlanPart
 
 TEXTS = 400  # distinct masks
 RUN = "0123456789abcdef"
@@ -56,25 +56,27 @@ def draw_text(rng: np.random.Generator) -> str:
     starts = np.concatenate([line + left, (line + right - 200)[wheels]])
     ends = np.concatenate([inner, (line + right)[wheels]])
     order = np.argsort(starts)
-    return rle.to_text(starts[order], ends[order])
+    return rle.format_runs(starts[order], ends[order])
 
 
-def planned(pictures: int, parts: int) -> list[Part]:
+def planned(pictures: int, parts: int) -> list[PlanPart]:
     """Return a plan of `parts` parts, each with every so many-th picture of Kaggle's names."""
     names = [
         f"{car * 0x9E3779B97F4A7C15 % 2**48:012x}_{view:02d}.jpg"
         for car in range(-(-pictures // carvana.VIEWS))
         for view in range(1, carvana.VIEWS + 1)
     ]
-    entries = [Entry(name, 500_000, "1") for name in sorted(names[:pictures])]
+    entries = [FileInfo(name, 500_000, "1") for name in sorted(names[:pictures])]
     return [
-        Part(number + 1, own, -(-len(own) // SHARD_SIZE))
+        PlanPart(number + 1, own, -(-len(own) // SHARD_SIZE))
         for number in range(parts)
         if (own := tuple(entries[number::parts]))
     ]
 
 
-def stored(folder: str, part: Part, shard: int, texts: list[str] | None = None) -> pa.Table | None:
+def stored(
+    folder: str, part: PlanPart, shard: int, texts: list[str] | None = None
+) -> pa.Table | None:
     """Write a shard with these runs, or read it: all that this benchmark knows of their files."""
     if texts is None:
         return shards.read_shard(folder, part, shard)
@@ -97,11 +99,11 @@ def stored(folder: str, part: Part, shard: int, texts: list[str] | None = None) 
     )
     name = part.shard_name(shard)
     data = shards.to_bytes(rows, shards.key(RUN, part, shard))
-    storage.publish(storage.join(folder, name), data)
+    storage.write_atomic(storage.join(folder, name), data)
     return None
 
 
-def make(folder: str, parts: list[Part]) -> dict[str, Any]:
+def make(folder: str, parts: list[PlanPart]) -> dict[str, Any]:
     """Draw all shards."""
     rng = np.random.default_rng(0)
     texts = [draw_text(rng) for _ in range(TEXTS)]
@@ -112,24 +114,24 @@ def make(folder: str, parts: list[Part]) -> dict[str, Any]:
     return {"text_kB": round(float(np.mean([len(text) for text in texts])) / 1e3, 2)}
 
 
-def merge(folder: str, target: str, parts: list[Part], order: list[str]) -> dict[str, Any]:
+def merge(folder: str, target: str, parts: list[PlanPart], order: list[str]) -> dict[str, Any]:
     """Merge as a prediction does, and check what is written; return seconds of both."""
     cpu = time.process_time()
     keep = {entry for part in parts for entry in part.pictures}
 
     def walk() -> Iterator[tuple[str, str]]:
         read = functools.partial(stored, folder)
-        with submission.reading_ahead(parts, read, keep) as ahead:
-            for row in submission.rows_of(parts, ahead, keep):
+        with submission.prefetch_shards(parts, read, keep) as ahead:
+            for row in submission.iter_rows(parts, ahead, keep):
                 yield row["img"], row["rle_mask"]
 
     packed = target.endswith(".gz")
-    with storage.publishing(target) as file:
+    with storage.atomic_writer(target) as file:
         began = time.perf_counter()
         rows = submission.write(file, walk(), order, packed, spool_folder=folder)
         written = time.perf_counter()
         pixels = carvana.HEIGHT * carvana.WIDTH
-        found = submission.check_written(file, packed, order, lambda _: pixels)
+        found = submission.validate_written(file, packed, order, lambda _: pixels)
         checked = time.perf_counter()
         size = file.seek(0, 2)
     if found or rows != len(order):
@@ -146,7 +148,7 @@ def check(target: str, order: list[str]) -> dict[str, Any]:
     """Check the file as ``jobs/check.py`` does; return the seconds."""
     began = time.perf_counter()
     pixels = carvana.HEIGHT * carvana.WIDTH
-    rows, _, counts = faults.check_file(target, order, lambda _: pixels)
+    rows, _, counts = faults.validate_file(target, order, lambda _: pixels)
     if counts or rows != len(order):
         raise RuntimeError(f"{rows} rows of {len(order)}, faults: {counts}")
     return {"check_s": round(time.perf_counter() - began, 1)}
@@ -159,7 +161,7 @@ def reference(folder: str, target: str, order: list[str]) -> dict[str, Any]:
     texts = {row["img"]: row["rle_mask"] for row in rows}
     with open(target, "w", newline="", encoding="utf-8") as file:
         out = csv.writer(file, lineterminator="\n")
-        out.writerow(carvana.HEADER)
+        out.writerow(carvana.CSV_HEADER)
         out.writerows((name, texts[name]) for name in order)
         file.flush()
         os.fsync(file.fileno())

@@ -24,36 +24,36 @@ from typing import Any, TypeVar
 
 from carvana_ray import storage
 from carvana_ray.data import layout as carvana
-from carvana_ray.storage.router import Entry
+from carvana_ray.storage.router import FileInfo
 from carvana_ray.submission import plan, shards
-from carvana_ray.submission.plan import Part
+from carvana_ray.submission.plan import PlanPart
 
 T = TypeVar("T")
 LATEST_NS = 1_790_000_000_000_000_000  # versions are times of last change in ns
 MB = 1e6
 
 
-def listing(pictures: int) -> list[Entry]:
+def listing(pictures: int) -> list[FileInfo]:
     """Return a catalogue as `storage.listing` would: every name, size and version its own."""
     found = []
     for number in range(pictures):
         car, view = divmod(number, carvana.VIEWS)
         name = f"{hashlib.sha256(str(car).encode()).hexdigest()[:12]}_{view + 1:02d}.jpg"
         version = str(LATEST_NS + number * 1_234_567)
-        found.append(Entry(name, 100_000 + number * 7919 % 100_000, version))
+        found.append(FileInfo(name, 100_000 + number * 7919 % 100_000, version))
     return sorted(found)
 
 
-def planned(entries: list[Entry]) -> Part:
+def planned(entries: list[FileInfo]) -> PlanPart:
     """Return the first part of the plan, which has them all."""
-    part = plan.next_part([], entries)
+    part = plan.plan_new([], entries)
     assert part is not None
     return part
 
 
-def to_do(folder: str, parts: list[Part], entries: list[Entry]) -> int:
+def to_do(folder: str, parts: list[PlanPart], entries: list[FileInfo]) -> int:
     """Return the number of shards that are left to make."""
-    return len(shards.left(folder, parts, entries, {}).tasks)
+    return len(shards.pending(folder, parts, entries, {}).tasks)
 
 
 class Steps:
@@ -86,9 +86,11 @@ def measure(pictures: int, folder: str) -> dict[str, Any]:
     part = steps.run("plan", lambda: planned(entries))
     data = steps.run("bytes", part.to_bytes)
     size = len(data)
-    steps.run("publish", functools.partial(storage.publish, storage.join(folder, part.name), data))
+    steps.run(
+        "publish", functools.partial(storage.write_atomic, storage.join(folder, part.name), data)
+    )
     del part, data
-    parts = steps.run("read", lambda: plan.read_parts(folder))
+    parts = steps.run("read", lambda: plan.load_plan(folder))
     tasks = steps.run("to_do", lambda: to_do(folder, parts, entries))
     if [entry for part in parts for entry in part.pictures] != entries:
         raise RuntimeError("the plan that was read is not the one that was made")

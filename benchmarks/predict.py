@@ -80,13 +80,13 @@ def decode_ceiling(source: list[Path]) -> float:
 
 def device_ceilings(model: str, source: list[Path], device: torch.device) -> tuple[float, float]:
     """Return the pictures a second of the network alone, and of masks and their runs alone."""
-    network, _ = checkpoint.read_model(model)
+    network, _ = checkpoint.load_model(model)
     ask = Predictor(network, device)
-    few = predictor.at_once(*images.grid(carvana.HEIGHT, carvana.WIDTH, 4))
+    few = predictor.max_batch(*images.grid_size(carvana.HEIGHT, carvana.WIDTH, 4))
     few = few if device.type == "cuda" else 4
     gray = np.stack([images.load_gray(path.read_bytes()) for path in (source * few)[:few]])
     there = torch.from_numpy(gray).to(device)
-    share = ask.shares(gray)
+    share = ask.soft_masks(gray)
 
     def wait() -> int:
         if device.type == "cuda":
@@ -96,13 +96,13 @@ def device_ceilings(model: str, source: list[Path], device: torch.device) -> tup
     @torch.inference_mode()
     def of_network() -> int:
         for _ in range(8):
-            ask.answer(there)
+            ask.logits(there)
         return wait()
 
     def of_masks() -> int:
         for _ in range(8):
             for part in share.split(predictor.FULL_SIZE_AT_ONCE):
-                predictor.run_ends(part, carvana.HEIGHT, carvana.WIDTH)
+                predictor.to_run_bounds(part, carvana.HEIGHT, carvana.WIDTH)
         return wait()
 
     return per_second(of_network), per_second(of_masks)
@@ -110,10 +110,10 @@ def device_ceilings(model: str, source: list[Path], device: torch.device) -> tup
 
 def one_by_one(model: str, source: list[Path], device: torch.device) -> float:
     """Return the pictures a second of what one would write first."""
-    network, _ = checkpoint.read_model(model)
+    network, _ = checkpoint.load_model(model)
     network = network.eval().to(device)
     paths = itertools.cycle(source)
-    h, w = images.grid(carvana.HEIGHT, carvana.WIDTH, 4)
+    h, w = images.grid_size(carvana.HEIGHT, carvana.WIDTH, 4)
 
     @torch.inference_mode()
     def work() -> int:

@@ -67,7 +67,7 @@ def load(pair: tuple[Path, Path], downscale: int) -> Pairs:
 def loaded(pairs: list[tuple[Path, Path]], downscale: int, device: torch.device) -> torch.Tensor:
     """Return all of them on the device: uint8 [2, n, h, w]."""
     all_ = torch.empty(
-        2, len(pairs), *images.grid(*SIZE, downscale), dtype=torch.uint8, device=device
+        2, len(pairs), *images.grid_size(*SIZE, downscale), dtype=torch.uint8, device=device
     )
     with ProcessPoolExecutor() as pool:
         found = pool.map(load, pairs, [downscale] * len(pairs), chunksize=8)
@@ -80,16 +80,16 @@ def batches(plan: BatchPlan, recipe: Recipe, data: torch.Tensor) -> Iterator[lea
     """Yield the batches of a run as the workers of a job get them, from what is on the device."""
     device = data.device
     for index in range(plan.epochs * plan.blocks_per_epoch):
-        block = plan.block(index)
-        rngs = [plan.rng(block, place) for place in range(len(block.pictures))]
-        image, share = data[:, torch.from_numpy(block.pictures).to(device)]
+        block = plan.worker_batch(index)
+        rngs = [plan.rng(block, place) for place in range(len(block.indices))]
+        image, share = data[:, torch.from_numpy(block.indices).to(device)]
         batch = {"weight": torch.from_numpy(block.weight).to(device)}
         if recipe.jitter:
-            drawn = np.stack([augment.draw(rng, recipe.flip) for rng in rngs])
+            drawn = np.stack([augment.sample_affine(rng, recipe.flip) for rng in rngs])
             batch["warp"] = torch.from_numpy(drawn).to(device)
         else:
             if recipe.flip:
-                mirrored = torch.tensor([augment.mirrors(rng) for rng in rngs], device=device)
+                mirrored = torch.tensor([augment.coin(rng) for rng in rngs], device=device)
                 image, share = (
                     torch.where(mirrored[:, None, None], one.flip(-1), one)
                     for one in (image, share)
@@ -100,7 +100,7 @@ def batches(plan: BatchPlan, recipe: Recipe, data: torch.Tensor) -> Iterator[lea
 
 def train(
     recipe: Recipe, seed: int, epochs: int, data: torch.Tensor
-) -> tuple[learner.State, dict[str, float]]:
+) -> tuple[learner.TrainState, dict[str, float]]:
     """Train on all that is given; return the state and what it took."""
     plan = BatchPlan(
         train=data.shape[1],
@@ -110,14 +110,14 @@ def train(
         epochs=epochs,
         seed=seed,
     )
-    scored = learner.Scored(learner.build(32, recipe, seed)).to(data.device)
-    state = learner.start(
+    scored = learner.ModelWithLoss(learner.build_model(32, recipe, seed)).to(data.device)
+    state = learner.init_state(
         scored, scored, recipe, recipe.learning_rate, plan.epochs * plan.train_steps
     )
-    worker = training.Worker(
+    worker = training.WorkerContext(
         device=data.device,
         count=1,
-        add_up=lambda value: value.clone(),
+        all_reduce=lambda value: value.clone(),
         clock=time.perf_counter,
         progress=lambda done: None,
     )
@@ -132,16 +132,16 @@ def train(
 
 
 def score(
-    state: learner.State, recipe: Recipe, gray: torch.Tensor, truth: torch.Tensor
+    state: learner.TrainState, recipe: Recipe, gray: torch.Tensor, truth: torch.Tensor
 ) -> dict[str, float]:
     """Return Dice over pictures, uint8 [n, h, w], whose masks are bool [n, H, W]; and the rate."""
     ask = Predictor(state.model, gray.device, recipe.mirror)
-    few = predictor.at_once(*gray.shape[1:], recipe.fold)
+    few = predictor.max_batch(*gray.shape[1:], recipe.fold)
     found, seconds = [], 0.0
     for at in range(0, len(gray), few):
         pictures = gray[at : at + few].cpu().numpy()
         began = time.perf_counter()
-        share = ask.shares(pictures)
+        share = ask.soft_masks(pictures)
         if share.is_cuda:
             torch.cuda.synchronize()
         if at:  # the first one loads kernels
@@ -168,7 +168,7 @@ def main() -> None:
     flags = reader.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     names = [path.name for path in sorted((flags.data / "train").glob("*.jpg"))]
-    cars = splits.split(carvana.cars_in(names), flags.holdout_cars, "0", 0)
+    cars = splits.split_cars(carvana.unique_cars(names), flags.holdout_cars, "0", 0)
     pairs = [
         (flags.data / "train" / name, flags.data / "train_masks" / f"{name[:-4]}_mask.gif")
         for name in names

@@ -70,7 +70,7 @@ def seconds(way: Callable[[Any], Any], things: list) -> tuple[float, float]:
 
 def ways_of(masks: list[NDArray[np.bool_]]) -> dict[str, tuple[Callable[[Any], Any], list]]:
     """Return what is timed: from its name to the function and what it is given, one by one."""
-    ends = [np.stack(rle.runs(mask), axis=1).astype(np.int32).tobytes() for mask in masks]
+    ends = [np.stack(rle.mask_to_runs(mask), axis=1).astype(np.int32).tobytes() for mask in masks]
     texts = [rle.encode(mask) for mask in masks]
     pixels = masks[0].size
     if not texts == [usual(mask) for mask in masks] == [usual_with_border(mask) for mask in masks]:
@@ -80,11 +80,11 @@ def ways_of(masks: list[NDArray[np.bool_]]) -> dict[str, tuple[Callable[[Any], A
         "encode: usual, border": (usual_with_border, masks),
         "encode: ours": (rle.encode, masks),
         "text: usual": (plain_text, [plain_parse(text) for text in texts]),
-        "text: ours": (rle.text_of, ends),
+        "text: ours": (rle.text_from_bounds, ends),
         "parse: int(), no faults": (plain_parse, texts),
-        "parse: ours": (lambda text: rle.parse(text, pixels), texts),
+        "parse: ours": (lambda text: rle.parse_runs(text, pixels), texts),
         "sound? ours": (
-            lambda some: rle.are_sound(some, [pixels] * len(some)),
+            lambda some: rle.all_valid(some, [pixels] * len(some)),
             [texts[at : at + 32] for at in range(0, len(texts), 32)],
         ),
     }
@@ -109,7 +109,7 @@ def main() -> None:
         name: [min(column) / len(masks) * 1e6 for column in zip(*found, strict=True)]
         for name, found in times.items()
     }
-    numbers = float(np.mean([2 * len(rle.runs(mask)[0]) for mask in masks]))
+    numbers = float(np.mean([2 * len(rle.mask_to_runs(mask)[0]) for mask in masks]))
     print(f"{len(masks)} masks of {masks[0].shape}, {numbers:.0f} numbers each on average")
     print(f"{'us a mask':24} from memory   in cache")
     for name, (fresh, again) in best.items():

@@ -44,7 +44,7 @@ def put(uris: Sequence[str], size: int) -> None:
     """Put objects of random bytes that are not there yet."""
 
     def one(uri: str) -> None:
-        storage.publish(uri, os.urandom(size), replace=True)
+        storage.write_atomic(uri, os.urandom(size), replace=True)
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(one, uris))
@@ -68,7 +68,7 @@ def list_all(folder: str, keys: int) -> dict[str, float]:
 
     s3_client.client().meta.events.register("before-send.s3", count)
     began = time.perf_counter()
-    found = storage.listing(folder, carvana.PICTURE_SUFFIXES)
+    found = storage.list_files(folder, carvana.IMAGE_SUFFIXES)
     seconds = time.perf_counter() - began
     s3_client.client().meta.events.unregister("before-send.s3", count)
     if len(found) != keys:
@@ -84,7 +84,7 @@ def one_by_one(uris: Sequence[str]) -> None:
 
 def ours(uris: Sequence[str]) -> None:
     """Read as the program does."""
-    for data in storage.read_each(uris):
+    for data in storage.read_many(uris):
         if isinstance(data, Exception):
             raise data
 
@@ -98,7 +98,7 @@ def arrow(uris: Sequence[str], check: bool) -> None:
     etags = {}
     if check:
         folder = storage.parent(uris[0])
-        etags = {storage.join(folder, one.name): one.version for one in storage.listing(folder)}
+        etags = {storage.join(folder, one.name): one.version for one in storage.list_files(folder)}
 
     def one(uri: str) -> None:
         with files.open_input_file(uri.removeprefix(store.S3_SCHEME)) as file:
@@ -106,15 +106,15 @@ def arrow(uris: Sequence[str], check: bool) -> None:
         if check and hashlib.md5(data).hexdigest() != etags[uri]:
             raise RuntimeError(f"{uri}: not what its ETag says")
 
-    with ThreadPoolExecutor(storage.AHEAD) as pool:
+    with ThreadPoolExecutor(storage.READ_AHEAD) as pool:
         list(pool.map(one, uris))
 
 
 WAYS: dict[str, Callable[[Sequence[str]], None]] = {
     "boto3, one by one": one_by_one,
-    f"boto3, {storage.AHEAD} at a time, checked (ours)": ours,
-    f"pyarrow, {storage.AHEAD} at a time, unchecked": lambda uris: arrow(uris, check=False),
-    f"pyarrow, {storage.AHEAD} at a time, checked": lambda uris: arrow(uris, check=True),
+    f"boto3, {storage.READ_AHEAD} at a time, checked (ours)": ours,
+    f"pyarrow, {storage.READ_AHEAD} at a time, unchecked": lambda uris: arrow(uris, check=False),
+    f"pyarrow, {storage.READ_AHEAD} at a time, checked": lambda uris: arrow(uris, check=True),
 }
 
 
@@ -126,11 +126,13 @@ def main() -> None:
     parser.add_argument("--reads", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=3)
     flags = parser.parse_args()
-    root = storage.absolute(flags.uri)
+    root = storage.resolve(flags.uri)
     keys, pictures = storage.join(root, "keys"), storage.join(root, "pictures")
     result: dict[str, Any] = {}
     for folder, count, size in ((keys, flags.keys, 1), (pictures, flags.reads, PICTURE_BYTES)):
-        there = {one.name for one in storage.listing(folder)} if storage.exists(folder) else set()
+        there = (
+            {one.name for one in storage.list_files(folder)} if storage.exists(folder) else set()
+        )
         put_all([storage.join(folder, one) for one in names(count) if one not in there], size)
     for _ in range(flags.rounds):
         found = list_all(keys, flags.keys)

@@ -62,7 +62,7 @@ def make_catalogue(sources: list[Path], folder: Path, pictures: int, seed: int) 
             sources[place % len(sources)] = target
     with open(folder / carvana.SAMPLE_SUBMISSION, "w", newline="") as file:
         rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(carvana.HEADER)
+        rows.writerow(carvana.CSV_HEADER)
         rows.writerows((name, "1 1") for name in names)
 
 

@@ -34,7 +34,7 @@ from carvana_ray.unet import loss
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 RECIPE = RECIPES["default"]
-GRID = images.grid(carvana.HEIGHT, carvana.WIDTH, 4)
+GRID = images.grid_size(carvana.HEIGHT, carvana.WIDTH, 4)
 _SHOWN = ("images_per_second", "data_wait_fraction", "first_batch_seconds", "seconds")
 SECONDS = 6.0  # of each loop, after its first steps
 
@@ -59,7 +59,7 @@ def link(data: Path, folder: Path, cars: int) -> list[tuple[Path, Path]]:
 
 def step_of(device: torch.device, compiled: bool) -> Callable[..., None]:
     """Return a plain training step: (image float [B, 1, h, w], target float [B, 1, h, w])."""
-    network = learner.build(32, RECIPE, 0).to(device)
+    network = learner.build_model(32, RECIPE, 0).to(device)
     called = torch.compile(network) if compiled else network
     on_gpu = device.type == "cuda"
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3, fused=on_gpu)

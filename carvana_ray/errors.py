@@ -2,26 +2,26 @@
 
 from typing import Any
 
-EXIT_DONE = 0
-EXIT_UNFORESEEN = 1
-EXIT_INPUT = 2
-EXIT_QUARANTINE = 3
-EXIT_STOPPED = 75  # EX_TEMPFAIL of sysexits.h: the same command again goes on
+EXIT_OK = 0
+EXIT_FAILURE = 1
+EXIT_USAGE = 2
+EXIT_BAD_IMAGES = 3
+EXIT_INTERRUPTED = 75  # EX_TEMPFAIL of sysexits.h: the same command again goes on
 
 
 class InputError(ValueError):
     """Wrong usage or input. The message is one line that names the flag, file or key."""
 
 
-class Missing(InputError):
+class FileMissingError(InputError):
     """There is no such file."""
 
 
-class TooLarge(InputError):
+class FileTooLargeError(InputError):
     """A file has more bytes than are to be read."""
 
 
-class Unreachable(OSError):
+class StorageUnavailableError(OSError):
     """A file cannot be reached, for a cause outside that may pass (a disk, a network, a store).
 
     As every `OSError`: (number, cause, URI of the file).
@@ -31,11 +31,11 @@ class Unreachable(OSError):
         return f"{self.filename}: {self.strerror}"
 
 
-class Denied(Unreachable, InputError):
+class StorageAccessError(StorageUnavailableError, InputError):
     """A file cannot be reached, for a cause that a user can mend: credentials, rights, a name."""
 
 
-class BadPicture(ValueError):
+class BadImageError(ValueError):
     """One file is not a picture that can be used. The message is the reason, without the name.
 
     It starts with a fixed word (``not-an-image``, ``truncated``, ``wrong-size``, ``too-large``,
@@ -44,12 +44,12 @@ class BadPicture(ValueError):
     """
 
 
-class Unfinished(Exception):
+class IncompleteError(Exception):
     """Not all could be done, for a cause outside (a disk, a network, a machine). What is done is
     kept; the same command again goes on. The message is one line that names the file."""
 
 
-class Quarantined(Exception):
+class BadImagesError(Exception):
     """The work is done but for pictures that could not be used.
 
     Args:

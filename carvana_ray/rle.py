@@ -10,9 +10,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-BELOW = 10**7  # numbers that `to_words` takes: seven digits and a space are eight bytes
-WIDEST = 8  # digits of a number that `to_numbers` takes
-SPACE = 8  # bytes of any kind that must lie before the first number, for `to_numbers`
+_FORMAT_LIMIT = 10**7  # numbers that `to_words` takes: seven digits and a space are eight bytes
+_MAX_DIGITS = 8  # digits of a number that `to_numbers` takes
+_PADDING = 8  # bytes of any kind that must lie before the first number, for `to_numbers`
 
 
 def _words(texts: list[bytes]) -> NDArray[np.uint64]:
@@ -28,7 +28,7 @@ _LOW = _words(  # first as a whole number, then as the end of a larger one
 _LAST = np.array([0x0F0F0F0F0F0F0F0F << 8 * (8 - k) & (2**64 - 1) for k in range(9)], np.uint64)
 
 
-def to_words(numbers: NDArray[np.int64]) -> NDArray[np.uint64]:
+def _format_digits(numbers: NDArray[np.int64]) -> NDArray[np.uint64]:
     """Return numbers as text, eight bytes each: NUL in front, digits, a space.
 
     Args:
@@ -40,7 +40,7 @@ def to_words(numbers: NDArray[np.int64]) -> NDArray[np.uint64]:
     return words
 
 
-def to_numbers(
+def _parse_digits(
     octets: NDArray[np.uint8], ends: NDArray[np.int64], widths: NDArray[np.int64]
 ) -> NDArray[np.uint32]:
     """Return the numbers whose digits lie in a text: uint32 [n]. The caller sees to their form.
@@ -63,7 +63,7 @@ _DIGITS_AND_SPACE = b"0123456789 "
 _TOGETHER = 32  # texts that `are_sound` looks at in one go: they stay in a core's cache
 
 
-def runs(mask: NDArray) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def mask_to_runs(mask: NDArray) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return (starts, ends) of the runs of a mask [H, W]: 0-based, ends exclusive, int64 each."""
     flat = np.ascontiguousarray(mask, dtype=np.bool_).reshape(-1)
     if flat.size % 64:
@@ -112,26 +112,26 @@ def _pairs(starts: NDArray, ends: NDArray) -> NDArray[np.int64]:
     return pairs
 
 
-def to_text(starts: NDArray, ends: NDArray) -> str:
+def format_runs(starts: NDArray, ends: NDArray) -> str:
     """Return the text of runs given as 0-based starts and exclusive ends, integers [n] each."""
     pairs = _pairs(starts, ends)
-    if pairs.max(initial=0) >= BELOW:
+    if pairs.max(initial=0) >= _FORMAT_LIMIT:
         return " ".join(map(str, pairs.tolist()))
-    return to_words(pairs).tobytes().translate(None, b"\0")[:-1].decode()
+    return _format_digits(pairs).tobytes().translate(None, b"\0")[:-1].decode()
 
 
-def text_of(ends: bytes) -> str:
+def text_from_bounds(ends: bytes) -> str:
     """Return the text of runs as they travel: int32, start and exclusive end of each in turn."""
     numbers = np.frombuffer(ends, dtype=np.int32)
-    return to_text(numbers[0::2], numbers[1::2])
+    return format_runs(numbers[0::2], numbers[1::2])
 
 
 def encode(mask: NDArray) -> str:
     """Return the text of a mask: bool or uint8 [H, W], true (not zero) where the car is."""
-    return to_text(*runs(mask))
+    return format_runs(*mask_to_runs(mask))
 
 
-def parse(text: str, pixels: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def parse_runs(text: str, pixels: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return (starts, ends) of a text: 0-based, ends exclusive, int64 [n] each.
 
     Args:
@@ -173,7 +173,7 @@ def parse(text: str, pixels: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]
     return starts, ends
 
 
-def are_sound(texts: Sequence[str], pixels: Sequence[int]) -> bool:
+def all_valid(texts: Sequence[str], pixels: Sequence[int]) -> bool:
     """Return whether all texts are sound: whether `parse` would take each of them.
 
     It takes half the time of `parse`. Of some texts that are sound it says False: those with a
@@ -195,20 +195,20 @@ def _are_sound(texts: Sequence[str], pixels: Sequence[int]) -> bool:
     texts = [text for text in texts if text]
     if not texts:
         return True
-    spaced = " ".join([" " * (SPACE - 1), *texts, ""])
+    spaced = " ".join([" " * (_PADDING - 1), *texts, ""])
     joined = spaced.encode(errors="backslashreplace")
     if joined.translate(None, _DIGITS_AND_SPACE):
         return False
     octets = np.frombuffer(joined, dtype=np.uint8)
-    spaces = np.flatnonzero(octets == ord(" "))[SPACE - 1 :]
+    spaces = np.flatnonzero(octets == ord(" "))[_PADDING - 1 :]
     widths = np.diff(spaces) - 1
-    if widths.min() < 1 or widths.max() > WIDEST:
+    if widths.min() < 1 or widths.max() > _MAX_DIGITS:
         return False
-    behind = SPACE + np.cumsum([len(text) + 1 for text in texts]) - 1  # each text's end
+    behind = _PADDING + np.cumsum([len(text) + 1 for text in texts]) - 1  # each text's end
     counts = np.searchsorted(spaces[1:], behind, side="right")  # numbers up to there
     if (counts % 2).any():
         return False
-    numbers = to_numbers(octets, spaces[1:], widths).astype(np.int64)
+    numbers = _parse_digits(octets, spaces[1:], widths).astype(np.int64)
     starts, lengths = numbers[0::2], numbers[1::2]
     ends = starts + lengths  # exclusive
     lasts = counts // 2 - 1  # run of each text
@@ -228,7 +228,7 @@ def decode(text: str, height: int, width: int) -> NDArray[np.bool_]:
     Raises:
         ValueError: see `parse`.
     """
-    starts, ends = parse(text, height * width)
+    starts, ends = parse_runs(text, height * width)
     # +1 at each start and -1 after each end; runs that touch add up to 0 there, so add, not assign.
     steps = np.zeros(height * width + 1, dtype=np.int8)
     steps[starts] = 1

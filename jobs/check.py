@@ -18,16 +18,16 @@ EXAMPLES = """examples:
 """
 
 
-def check(flags: config.Check) -> dict[str, Any]:
+def check(flags: config.CheckFlags) -> dict[str, Any]:
     """Return the job's result; every fault is on stderr too."""
     expected = None
     if flags.data:
-        rows = storage.absolute(flags.data)
+        rows = storage.resolve(flags.data)
         if not rows.endswith(".csv"):
             rows = storage.join(rows, carvana.SAMPLE_SUBMISSION)
         expected = csv_reader.read_names(rows)
-    count, found, counts = faults.check_file(
-        storage.absolute(flags.submission), expected, lambda _: flags.height * flags.width
+    count, found, counts = faults.validate_file(
+        storage.resolve(flags.submission), expected, lambda _: flags.height * flags.width
     )
     for fault in found:
         where = f"line {fault['line']}, " if fault["line"] else ""
@@ -40,8 +40,8 @@ def check(flags: config.Check) -> dict[str, Any]:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the job; return its exit code: 1 with faults."""
-    flags = cli.parse(config.Check, "check", argv, EXAMPLES)
-    return job.finish("check", lambda: check(flags), lambda result: not result["ok"], flags)
+    flags = cli.parse(config.CheckFlags, "check", argv, EXAMPLES)
+    return job.run_guarded("check", lambda: check(flags), lambda result: not result["ok"], flags)
 
 
 if __name__ == "__main__":

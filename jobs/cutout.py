@@ -25,7 +25,7 @@ def stage() -> Any:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the job; return its exit code."""
-    return job.run("cutout", config.Cutout, stage, argv, EXAMPLES)
+    return job.run("cutout", config.CutoutFlags, stage, argv, EXAMPLES)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ def stage() -> Any:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the job; return its exit code."""
-    return job.run("evaluate", config.Evaluate, stage, argv, EXAMPLES)
+    return job.run("evaluate", config.EvaluateFlags, stage, argv, EXAMPLES)
 
 
 if __name__ == "__main__":

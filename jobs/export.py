@@ -18,7 +18,7 @@ EXAMPLES = """examples:
 log = logging.getLogger("export")
 
 
-def export(flags: config.Export) -> dict[str, Any]:
+def export(flags: config.ExportFlags) -> dict[str, Any]:
     """Write the file, once its masks are those of torch; return the job's result. No Ray."""
     # torch takes seconds to import: --help does not need it
     from carvana_ray import storage
@@ -27,9 +27,9 @@ def export(flags: config.Export) -> dict[str, Any]:
     from carvana_ray.export import verify as exported
 
     began = time.monotonic()
-    out = storage.absolute(flags.out_uri)
+    out = storage.resolve(flags.out_uri)
     export.require(*export.NEEDED)
-    network, manifest = checkpoint.read_model(storage.absolute(flags.model))
+    network, manifest = checkpoint.load_model(storage.resolve(flags.model))
     checked = export.installed(export.RUNTIME)
     pictures = _pictures(flags) if checked else []
     log.info("export: writing the network as ONNX, opset %d; half a minute or so", export.OPSET)
@@ -40,11 +40,11 @@ def export(flags: config.Export) -> dict[str, Any]:
     else:
         log.warning("export: NOT checked, there is no %s: %s", export.RUNTIME, export.command())
         result |= {"images": 0, "pixels_differ": None, "dice": None}
-    storage.publish(out, data, replace=True)
+    storage.write_atomic(out, data, replace=True)
     return result | {"seconds": round(time.monotonic() - began, 1)}
 
 
-def _pictures(flags: config.Export) -> list[bytes]:
+def _pictures(flags: config.ExportFlags) -> list[bytes]:
     """Return the files to check with: from all over --data, or drawn.
 
     Raises:
@@ -64,23 +64,23 @@ def _pictures(flags: config.Export) -> list[bytes]:
             for number in range(flags.limit)
         )
         return [studio.encode_jpeg(image) for image, _ in drawn]
-    folder, entries = catalogue.pictures(storage.absolute(flags.data))
+    folder, entries = catalogue.list_images(storage.resolve(flags.data))
     few = entries[:: -(-len(entries) // flags.limit)]
     pictures = []
     for entry in few:
         uri = storage.join(folder, entry.name)
         pictures.append(storage.read(uri))
         try:
-            images.load_colour(pictures[-1])
-        except errors.BadPicture as error:
+            images.load_rgb(pictures[-1])
+        except errors.BadImageError as error:
             raise errors.InputError(f"--data {uri}: {error}") from error
     return pictures
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the job; return its exit code."""
-    flags = cli.parse(config.Export, "export", argv, EXAMPLES)
-    return job.finish("export", lambda: export(flags), flags=flags)
+    flags = cli.parse(config.ExportFlags, "export", argv, EXAMPLES)
+    return job.run_guarded("export", lambda: export(flags), flags=flags)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ def stage() -> Any:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the job; return its exit code."""
-    return job.run("pipeline", config.Pipeline, stage, argv, EXAMPLES)
+    return job.run("pipeline", config.PipelineFlags, stage, argv, EXAMPLES)
 
 
 if __name__ == "__main__":

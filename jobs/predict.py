@@ -24,7 +24,7 @@ def stage() -> Any:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the job; return its exit code."""
-    return job.run("predict", config.Predict, stage, argv, EXAMPLES)
+    return job.run("predict", config.PredictFlags, stage, argv, EXAMPLES)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ def stage() -> Any:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the job; return its exit code."""
-    return job.run("sample", config.Sample, stage, argv, EXAMPLES)
+    return job.run("sample", config.SampleFlags, stage, argv, EXAMPLES)
 
 
 if __name__ == "__main__":

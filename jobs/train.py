@@ -25,7 +25,7 @@ def stage() -> Any:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the job; return its exit code."""
-    return job.run("train", config.Train, stage, argv, EXAMPLES)
+    return job.run("train", config.TrainFlags, stage, argv, EXAMPLES)
 
 
 if __name__ == "__main__":

@@ -126,13 +126,13 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[s3_servers.Ser
             monkeypatch.delenv(name)
         for name, value in server.environment().items():
             monkeypatch.setenv(name, value)
-        s3_client.made.cache_clear()
+        s3_client._make_client.cache_clear()
         name = f"test-{uuid.uuid4().hex}"
         server.client().create_bucket(Bucket=name)
         return f"s3://{name}"
 
     yield make
-    s3_client.made.cache_clear()
+    s3_client._make_client.cache_clear()
 
 
 @pytest.fixture(scope="session")

@@ -1,162 +1,131 @@
-"""The layering, read from the source with `ast`: who may import Ray, torch, pyarrow and whom.
-
-Imports anywhere in a file count, those within functions too.
-"""
+"""The import law: which package may import which, and where Ray, torch and pyarrow may appear."""
 
 import ast
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).parents[1]
-PACKAGE = REPOSITORY / "carvana_ray"
-STAGES = PACKAGE / "stages"
-MODULES = sorted(PACKAGE.rglob("*.py"))
-JOBS = sorted((REPOSITORY / "jobs").rglob("*.py"))
-OUTSIDE = [path for path in MODULES if STAGES not in path.parents]
-PLAIN = [PACKAGE / f"{name}.py" for name in ("carvana", "cli", "config", "errors", "recipes")]
-LIGHT = [PACKAGE / f"{name}.py" for name in ("images", "rle", "augment", "batches")]
-LIGHT += sorted((PACKAGE / "studio").rglob("*.py"))
+ROOT = Path(__file__).parents[1]
+FILES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for folder in ("carvana_ray", "jobs", "benchmarks")
+    for path in sorted((ROOT / folder).rglob("*.py"))
+}
+# From top to bottom. A package imports only from rows below its own.
+ROWS = [
+    ["jobs", "benchmarks", "__main__"],
+    ["stages"],
+    ["training", "submission", "review", "report", "export"],
+    ["data", "cutouts", "checkpoints", "inference", "runtime"],
+    ["storage", "images", "config"],
+    ["unet", "rle", "sample", "errors"],
+]
+ROW_OF = {package: number for number, row in enumerate(ROWS) for package in row}
+TASKS = ["stages.ingest.blocks", "stages.ingest.read_images", "stages.ingest.read_pairs"]
+TASKS += ["stages.train.assemble_batches", "stages.predict.write_shards"]
+TASKS += ["stages.predict.measure_masks", "stages.cutout.write_cutouts"]
+LIGHT = ["images.decode", "images.resize", "images.augment", "rle", "sample", "training.batch_plan"]
+STANDARD = ["config", "config.cli", "config.recipes", "errors", "data.layout"]
 
 
-def where(path: Path) -> str:
-    return str(path.relative_to(REPOSITORY))
-
-
-def imports(source: str, package: str) -> Iterator[str]:
-    """Yield the dotted names that a file imports, `from a import b` as a.b; all absolute."""
+def imports(source: str) -> set[str]:
+    """Return the dotted names that a file imports anywhere, functions included."""
+    found = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                parents = package.split(".")[: len(package.split(".")) - node.level + 1]
-                base = ".".join([*parents, base] if base else parents)
-            yield from (f"{base}.{alias.name}" for alias in node.names)
-        elif (
-            isinstance(node, ast.Call)
-            and getattr(node.func, "attr", getattr(node.func, "id", ""))
-            in ("import_module", "__import__")
-            and node.args
-            and isinstance(node.args[0], ast.Constant)
-        ):
-            yield str(node.args[0].value)
-
-
-def imports_of(path: Path) -> set[str]:
-    return set(imports(path.read_text(), ".".join(path.relative_to(REPOSITORY).parent.parts)))
-
-
-def tops(path: Path) -> set[str]:
-    return {name.split(".")[0] for name in imports_of(path)}
-
-
-def below(names: set[str], package: str) -> set[str]:
-    return {name for name in names if name == package or name.startswith(package + ".")}
-
-
-def reached(path: Path) -> set[Path]:
-    """Return the files of carvana_ray that importing `path` executes, `path` among them."""
-    found, todo = set(), [path]
-    while todo:
-        file = todo.pop()
-        if file in found:
-            continue
-        found.add(file)
-        for name in below(imports_of(file), "carvana_ray"):
-            parts = name.split(".")
-            for length in range(1, len(parts) + 1):
-                place = REPOSITORY.joinpath(*parts[:length])
-                todo += [
-                    one for one in (place.with_suffix(".py"), place / "__init__.py") if one.exists()
-                ]
+            assert not node.level, "imports are absolute"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
     return found
 
 
-def edits_of_sys_path(source: str) -> list[int]:
-    """Return the lines that name `sys.path`, or import `path` from sys, or `site`."""
-    lines = []
-    for node in ast.walk(ast.parse(source)):
-        attribute = (
-            isinstance(node, ast.Attribute)
-            and node.attr == "path"
-            and isinstance(node.value, ast.Name)
-            and node.value.id == "sys"
-        )
-        imported = (
-            isinstance(node, ast.ImportFrom)
-            and node.module == "sys"
-            and any(alias.name in ("path", "*") for alias in node.names)
-        )
-        if attribute or imported:
-            lines.append(node.lineno)
-    return lines
+IMPORTS = {module: imports(path.read_text()) for module, path in FILES.items()}
 
 
-def test_this_file_sees_every_way_to_import() -> None:
-    source = (
-        "import ray\nimport ray.data as d\nfrom ray import train\nfrom . import a\n"
-        "from ..b import c\ndef f():\n    import torch\n    importlib.import_module('x.y')\n"
-    )
-    found = set(imports(source, "carvana_ray.stages"))
-    assert found == {
-        "ray",
-        "ray.data",
-        "ray.train",
-        "carvana_ray.stages.a",
-        "carvana_ray.b.c",
-        "torch",
-        "x.y",
-    }
+def package_of(name: str) -> str:
+    """Return a module's package: `unet` for `carvana_ray.unet.loss`, `jobs` for `jobs.train`."""
+    parts = name.split(".")
+    return parts[1] if parts[0] == "carvana_ray" and len(parts) > 1 else parts[0]
 
 
-def test_this_file_sees_edits_of_sys_path() -> None:
-    assert edits_of_sys_path("import sys\nsys.path.insert(0, 'x')\nsys.exit(1)\n") == [2]
-    assert edits_of_sys_path("from sys import path\n") == [1]
-
-
-def test_the_files_that_the_laws_are_about_are_there() -> None:
-    assert MODULES
-    assert JOBS
-    assert all(path.exists() for path in PLAIN + LIGHT)
-    assert any("ray" in tops(path) for path in STAGES.glob("*.py"))
-
-
-@pytest.mark.parametrize("path", OUTSIDE + JOBS, ids=where)
-def test_only_stages_import_ray(path: Path) -> None:
-    assert "ray" not in tops(path)
-
-
-@pytest.mark.parametrize("path", OUTSIDE, ids=where)
-def test_what_lies_outside_the_stages_never_imports_a_stage(path: Path) -> None:
-    assert not below(imports_of(path), "carvana_ray.stages")
-
-
-@pytest.mark.parametrize("path", JOBS, ids=where)
-def test_no_job_edits_the_search_path(path: Path) -> None:
-    assert edits_of_sys_path(path.read_text()) == []
-    assert "site" not in tops(path)
-
-
-@pytest.mark.parametrize("path", MODULES, ids=where)
-def test_the_package_never_imports_its_jobs_or_tests(path: Path) -> None:
-    assert not tops(path) & {"jobs", "tests", "conftest", "pytest", "hypothesis"}
-
-
-@pytest.mark.parametrize("path", PLAIN, ids=where)
-def test_carvana_config_and_errors_are_standard_library_alone(path: Path) -> None:
-    foreign = {
+def law_broken(module: str, names: set[str]) -> set[str]:
+    """Return the imports of a module that the law forbids."""
+    own = package_of(module)
+    wrong = {
         name
-        for file in reached(path)
-        for name in tops(file)
-        if name != "carvana_ray" and name not in sys.stdlib_module_names
+        for name in names
+        if (room := package_of(name)) in ROW_OF and room != own and ROW_OF[room] <= ROW_OF[own]
     }
-    assert foreign == set()
+    ray = {name for name in names if name.split(".")[0] == "ray"}
+    return wrong | (ray if own not in ("stages", "benchmarks") else set())
 
 
-@pytest.mark.parametrize("path", LIGHT, ids=where)
-def test_pictures_batches_and_the_studio_know_no_torch_and_no_pyarrow(path: Path) -> None:
-    assert {name for file in reached(path) for name in tops(file)} & {"torch", "pyarrow"} == set()
+def outside(module: str) -> set[str]:
+    """Return the top-level packages outside the project that importing a module executes."""
+    seen: set[str] = set()
+    todo = [f"carvana_ray.{module}"]
+    found = set()
+    while todo:
+        parts = todo.pop().split(".")
+        for name in (".".join(parts[:length]) for length in range(1, len(parts) + 1)):
+            if name in FILES and name not in seen:
+                seen.add(name)
+                todo += [one for one in IMPORTS[name] if one.startswith("carvana_ray.")]
+                found |= {one.split(".")[0] for one in IMPORTS[name]} - {"carvana_ray"}
+    return found
+
+
+@pytest.mark.parametrize("module", [name for name in FILES if package_of(name) in ROW_OF])
+def test_a_package_imports_only_from_rows_below_its_own(module: str) -> None:
+    assert law_broken(module, IMPORTS[module]) == set()
+
+
+def test_every_package_has_a_row() -> None:
+    assert {package_of(name) for name in FILES} - {"carvana_ray"} == set(ROW_OF)
+
+
+@pytest.mark.parametrize("module", TASKS)
+def test_task_modules_start_without_torch(module: str) -> None:
+    assert "torch" not in outside(module)
+
+
+@pytest.mark.parametrize("module", LIGHT)
+def test_light_modules_know_no_torch_no_pyarrow_and_no_ray(module: str) -> None:
+    assert not {"torch", "pyarrow", "ray"} & outside(module)
+
+
+@pytest.mark.parametrize("module", STANDARD)
+def test_flags_errors_and_names_are_standard_library_alone(module: str) -> None:
+    assert outside(module) <= set(sys.stdlib_module_names)
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ("carvana_ray.images.decode", "carvana_ray.stages.runner"),  # up
+        ("carvana_ray.data.catalog", "carvana_ray.runtime.progress"),  # sideways
+        ("carvana_ray.report.page", "ray.data"),  # Ray outside the stages
+        ("carvana_ray.training.loop", "ray.train"),
+        ("carvana_ray.rle", "carvana_ray.errors"),
+    ],
+)
+def test_a_planted_import_breaks_the_law(module: str, name: str) -> None:
+    assert law_broken(module, {name}) == {name}
+
+
+def test_no_function_is_longer_than_40_lines_of_code() -> None:
+    long = []
+    for module, path in FILES.items():
+        lines = path.read_text().splitlines()
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef) and not module.endswith("_triton"):
+                docstring = node.body[0].end_lineno if ast.get_docstring(node) else node.lineno - 1
+                code = (
+                    lines[node.lineno - 1 : node.body[0].lineno - 1]
+                    + lines[docstring : node.end_lineno]
+                )
+                if sum(bool(line.strip()) and line.strip()[0] != "#" for line in code) > 40:
+                    long.append(f"{module}.{node.name}")
+    assert long == []

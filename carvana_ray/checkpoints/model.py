@@ -20,8 +20,8 @@ from typing import Any
 import torch
 
 from carvana_ray import __version__, images, storage
-from carvana_ray.errors import InputError, Missing, first_line
-from carvana_ray.unet.network import Design, UNet
+from carvana_ray.errors import FileMissingError, InputError, first_line
+from carvana_ray.unet.network import UNet, UNetConfig
 
 FORMAT = 1
 WEIGHTS, HISTORY, MANIFEST = "model.pt", "history.json", "manifest.json"
@@ -42,7 +42,7 @@ LOAD_ERRORS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Manifest:
+class ModelManifest:
     """What a model folder says of itself.
 
     Attributes:
@@ -62,7 +62,7 @@ class Manifest:
     """
 
     sha256: str
-    design: Design
+    design: UNetConfig
     downscale: int
     height: int
     width: int
@@ -105,7 +105,7 @@ class Manifest:
         }
 
     @classmethod
-    def from_json(cls, found: dict[str, Any]) -> "Manifest":
+    def from_json(cls, found: dict[str, Any]) -> "ModelManifest":
         """Return the manifest of a JSON object.
 
         Raises:
@@ -113,7 +113,7 @@ class Manifest:
         """
         return cls(
             sha256=found["sha256"],
-            design=Design(
+            design=UNetConfig(
                 base=found["network"]["base"],
                 norm=found["network"]["norm"],
                 fold=found["network"].get("fold", 1),
@@ -147,23 +147,23 @@ def from_bytes(data: bytes) -> dict[str, Any]:
     return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
 
 
-def digest(data: bytes) -> str:
+def sha256(data: bytes) -> str:
     """Return the SHA-256 of some bytes, in hexadecimal."""
     return hashlib.sha256(data).hexdigest()
 
 
-def write_model(
-    folder: str, weights: bytes, manifest: Manifest, history: list[dict[str, float]]
+def save_model(
+    folder: str, weights: bytes, manifest: ModelManifest, history: list[dict[str, float]]
 ) -> None:
     """Write a model folder, the manifest last."""
-    storage.publish(storage.join(folder, WEIGHTS), weights, replace=True)
+    storage.write_atomic(storage.join(folder, WEIGHTS), weights, replace=True)
     rows = json.dumps(history, indent=1).encode()
-    storage.publish(storage.join(folder, HISTORY), rows, replace=True)
+    storage.write_atomic(storage.join(folder, HISTORY), rows, replace=True)
     text = json.dumps(manifest.to_json(), indent=1).encode()
-    storage.publish(storage.join(folder, MANIFEST), text, replace=True)
+    storage.write_atomic(storage.join(folder, MANIFEST), text, replace=True)
 
 
-def read_checked(folder: str, name: str) -> tuple[dict[str, Any], bytes]:
+def read_verified(folder: str, name: str) -> tuple[dict[str, Any], bytes]:
     """Return the manifest of a folder, and the bytes of its file `name`, which match their hash.
 
     Raises:
@@ -172,7 +172,7 @@ def read_checked(folder: str, name: str) -> tuple[dict[str, Any], bytes]:
     found = _read_json(folder)
     uri = storage.join(folder, name)
     data = storage.read(uri)
-    if digest(data) != found.get("sha256"):
+    if sha256(data) != found.get("sha256"):
         raise InputError(f"{uri}: damaged, its SHA-256 is not the manifest's")
     return found, data
 
@@ -181,7 +181,7 @@ def _read_json(folder: str) -> dict[str, Any]:
     uri = storage.join(folder, MANIFEST)
     try:
         data = storage.read(uri)
-    except Missing:
+    except FileMissingError:
         raise InputError(f"{folder}: no {MANIFEST} there") from None
     try:
         found = json.loads(data)
@@ -196,7 +196,7 @@ def _read_json(folder: str) -> dict[str, Any]:
     return found
 
 
-def read_manifest(folder: str, flag: str = "--model") -> Manifest:
+def load_manifest(folder: str, flag: str = "--model") -> ModelManifest:
     """Return the manifest of a model folder; `flag` is who named it, for messages.
 
     Raises:
@@ -207,7 +207,7 @@ def read_manifest(folder: str, flag: str = "--model") -> Manifest:
         raise InputError(f"{flag} {folder}: no model there (no {MANIFEST}); train one first")
     found = _read_json(folder)
     try:
-        manifest = Manifest.from_json(found)
+        manifest = ModelManifest.from_json(found)
     except (KeyError, TypeError) as error:
         raise InputError(f"{flag} {uri}: damaged, {error} is missing") from error
     if manifest.downscale not in images.DOWNSCALES:
@@ -215,12 +215,12 @@ def read_manifest(folder: str, flag: str = "--model") -> Manifest:
     return manifest
 
 
-def read_history(folder: str) -> list[dict[str, float]]:
+def load_history(folder: str) -> list[dict[str, float]]:
     """Return the rows of a model folder's history."""
     return json.loads(storage.read(storage.join(folder, HISTORY)))
 
 
-def check_weights(weights: dict[str, torch.Tensor], design: Design) -> None:
+def require_matching_weights(weights: dict[str, torch.Tensor], design: UNetConfig) -> None:
     """Raise `ValueError` if weights are not those of a network, all of them, and all finite."""
     with torch.device("meta"):  # shapes alone
         expected = design.build().state_dict()
@@ -237,7 +237,7 @@ def check_weights(weights: dict[str, torch.Tensor], design: Design) -> None:
             raise ValueError(f"{name} has weights that are not finite numbers")
 
 
-def read_model(folder: str, flag: str = "--model") -> tuple[UNet, Manifest]:
+def load_model(folder: str, flag: str = "--model") -> tuple[UNet, ModelManifest]:
     """Return the network, on the CPU and in evaluation mode, and the manifest of a model folder.
 
     `flag` is who named the folder, for messages.
@@ -246,12 +246,12 @@ def read_model(folder: str, flag: str = "--model") -> tuple[UNet, Manifest]:
         InputError: see `read_manifest`; or the weights do not match their hash or the network, or
             are not all finite.
     """
-    manifest = read_manifest(folder, flag)
+    manifest = load_manifest(folder, flag)
     uri = storage.join(folder, WEIGHTS)
-    _, data = read_checked(folder, WEIGHTS)
+    _, data = read_verified(folder, WEIGHTS)
     try:
         weights = from_bytes(data)
-        check_weights(weights, manifest.design)
+        require_matching_weights(weights, manifest.design)
     except LOAD_ERRORS as error:
         raise InputError(
             f"{flag} {uri}: not the weights of its manifest: {first_line(error)}"
@@ -261,14 +261,14 @@ def read_model(folder: str, flag: str = "--model") -> tuple[UNet, Manifest]:
     return model.eval(), manifest
 
 
-def network(recipe: str, base: int, downscale: int) -> str:
+def describe_network(recipe: str, base: int, downscale: int) -> str:
     """Return what a network is, in words."""
     grid = "full size" if downscale == 1 else f"1/{downscale} of the size"
     return f"recipe {recipe}, {base} channels, {grid}"
 
 
-def of_model(manifest: Manifest) -> str:
+def of_model(manifest: ModelManifest) -> str:
     """Return what the network of a model is, in words."""
-    return network(
+    return describe_network(
         manifest.training.get("recipe", "unknown"), manifest.design.base, manifest.downscale
     )

@@ -17,7 +17,7 @@ from carvana_ray.errors import InputError
 C = TypeVar("C")
 
 
-def knob(default: Any, text: str, positional: bool = False) -> Any:
+def option(default: Any, text: str, positional: bool = False) -> Any:
     """Return a dataclass field with a default and the help text of its flag.
 
     Args:
@@ -28,7 +28,7 @@ def knob(default: Any, text: str, positional: bool = False) -> Any:
     return field(default=default, metadata={"help": text, "positional": positional})
 
 
-def at_least(least: int, config: Any, *names: str) -> None:
+def require_min(least: int, config: Any, *names: str) -> None:
     """Raise `InputError` if one of these fields is less; None is none of them."""
     for name in names:
         value = getattr(config, name)
@@ -36,7 +36,7 @@ def at_least(least: int, config: Any, *names: str) -> None:
             raise InputError(f"{flag(name)} {value}: must be {least} or more")
 
 
-def among_choices(config: Any) -> None:
+def require_choices(config: Any) -> None:
     """Raise `InputError` if a field that must have one of several values has another one."""
     for name, kind in typing.get_type_hints(type(config)).items():
         choices = typing.get_args(kind)
@@ -110,7 +110,7 @@ def to_json(config: Any) -> dict[str, Any]:
     return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
 
 
-def pick(config: type[C], source: Any, **changes: Any) -> C:
+def subset(config: type[C], source: Any, **changes: Any) -> C:
     """Return a dataclass with the values that `source`, another one, has under the same names."""
     names = {knob_.name for knob_ in dataclasses.fields(config)}  # type: ignore[arg-type]
     values = {name: value for name, value in to_json(source).items() if name in names}

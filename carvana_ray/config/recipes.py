@@ -50,7 +50,7 @@ RECIPES = {
     ),
     "best": Recipe(fold=4, jitter=True, mirror=True, downscale=1, epochs=60),
 }
-OF_THE_RECIPE = ("downscale", "epochs", "batch_size")
+RECIPE_DEFAULTED = ("downscale", "epochs", "batch_size")
 
 # What a network is made of where neither a flag nor a model to start from says it.
-NEW_NETWORK = {"recipe": "default", "base": 32}
+NEW_MODEL_DEFAULTS = {"recipe": "default", "base": 32}

@@ -32,7 +32,7 @@ RGB = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
-class Style:
+class CutoutStyle:
     """How cut-outs are to look.
 
     Attributes:
@@ -53,7 +53,7 @@ class Style:
         return f".{self.format}"
 
 
-def colour(text: str) -> RGB | None:
+def parse_color(text: str) -> RGB | None:
     """Return what a colour's name, ``#rgb`` or ``#rrggbb`` stands for; None if it is none."""
     try:
         found = ImageColor.getrgb(text)
@@ -77,7 +77,7 @@ def soft_alpha(share: NDArray[np.uint8], height: int, width: int) -> NDArray[np.
     Raises:
         ValueError: [h, w] is no whole fraction of [H, W].
     """
-    doubled = 2 * images.smooth(share, height, width) - 128  # exact in float32
+    doubled = 2 * images.upsample(share, height, width) - 128  # exact in float32
     return np.ceil(doubled).clip(0, 255).astype(np.uint8)
 
 
@@ -86,7 +86,7 @@ def hard_alpha(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
     return mask.view(np.uint8) * np.uint8(255)
 
 
-def spread(picture: Image.Image, alpha: NDArray[np.uint8], block: int) -> Image.Image:
+def decontaminate_edges(picture: Image.Image, alpha: NDArray[np.uint8], block: int) -> Image.Image:
     """Return a picture whose colours at soft edges are more the car's and less the background's.
 
     A pixel of an edge shows some background, which would be a pale line on another one. Its colour
@@ -149,7 +149,7 @@ def _box_sums(values: NDArray[np.float32], radius: int, axis: int) -> NDArray[np
     return result
 
 
-def compose(
+def composite(
     picture: Image.Image, alpha: NDArray[np.uint8], background: RGB | bytes | None
 ) -> Image.Image:
     """Return a picture cut out, RGBA, or laid on a background, RGB.
@@ -172,23 +172,23 @@ def compose(
             "RGBA",
         )
     if isinstance(background, bytes):
-        ground = backdrop(background, picture.size)
+        ground = fit_background(background, picture.size)
     else:
         ground = Image.new("RGB", picture.size, background)
     return Image.composite(picture, ground, Image.fromarray(alpha))
 
 
 @functools.lru_cache(maxsize=2)
-def backdrop(data: bytes, size: tuple[int, int]) -> Image.Image:
+def fit_background(data: bytes, size: tuple[int, int]) -> Image.Image:
     """Return a background picture that fills (width, height): scaled to cover it, its middle.
 
     Raises:
         BadPicture: it is none.
     """
-    return ImageOps.fit(images.load_colour(data), size, Image.Resampling.BICUBIC)
+    return ImageOps.fit(images.load_rgb(data), size, Image.Resampling.BICUBIC)
 
 
-def encode(image: Image.Image, style: Style, data: bytes) -> bytes:
+def encode(image: Image.Image, style: CutoutStyle, data: bytes) -> bytes:
     """Return the bytes of a file.
 
     Args:
@@ -203,7 +203,7 @@ def encode(image: Image.Image, style: Style, data: bytes) -> bytes:
         exif = Image.Exif()
         exif[ExifTags.Base.Orientation] = turn
         options = options | {"exif": exif.tobytes()}
-    source = formats.open_picture(data)
+    source = formats.open_image(data)
     profile = source.info.get("icc_profile")
     if profile and source.mode in ("RGB", "P") and image.mode in ("RGB", "RGBA"):
         options = options | {"icc_profile": profile}
@@ -212,8 +212,8 @@ def encode(image: Image.Image, style: Style, data: bytes) -> bytes:
     return buffer.getvalue()
 
 
-def cut_out(
-    data: bytes, style: Style, share: NDArray[np.uint8] | None, mask: NDArray[np.bool_] | None
+def render(
+    data: bytes, style: CutoutStyle, share: NDArray[np.uint8] | None, mask: NDArray[np.bool_] | None
 ) -> bytes:
     """Return a picture's cut-out.
 
@@ -226,7 +226,7 @@ def cut_out(
     Raises:
         BadPicture: see `images.load_colour`.
     """
-    height, width = formats.size_of(data)
+    height, width = formats.image_size(data)
     if share is None:
         assert mask is not None
         alpha = hard_alpha(mask)
@@ -236,13 +236,15 @@ def cut_out(
         alpha = hard_alpha(images.enlarge(share, height, width))
     if style.mask_only:
         return encode(Image.fromarray(alpha).convert("L" if style.soft else "1"), style, data)
-    picture = images.load_colour(data)
+    picture = images.load_rgb(data)
     if style.soft and share is not None:
-        picture = spread(picture, alpha, images.factor(height, width, *share.shape))
-    return encode(compose(picture, alpha, style.background), style, data)
+        picture = decontaminate_edges(
+            picture, alpha, images.infer_downscale(height, width, *share.shape)
+        )
+    return encode(composite(picture, alpha, style.background), style, data)
 
 
-def background_of(text: str, read: Any) -> RGB | bytes | None:
+def parse_background(text: str, read: Any) -> RGB | bytes | None:
     """Return what ``--background`` asks for, see `Style`.
 
     Args:
@@ -254,11 +256,11 @@ def background_of(text: str, read: Any) -> RGB | bytes | None:
     """
     if text == TRANSPARENT:
         return None
-    if found := colour(text):
+    if found := parse_color(text):
         return found
     try:
         data = read(text)
-        images.load_colour(data)
+        images.load_rgb(data)
     except ValueError as error:  # InputError and BadPicture
         raise InputError(
             f"--background {text}: neither transparent, nor a colour (white, #f0f0f0), nor a "

@@ -14,14 +14,14 @@ from typing import Any
 
 from carvana_ray import storage
 from carvana_ray.errors import InputError
-from carvana_ray.storage.router import Entry
+from carvana_ray.storage.router import FileInfo
 
 FORMAT = 1
 FILE = "_cutouts.json"
 
 
 @dataclass(frozen=True)
-class Source:
+class SourceImage:
     """A picture.
 
     Attributes:
@@ -30,7 +30,7 @@ class Source:
     """
 
     folder: str
-    entry: Entry
+    entry: FileInfo
 
     @property
     def uri(self) -> str:
@@ -39,11 +39,11 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Ledger:
+class CutoutIndex:
     """Settings by the name of their flag, and the picture of each cut-out."""
 
     settings: dict[str, Any]
-    sources: dict[str, Source]
+    sources: dict[str, SourceImage]
 
     def to_bytes(self) -> bytes:
         """Return the bytes of its file."""
@@ -55,7 +55,7 @@ class Ledger:
         return json.dumps(body).encode()
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> "Ledger":
+    def from_bytes(cls, data: bytes) -> "CutoutIndex":
         """Return the ledger of a file that `to_bytes` wrote.
 
         Raises:
@@ -65,7 +65,7 @@ class Ledger:
         if body["format"] != FORMAT:
             raise ValueError(f"format {body['format']}, this version writes format {FORMAT}")
         sources = {
-            name: Source(folder, Entry(picture, size, version))
+            name: SourceImage(folder, FileInfo(picture, size, version))
             for folder, rows in body["pictures"].items()
             for name, picture, size, version in rows
         }
@@ -77,13 +77,13 @@ def cutout_name(picture: str, suffix: str) -> str:
     return storage.name(picture).rsplit(".", 1)[0] + suffix
 
 
-def by_cutout(sources: Iterable[Source], suffix: str) -> dict[str, Source]:
+def by_output_name(sources: Iterable[SourceImage], suffix: str) -> dict[str, SourceImage]:
     """Return the pictures by the name of their cut-outs.
 
     Raises:
         InputError: two would have the same.
     """
-    found: dict[str, Source] = {}
+    found: dict[str, SourceImage] = {}
     for source in sources:
         name = cutout_name(source.entry.name, suffix)
         if name in found:
@@ -95,8 +95,8 @@ def by_cutout(sources: Iterable[Source], suffix: str) -> dict[str, Source]:
     return found
 
 
-def open_for(
-    folder: str, settings: Mapping[str, Any], wanted: Mapping[str, Source], suffix: str
+def sync(
+    folder: str, settings: Mapping[str, Any], wanted: Mapping[str, SourceImage], suffix: str
 ) -> list[str]:
     """Enter pictures into the ledger of a folder; return the names of the cut-outs to make.
 
@@ -112,10 +112,10 @@ def open_for(
     """
     there = set()
     if storage.exists(folder):
-        there = {entry.name for entry in storage.listing(folder, (suffix,))}
+        there = {entry.name for entry in storage.list_files(folder, (suffix,))}
     old = _read(folder, settings)
     if old is None:
-        old = Ledger(dict(settings), {})
+        old = CutoutIndex(dict(settings), {})
     if strange := sorted((there & set(wanted)) - set(old.sources)):
         raise InputError(
             f"{storage.join(folder, strange[0])}: is there, but no {FILE} says how it was made; "
@@ -130,13 +130,13 @@ def open_for(
             )
     for name in sorted(stale & there):
         storage.remove(storage.join(folder, name))
-    new = Ledger(dict(settings), {**old.sources, **wanted})
+    new = CutoutIndex(dict(settings), {**old.sources, **wanted})
     if new != old or not storage.exists(storage.join(folder, FILE)):
-        storage.publish(storage.join(folder, FILE), new.to_bytes(), replace=True)
+        storage.write_atomic(storage.join(folder, FILE), new.to_bytes(), replace=True)
     return [name for name in wanted if name in stale or name not in there]
 
 
-def _read(folder: str, settings: Mapping[str, Any]) -> Ledger | None:
+def _read(folder: str, settings: Mapping[str, Any]) -> CutoutIndex | None:
     """Return the ledger of a folder, None if there is none.
 
     Raises:
@@ -147,7 +147,7 @@ def _read(folder: str, settings: Mapping[str, Any]) -> Ledger | None:
         return None
     data = storage.read(uri)
     try:
-        ledger = Ledger.from_bytes(data)
+        ledger = CutoutIndex.from_bytes(data)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(
             f"{uri}: damaged ({error}); use another --out, or remove that folder"

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from carvana_ray import storage
 from carvana_ray.data import checksums, csv_reader
 from carvana_ray.data import layout as carvana
-from carvana_ray.errors import InputError, TooLarge
-from carvana_ray.storage.router import Entry
+from carvana_ray.errors import FileTooLargeError, InputError
+from carvana_ray.storage.router import FileInfo
 
 
 @dataclasses.dataclass(frozen=True)
-class Catalogue:
+class Catalog:
     """The pictures to cut out.
 
     Attributes:
@@ -25,13 +25,13 @@ class Catalogue:
     """
 
     folder: str
-    entries: list[Entry]
+    entries: list[FileInfo]
     order: list[str]
     size: tuple[int, int] | None
     crcs: dict[str, int]
 
 
-def pictures(data: str) -> tuple[str, list[Entry]]:
+def list_images(data: str) -> tuple[str, list[FileInfo]]:
     """Return the folder of the pictures, and the pictures: DATA/test where there is one, else DATA.
 
     Args:
@@ -42,16 +42,18 @@ def pictures(data: str) -> tuple[str, list[Entry]]:
     """
     test = storage.join(data, carvana.TEST)
     folder = test if storage.exists(test) else data
-    entries = storage.listing(folder, carvana.PICTURE_SUFFIXES)
+    entries = storage.list_files(folder, carvana.IMAGE_SUFFIXES)
     if not entries:
-        raise InputError(f"--data: no pictures ({', '.join(carvana.PICTURE_SUFFIXES)}) in {folder}")
-    carvana.plain((entry.name for entry in entries), folder)
-    with contextlib.suppress(TooLarge):  # not to be allowed to is better known now than in an hour
+        raise InputError(f"--data: no pictures ({', '.join(carvana.IMAGE_SUFFIXES)}) in {folder}")
+    carvana.require_safe_names((entry.name for entry in entries), folder)
+    with contextlib.suppress(
+        FileTooLargeError
+    ):  # not to be allowed to is better known now than in an hour
         storage.read(storage.join(folder, entries[0].name), at_most=0)
     return folder, entries
 
 
-def named(uris: Sequence[str]) -> tuple[str, list[Entry]]:
+def list_named_images(uris: Sequence[str]) -> tuple[str, list[FileInfo]]:
     """Return the folder above some pictures, and the pictures, with names from that folder on.
 
     Args:
@@ -60,21 +62,21 @@ def named(uris: Sequence[str]) -> tuple[str, list[Entry]]:
     Raises:
         InputError: one is not there, or none of both; or they have no folder in common.
     """
-    found: dict[str, list[Entry]] = {}
+    found: dict[str, list[FileInfo]] = {}
     files: dict[str, list[str]] = {}
     for uri in uris:
-        if uri.lower().endswith(carvana.PICTURE_SUFFIXES):
+        if uri.lower().endswith(carvana.IMAGE_SUFFIXES):
             files.setdefault(storage.parent(uri), []).append(storage.name(uri))
         else:
-            folder, entries = pictures(uri)
+            folder, entries = list_images(uri)
             found[folder] = entries
     for folder, names in files.items():
-        carvana.plain(names, folder)
-        there = {one.name: one for one in storage.listing(folder, carvana.PICTURE_SUFFIXES)}
+        carvana.require_safe_names(names, folder)
+        there = {one.name: one for one in storage.list_files(folder, carvana.IMAGE_SUFFIXES)}
         if missing := [name for name in names if name not in there]:
             raise InputError(f"{storage.join(folder, missing[0])}: no such picture")
         found[folder] = list({*found.get(folder, ()), *(there[name] for name in names)})
-    above = _above(list(found))
+    above = _common_parent(list(found))
     return above, sorted(
         dataclasses.replace(one, name=storage.join(folder, one.name)[len(above.rstrip("/")) + 1 :])
         for folder, entries in found.items()
@@ -82,7 +84,7 @@ def named(uris: Sequence[str]) -> tuple[str, list[Entry]]:
     )
 
 
-def _above(folders: Sequence[str]) -> str:
+def _common_parent(folders: Sequence[str]) -> str:
     """Return the folder that has all of some folders in it, or is the only one.
 
     Raises:
@@ -95,7 +97,7 @@ def _above(folders: Sequence[str]) -> str:
     return "/".join(same) or "/"
 
 
-def load_catalog(data: str, limit: int = 0, partial: bool = False) -> Catalogue:
+def load_catalog(data: str, limit: int = 0, partial: bool = False) -> Catalog:
     """List the pictures: DATA/test where there is one, else DATA itself.
 
     Raises:
@@ -103,16 +105,16 @@ def load_catalog(data: str, limit: int = 0, partial: bool = False) -> Catalogue:
     """
     if not data:
         raise InputError("--data is missing: a folder with test/, or of pictures")
-    data = storage.absolute(data)
-    folder, entries = pictures(data)
+    data = storage.resolve(data)
+    folder, entries = list_images(data)
     names = {entry.name for entry in entries}
-    crcs = checksums.checksums(data)
+    crcs = checksums.load_checksums(data)
     rows = storage.join(data, carvana.SAMPLE_SUBMISSION)
     if not storage.exists(rows):
         entries = entries[: limit or None]
-        return Catalogue(folder, entries, [entry.name for entry in entries], None, crcs)
+        return Catalog(folder, entries, [entry.name for entry in entries], None, crcs)
     listed = csv_reader.read_names(rows)
-    carvana.plain(listed, rows)
+    carvana.require_safe_names(listed, rows)
     if foreign := sorted(names - set(listed)):
         raise InputError(
             f"{folder}: {len(foreign)} pictures are not in {carvana.SAMPLE_SUBMISSION}, the first "
@@ -128,4 +130,4 @@ def load_catalog(data: str, limit: int = 0, partial: bool = False) -> Catalogue:
     entries = entries[: limit or None]
     taken = {entry.name for entry in entries}
     order = [name for name in listed if name in taken]
-    return Catalogue(folder, entries, order, (carvana.HEIGHT, carvana.WIDTH), crcs)
+    return Catalog(folder, entries, order, (carvana.HEIGHT, carvana.WIDTH), crcs)

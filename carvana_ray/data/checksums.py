@@ -5,10 +5,10 @@ import io
 
 from carvana_ray import storage
 from carvana_ray.data import layout as carvana
-from carvana_ray.errors import InputError, Missing
+from carvana_ray.errors import FileMissingError, InputError
 
 
-def checksums(data: str) -> dict[str, int]:
+def load_checksums(data: str) -> dict[str, int]:
     """Return what ``DATA/crc32.csv`` says: from file name to CRC-32; empty where there is none.
 
     A decoder is no checksum: of one-bit flips in a JPEG it shows most as a wrong picture, without
@@ -20,7 +20,7 @@ def checksums(data: str) -> dict[str, int]:
     uri = storage.join(data, carvana.CHECKSUMS)
     try:
         text = storage.read(uri)
-    except Missing:
+    except FileMissingError:
         return {}
     try:
         rows = csv.reader(io.StringIO(text.decode()))

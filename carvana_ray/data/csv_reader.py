@@ -28,7 +28,7 @@ _UNDECODED = re.compile("[\udc80-\udcff]")  # bytes that are no UTF-8, by "surro
 Record = tuple[int, list[str], str]  # line where it begins, fields, ``fault: detail`` of its form
 
 
-class Lines:
+class BoundedLines:
     """The lines of a file one by one, each of `LONGEST` characters at most.
 
     Attributes:
@@ -44,7 +44,7 @@ class Lines:
         self._file = file
         self.number, self.last, self.first = number, "", ""
 
-    def __iter__(self) -> "Lines":
+    def __iter__(self) -> "BoundedLines":
         return self
 
     def __next__(self) -> str:
@@ -58,7 +58,7 @@ class Lines:
         return line
 
 
-def blocks_of(file: BinaryIO) -> Iterator[list[Record]]:
+def iter_record_blocks(file: BinaryIO) -> Iterator[list[Record]]:
     """Yield the records of a file: many at a time while lines are plain, then one by one.
 
     Plain are lines of UTF-8 without a quote, CR or NUL: `csv` would cut them at their commas. From
@@ -85,7 +85,7 @@ def blocks_of(file: BinaryIO) -> Iterator[list[Record]]:
     rest = io.TextIOWrapper(
         io.BufferedReader(_Behind(held, file)), "utf-8", "surrogateescape", newline=""
     )
-    yield from ([record] for record in _odd_records(rest, number))
+    yield from ([record] for record in _iter_irregular(rest, number))
 
 
 def _plain(data: bytes) -> list[str] | None:
@@ -116,9 +116,9 @@ class _Behind(io.RawIOBase):
         return len(data)
 
 
-def _odd_records(lines: TextIO, number: int) -> Iterator[Record]:
+def _iter_irregular(lines: TextIO, number: int) -> Iterator[Record]:
     """Yield the records of a file, whatever it holds, from the line after `number` on."""
-    source = Lines(lines, number)
+    source = BoundedLines(lines, number)
     rows = csv.reader(source, strict=True)
     while True:
         begin, source.first = source.number + 1, ""
@@ -142,28 +142,28 @@ def _odd_records(lines: TextIO, number: int) -> Iterator[Record]:
 
 
 @contextlib.contextmanager
-def opened(uri: str) -> Iterator[BinaryIO]:
+def open_binary(uri: str) -> Iterator[BinaryIO]:
     """Open the bytes of a .csv or .csv.gz.
 
     Raises:
         InputError: there is no such file, or it cannot be opened; or what reads it in the block
             finds no text, or no CSV.
     """
-    with storage.reading(uri) as file:
+    with storage.open_read(uri) as file:
         try:
-            yield unpacked(file, uri.endswith(".gz"))
+            yield gunzip_if(file, uri.endswith(".gz"))
         except (InputError, UnicodeError, EOFError, OSError, zlib.error, csv.Error) as error:
             raise InputError(f"{uri}: not a CSV file: {error}") from error
 
 
 @contextlib.contextmanager
-def open_csv(uri: str) -> Iterator[TextIO]:
+def open_text(uri: str) -> Iterator[TextIO]:
     """Open a .csv or .csv.gz as text whose line ends are as they are; errors as of `opened`."""
-    with opened(uri) as file:
+    with open_binary(uri) as file:
         yield io.TextIOWrapper(file, encoding="utf-8", newline="")
 
 
-def unpacked(file: BinaryIO, packed: bool) -> BinaryIO:
+def gunzip_if(file: BinaryIO, packed: bool) -> BinaryIO:
     """Return the bytes of an open file, packed with gzip or not."""
     return gzip.GzipFile(fileobj=file) if packed else file  # type: ignore[return-value]
 
@@ -178,12 +178,12 @@ def read_names(uri: str) -> list[str]:
         InputError: it is no such file, or it cannot be opened.
     """
     csv.field_size_limit(LONGEST)  # a real submission may be given as the list
-    with open_csv(uri) as lines:
-        rows = csv.reader(Lines(lines), strict=True)
+    with open_text(uri) as lines:
+        rows = csv.reader(BoundedLines(lines), strict=True)
         header = tuple(next(rows, ()))
-        names = [row[0] for row in rows if row] if header == carvana.HEADER else []
-    if header != carvana.HEADER:
-        raise InputError(f"{uri}: its first line must be {','.join(carvana.HEADER)}")
+        names = [row[0] for row in rows if row] if header == carvana.CSV_HEADER else []
+    if header != carvana.CSV_HEADER:
+        raise InputError(f"{uri}: its first line must be {','.join(carvana.CSV_HEADER)}")
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         first = repr(twice[0])[1:-1]  # no control codes of the file reach a terminal
@@ -198,11 +198,11 @@ def read_rows(uri: str) -> Iterator[Row]:
         InputError: it is none, or it cannot be opened.
     """
     csv.field_size_limit(LONGEST)
-    with open_csv(uri) as lines:
-        source = Lines(lines)
+    with open_text(uri) as lines:
+        source = BoundedLines(lines)
         rows = csv.reader(source, strict=True)
-        if tuple(next(rows, ())) != carvana.HEADER:
-            raise InputError(f"its first line must be {','.join(carvana.HEADER)}")
+        if tuple(next(rows, ())) != carvana.CSV_HEADER:
+            raise InputError(f"its first line must be {','.join(carvana.CSV_HEADER)}")
         for row in rows:
             if len(row) != 2:
                 raise InputError(f"line {source.number}: {len(row)} columns, expected 2")

@@ -10,12 +10,12 @@ from carvana_ray.errors import InputError
 
 HEIGHT, WIDTH = 1280, 1918
 VIEWS = 16
-HEADER = ("img", "rle_mask")
+CSV_HEADER = ("img", "rle_mask")
 
 TRAIN, MASKS, TEST = "train", "train_masks", "test"
 SAMPLE_SUBMISSION = "sample_submission.csv"
 CHECKSUMS = "crc32.csv"
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 MASK_SUFFIXES = (".gif", ".png")
 
 KAGGLE_NAME = re.compile(r"[0-9a-f]{12}_(0[1-9]|1[0-6])\.jpg")
@@ -28,7 +28,7 @@ _ODD = r"/\\\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udff
 _PLAIN_NAME = re.compile(rf"[^.=+\-@\s{_ODD}][^{_ODD}]{{0,254}}")
 
 
-def plain(names: Iterable[str], where: str) -> None:
+def require_safe_names(names: Iterable[str], where: str) -> None:
     """Raise `InputError` if one of some file names is none, or could be taken for something else.
 
     Args:
@@ -44,7 +44,7 @@ def plain(names: Iterable[str], where: str) -> None:
         )
 
 
-def car_and_view(name: str) -> tuple[str, int]:
+def parse_name(name: str) -> tuple[str, int]:
     """Return the car and the view (1..99; 0 if the name has none) of a picture's file name.
 
     ``0cdf5b5d0ce1_04.jpg`` is view 4 of car ``0cdf5b5d0ce1``. A name outside that grammar is a car
@@ -57,7 +57,7 @@ def car_and_view(name: str) -> tuple[str, int]:
 
 def car_of(name: str) -> str:
     """Return the car of a picture's file name."""
-    return car_and_view(name)[0]
+    return parse_name(name)[0]
 
 
 def mask_stem(name: str) -> str:
@@ -65,7 +65,7 @@ def mask_stem(name: str) -> str:
     return name.rsplit(".", 1)[0] + "_mask"
 
 
-def pair(pictures: Iterable[str], masks: Iterable[str]) -> list[tuple[str, str]]:
+def pair_with_masks(pictures: Iterable[str], masks: Iterable[str]) -> list[tuple[str, str]]:
     """Return (picture, mask) file names, sorted by picture.
 
     Masks without picture are no fault (a folder may hold more masks than are used).
@@ -85,6 +85,6 @@ def pair(pictures: Iterable[str], masks: Iterable[str]) -> list[tuple[str, str]]
     return [(name, by_stem[mask_stem(name)]) for name in names]
 
 
-def cars_in(names: Iterable[str]) -> list[str]:
+def unique_cars(names: Iterable[str]) -> list[str]:
     """Return the sorted cars of some picture names."""
     return sorted({car_of(name) for name in names})

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 
 from carvana_ray import storage
 from carvana_ray.data import layout as carvana
-from carvana_ray.errors import InputError, Unfinished
+from carvana_ray.errors import IncompleteError, InputError
 
 OK = "ok"  # status of a picture that was read; else the reason why not
 UNREACHABLE = "unreachable"
-KILLS = "crash: kills the process that works on it"
+CRASH = "crash: kills the process that works on it"
 
 FILE = "quarantine.csv"
 AT_MOST = 100, 0.01  # pictures, or this share of them: with more it is not the pictures' fault
@@ -23,25 +23,25 @@ PROBLEMS = 8  # results that cannot be written, or have pictures that cannot be 
 Bad = tuple[str, str, int]  # name, reason, CRC-32 of its file
 
 
-def publish(folder: str, bad: Sequence[Bad]) -> str:
+def write_csv(folder: str, bad: Sequence[Bad]) -> str:
     """Write quarantine.csv; return its place."""
     text = io.StringIO(newline="")
     table = csv.writer(text, lineterminator="\n")
-    table.writerow([carvana.HEADER[0], "reason", "crc32"])
+    table.writerow([carvana.CSV_HEADER[0], "reason", "crc32"])
     table.writerows([name, reason, f"{crc:08x}"] for name, reason, crc in bad)
     uri = storage.join(folder, FILE)
-    storage.publish(uri, text.getvalue().encode(), replace=True)
+    storage.write_atomic(uri, text.getvalue().encode(), replace=True)
     return uri
 
 
-def said(bad: Sequence[Bad], uri: str) -> str:
+def summarize(bad: Sequence[Bad], uri: str) -> str:
     """Return a sentence: how many pictures, the first of them, and where all are listed."""
     named = ", ".join(f"{name} ({reason})" for name, reason, _ in bad[:3])
     more = " ..." if len(bad) > 3 else ""
     return f"{len(bad)} pictures cannot be used: {named}{more}; all are listed in {uri}"
 
 
-class Limits:
+class FailureLimits:
     """What a run puts up with before it is ended early.
 
     Args:
@@ -56,7 +56,7 @@ class Limits:
         self._allowed = max(AT_MOST[0], int(AT_MOST[1] * pictures), least)
         self._problems: list[str] = []
 
-    def bad(self, count: int, last: str) -> None:
+    def count_bad(self, count: int, last: str) -> None:
         """Take the number of bad pictures so far, and the last of them with its reason.
 
         Raises:
@@ -69,7 +69,7 @@ class Limits:
                 "made so far are kept"
             )
 
-    def problem(self, text: str) -> None:
+    def add_failure(self, text: str) -> None:
         """Take why a result is not there, for no fault of its pictures.
 
         Raises:
@@ -77,12 +77,12 @@ class Limits:
         """
         self._problems.append(text)
         if len(self._problems) >= PROBLEMS:
-            self.close()
+            self.raise_if_failed()
 
-    def close(self) -> None:
+    def raise_if_failed(self) -> None:
         """Raise `Unfinished` if there was a problem."""
         if self._problems:
-            raise Unfinished(
+            raise IncompleteError(
                 f"{len(self._problems)} {self._what} could not be made, the first for "
                 f"{self._problems[0]}; all others are kept, run again to go on"
             )

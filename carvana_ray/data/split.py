@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from carvana_ray.errors import InputError
 
 
-def how_many(share: str, total: int, flag: str) -> int:
+def resolve_count(share: str, total: int, flag: str) -> int:
     """Return the number that a COUNT (``16``) or a FRACTION (``0.15``) of `total` stands for.
 
     Raises:
@@ -25,11 +25,11 @@ def how_many(share: str, total: int, flag: str) -> int:
 
 def _at_least_one(share: str, total: int, flag: str) -> int:
     """Return `how_many`, but 1 for a share that rounds to 0: a small data set still needs one."""
-    asked = bool(float(share)) if (count := how_many(share, total, flag)) == 0 else True
+    asked = bool(float(share)) if (count := resolve_count(share, total, flag)) == 0 else True
     return max(count, 1) if asked and total else count
 
 
-def split(
+def split_cars(
     cars: Sequence[str], holdout: str | Sequence[str], val: str, seed: int
 ) -> tuple[list[str], list[str], list[str]]:
     """Split cars into (train, val, holdout), each sorted; views of one car stay together.

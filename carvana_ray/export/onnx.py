@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from carvana_ray import __version__, images
-from carvana_ray.checkpoints.model import Manifest
+from carvana_ray.checkpoints.model import ModelManifest
 from carvana_ray.errors import InputError
 from carvana_ray.inference import fused
 from carvana_ray.unet.network import UNet
@@ -137,7 +137,7 @@ def command() -> str:
     return f"pip install {' '.join((*NEEDED, RUNTIME))}"
 
 
-def to_onnx(network: UNet, manifest: Manifest, source: str) -> bytes:
+def to_onnx(network: UNet, manifest: ModelManifest, source: str) -> bytes:
     """Return the ONNX file of a model, with its metadata; batch, height and width are free.
 
     Args:
@@ -147,11 +147,11 @@ def to_onnx(network: UNet, manifest: Manifest, source: str) -> bytes:
     Raises:
         InputError: a package is missing.
     """
-    model = Masks(fused.Fused(network), manifest.downscale, source, manifest.mirror)
+    model = Masks(fused.FusedUNet(network), manifest.downscale, source, manifest.mirror)
     return write(model.eval(), manifest)
 
 
-def write(model: Masks, manifest: Manifest) -> bytes:
+def write(model: Masks, manifest: ModelManifest) -> bytes:
     """Return the ONNX file of a network with all about it, see `to_onnx`."""
     require(*NEEDED)
     shape = (2, *TRACED, 3) if model.source == "picture" else (2, *TRACED)
@@ -189,7 +189,7 @@ def _quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-def _finished(proto: Any, manifest: Manifest, source: str) -> bytes:
+def _finished(proto: Any, manifest: ModelManifest, source: str) -> bytes:
     """Name the free sizes, put in the metadata, take out the paths of whoever exported it."""
     graph = proto.graph
     del graph.value_info[:]  # with sizes named by torch
@@ -209,7 +209,7 @@ def _finished(proto: Any, manifest: Manifest, source: str) -> bytes:
     return proto.SerializeToString()
 
 
-def metadata(manifest: Manifest, source: str) -> dict[str, str]:
+def metadata(manifest: ModelManifest, source: str) -> dict[str, str]:
     """Return what a file says of itself, as plain strings."""
     told = manifest.to_json()
     layout = "[batch, height, width, 3], decoded pixels as stored, red, green, blue in any order"

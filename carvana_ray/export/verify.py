@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from carvana_ray import images
-from carvana_ray.checkpoints.model import Manifest
-from carvana_ray.errors import Unfinished
+from carvana_ray.checkpoints.model import ModelManifest
+from carvana_ray.errors import IncompleteError
 from carvana_ray.export.onnx import RUNTIME, require
 from carvana_ray.inference.predictor import Predictor
 from carvana_ray.unet import metrics
@@ -71,7 +71,7 @@ class Difference:
 
 
 def check(
-    data: bytes, network: UNet, manifest: Manifest, pictures: Sequence[bytes]
+    data: bytes, network: UNet, manifest: ModelManifest, pictures: Sequence[bytes]
 ) -> dict[str, int | float]:
     """Return what an export tells of its file: ``images``, ``pixels_differ``, ``dice``.
 
@@ -87,7 +87,7 @@ def check(
     ask = Predictor(network, torch.device("cpu"), manifest.mirror)
     found = compare(Exported(data), ask, manifest.downscale, pictures)
     if found.worst > TOLERATED:
-        raise Unfinished(
+        raise IncompleteError(
             f"masks of the exported file differ from torch's by up to {found.worst:.2%} of a "
             f"picture's pixels, {TOLERATED:.2%} are allowed; no file was written"
         )
@@ -112,7 +112,7 @@ def compare(
     """
     masks, pixels, worst, scores = 0, 0, 0.0, []
     for data in pictures:
-        colour, gray = images.load_colour(data), images.load_gray(data, downscale)
+        colour, gray = images.load_rgb(data), images.load_gray(data, downscale)
         given = np.array(colour if file.source == "picture" else gray)
         alone = file.masks(given[None])
         part = given[: len(given) * 2 // 3 | 1, : given.shape[1] * 2 // 3 | 1]
@@ -137,10 +137,10 @@ def _expected(ask: Predictor, downscale: int, given: NDArray[np.uint8]) -> NDArr
     """Return torch's mask of pixels [H, W, 3], or of gray levels [h, w] in whole blocks."""
     if given.ndim == 2:
         return _mask(ask, given, given.shape[0] * downscale, given.shape[1] * downscale)
-    gray = images.gray_of(Image.fromarray(given), downscale)
+    gray = images.to_gray(Image.fromarray(given), downscale)
     return _mask(ask, gray, *given.shape[:2])
 
 
 @torch.inference_mode()
 def _mask(ask: Predictor, gray: NDArray[np.uint8], height: int, width: int) -> NDArray[np.bool_]:
-    return images.enlarge(ask.shares(np.array(gray[None]))[0].cpu().numpy(), height, width)
+    return images.enlarge(ask.soft_masks(np.array(gray[None]))[0].cpu().numpy(), height, width)

@@ -1,26 +1,26 @@
 """Bytes to arrays and back to full size."""
 
-from carvana_ray.images.decode import gray_of, load_colour, load_gray, load_mask
+from carvana_ray.images.decode import load_gray, load_mask, load_rgb, to_gray
 from carvana_ray.images.resize import (
     DOWNSCALES,
     enlarge,
-    factor,
-    grid,
+    grid_size,
+    infer_downscale,
     shrink_mask,
-    smooth,
     standardize,
+    upsample,
 )
 
 __all__ = [
     "DOWNSCALES",
     "enlarge",
-    "factor",
-    "gray_of",
-    "grid",
-    "load_colour",
+    "grid_size",
+    "infer_downscale",
     "load_gray",
     "load_mask",
+    "load_rgb",
     "shrink_mask",
-    "smooth",
     "standardize",
+    "to_gray",
+    "upsample",
 ]

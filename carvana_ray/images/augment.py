@@ -10,22 +10,22 @@ SHIFT = 0.03  # of height and width, at most
 SCALE = 0.08  # of the logarithm of the size, at most
 
 
-def mirrors(rng: np.random.Generator) -> bool:
+def coin(rng: np.random.Generator) -> bool:
     """Return whether to mirror a picture: one of two cases."""
     return bool(rng.random() < 0.5)
 
 
-def flip(image: NDArray, mask: NDArray, rng: np.random.Generator) -> tuple[NDArray, NDArray]:
+def random_flip(image: NDArray, mask: NDArray, rng: np.random.Generator) -> tuple[NDArray, NDArray]:
     """Return image and mask [..., w], both mirrored left to right in one of two cases.
 
     A car on a turntable, mirrored, is a car on a turntable: view 5 becomes view 13.
     """
-    if mirrors(rng):
+    if coin(rng):
         return image[..., ::-1], mask[..., ::-1]
     return image, mask
 
 
-def draw(rng: np.random.Generator, flip: bool) -> NDArray[np.float32]:
+def sample_affine(rng: np.random.Generator, flip: bool) -> NDArray[np.float32]:
     """Return how a picture is moved and sized, and in one of two cases mirrored: float32 [2, 3].
 
     Args:
@@ -36,7 +36,7 @@ def draw(rng: np.random.Generator, flip: bool) -> NDArray[np.float32]:
         the matrix that leads from a place of the new picture to that of the old one, (x, y, 1) to
         (x, y), each from -1 to 1 over the picture: as `torch.nn.functional.affine_grid` takes it.
     """
-    mirrored = -1.0 if flip and mirrors(rng) else 1.0
+    mirrored = -1.0 if flip and coin(rng) else 1.0
     size = np.exp(rng.uniform(-SCALE, SCALE))
     x, y = rng.uniform(-2 * SHIFT, 2 * SHIFT, 2)
     return np.array([[mirrored * size, 0, x], [0, size, y]], dtype=np.float32)

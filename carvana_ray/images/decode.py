@@ -4,9 +4,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from carvana_ray.errors import BadPicture
-from carvana_ray.images.resize import DOWNSCALES, grid
-from carvana_ray.images.validate import MASK_FORMATS, damage_is, open_picture
+from carvana_ray.errors import BadImageError
+from carvana_ray.images.resize import DOWNSCALES, grid_size
+from carvana_ray.images.validate import MASK_FORMATS, decode_errors_as, open_image
 
 _MEAN_OF_RGB = (1 / 3, 1 / 3, 1 / 3, 0)
 
@@ -30,19 +30,19 @@ def load_gray(data: bytes, downscale: int = 4) -> NDArray[np.uint8]:
         BadPicture: ``truncated``, and see `formats.open_picture`.
         ValueError: another downscale.
     """
-    return gray_of(open_picture(data), downscale)
+    return to_gray(open_image(data), downscale)
 
 
-def gray_of(image: Image.Image, downscale: int = 4) -> NDArray[np.uint8]:
+def to_gray(image: Image.Image, downscale: int = 4) -> NDArray[np.uint8]:
     """Return `load_gray` of a picture that `formats.open_picture` has opened, once."""
     if downscale not in DOWNSCALES:
         raise ValueError(f"downscale {downscale}: must be one of {DOWNSCALES}")
-    height, width = grid(image.height, image.width, downscale)
+    height, width = grid_size(image.height, image.width, downscale)
     # Floor, not ceiling: the decoder takes the smallest scale that is no smaller than asked, and
     # asking for (480, 320) of 1918 x 1280 gives half scale in silence.
     if min(image.size) >= downscale:
         image.draft(None, (image.width // downscale, image.height // downscale))
-    with damage_is("truncated"):
+    with decode_errors_as("truncated"):
         image.load()
         if image.mode != "L":
             rgb = image if image.mode == "RGB" else image.convert("RGB")
@@ -52,14 +52,14 @@ def gray_of(image: Image.Image, downscale: int = 4) -> NDArray[np.uint8]:
     return np.asarray(image)
 
 
-def load_colour(data: bytes) -> Image.Image:
+def load_rgb(data: bytes) -> Image.Image:
     """Return a picture in full size and colour, mode RGB, as it is stored (see `formats`).
 
     Raises:
         BadPicture: ``truncated``, and see `formats.open_picture`.
     """
-    image = open_picture(data)
-    with damage_is("truncated"):
+    image = open_image(data)
+    with decode_errors_as("truncated"):
         image.load()
         return image if image.mode == "RGB" else image.convert("RGB")
 
@@ -71,8 +71,8 @@ def load_mask(data: bytes) -> NDArray[np.bool_]:
         BadPicture: ``truncated``, ``mask-values`` (a gray level between black and white, which no
             threshold can guess), and see `formats.open_picture`.
     """
-    image = open_picture(data, MASK_FORMATS)
-    with damage_is("truncated"):
+    image = open_image(data, MASK_FORMATS)
+    with decode_errors_as("truncated"):
         image.load()
     values = image if image.mode in ("L", "P") else image.convert("L")
     pixels = np.asarray(values)
@@ -81,7 +81,7 @@ def load_mask(data: bytes) -> NDArray[np.bool_]:
         used = np.array(values.histogram())[: len(levels)]
         between = int(used[(levels > 0) & (levels < 255)].sum())
         if between:
-            raise BadPicture(
+            raise BadImageError(
                 f"mask-values: {between} pixels are neither 0 nor 255, a mask has two values"
             )
     white = np.flatnonzero(levels == 255)

@@ -10,7 +10,7 @@ from PIL import Image
 DOWNSCALES = (1, 2, 4, 8)  # what a JPEG decoder can leave out of its 8 x 8 cosine blocks
 
 
-def grid(height: int, width: int, downscale: int) -> tuple[int, int]:
+def grid_size(height: int, width: int, downscale: int) -> tuple[int, int]:
     """Return the network's (h, w) of a picture of (H, W): whole blocks, the last ones padded."""
     return math.ceil(height / downscale), math.ceil(width / downscale)
 
@@ -27,7 +27,7 @@ def shrink_mask(mask: NDArray, downscale: int = 4) -> NDArray[np.uint8]:
         uint8 [h, w], rounded to the nearest.
     """
     height, width = mask.shape
-    h, w = grid(height, width, downscale)
+    h, w = grid_size(height, width, downscale)
     levels = np.empty((h * downscale, w * downscale), dtype=np.uint8)
     np.multiply(np.asarray(mask, dtype=np.bool_), np.uint8(255), out=levels[:height, :width])
     levels[:height, width:] = levels[:height, width - 1 : width]
@@ -35,14 +35,14 @@ def shrink_mask(mask: NDArray, downscale: int = 4) -> NDArray[np.uint8]:
     return np.asarray(Image.fromarray(levels).reduce(downscale))
 
 
-def factor(height: int, width: int, h: int, w: int) -> int:
+def infer_downscale(height: int, width: int, h: int, w: int) -> int:
     """Return the downscale that makes a grid of (h, w) of a picture of (H, W), `DOWNSCALES` first.
 
     Raises:
         ValueError: none does.
     """
     for downscale in (*DOWNSCALES, -(-height // h)):
-        if grid(height, width, downscale) == (h, w):
+        if grid_size(height, width, downscale) == (h, w):
             return downscale
     raise ValueError(f"a grid of {h} x {w} is no whole fraction of {height} x {width}")
 
@@ -71,10 +71,10 @@ def enlarge(share: NDArray, height: int, width: int) -> NDArray[np.bool_]:
             mask[:] = enlarge(one, height, width)
         return masks
     half = 127.5 if share.dtype == np.uint8 else 0.5
-    return smooth(share, height, width) > half
+    return upsample(share, height, width) > half
 
 
-def smooth(share: NDArray, height: int, width: int) -> NDArray[np.float32]:
+def upsample(share: NDArray, height: int, width: int) -> NDArray[np.float32]:
     """Return the share of car at each pixel, before `enlarge` compares it with a half.
 
     Args:
@@ -88,7 +88,7 @@ def smooth(share: NDArray, height: int, width: int) -> NDArray[np.float32]:
         ValueError: [h, w] is no whole fraction of [H, W].
     """
     h, w = share.shape
-    times = factor(height, width, h, w)
+    times = infer_downscale(height, width, h, w)
     full = Image.fromarray(share.astype(np.float32)).resize(
         (w * times, h * times), Image.Resampling.BILINEAR
     )

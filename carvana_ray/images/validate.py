@@ -21,9 +21,9 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from carvana_ray.errors import BadPicture
+from carvana_ray.errors import BadImageError
 
-PICTURE_FORMATS = ("JPEG", "PNG", "WEBP")
+IMAGE_FORMATS = ("JPEG", "PNG", "WEBP")
 MASK_FORMATS = ("GIF", "PNG")
 MAX_PIXELS = 16 * 1918 * 1280  # more is refused before it is decoded: 39 Mpx in RGB are 157 MB
 
@@ -90,19 +90,19 @@ def _silence_pillow() -> None:
 
 
 @contextmanager
-def damage_is(word: str) -> Iterator[None]:
+def decode_errors_as(word: str) -> Iterator[None]:
     """Turn what Pillow raises at damaged bytes into BadPicture, `word` unless a better one fits."""
     try:
         yield
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise BadPicture(f"too-large: {error}") from error
+        raise BadImageError(f"too-large: {error}") from error
     except OSError as error:  # the bytes end early, or a decoder gave up on them
-        raise BadPicture(f"truncated: {error}") from error
+        raise BadImageError(f"truncated: {error}") from error
     except _DAMAGE as error:
-        raise BadPicture(f"{word}: {error}") from error
+        raise BadImageError(f"{word}: {error}") from error
 
 
-def open_picture(data: bytes, formats: tuple[str, ...] = PICTURE_FORMATS) -> Image.Image:
+def open_image(data: bytes, formats: tuple[str, ...] = IMAGE_FORMATS) -> Image.Image:
     """Open a picture and check format, size, frames and channels, without decoding it.
 
     The content decides, not a name. Of a JPEG file of two pictures (MPO) this is the first.
@@ -124,23 +124,23 @@ def open_picture(data: bytes, formats: tuple[str, ...] = PICTURE_FORMATS) -> Ima
     _silence_pillow()
     readers = [_READERS[name][1] for name in formats if data.startswith(_READERS[name][0])]
     if not readers:
-        raise BadPicture(f"not-an-image: {len(data)} bytes that are not {', '.join(formats)}")
-    with damage_is("not-an-image"):
+        raise BadImageError(f"not-an-image: {len(data)} bytes that are not {', '.join(formats)}")
+    with decode_errors_as("not-an-image"):
         image = readers[0](io.BytesIO(data))
     if image.width * image.height > MAX_PIXELS:
-        raise BadPicture(
+        raise BadImageError(
             f"too-large: {image.width} x {image.height} pixels, at most {MAX_PIXELS} in all"
         )
-    with damage_is("truncated"):
+    with decode_errors_as("truncated"):
         frames = getattr(image, "n_frames", 1)
     if frames != 1:
-        raise BadPicture(f"animated: {frames} frames, expected one")
+        raise BadImageError(f"animated: {frames} frames, expected one")
     if image.mode not in ("RGB", "L", "P", "CMYK", "1"):
-        raise BadPicture(f"mode: {image.mode} pixels, expected 8 bits a channel and no alpha")
+        raise BadImageError(f"mode: {image.mode} pixels, expected 8 bits a channel and no alpha")
     return image
 
 
-def for_engines(image: Image.Image) -> bool:
+def nvjpeg_can_decode(image: Image.Image) -> bool:
     """Return whether a picture is a JPEG that the engines of a GPU decode as libjpeg does.
 
     These are the usual ones: 8 bits of brightness and two colours, and not progressive, which takes
@@ -158,7 +158,7 @@ def for_engines(image: Image.Image) -> bool:
     ids = [component[0] for component in image.layer]
     if not usual or ids != [1, 2, 3] or image.info.get("adobe_transform", 1) != 1:
         return False
-    with damage_is("truncated"):
+    with decode_errors_as("truncated"):
         image.require_end()
     return True
 
@@ -175,13 +175,13 @@ def left_to_engines(name: str, share: float) -> bool:
     return zlib.crc32(name.encode()) < share * 2**32
 
 
-def size_of(data: bytes) -> tuple[int, int]:
+def image_size(data: bytes) -> tuple[int, int]:
     """Return a picture's (H, W) from its header.
 
     Raises:
         BadPicture: see `open_picture`.
     """
-    image = open_picture(data)
+    image = open_image(data)
     return image.height, image.width
 
 
@@ -194,10 +194,10 @@ def orientation_of(data: bytes) -> int:
     Raises:
         BadPicture: see `open_picture`.
     """
-    return turn_of(open_picture(data))
+    return exif_orientation(open_image(data))
 
 
-def turn_of(image: Image.Image) -> int:
+def exif_orientation(image: Image.Image) -> int:
     """Return `orientation_of` of a picture that is open."""
     block, exif = image.info.get("exif", b""), Image.Exif()
     if not block:
@@ -210,7 +210,7 @@ def turn_of(image: Image.Image) -> int:
     return turn if isinstance(turn, int) and 1 <= turn <= 8 else 1
 
 
-def check_crc(data: bytes, expected: int | None) -> None:
+def require_crc(data: bytes, expected: int | None) -> None:
     """Check a file's bytes against a checksum that was taken when they were known to be good.
 
     Nothing else finds a flipped bit or zeros in the middle of a JPEG: they decode, without a word,
@@ -230,4 +230,4 @@ def check_crc(data: bytes, expected: int | None) -> None:
 def compare_crc(found: int, expected: int | None) -> None:
     """Do what `check_crc` does where a file's CRC-32 is known already."""
     if expected not in (None, found):
-        raise BadPicture(f"checksum: CRC-32 is {found:08x}, crc32.csv says {expected:08x}")
+        raise BadImageError(f"checksum: CRC-32 is {found:08x}, crc32.csv says {expected:08x}")

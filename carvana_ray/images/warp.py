@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 @torch.no_grad()
-def warp(image: Tensor, share: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor]:
+def apply_affine(image: Tensor, share: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor]:
     """Return pictures and their masks after the same movement, bilinear, mirrored at their borders.
 
     Args:

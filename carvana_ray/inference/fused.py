@@ -41,7 +41,7 @@ class ConvReLU(nn.Module):
         return F.relu_(F.conv2d(x, self.weight, self.bias, padding=self._padding))
 
 
-class Fused(UNet):
+class FusedUNet(UNet):
     """A copy of a network that computes what that does in evaluation, on the same device and dtype.
 
     Args:
@@ -58,16 +58,16 @@ class Fused(UNet):
         self.enlarge, self.head = model.enlarge, model.head
         self.eval()
 
-    def _halve(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        fast = kernels.triton_for(x.device, "unet_kernels_triton")
+    def _downsample(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        fast = kernels.load_triton(x.device, "unet_kernels_triton")
         if fast and 2 * max(x.shape[1], 32) * x.shape[2] * x.shape[3] < COUNTED:
             return fast.halve(x)
-        return super()._halve(x)
+        return super()._downsample(x)
 
-    def _join(self, kept: Tensor, coarse: Tensor, enlarge: nn.Module) -> Tensor:
+    def _upsample_concat(self, kept: Tensor, coarse: Tensor, enlarge: nn.Module) -> Tensor:
         if kept.shape[1] == enlarge.out_channels:  # by torch: there is no room behind
-            return super()._join(kept, coarse, enlarge)
-        fast = kernels.triton_for(coarse.device, "unet_kernels_triton")
+            return super()._upsample_concat(kept, coarse, enlarge)
+        fast = kernels.load_triton(coarse.device, "unet_kernels_triton")
         assert fast, "who has halved joins"
         return fast.join(kept, coarse, enlarge)
 

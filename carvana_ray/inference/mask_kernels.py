@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 def enlarge(share: Tensor, height: int, width: int) -> Tensor:
     """Return `images.enlarge` of uint8 [B, h, w] on the tensor's own device: bool [B, H, W]."""
     h, w = share.shape[-2:]
-    times = images.factor(height, width, h, w)
+    times = images.infer_downscale(height, width, h, w)
     smooth = F.interpolate(
         share[:, None].float(), size=(h * times, w * times), mode="bilinear", align_corners=False
     )
@@ -30,7 +30,7 @@ def enlarge(share: Tensor, height: int, width: int) -> Tensor:
 
 
 @torch.inference_mode()
-def edges(share: Tensor, height: int, width: int) -> Tensor:
+def run_boundaries(share: Tensor, height: int, width: int) -> Tensor:
     """Return where a run of a mask starts or ends.
 
     Args:
@@ -41,12 +41,12 @@ def edges(share: Tensor, height: int, width: int) -> Tensor:
         bool [B, H * W + 1]: a pixel that differs from the one before it in row order, car before
         the first and after the last counting as none.
     """
-    if fast := triton_for(share.device, "mask_kernels_triton"):
+    if fast := load_triton(share.device, "mask_kernels_triton"):
         return fast.edges(share, height, width)
-    return plain_edges(share, height, width)
+    return run_boundaries_torch(share, height, width)
 
 
-def plain_edges(share: Tensor, height: int, width: int) -> Tensor:
+def run_boundaries_torch(share: Tensor, height: int, width: int) -> Tensor:
     """Return `edges`, by torch alone."""
     flat = enlarge(share, height, width).flatten(1)
     found = torch.zeros(len(flat), height * width + 1, dtype=torch.bool, device=flat.device)
@@ -57,7 +57,7 @@ def plain_edges(share: Tensor, height: int, width: int) -> Tensor:
 
 
 @torch.inference_mode()
-def mean_of_blocks(rgb: Tensor, downscale: int) -> Tensor:
+def block_means(rgb: Tensor, downscale: int) -> Tensor:
     """Return the mean of red, green and blue over blocks of downscale x downscale pixels.
 
     Args:
@@ -68,12 +68,12 @@ def mean_of_blocks(rgb: Tensor, downscale: int) -> Tensor:
         uint8 [B, h, w], rounded to the nearest, halves up. At the right and below, where a block is
         cut by the border, of what there is of it.
     """
-    if fast := triton_for(rgb.device, "mask_kernels_triton"):
+    if fast := load_triton(rgb.device, "mask_kernels_triton"):
         return fast.mean_of_blocks(rgb, downscale)
-    return plain_mean_of_blocks(rgb, downscale)
+    return block_means_torch(rgb, downscale)
 
 
-def plain_mean_of_blocks(rgb: Tensor, downscale: int) -> Tensor:
+def block_means_torch(rgb: Tensor, downscale: int) -> Tensor:
     """Return `mean_of_blocks`, by torch alone."""
     height, width = rgb.shape[-2:]
     levels = rgb.to(torch.int32).sum(1, keepdim=True).float()  # up to 765 * 64: exact
@@ -90,7 +90,7 @@ def _extents(length: int, downscale: int, device: torch.device) -> Tensor:
 
 
 @functools.cache
-def triton_for(device: torch.device, name: str) -> ModuleType | None:
+def load_triton(device: torch.device, name: str) -> ModuleType | None:
     """Return a module of kernels, ``kernels_triton`` say, where it runs on a device, or None."""
     if device.type != "cuda":
         return None

@@ -16,10 +16,10 @@ COLUMNS = 1024  # pixels of a row that one program makes of a mask
 BLOCKS = 128  # of a row that one program makes of a picture
 
 
-def edges(share: Tensor, height: int, width: int) -> Tensor:
+def run_boundaries(share: Tensor, height: int, width: int) -> Tensor:
     """Return `kernels.edges`: bool [B, H * W + 1] of uint8 [B, h, w], on a GPU."""
     count, h, w = share.shape
-    times = images.factor(height, width, h, w)
+    times = images.infer_downscale(height, width, h, w)
     found = torch.empty(count, height * width + 1, dtype=torch.bool, device=share.device)
     grid = (height, triton.cdiv(width, COLUMNS), count)
     with torch.cuda.device(share.device):
@@ -27,10 +27,10 @@ def edges(share: Tensor, height: int, width: int) -> Tensor:
     return found
 
 
-def mean_of_blocks(rgb: Tensor, downscale: int) -> Tensor:
+def block_means(rgb: Tensor, downscale: int) -> Tensor:
     """Return `kernels.mean_of_blocks`: uint8 [B, h, w] of uint8 [B, 3, H, W], on a GPU."""
     count, _, height, width = rgb.shape
-    h, w = images.grid(height, width, downscale)
+    h, w = images.grid_size(height, width, downscale)
     gray = torch.empty(count, h, w, dtype=torch.uint8, device=rgb.device)
     grid = (h, triton.cdiv(w, BLOCKS), count)
     with torch.cuda.device(rgb.device):
@@ -38,10 +38,10 @@ def mean_of_blocks(rgb: Tensor, downscale: int) -> Tensor:
     return gray
 
 
-def try_out(device: torch.device) -> None:
+def self_test(device: torch.device) -> None:
     """Run both once: what they cannot do here (no C compiler, say) they cannot do later either."""
     blank = torch.zeros(1, 3, 8, 8, dtype=torch.uint8, device=device)
-    edges(mean_of_blocks(blank, 4), 8, 8)
+    run_boundaries(block_means(blank, 4), 8, 8)
 
 
 @triton.jit

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from carvana_ray import images
-from carvana_ray.errors import BadPicture
+from carvana_ray.errors import BadImageError
 from carvana_ray.inference import mask_kernels as kernels
 
 log = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 Decode = Callable[[Sequence[bytes]], list[Tensor]]
 
 
-class Coded:
+class EncodedImages:
     """Pictures, some of which are JPEG files still: they are decoded as they are asked for.
 
     Args:
@@ -53,16 +53,16 @@ class Coded:
     ) -> None:
         self._data, self._coded, self._sizes = data, coded, sizes
         self._downscale, self._device, self._decode = downscale, device, decode
-        self.bad: dict[int, str] = {}
+        self.errors: dict[int, str] = {}
 
     def __len__(self) -> int:
         return len(self._data)
 
     def grid(self, place: int) -> tuple[int, int]:
         """Return the (h, w) of a picture on the network's grid."""
-        return images.grid(*self._sizes[place], self._downscale)
+        return images.grid_size(*self._sizes[place], self._downscale)
 
-    def decoded_last(self, places: Sequence[int]) -> list[int]:
+    def gray_first(self, places: Sequence[int]) -> list[int]:
         """Return places in the order to ask for them in: the network sees those that are gray
         already while the engines are at work."""
         return sorted(places, key=lambda place: bool(self._coded[place]))
@@ -112,13 +112,13 @@ class Coded:
         rgb = self._decode([self._data[place].tobytes() for place in places])
         if {tuple(one.shape[1:]) for one in rgb} != {self._sizes[place] for place in places}:
             raise RuntimeError("a picture of another size than its header says")
-        return kernels.mean_of_blocks(torch.stack(rgb), self._downscale)
+        return kernels.block_means(torch.stack(rgb), self._downscale)
 
     def _on_cpu(self, place: int) -> Tensor:
         try:
             gray = torch.tensor(images.load_gray(self._data[place].tobytes(), self._downscale))
-        except BadPicture as bad:
-            self.bad[place] = str(bad)
+        except BadImageError as bad:
+            self.errors[place] = str(bad)
             gray = torch.zeros(self.grid(place), dtype=torch.uint8)
         return gray.to(self._device)
 
@@ -129,7 +129,7 @@ def _stream(device: torch.device) -> torch.cuda.Stream | None:
     return torch.cuda.Stream(device) if device.type == "cuda" else None
 
 
-def engines(device: torch.device) -> Decode:
+def make_decoder(device: torch.device) -> Decode:
     """Return what decodes JPEG files on a GPU.
 
     Raises:

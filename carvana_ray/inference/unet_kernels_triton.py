@@ -19,7 +19,7 @@ BLOCK = 1024  # values of a halved picture that one program makes
 PLACES, COLUMNS, DEPTH = 128, 128, 64  # of a matrix product that one program makes, at most
 
 
-def halve(x: Tensor) -> tuple[Tensor, Tensor]:
+def pool_into(x: Tensor) -> tuple[Tensor, Tensor]:
     """Return a level's answer with room for as many channels behind, and halved by 2 x 2 maxima.
 
     Args:
@@ -40,7 +40,7 @@ def halve(x: Tensor) -> tuple[Tensor, Tensor]:
     return kept, small
 
 
-def join(kept: Tensor, coarse: Tensor, enlarge: nn.ConvTranspose2d) -> Tensor:
+def upconv_into(kept: Tensor, coarse: Tensor, enlarge: nn.ConvTranspose2d) -> Tensor:
     """Return `kept` with its last C channels set: ``enlarge(coarse)``.
 
     Args:
@@ -74,12 +74,12 @@ def join(kept: Tensor, coarse: Tensor, enlarge: nn.ConvTranspose2d) -> Tensor:
     return kept
 
 
-def try_out(device: torch.device) -> None:
+def self_test(device: torch.device) -> None:
     """Run both once, with tiles as large as any: what cannot be done here cannot be later."""
     for dtype in (torch.float16, torch.bfloat16):
-        kept, _ = halve(torch.zeros(1, 64, 2, 2, dtype=dtype, device=device))
+        kept, _ = pool_into(torch.zeros(1, 64, 2, 2, dtype=dtype, device=device))
         coarse = torch.zeros(1, 128, 1, 1, dtype=dtype, device=device)
-        join(kept, coarse, nn.ConvTranspose2d(128, 64, 2, 2, device=device, dtype=dtype))
+        upconv_into(kept, coarse, nn.ConvTranspose2d(128, 64, 2, 2, device=device, dtype=dtype))
 
 
 def _empty(like: Tensor, *shape: int) -> Tensor:

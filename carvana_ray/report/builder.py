@@ -26,7 +26,7 @@ PAGE = "report.html"
 Part = dict[str, Any]
 
 
-def add(out: str, kind: str, part: Part) -> str:
+def add_section(out: str, kind: str, part: Part) -> str:
     """Write a part and, with those that are there of the same model, the page; return its URI.
 
     Args:
@@ -36,10 +36,10 @@ def add(out: str, kind: str, part: Part) -> str:
     """
     whole = {"format": FORMAT, **part}
     data = json.dumps(whole).encode()
-    storage.publish(storage.join(out, "report", f"{kind}.json"), data, replace=True)
+    storage.write_atomic(storage.join(out, "report", f"{kind}.json"), data, replace=True)
     found = {name: old for name in KINDS if (old := _read(out, name, part["model"]))}
     target = storage.join(out, PAGE)
-    storage.publish(target, to_html({**found, kind: whole}), replace=True)
+    storage.write_atomic(target, to_html({**found, kind: whole}), replace=True)
     return target
 
 

@@ -16,7 +16,7 @@ WORST_SHOWN, MEDIAN_SHOWN, CARS_SHOWN = 8, 4, 8  # figures
 Row = dict[str, Any]
 
 
-def of_cars(folder: str, cars: dict[str, list[Row]]) -> dict[str, bytes]:
+def car_sheets(folder: str, cars: dict[str, list[Row]]) -> dict[str, bytes]:
     """Return a JPEG for each car: its pictures, and below each the car cut out.
 
     Args:
@@ -37,7 +37,7 @@ def of_cars(folder: str, cars: dict[str, list[Row]]) -> dict[str, bytes]:
     return sheets
 
 
-def of_worst(folder: str, masks: str, mask_of: dict[str, str], scores: list[Row]) -> bytes:
+def worst_sheet(folder: str, masks: str, mask_of: dict[str, str], scores: list[Row]) -> bytes:
     """Return the worst pictures as a JPEG: each picture, and below it where its mask is wrong.
 
     Args:
@@ -58,7 +58,9 @@ def of_worst(folder: str, masks: str, mask_of: dict[str, str], scores: list[Row]
     return report.sheet(_in_lines(scores, WORST_A_LINE, tiles), title)
 
 
-def scored(folder: str, masks: str, mask_of: dict[str, str], scores: list[Row]) -> list[Any]:
+def scored_figures(
+    folder: str, masks: str, mask_of: dict[str, str], scores: list[Row]
+) -> list[Any]:
     """Return the figures of pictures whose mask is known; the arguments are those of `of_worst`."""
 
     def made(one: Row) -> Any:
@@ -73,7 +75,7 @@ def scored(folder: str, masks: str, mask_of: dict[str, str], scores: list[Row]) 
     return [made(one) for one in scores]
 
 
-def unscored(
+def unscored_figures(
     folder: str, rows: Sequence[Row], words: Sequence[dict[str, Any]] | None = None
 ) -> list[Any]:
     """Return the figures of pictures whose true mask is not known.
@@ -92,7 +94,7 @@ def unscored(
     return [made(*one) for one in zip(rows, words or [{}] * len(rows), strict=True)]
 
 
-def some(cars: dict[str, list[Row]]) -> list[Row]:
+def pick_rows(cars: dict[str, list[Row]]) -> list[Row]:
     """Return a few good rows of some cars, by car: as far apart from each other as may be."""
     each = max(CARS_SHOWN // max(len(cars), 1), 1)
     found = []

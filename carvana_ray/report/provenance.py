@@ -8,14 +8,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from carvana_ray import __version__, config
-from carvana_ray.checkpoints.model import Manifest
+from carvana_ray.checkpoints.model import ModelManifest
 from carvana_ray.config import cli
 
 PACKAGES = "ray", "torch", "numpy", "pillow", "pyarrow"
 
 
-def of(
-    flags: config.Session, manifest: Manifest, folder: str, crcs: Mapping[str, int]
+def provenance(
+    flags: config.RayFlags, manifest: ModelManifest, folder: str, crcs: Mapping[str, int]
 ) -> dict[str, Any]:
     """Return what every part of the report begins with: made, model, lineage.
 

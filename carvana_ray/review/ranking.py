@@ -14,9 +14,9 @@ import numpy as np
 
 from carvana_ray.data import layout as carvana
 from carvana_ray.review import turntable
-from carvana_ray.review.shape import Facts
+from carvana_ray.review.shape import MaskShape
 
-LISTED = 5.0  # score from which a picture is listed; of 1,536 real masks 3 have as much
+REVIEW_SCORE = 5.0  # score from which a picture is listed; of 1,536 real masks 3 have as much
 EMPTY, MOST = 1000.0, 100.0  # score of an empty or a full mask, and of any other at most
 FULL = 0.9  # share of the picture from which a mask is full; of 768 real ones 0.40 at most
 # What is usual of one mask: 99 % of 1,536 real ones have less than three times that (stray pieces
@@ -27,7 +27,7 @@ SMALLEST_SPREAD = 0.05  # of the logarithm of areas in a catalogue
 
 
 @dataclass(frozen=True)
-class Verdict:
+class ReviewItem:
     """What is to be said of a picture.
 
     Attributes:
@@ -43,10 +43,10 @@ class Verdict:
     @property
     def listed(self) -> bool:
         """Whether a person should look at it."""
-        return self.score >= LISTED
+        return self.score >= REVIEW_SCORE
 
 
-def ranked(facts: Mapping[str, Facts]) -> list[Verdict]:
+def rank(facts: Mapping[str, MaskShape]) -> list[ReviewItem]:
     """Return a verdict on each picture, the most unusual first.
 
     Args:
@@ -55,12 +55,12 @@ def ranked(facts: Mapping[str, Facts]) -> list[Verdict]:
     signals = {name: _alone(one) for name, one in facts.items()}
     by_car: dict[str, dict[int, str]] = {}
     for name in facts:
-        car, view = carvana.car_and_view(name)
+        car, view = carvana.parse_name(name)
         by_car.setdefault(car, {})[view] = name
     rest = dict(facts)
     for views in by_car.values():
         if set(views) <= set(range(1, carvana.VIEWS + 1)):
-            found = turntable.compared({view: facts[name] for view, name in views.items()})
+            found = turntable.score_views({view: facts[name] for view, name in views.items()})
             for view, more in found.items():
                 signals[views[view]] += more
                 del rest[views[view]]
@@ -70,7 +70,7 @@ def ranked(facts: Mapping[str, Facts]) -> list[Verdict]:
     return sorted(verdicts, key=lambda one: (-one.score, one.name))
 
 
-def to_csv(verdicts: Sequence[Verdict], facts: Mapping[str, Facts]) -> bytes:
+def to_csv(verdicts: Sequence[ReviewItem], facts: Mapping[str, MaskShape]) -> bytes:
     """Return ``review.csv``: a line a picture, in the order of the verdicts."""
     text = io.StringIO(newline="")
     table = csv.writer(text, lineterminator="\n")
@@ -82,17 +82,17 @@ def to_csv(verdicts: Sequence[Verdict], facts: Mapping[str, Facts]) -> bytes:
     return text.getvalue().encode()
 
 
-def _verdict(name: str, signals: list[tuple[float, str]]) -> Verdict:
+def _verdict(name: str, signals: list[tuple[float, str]]) -> ReviewItem:
     signals = sorted(signals, reverse=True)
     worst = signals[0][0]
-    said = [text for score, text in signals if score >= LISTED]
+    said = [text for score, text in signals if score >= REVIEW_SCORE]
     strongest = signals[0][1] if worst > 0 else "nothing"
-    return Verdict(
+    return ReviewItem(
         name, round(worst if worst == EMPTY else min(worst, MOST), 2), tuple(said or [strongest])
     )
 
 
-def _alone(one: Facts) -> list[tuple[float, str]]:
+def _alone(one: MaskShape) -> list[tuple[float, str]]:
     """Return (score, words) of each signal of a mask by itself."""
     if not one.area:
         return [(EMPTY, "the mask is empty")]
@@ -113,7 +113,7 @@ def _alone(one: Facts) -> list[tuple[float, str]]:
     ]
 
 
-def _against_all(facts: Mapping[str, Facts]) -> list[tuple[str, tuple[float, str]]]:
+def _against_all(facts: Mapping[str, MaskShape]) -> list[tuple[str, tuple[float, str]]]:
     """Return (name, (score, words)) of the areas of pictures, compared with those of all of them.
 
     For pictures that are not among the views of a car.

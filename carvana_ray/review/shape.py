@@ -17,7 +17,7 @@ TAIL = 0.01  # share of a mask that lies beyond each side of the box around its 
 
 
 @dataclass(frozen=True)
-class Facts:
+class MaskShape:
     """Of one mask; pixels of the picture, fractional where they are means.
 
     Attributes:
@@ -58,15 +58,15 @@ class Facts:
     outline: float = 0.0
 
 
-def facts(text: str, height: int, width: int) -> Facts:
+def measure(text: str, height: int, width: int) -> MaskShape:
     """Return the facts of a mask given as run-length text.
 
     Raises:
         ValueError: see `rle.parse`.
     """
-    row, left, right = _by_rows(*rle.parse(text, height * width), width)
+    row, left, right = _by_rows(*rle.parse_runs(text, height * width), width)
     if not len(row):
-        return Facts(height, width)
+        return MaskShape(height, width)
     length = right - left
     area = int(length.sum())
     over, below = _touching(row, left, right, width)
@@ -77,7 +77,7 @@ def facts(text: str, height: int, width: int) -> Facts:
     shared = np.minimum(right[over], right[below]) - np.maximum(left[over], left[below])
     edges = 2 * len(row) + 2 * area - 2 * int(shared.sum())
     holes, hollow = _holes(row, left, right, width)
-    return Facts(
+    return MaskShape(
         height,
         width,
         area,

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carvana_ray.data import layout as carvana
-from carvana_ray.review.shape import Facts
+from carvana_ray.review.shape import MaskShape
 
 Floats = NDArray[np.float64]
 
@@ -24,7 +24,7 @@ FEWEST_VIEWS = 8  # to compare one with the others
 # Of the scores of 16 views, the one in the middle: 1.7 for real masks. Where it is far more the
 # views are not those of a turntable, and the comparison counts that much less.
 USUAL = 1.7
-ODD = 5.0  # score from which a view is not believed when others are judged
+OUTLIER_SCORE = 5.0  # score from which a view is not believed when others are judged
 PASSES = 4  # over the views of a car, the worst one left out each time
 END_ON = 12  # power of the cosine: by 22.5 degrees to the side a third is left
 LEFT_OUT = 1e6  # standard deviation that is added to a view which is not to be believed
@@ -73,7 +73,7 @@ NAMES = list(FEATURES)
 _RATIOS = ("area", "width", "height")
 
 
-def _features(one: Facts) -> Floats:
+def _features(one: MaskShape) -> Floats:
     """Return the features of a mask, in pixels of a picture 1918 wide; a logarithm or a lean of 1
     counts as 192 of them."""
     scale, unit = carvana.WIDTH / one.width, carvana.WIDTH / 10
@@ -136,7 +136,7 @@ def _off(values: Floats, views: tuple[int, ...], left_out: frozenset[int]) -> tu
     return pulled / own, np.abs(pulled) / np.sqrt(own)
 
 
-def compared(car: Mapping[int, Facts]) -> dict[int, list[tuple[float, str]]]:
+def score_views(car: Mapping[int, MaskShape]) -> dict[int, list[tuple[float, str]]]:
     """Return for each view what is odd about it next to the other views: (score, words) of the
     feature that is most so, and of all from `ODD` on.
 
@@ -157,7 +157,7 @@ def compared(car: Mapping[int, Facts]) -> dict[int, list[tuple[float, str]]]:
     for number in range(PASSES):
         found_now = _off(values, views, left_out)
         worst = max(open_ones, key=lambda place: found_now[1][:, place].max())
-        last = number == PASSES - 1 or found_now[1][:, worst].max() < ODD
+        last = number == PASSES - 1 or found_now[1][:, worst].max() < OUTLIER_SCORE
         judged = open_ones if last else [worst]
         for kept, now in zip(final, found_now, strict=True):
             kept[:, judged] = now[:, judged]
@@ -169,7 +169,7 @@ def compared(car: Mapping[int, Facts]) -> dict[int, list[tuple[float, str]]]:
     usual = max(float(np.median(score.max(0))) / USUAL, 1.0)
     found = {}
     for place, (view, scores) in enumerate(zip(views, (score / usual).T, strict=True)):
-        told = np.flatnonzero((scores >= ODD) | (scores == scores.max()))
+        told = np.flatnonzero((scores >= OUTLIER_SCORE) | (scores == scores.max()))
         found[view] = [
             (float(scores[one]), _words(NAMES[one], difference[one, place], car[view]))
             for one in told.tolist()
@@ -177,7 +177,7 @@ def compared(car: Mapping[int, Facts]) -> dict[int, list[tuple[float, str]]]:
     return found
 
 
-def _words(name: str, difference: float, one: Facts) -> str:
+def _words(name: str, difference: float, one: MaskShape) -> str:
     """Return how a feature is off, as a person would say it."""
     if name == "lean":
         side = "right" if difference > 0 else "left"

@@ -8,7 +8,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def beside(work: Callable[[], T]) -> "Future[T]":
+def run_in_background(work: Callable[[], T]) -> "Future[T]":
     """Run a piece of work in a thread of its own; its result, or error, is the future's.
 
     Not an executor's: the process must be able to end while the thread still waits for something.

@@ -26,7 +26,7 @@ def show(shown: bool) -> None:
     _shown = shown
 
 
-def words(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Return a time as people say it: ``50 s``, ``12 min``, ``3 h 05 min``."""
     if seconds < 59.5:
         return f"{seconds:.0f} s"
@@ -34,7 +34,7 @@ def words(seconds: float) -> str:
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-class Meter:
+class ProgressMeter:
     """One piece of work of a known number of pictures, as a context.
 
     The rate is that since the first report, so that the start of processes does not count; of work
@@ -81,7 +81,7 @@ class Meter:
         since = self._clock() - self._at
         return max((self.total - self.done) / self._rate - since, 0.0)
 
-    def __enter__(self) -> "Meter":
+    def __enter__(self) -> "ProgressMeter":
         if self._stream and _is_terminal(self._stream):
             self._bar = Progress(
                 TextColumn("{task.description}"),
@@ -143,7 +143,7 @@ class Meter:
             self._said = now
             self._say(
                 f"{self.what}: at {self._rate:.1f} pictures/s the other {self.total - self.done} "
-                f"take about {words(left)}"
+                f"take about {format_duration(left)}"
             )
 
     def _line(self) -> str:
@@ -171,7 +171,7 @@ class Meter:
 class _Left(ProgressColumn):
     """The time left by a meter's own rate, which counts down between two reports."""
 
-    def __init__(self, meter: Meter) -> None:
+    def __init__(self, meter: ProgressMeter) -> None:
         super().__init__()
         self._meter = meter
 
@@ -184,7 +184,7 @@ def _is_terminal(stream: TextIO) -> bool:
     return stream.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown")
 
 
-class Laps:
+class StageTimer:
     """Seconds of the steps of a job, one after the other.
 
     Args:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
-from carvana_ray.config.flags import Evaluate, Network
+from carvana_ray.config.flags import EvaluateFlags, ModelFlags
 from carvana_ray.errors import InputError
 
 # What a picture takes of a core and of an H200, default recipe, and by how much less and more where
@@ -19,7 +19,7 @@ REPLICAS_DECODING = 3
 
 
 @dataclass(frozen=True)
-class Cluster:
+class ClusterResources:
     """What there is, and what there may be.
 
     Attributes:
@@ -34,11 +34,11 @@ class Cluster:
     gpus: int
     nodes: int
     each: tuple[tuple[int, int], ...] = ()
-    may_have: tuple[int, int] | None = None
+    autoscaler_max: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
-class Workers:
+class WorkerAllocation:
     """Processes that hold a network each (training workers, or replicas for prediction).
 
     Attributes:
@@ -54,16 +54,16 @@ class Workers:
     decode: float = 0.0
 
 
-def share_out(config: Network, cluster: Cluster) -> Workers:
+def allocate_workers(config: ModelFlags, cluster: ClusterResources) -> WorkerAllocation:
     """Return the workers that a job gets of a cluster; one CPU remains for those who read pictures.
 
     Raises:
         InputError: what is asked for fits neither the cluster nor what its autoscaler may make of
             it. Ray would wait for it for ever.
     """
-    cpus, gpus = cluster.may_have or (cluster.cpus, cluster.gpus)
+    cpus, gpus = cluster.autoscaler_max or (cluster.cpus, cluster.gpus)
     there = f"there are {cpus} CPUs and {gpus} GPUs"
-    if cluster.may_have:
+    if cluster.autoscaler_max:
         there = f"the autoscaler may bring {cpus} CPUs and {gpus} GPUs"
     use_gpu = config.device == "cuda" or (config.device == "auto" and gpus > 0)
     if use_gpu and not gpus:
@@ -71,8 +71,8 @@ def share_out(config: Network, cluster: Cluster) -> Workers:
     asked = config.workers or ((cluster.gpus or 1) if use_gpu else 1)
     flag = f"--workers {asked}"
     least = asked
-    if config.fewest_workers:
-        least, flag = config.fewest_workers, f"--min-workers {config.fewest_workers}"
+    if config.min_workers_required:
+        least, flag = config.min_workers_required, f"--min-workers {config.min_workers_required}"
     if use_gpu and least > gpus:
         raise InputError(f"{flag}: each worker needs a GPU; {there}")
     if least + 1 > cpus:
@@ -81,8 +81,8 @@ def share_out(config: Network, cluster: Cluster) -> Workers:
             f"fewer workers, more nodes, or --num-cpus {least + 1} on one machine"
         )
     decode = _engines_share(config, use_gpu, cpus / asked)
-    if cluster.may_have:  # nodes that are not there yet: no more is known of them
-        return Workers(asked, 1, use_gpu, decode)
+    if cluster.autoscaler_max:  # nodes that are not there yet: no more is known of them
+        return WorkerAllocation(asked, 1, use_gpu, decode)
     each = cluster.each or ((cpus, gpus),)
     per_worker = (cpus - 1) // asked if not use_gpu else 1
     while per_worker > 1 and _places(each, per_worker, use_gpu) < asked:
@@ -93,10 +93,10 @@ def share_out(config: Network, cluster: Cluster) -> Workers:
             f"{flag}: only {places} fit, since a worker's CPU{' and GPU' if use_gpu else ''} must "
             "be of one node"
         )
-    return Workers(asked, per_worker, use_gpu, decode)
+    return WorkerAllocation(asked, per_worker, use_gpu, decode)
 
 
-def _engines_share(config: Network, use_gpu: bool, cores: float) -> float:
+def _engines_share(config: ModelFlags, use_gpu: bool, cores: float) -> float:
     """Return the share of JPEGs that GPUs decode.
 
     With `both` it is the one with which cores and GPU are done at the same time.
@@ -109,7 +109,7 @@ def _engines_share(config: Network, use_gpu: bool, cores: float) -> float:
     Raises:
         InputError: it is asked for and cannot be.
     """
-    if not isinstance(config, Evaluate) or config.decode == "cpu":
+    if not isinstance(config, EvaluateFlags) or config.decode == "cpu":
         return 0.0
     flag = f"--decode {config.decode}"
     if not use_gpu:

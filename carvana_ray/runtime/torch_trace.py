@@ -43,4 +43,4 @@ class Trace:
     def _write(self, profiler: Any) -> None:
         for name, data in profiling.trace(profiler).items():
             uri = storage.join(self._folder, f"{self._name}-{name}")
-            storage.publish(uri, data, replace=True)
+            storage.write_atomic(uri, data, replace=True)

@@ -16,32 +16,32 @@ from numpy.typing import NDArray
 
 from carvana_ray import config, images, rle, storage
 from carvana_ray.checkpoints import model as checkpoint
-from carvana_ray.checkpoints.model import Manifest
+from carvana_ray.checkpoints.model import ModelManifest
 from carvana_ray.data import layout as carvana
 from carvana_ray.data import quarantine
 from carvana_ray.data.quarantine import UNREACHABLE
-from carvana_ray.errors import BadPicture, InputError, Missing, Unfinished
+from carvana_ray.errors import BadImageError, FileMissingError, IncompleteError, InputError
 from carvana_ray.report import builder as parts
 from carvana_ray.report import figures as sheets
 from carvana_ray.report import provenance as lineage
 from carvana_ray.runtime import preflight as outlook
-from carvana_ray.runtime.progress import Laps
-from carvana_ray.runtime.resources import Cluster, Workers, share_out
+from carvana_ray.runtime.progress import StageTimer
+from carvana_ray.runtime.resources import ClusterResources, WorkerAllocation, allocate_workers
 from carvana_ray.stages import ray_metrics as gauges
 from carvana_ray.stages.ingest import read_images as reading
 from carvana_ray.stages.ingest.blocks import Columns
-from carvana_ray.stages.predict.mask_predictor import beside, how_to_load, masks_of
+from carvana_ray.stages.predict.mask_predictor import beside, how_to_load, predict_dataset
 from carvana_ray.submission import plan
 from carvana_ray.training import run as course
 from carvana_ray.unet import metrics
 
 Score = dict[str, Any]
 SHOWN = "dice", "ceiling", "more", "less"
-Checked = tuple[Manifest, list[tuple[str, str]]]
+Checked = tuple[ModelManifest, list[tuple[str, str]]]
 REPORT_BYTES = 20_000_000  # the page, its parts and its sheets take 8 MB
 
 
-def check(flags: config.Evaluate) -> Checked:
+def check(flags: config.EvaluateFlags) -> Checked:
     """Return the model's manifest and the (picture, mask) names of its held-out cars.
 
     Raises:
@@ -49,37 +49,39 @@ def check(flags: config.Evaluate) -> Checked:
     """
     if not flags.data:
         raise InputError("--data is missing: a folder with train/ and train_masks/")
-    _, manifest = checkpoint.read_model(storage.absolute(flags.model_uri))
-    folders = course.folders(storage.absolute(flags.data))
-    storage.require_room(storage.absolute(flags.out), REPORT_BYTES)
+    _, manifest = checkpoint.load_model(storage.resolve(flags.model_uri))
+    folders = course.image_and_mask_dirs(storage.resolve(flags.data))
+    storage.require_space(storage.resolve(flags.out), REPORT_BYTES)
     return manifest, held_out(*folders, manifest.holdout_cars)[: flags.limit or None]
 
 
-def run(flags: config.Evaluate, cluster: Cluster, checked: Checked | None = None) -> dict[str, Any]:
+def run(
+    flags: config.EvaluateFlags, cluster: ClusterResources, checked: Checked | None = None
+) -> dict[str, Any]:
     """Score the model and write what was found; return the job's result.
 
     Args:
         flags, cluster: what to do, and where.
         checked: what `check` has returned, if it was asked already.
     """
-    began, laps = time.monotonic(), Laps()
-    model, out = storage.absolute(flags.model_uri), storage.absolute(flags.out)
+    began, laps = time.monotonic(), StageTimer()
+    model, out = storage.resolve(flags.model_uri), storage.resolve(flags.out)
     manifest, pairs = checked or check(flags)
-    folder, masks = course.folders(storage.absolute(flags.data))
+    folder, masks = course.image_and_mask_dirs(storage.resolve(flags.data))
     rows = [
-        reading.pictures_row("", [name for name, _ in pairs[start : start + plan.SMALLEST]])
-        for start in range(0, len(pairs), plan.SMALLEST)
+        reading.block_row("", [name for name, _ in pairs[start : start + plan.MIN_SHARD_SIZE]])
+        for start in range(0, len(pairs), plan.MIN_SHARD_SIZE)
     ]
     how = how_to_load(folder, manifest, size=None)
-    workers = share_out(flags, cluster)
-    what = f"{outlook.counted(len(pairs), 'pictures')}; {checkpoint.of_model(manifest)}"
-    outlook.say("evaluate", what, out, REPORT_BYTES, outlook.place(workers))
-    chain = masks_of(rows, how, model, workers)
+    workers = allocate_workers(flags, cluster)
+    what = f"{outlook.count_of(len(pairs), 'pictures')}; {checkpoint.of_model(manifest)}"
+    outlook.announce("evaluate", what, out, REPORT_BYTES, outlook.describe_workers(workers))
+    chain = predict_dataset(rows, how, model, workers)
     laps.end("start, list the pictures")
     scores, rate = _score(chain, masks, dict(pairs), manifest.downscale, workers)
     laps.end("read, predict, compare")
     scores.sort(key=lambda score: score["dice"])
-    worst = sheets.of_worst(folder, masks, dict(pairs), scores[: sheets.WORST])
+    worst = sheets.worst_sheet(folder, masks, dict(pairs), scores[: sheets.WORST])
     values = [score["dice"] for score in scores]
     result = {
         "images": len(scores),
@@ -94,22 +96,23 @@ def run(flags: config.Evaluate, cluster: Cluster, checked: Checked | None = None
         "sheets/worst.jpg": worst,
     }
     for name, data in files.items():
-        storage.publish(storage.join(out, name), data, replace=True)
+        storage.write_atomic(storage.join(out, name), data, replace=True)
     shown = {
         "worst": scores[: sheets.WORST_SHOWN],
         "median": _middle(scores, sheets.MEDIAN_SHOWN),
     }
     figures = {
-        name: sheets.scored(folder, masks, dict(pairs), found) for name, found in shown.items()
+        name: sheets.scored_figures(folder, masks, dict(pairs), found)
+        for name, found in shown.items()
     }
     laps.end("write the results")
-    history = checkpoint.read_history(model)
-    learned = course.summary(history)
+    history = checkpoint.load_history(model)
+    learned = course.summarize(history)
     found = {
         **figures,
         "result": result,
         "scores": [
-            [one["img"], *carvana.car_and_view(one["img"]), *(round(one[key], 6) for key in SHOWN)]
+            [one["img"], *carvana.parse_name(one["img"]), *(round(one[key], 6) for key in SHOWN)]
             for one in scores
         ],
         "history": history,
@@ -122,7 +125,9 @@ def run(flags: config.Evaluate, cluster: Cluster, checked: Checked | None = None
         },
     }
     pictures = {one["img"]: one["crc32"] for one in scores}
-    parts.add(out, "evaluate", {**lineage.of(flags, manifest, folder, pictures), **found})
+    parts.add_section(
+        out, "evaluate", {**lineage.provenance(flags, manifest, folder, pictures), **found}
+    )
     return {**result, "seconds": round(time.monotonic() - began, 1)}
 
 
@@ -140,14 +145,16 @@ def held_out(folder: str, masks: str, cars: list[str]) -> list[tuple[str, str]]:
     """
     if not cars:
         raise InputError("--model: it held out no cars; train with --holdout-cars to score it")
-    entries = storage.listing(folder, carvana.PICTURE_SUFFIXES)
+    entries = storage.list_files(folder, carvana.IMAGE_SUFFIXES)
     names = [entry.name for entry in entries if carvana.car_of(entry.name) in set(cars)]
-    if missing := sorted(set(cars) - set(carvana.cars_in(names))):
+    if missing := sorted(set(cars) - set(carvana.unique_cars(names))):
         raise InputError(
             f"--data: {folder} has no pictures of {len(missing)} of the {len(cars)} cars that the "
             f"model held out, the first is {missing[0]}"
         )
-    return carvana.pair(names, [e.name for e in storage.listing(masks, carvana.MASK_SUFFIXES)])
+    return carvana.pair_with_masks(
+        names, [e.name for e in storage.list_files(masks, carvana.MASK_SUFFIXES)]
+    )
 
 
 def _score(
@@ -155,7 +162,7 @@ def _score(
     masks: str,
     mask_of: dict[str, str],
     downscale: int,
-    workers: Workers,
+    workers: WorkerAllocation,
 ) -> tuple[list[Score], float]:
     """Run the chain; return what `score` says of each picture, and pictures a second."""
     scored = chain.map_batches(
@@ -171,7 +178,7 @@ def _score(
     if bad := [one for one in scores if one["status"] != quarantine.OK]:
         named = "; ".join(f"{one['img']}: {one['status']}" for one in bad[:3])
         if any(one["status"].startswith(UNREACHABLE) for one in bad):
-            raise Unfinished(f"--data: pictures or masks cannot be reached: {named}")
+            raise IncompleteError(f"--data: pictures or masks cannot be reached: {named}")
         raise InputError(f"--data: {len(bad)} of {len(scores)} pictures cannot be scored: {named}")
     return scores, meter.rate
 
@@ -185,7 +192,7 @@ def score(batch: Columns, *, masks: str, mask_of: dict[str, str], downscale: int
         more and less, pixels of mask without car and of car without mask, as shares of the car.
     """
     found = np.zeros((len(batch["img"]), len(SHOWN)))
-    texts = np.array([rle.text_of(ends) for ends in batch["ends"]], dtype=object)
+    texts = np.array([rle.text_from_bounds(ends) for ends in batch["ends"]], dtype=object)
     status = batch["status"].astype(object)
     for place, name in enumerate(batch["img"]):
         if status[place] != quarantine.OK:  # a blank one of any size stands for it
@@ -194,9 +201,9 @@ def score(batch: Columns, *, masks: str, mask_of: dict[str, str], downscale: int
         try:
             truth = images.load_mask(storage.read(storage.join(masks, mask_of[name])))
             if truth.shape != size:
-                raise BadPicture(f"wrong-size: the mask is {truth.shape}, the picture {size}")
+                raise BadImageError(f"wrong-size: the mask is {truth.shape}, the picture {size}")
             found[place] = _compared(rle.decode(texts[place], *size), truth, downscale)
-        except (BadPicture, Missing) as bad:
+        except (BadImageError, FileMissingError) as bad:
             status[place] = f"{mask_of[name]}: {bad}"
         except OSError as gone:
             status[place] = f"{UNREACHABLE}: {gone}"
@@ -220,7 +227,7 @@ def by(scores: list[Score], part: int) -> dict[str, float]:
     """Return the mean Dice by car (part 0) or by view (part 1), in order."""
     groups: dict[Any, list[float]] = {}
     for one in scores:
-        groups.setdefault(carvana.car_and_view(one["img"])[part], []).append(one["dice"])
+        groups.setdefault(carvana.parse_name(one["img"])[part], []).append(one["dice"])
     return {str(name): round(float(np.mean(groups[name])), 6) for name in sorted(groups)}
 
 
@@ -229,5 +236,5 @@ def _csv(scores: list[Score]) -> bytes:
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["img", "car", "view", "dice"])
     for one in sorted(scores, key=lambda one: one["img"]):
-        table.writerow([one["img"], *carvana.car_and_view(one["img"]), f"{one['dice']:.6f}"])
+        table.writerow([one["img"], *carvana.parse_name(one["img"]), f"{one['dice']:.6f}"])
     return text.getvalue().encode()

@@ -15,10 +15,10 @@ from carvana_ray.checkpoints import model as checkpoint
 from carvana_ray.config import cli
 from carvana_ray.data import catalog as catalogue
 from carvana_ray.data import layout as carvana
-from carvana_ray.errors import Quarantined
+from carvana_ray.errors import BadImagesError
 from carvana_ray.report import builder as parts
 from carvana_ray.runtime import preflight as outlook
-from carvana_ray.runtime.resources import Cluster, share_out
+from carvana_ray.runtime.resources import ClusterResources, allocate_workers
 from carvana_ray.stages import evaluate, sample
 from carvana_ray.stages.predict import stage as predict
 from carvana_ray.stages.train import stage as train
@@ -27,7 +27,7 @@ from carvana_ray.training import run as course
 from carvana_ray.training import tensorboard as events
 
 
-def check(flags: config.Pipeline) -> int:
+def check(flags: config.PipelineFlags) -> int:
     """Return the bytes that all steps together may need on disk.
 
     Raises:
@@ -39,24 +39,26 @@ def check(flags: config.Pipeline) -> int:
         asked = len(catalogue.load_catalog(flags.data, flags.limit, flags.partial).entries)
     else:
         if flags.tensorboard:
-            events.writer_of()
-        sampled = cli.pick(config.Sample, flags, out=_sample_folder(flags))
+            events.require_writer()
+        sampled = cli.subset(config.SampleFlags, flags, out=_sample_folder(flags))
         sample.check(sampled)
         drawn = sample.room(sampled)
-    learning = finetune.resolved(_train(flags, flags.data), finetune.read(flags))
+    learning = finetune.resolve_flags(_train(flags, flags.data), finetune.read(flags))
     each = predict.SHARD_BYTES + predict.ROW_BYTES
-    return drawn + course.room(learning) + asked * each + predict.REPORT_BYTES
+    return drawn + course.disk_bytes(learning) + asked * each + predict.REPORT_BYTES
 
 
-def _sample_folder(flags: config.Pipeline) -> str:
-    return storage.join(storage.absolute(flags.out), "sample")
+def _sample_folder(flags: config.PipelineFlags) -> str:
+    return storage.join(storage.resolve(flags.out), "sample")
 
 
-def _train(flags: config.Pipeline, data: str) -> config.Train:
-    return cli.pick(config.Train, flags, data=data, on_bad_picture="fail")
+def _train(flags: config.PipelineFlags, data: str) -> config.TrainFlags:
+    return cli.subset(config.TrainFlags, flags, data=data, on_bad_picture="fail")
 
 
-def run(flags: config.Pipeline, cluster: Cluster, needed: int | None = None) -> dict[str, Any]:
+def run(
+    flags: config.PipelineFlags, cluster: ClusterResources, needed: int | None = None
+) -> dict[str, Any]:
     """Run all steps; return the job's result.
 
     Args:
@@ -64,28 +66,28 @@ def run(flags: config.Pipeline, cluster: Cluster, needed: int | None = None) -> 
         needed: what `check` has returned, if it was asked already.
     """
     began = time.monotonic()
-    out = storage.absolute(flags.out)
+    out = storage.resolve(flags.out)
     steps: dict[str, dict[str, Any]] = {}
     order = "train, evaluate, predict" if flags.data else "sample, train, evaluate, predict"
     what = f"{order}; what is there is not done twice"
-    outlook.say("pipeline", what, out, check(flags) if needed is None else needed)
-    share_out(flags, cluster)  # what cannot be is said before anything is trained
+    outlook.announce("pipeline", what, out, check(flags) if needed is None else needed)
+    allocate_workers(flags, cluster)  # what cannot be is said before anything is trained
     data = flags.data
     if not data:
         data = _sample_folder(flags)
-        steps["sample"] = sample.run(cli.pick(config.Sample, flags, out=data), cluster)
+        steps["sample"] = sample.run(cli.subset(config.SampleFlags, flags, out=data), cluster)
     steps["train"] = train.run(_train(flags, data), cluster)
     # All held-out cars are scored: --limit is for training and prediction.
-    scored = cli.pick(config.Evaluate, flags, data=data, limit=0)
+    scored = cli.subset(config.EvaluateFlags, flags, data=data, limit=0)
     steps["evaluate"] = evaluate.run(scored, cluster)
     held_back = None
     try:
-        steps["predict"] = predict.run(cli.pick(config.Predict, flags, data=data), cluster)
-    except Quarantined as error:
+        steps["predict"] = predict.run(cli.subset(config.PredictFlags, flags, data=data), cluster)
+    except BadImagesError as error:
         steps["predict"], held_back = error.result, str(error)
-    manifest = checkpoint.read_manifest(steps["train"]["model"])
+    manifest = checkpoint.load_manifest(steps["train"]["model"])
     seconds = {name: step["seconds"] for name, step in steps.items()}
-    parts.add(out, "pipeline", {"model": manifest.sha256, "seconds": seconds})
+    parts.add_section(out, "pipeline", {"model": manifest.sha256, "seconds": seconds})
     if not flags.quiet:
         _show(steps, out)
     result = {
@@ -95,7 +97,7 @@ def run(flags: config.Pipeline, cluster: Cluster, needed: int | None = None) -> 
         "seconds": round(time.monotonic() - began, 1),
     }
     if held_back:
-        raise Quarantined(held_back, result)
+        raise BadImagesError(held_back, result)
     return result
 
 

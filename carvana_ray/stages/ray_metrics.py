@@ -9,7 +9,7 @@ import time
 
 from ray.util.metrics import Gauge
 
-from carvana_ray.runtime.progress import Meter
+from carvana_ray.runtime.progress import ProgressMeter
 
 
 @functools.cache  # a name can be taken once a process
@@ -28,12 +28,12 @@ def set_wait(stage: str, fraction: float) -> None:
     _gauge("data_wait_fraction", description).set(fraction, tags={"stage": stage})
 
 
-def meter(stage: str, total: int, already: int = 0) -> Meter:
+def meter(stage: str, total: int, already: int = 0) -> ProgressMeter:
     """Return a `Meter` whose rate the dashboard shows as well."""
-    return Meter(stage, total, already, tell=functools.partial(set_rate, stage))
+    return ProgressMeter(stage, total, already, tell=functools.partial(set_rate, stage))
 
 
-class Waits:
+class WaitTimer:
     """Adds up what a process waits between its pieces of work, as a context around each of them."""
 
     def __init__(self, stage: str) -> None:

@@ -24,22 +24,32 @@ from ray.exceptions import (
 
 from carvana_ray import config, errors, storage
 from carvana_ray.config import cli
-from carvana_ray.errors import InputError, Unfinished, Unreachable, first_line
+from carvana_ray.errors import IncompleteError, InputError, StorageUnavailableError, first_line
 from carvana_ray.runtime import profiler as profiling
 from carvana_ray.runtime import progress
-from carvana_ray.runtime.background import beside
-from carvana_ray.runtime.resources import Cluster, share_out
-from carvana_ray.stages.session import foresee, joins, session, tell
+from carvana_ray.runtime.background import run_in_background
+from carvana_ray.runtime.resources import ClusterResources, allocate_workers
+from carvana_ray.stages.session import joins_cluster, local_resources, log_resources, session
 
 log = logging.getLogger(__name__)
 
-KNOWN = InputError, Unfinished, Unreachable  # said in one line, without a traceback
-DIED = LocalRayletDiedError, NodeDiedError, ObjectLostError, RayActorError, WorkerCrashedError
-PLAIN = config.Terminal()
+USER_ERRORS = (
+    InputError,
+    IncompleteError,
+    StorageUnavailableError,
+)  # said in one line, without a traceback
+PROCESS_LOST = (
+    LocalRayletDiedError,
+    NodeDiedError,
+    ObjectLostError,
+    RayActorError,
+    WorkerCrashedError,
+)
+DEFAULT_LOG_FLAGS = config.LogFlags()
 
-C = TypeVar("C", bound=config.Session)
+C = TypeVar("C", bound=config.RayFlags)
 P = TypeVar("P")
-C_contra = TypeVar("C_contra", bound=config.Session, contravariant=True)
+C_contra = TypeVar("C_contra", bound=config.RayFlags, contravariant=True)
 Result = dict[str, Any]
 
 
@@ -49,13 +59,13 @@ class Stage(Protocol[C_contra, P]):
     def check(self, flags: C_contra, /) -> P:
         """Return what `run` shall know. Raises `InputError` for input that cannot be."""
 
-    def run(self, flags: C_contra, cluster: Cluster, found: P, /) -> Result:
+    def run(self, flags: C_contra, cluster: ClusterResources, found: P, /) -> Result:
         """Do the work; return the job's result."""
 
 
 # Seconds in which most of what can be wrong with the input is known; a Ray takes several to start,
 # and a catalogue of 100,000 pictures to list. With CUDA to import torch alone takes longer.
-PATIENCE = 0.0 if os.path.exists("/dev/nvidiactl") else 2.0
+PRECHECK_WAIT_S = 0.0 if os.path.exists("/dev/nvidiactl") else 2.0
 
 
 class _Stopped(KeyboardInterrupt):
@@ -83,7 +93,7 @@ def run(
     """
     flags = cli.parse(kind, job, argv, epilog)
     work = partial(_profiled, job, flags, partial(_in_session, flags, load))
-    return finish(job, work, flags=flags)
+    return run_guarded(job, work, flags=flags)
 
 
 def _in_session(flags: C, load: "Callable[[], Stage[C, P]]") -> Result:
@@ -94,32 +104,32 @@ def _in_session(flags: C, load: "Callable[[], Stage[C, P]]") -> Result:
     with a path that is local.
     """
 
-    def checked() -> tuple[Stage[C, P], P, Cluster | None]:
+    def checked() -> tuple[Stage[C, P], P, ClusterResources | None]:
         stage, here = load(), None
-        if not joined and isinstance(flags, config.Network):
-            here = foresee(flags.num_cpus)
-            share_out(flags, here)
+        if not joined and isinstance(flags, config.ModelFlags):
+            here = local_resources(flags.num_cpus)
+            allocate_workers(flags, here)
         return stage, stage.check(flags), here
 
-    joined = joins()
-    checking = None if joined else beside(checked)
+    joined = joins_cluster()
+    checking = None if joined else run_in_background(checked)
     if checking:
-        wait([checking], PATIENCE)
+        wait([checking], PRECHECK_WAIT_S)
         if checking.done():
             checking.result()
     with session(flags.num_cpus, flags.verbose) as cluster:
         log.debug("Ray is up")
         signal.signal(signal.SIGTERM, _stop)  # after ray.init, which sets its own
-        everywhere(flags, cluster)
+        require_shared_paths(flags, cluster)
         stage, found, here = checking.result() if checking else checked()
         if here and here.gpus < cluster.gpus:  # there is a GPU, but torch cannot use it
             cluster = here
         log.debug("input checked")
-        tell(cluster)
+        log_resources(cluster)
         return stage.run(flags, cluster, found)
 
 
-def _profiled(job: str, flags: config.Session, work: Callable[[], Result]) -> Result:
+def _profiled(job: str, flags: config.RayFlags, work: Callable[[], Result]) -> Result:
     """Do a piece of work; with --profile, write its time line, however it ends."""
     if not flags.profile:
         return work()
@@ -128,15 +138,15 @@ def _profiled(job: str, flags: config.Session, work: Callable[[], Result]) -> Re
         with profiler:
             return work()
     finally:
-        folder = storage.join(storage.absolute(flags.out), profiling.FOLDER)
+        folder = storage.join(storage.resolve(flags.out), profiling.FOLDER)
         for name, data in profiler.timeline.files(job).items():
-            storage.publish(storage.join(folder, name), data, replace=True)
+            storage.write_atomic(storage.join(folder, name), data, replace=True)
         log.info("where the time went: %s", folder)
 
 
-def everywhere(flags: config.Session, cluster: Cluster) -> None:
+def require_shared_paths(flags: config.RayFlags, cluster: ClusterResources) -> None:
     """Raise `InputError` if other nodes cannot find what a local path names."""
-    if (cluster.nodes == 1 and not cluster.may_have) or flags.shared_filesystem:
+    if (cluster.nodes == 1 and not cluster.autoscaler_max) or flags.shared_filesystem:
         return
     for name in ("data", "pictures", "out", "model", "init_from"):
         value = getattr(flags, name, "")
@@ -159,7 +169,7 @@ class _Stderr(logging.Handler):
             self.handleError(record)
 
 
-def _listen(flags: config.Terminal) -> None:
+def _configure_logging(flags: config.LogFlags) -> None:
     """Show as much of the log as is asked for, on stderr; without the progress where it is not."""
     level = logging.WARNING if flags.quiet else logging.INFO
     logging.basicConfig(level=level, format="%(message)s", handlers=[_Stderr()])
@@ -169,11 +179,11 @@ def _listen(flags: config.Terminal) -> None:
     progress.show(not flags.quiet)
 
 
-def finish(
+def run_guarded(
     job: str,
     work: Callable[[], Result],
     failed: Callable[[Result], bool] = lambda _: False,
-    flags: config.Terminal = PLAIN,
+    flags: config.LogFlags = DEFAULT_LOG_FLAGS,
 ) -> int:
     """Run a piece of work and print its result as the last line of stdout; return the exit code.
 
@@ -185,62 +195,62 @@ def finish(
         failed: whether a result means exit code 1.
         flags: how much it says.
     """
-    _listen(flags)
+    _configure_logging(flags)
     signal.signal(signal.SIGTERM, _stop)
     try:
         result = work()
-        code = errors.EXIT_UNFORESEEN if failed(result) else errors.EXIT_DONE
-    except errors.Quarantined as error:
+        code = errors.EXIT_FAILURE if failed(result) else errors.EXIT_OK
+    except errors.BadImagesError as error:
         print(f"{job}: {error}", file=sys.stderr)
-        result, code = error.result, errors.EXIT_QUARANTINE
+        result, code = error.result, errors.EXIT_BAD_IMAGES
     except KeyboardInterrupt:
         print(f"{job}: stopped; the same command again goes on from here", file=sys.stderr)
         sys.stdout.flush()
         sys.stderr.flush()
         # No shutdown of Ray: a thread may still wait in it (`beside`), and Ray then ends
         # the process itself, now and then, with 1. What a local session started dies with it.
-        os._exit(errors.EXIT_STOPPED)
+        os._exit(errors.EXIT_INTERRUPTED)
     except Exception as error:
-        return _say(job, error, flags.verbose)
+        return _print_error(job, error, flags.verbose)
     print(json.dumps({"job": job, **result}), flush=True)
     return code
 
 
-def _say(job: str, error: Exception, verbose: bool) -> int:
+def _print_error(job: str, error: Exception, verbose: bool) -> int:
     """Print an error, its cause in the last line; return the exit code.
 
     A traceback is for those who mend this program: it is shown of what nobody has foreseen.
     """
-    cause = _cause(error)
-    known = isinstance(cause, KNOWN)
+    cause = _root_cause(error)
+    known = isinstance(cause, USER_ERRORS)
     text = str(cause) if known else f"{type(cause).__name__}: {first_line(cause)}"
-    if not known and (advice := _of_the_machine(cause)):
+    if not known and (advice := _machine_hint(cause)):
         known, text = True, f"{text}; {advice}; --verbose tells more"
     if verbose or not known:
         traceback.print_exception(error)
     print(f"{job}: error: {text}", file=sys.stderr)
-    return errors.EXIT_INPUT if isinstance(cause, InputError) else errors.EXIT_UNFORESEEN
+    return errors.EXIT_USAGE if isinstance(cause, InputError) else errors.EXIT_FAILURE
 
 
-def _of_the_machine(cause: BaseException) -> str:
+def _machine_hint(cause: BaseException) -> str:
     """Return what to do about an error whose traceback says nothing; empty for all others."""
     if isinstance(cause, MemoryError) or type(cause).__name__ == "OutOfMemoryError":
         return "out of memory: use fewer --workers, a smaller --batch-size or a larger machine"
     if isinstance(cause, OutOfDiskError | ObjectStoreFullError):
         return "make room on the disk of Ray's files"
-    if isinstance(cause, DIED) and not getattr(cause, "actor_init_failed", False):
+    if isinstance(cause, PROCESS_LOST) and not getattr(cause, "actor_init_failed", False):
         return "a process or a machine was lost; the same command again goes on from here"
     return ""
 
 
-def _cause(error: BaseException) -> BaseException:
+def _root_cause(error: BaseException) -> BaseException:
     """Return what began it: Ray wraps an error of a worker several times."""
     for failure in getattr(error, "worker_failures", {}).values():  # of Ray Train
-        return _cause(failure)
+        return _root_cause(failure)
     inner = getattr(error, "cause", None)  # of Ray's, which is of the inner one's class as well
-    if not isinstance(inner, BaseException) and not isinstance(error, KNOWN):
+    if not isinstance(inner, BaseException) and not isinstance(error, USER_ERRORS):
         inner = error.__cause__
-    return _cause(inner) if isinstance(inner, BaseException) else error
+    return _root_cause(inner) if isinstance(inner, BaseException) else error
 
 
 def _stop(_number: int, _frame: FrameType | None) -> None:

@@ -19,7 +19,7 @@ from carvana_ray import sample as studio
 from carvana_ray.data import layout as carvana
 from carvana_ray.errors import InputError
 from carvana_ray.runtime import preflight as outlook
-from carvana_ray.runtime.resources import Cluster
+from carvana_ray.runtime.resources import ClusterResources
 from carvana_ray.stages import ray_metrics as gauges
 from carvana_ray.stages.ingest import blocks as dataset
 from carvana_ray.stages.ingest.blocks import Columns
@@ -29,40 +29,42 @@ MARKER = "sample.json"
 PICTURE_BYTES = 110_000  # on disk, with its mask; 93 kB a JPEG on average
 
 
-def check(flags: config.Sample) -> None:
+def check(flags: config.SampleFlags) -> None:
     """Raise `InputError` if the folder holds other pictures, or there is no room for these."""
-    out = storage.absolute(flags.out)
+    out = storage.resolve(flags.out)
     folders = _cars(flags)
     for folder, cars in folders.items():
         _refuse_others(storage.join(out, folder), {name for _, name in cars})
-    storage.require_room(out, room(flags))
+    storage.require_space(out, room(flags))
 
 
-def room(flags: config.Sample) -> int:
+def room(flags: config.SampleFlags) -> int:
     """Return the bytes on disk of the pictures that are still to be drawn."""
     return (_asked(flags) - _there(flags)) * PICTURE_BYTES
 
 
-def _asked(flags: config.Sample) -> int:
+def _asked(flags: config.SampleFlags) -> int:
     return (flags.sample_cars + flags.sample_test_cars) * carvana.VIEWS
 
 
-def _there(flags: config.Sample) -> int:
+def _there(flags: config.SampleFlags) -> int:
     """Return the number of pictures that are drawn already."""
-    out = storage.absolute(flags.out)
+    out = storage.resolve(flags.out)
     found = 0
     for folder, cars in _cars(flags).items():
         place, asked = storage.join(out, folder), {name for _, name in cars}
-        there = storage.listing(place) if storage.exists(place) else []
+        there = storage.list_files(place) if storage.exists(place) else []
         found += sum(carvana.car_of(entry.name) in asked for entry in there)
     return min(found, _asked(flags))
 
 
-def run(flags: config.Sample, cluster: Cluster, _checked: object = None) -> dict[str, Any]:
+def run(
+    flags: config.SampleFlags, cluster: ClusterResources, _checked: object = None
+) -> dict[str, Any]:
     """Draw what is not there yet; return the job's result."""
     began = time.monotonic()
     check(flags)
-    out = storage.absolute(flags.out)
+    out = storage.resolve(flags.out)
     train, test = _cars(flags).values()
     result = {
         "data": out,
@@ -72,15 +74,15 @@ def run(flags: config.Sample, cluster: Cluster, _checked: object = None) -> dict
     }
     marker, text = storage.join(out, MARKER), json.dumps({"seed": flags.seed, **result}).encode()
     if not (storage.exists(marker) and storage.read(marker) == text):
-        what = outlook.counted(_asked(flags), "pictures", _there(flags))
-        outlook.say("sample", f"draw {what}", out, room(flags), f"{cluster.cpus} CPUs")
+        what = outlook.count_of(_asked(flags), "pictures", _there(flags))
+        outlook.announce("sample", f"draw {what}", out, room(flags), f"{cluster.cpus} CPUs")
         runs = _draw_all(out, flags.seed, train, test)
         _write_tables(out, flags.seed, train, test, runs)
-        storage.publish(marker, text, replace=True)
+        storage.write_atomic(marker, text, replace=True)
     return {**result, "seconds": round(time.monotonic() - began, 1)}
 
 
-def _cars(flags: config.Sample) -> dict[str, list[tuple[int, str]]]:
+def _cars(flags: config.SampleFlags) -> dict[str, list[tuple[int, str]]]:
     """Return the (number, name) of each car, by folder: those with masks, those without."""
     counts = {carvana.TRAIN: flags.sample_cars, carvana.TEST: flags.sample_test_cars}
     return {
@@ -100,7 +102,7 @@ def car_rng(seed: int, folder: str, car: int, view: int = 0) -> np.random.Genera
 
 
 def _refuse_others(folder: str, cars: set[str]) -> None:
-    there = storage.listing(folder) if storage.exists(folder) else []
+    there = storage.list_files(folder) if storage.exists(folder) else []
     foreign = [entry.name for entry in there if carvana.car_of(entry.name) not in cars]
     if foreign:
         raise InputError(
@@ -136,7 +138,7 @@ def draw(batch: Columns, *, out: str, seed: int) -> Columns:
     Returns:
         columns [n]: folder, img, rle_mask (empty for a test picture).
     """
-    row = dataset.only_row(batch)
+    row = dataset.single_row(batch)
     folder, number = row["folder"], int(row["car"])
     car = studio.draw_car(car_rng(seed, folder, number))
     names = [f"{row['name']}_{view:02d}.jpg" for view in row["views"]]
@@ -149,8 +151,8 @@ def draw(batch: Columns, *, out: str, seed: int) -> Columns:
                 car, int(view), car_rng(seed, folder, number, int(view))
             )
             if folder == carvana.TRAIN:
-                storage.publish(masks, studio.encode_mask(mask))
-            storage.publish(picture, studio.encode_jpeg(image))
+                storage.write_atomic(masks, studio.encode_mask(mask))
+            storage.write_atomic(picture, studio.encode_jpeg(image))
         drawn = folder == carvana.TRAIN
         texts.append(rle.encode(images.load_mask(storage.read(masks))) if drawn else "")
     return {
@@ -177,12 +179,14 @@ def _write_tables(
         f"{name}_{view + 1:02d}.jpg" for _, name in test for view in range(carvana.VIEWS)
     )
     files = {
-        "train_masks.csv": _csv(carvana.HEADER, sorted(runs.items())),
+        "train_masks.csv": _csv(carvana.CSV_HEADER, sorted(runs.items())),
         "metadata.csv": _csv(list(made[0]), [list(row.values()) for row in made]),
-        carvana.SAMPLE_SUBMISSION: _csv(carvana.HEADER, [(picture, "1 1") for picture in asked]),
+        carvana.SAMPLE_SUBMISSION: _csv(
+            carvana.CSV_HEADER, [(picture, "1 1") for picture in asked]
+        ),
     }
     for name, data in files.items():
-        storage.publish(storage.join(out, name), data, replace=True)
+        storage.write_atomic(storage.join(out, name), data, replace=True)
 
 
 def _csv(header: Sequence[str], rows: Iterable[Sequence[str]]) -> bytes:

@@ -12,7 +12,7 @@ from typing import Any
 import ray
 
 from carvana_ray.errors import InputError
-from carvana_ray.runtime.resources import Cluster, autoscaler_limits
+from carvana_ray.runtime.resources import ClusterResources, autoscaler_limits
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ LAUNCHED = "~/ray_bootstrap_config.yaml"  # `ray up` leaves it on the head, in J
 
 
 @contextlib.contextmanager
-def session(num_cpus: int | None = None, verbose: bool = False) -> Iterator[Cluster]:
+def session(num_cpus: int | None = None, verbose: bool = False) -> Iterator[ClusterResources]:
     """Open a Ray session for the block; one that is open is used as it is.
 
     With RAY_ADDRESS set, as `ray job submit` does, that cluster is joined.
@@ -39,7 +39,7 @@ def session(num_cpus: int | None = None, verbose: bool = False) -> Iterator[Clus
     }
     ours = not ray.is_initialized()
     if ours:
-        if joins():
+        if joins_cluster():
             _join(logs)
         else:
             # Readers, writers, replicas and Ray's own actors are more than the CPUs. Ray ends idle
@@ -65,13 +65,13 @@ def session(num_cpus: int | None = None, verbose: bool = False) -> Iterator[Clus
         _close(ours)
 
 
-def tell(cluster: Cluster) -> None:
+def log_resources(cluster: ClusterResources) -> None:
     """Say in the log what there is to work with."""
     log.info("Ray: %d nodes, %d CPUs, %d GPUs", cluster.nodes, cluster.cpus, cluster.gpus)
-    if cluster.may_have:
+    if cluster.autoscaler_max:
         log.info(
             "its autoscaler may bring it to %d CPUs and %d GPUs; --workers N asks for as many",
-            *cluster.may_have,
+            *cluster.autoscaler_max,
         )
 
 
@@ -108,12 +108,12 @@ def _close(ours: bool) -> None:
         ray.shutdown()
 
 
-def _look() -> Cluster:
+def _look() -> ClusterResources:
     """Return what the cluster has, and what its autoscaler may make of it."""
     alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     each = tuple((int(one.get("CPU", 0)), int(one.get("GPU", 0))) for one in alive)
     cpus, gpus = (sum(node[kind] for node in each) for kind in (0, 1))
-    return Cluster(cpus, gpus, len(each), each, _may_have(cpus, gpus))
+    return ClusterResources(cpus, gpus, len(each), each, _may_have(cpus, gpus))
 
 
 def _may_have(cpus: int, gpus: int) -> tuple[int, int] | None:
@@ -130,7 +130,7 @@ def _may_have(cpus: int, gpus: int) -> tuple[int, int] | None:
         return autoscaler_limits(json.load(config), cpus, gpus)
 
 
-def foresee(num_cpus: int | None = None) -> Cluster:
+def local_resources(num_cpus: int | None = None) -> ClusterResources:
     """Return what a session started on this machine will have, without starting it.
 
     Args:
@@ -141,14 +141,14 @@ def foresee(num_cpus: int | None = None) -> Cluster:
     """
     import torch  # seconds, which a job spends beside the start of Ray
 
-    return Cluster(num_cpus or _cpus(), torch.cuda.device_count(), 1)
+    return ClusterResources(num_cpus or _cpus(), torch.cuda.device_count(), 1)
 
 
 def _cpus() -> int:
     return (os.cpu_count() or 1) + 1
 
 
-def joins() -> bool:
+def joins_cluster() -> bool:
     """Return whether a session joins a cluster that runs, rather than start one."""
     return ray.is_initialized() or bool(os.environ.get("RAY_ADDRESS"))
 

@@ -10,14 +10,20 @@ import uuid
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
-from carvana_ray.errors import Denied, InputError, Missing, TooLarge, Unreachable
-from carvana_ray.storage.base import DRAFT, Entry
+from carvana_ray.errors import (
+    FileMissingError,
+    FileTooLargeError,
+    InputError,
+    StorageAccessError,
+    StorageUnavailableError,
+)
+from carvana_ray.storage.base import TEMP_PREFIX, FileInfo
 
-MENDED_BY_USERS = {errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG}
-DRAFT_AGE_S = 60  # older ones that nobody holds open are left over from a crash
+USER_ERRNOS = {errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG}
+TEMP_MAX_AGE_S = 60  # older ones that nobody holds open are left over from a crash
 
 
-def absolute(uri: str) -> str:
+def resolve(uri: str) -> str:
     """Return the path from the root on."""
     if "://" in uri:
         raise InputError(f"{uri}: neither a local path nor s3://bucket/key")
@@ -37,13 +43,13 @@ def size(uri: str) -> int | None:
         return None
 
 
-def listing(uri: str, suffixes: Sequence[str]) -> list[Entry]:
+def list_files(uri: str, suffixes: Sequence[str]) -> list[FileInfo]:
     """Return the files of a folder, by name."""
     wanted = tuple(suffixes)
     try:
         with os.scandir(uri) as files:
             found = [
-                Entry(file.name, status.st_size, str(status.st_mtime_ns))
+                FileInfo(file.name, status.st_size, str(status.st_mtime_ns))
                 for file in files
                 if not file.name.startswith(".")
                 and file.name.lower().endswith(wanted)
@@ -57,28 +63,28 @@ def listing(uri: str, suffixes: Sequence[str]) -> list[Entry]:
 
 def read(uri: str, at_most: int | None) -> bytes:
     """Return the contents of a file."""
-    with reading(uri) as file:
+    with open_read(uri) as file:
         try:
             length = os.fstat(file.fileno()).st_size
             if at_most is not None and length > at_most:
-                raise TooLarge(f"{uri}: {length} bytes, at most {at_most}")
+                raise FileTooLargeError(f"{uri}: {length} bytes, at most {at_most}")
             return file.read()
         except OSError as error:
-            raise _named(error, uri) from error
+            raise _unavailable(error, uri) from error
 
 
-def reading(uri: str) -> BinaryIO:
+def open_read(uri: str) -> BinaryIO:
     """Open a file to read piece by piece."""
     try:
         return open(uri, "rb")
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-        raise Missing(f"{uri}: no such file") from None
+        raise FileMissingError(f"{uri}: no such file") from None
     except OSError as error:
-        raise _named(error, uri) from error
+        raise _unavailable(error, uri) from error
 
 
-def _named(error: OSError, uri: str) -> Unreachable:
-    kind = Denied if error.errno in MENDED_BY_USERS else Unreachable
+def _unavailable(error: OSError, uri: str) -> StorageUnavailableError:
+    kind = StorageAccessError if error.errno in USER_ERRNOS else StorageUnavailableError
     return kind(error.errno, error.strerror, uri)
 
 
@@ -88,12 +94,12 @@ def remove(uri: str) -> None:
         os.unlink(uri)
 
 
-def remove_folder(uri: str) -> None:
+def remove_dir(uri: str) -> None:
     """Remove a folder and all in it, if it is there."""
     shutil.rmtree(uri, ignore_errors=True)
 
 
-def folders(uri: str) -> list[str]:
+def list_dirs(uri: str) -> list[str]:
     """Return the names of the folders in a folder, in order; none if it is not there."""
     if not os.path.isdir(uri):
         return []
@@ -101,7 +107,7 @@ def folders(uri: str) -> list[str]:
         return sorted(one.name for one in found if one.is_dir())
 
 
-def require_room(uri: str, needed: int, scratch: int) -> None:
+def require_space(uri: str, needed: int, scratch: int) -> None:
     """Raise `InputError` if a folder cannot be written, or its disk has not `needed` bytes free.
 
     A file is written and removed again: neither the owner nor the mode of a folder tell of a
@@ -109,7 +115,7 @@ def require_room(uri: str, needed: int, scratch: int) -> None:
     """
     del scratch  # a file that is being published lies in the same folder
     try:
-        publish(probe := os.path.join(uri, f"{DRAFT}{uuid.uuid4().hex}"), b"?", True)
+        write_atomic(probe := os.path.join(uri, f"{TEMP_PREFIX}{uuid.uuid4().hex}"), b"?", True)
         remove(probe)
     except OSError as error:
         raise InputError(f"--out {uri}: cannot be written: {error.strerror}") from error
@@ -121,14 +127,14 @@ def require_room(uri: str, needed: int, scratch: int) -> None:
         )
 
 
-def free(uri: str) -> int | None:
+def free_space(uri: str) -> int | None:
     """Return the bytes that are free where a folder is or will be."""
     while not os.path.exists(uri):
         uri = os.path.dirname(uri)
     return shutil.disk_usage(uri).free
 
 
-def sweep(uri: str) -> None:
+def remove_stale_temps(uri: str) -> None:
     """Remove what writers that were killed have left in a folder.
 
     A writer holds a lock on its draft, which the system takes from it when it dies.
@@ -136,19 +142,19 @@ def sweep(uri: str) -> None:
     if not os.path.isdir(uri):
         return
     with os.scandir(uri) as files:
-        drafts = [file.path for file in files if file.name.startswith(DRAFT)]
+        drafts = [file.path for file in files if file.name.startswith(TEMP_PREFIX)]
     for draft in drafts:
         with contextlib.suppress(OSError), open(draft, "rb") as file:
-            if time.time() - os.fstat(file.fileno()).st_mtime > DRAFT_AGE_S:
+            if time.time() - os.fstat(file.fileno()).st_mtime > TEMP_MAX_AGE_S:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 os.unlink(draft)
 
 
-def publish(uri: str, data: bytes, replace: bool) -> bool:
+def write_atomic(uri: str, data: bytes, replace: bool) -> bool:
     """Write a file, whole or not at all; return whether it now holds these bytes."""
-    with _draft(uri) as (file, name):
+    with _temp_file(uri) as (file, name):
         file.write(data)
-        _to_disk(file)
+        _fsync_file(file)
         if replace:
             os.replace(name, uri)
             return True
@@ -160,23 +166,23 @@ def publish(uri: str, data: bytes, replace: bool) -> bool:
 
 
 @contextlib.contextmanager
-def publishing(uri: str) -> Iterator[BinaryIO]:
+def atomic_writer(uri: str) -> Iterator[BinaryIO]:
     """Give a file to write and read that replaces `uri` when the block ends, never if it raises."""
-    with _draft(uri) as (file, name):
+    with _temp_file(uri) as (file, name):
         yield file
-        _to_disk(file)
+        _fsync_file(file)
         os.replace(name, uri)
 
 
 @contextlib.contextmanager
-def _draft(uri: str) -> Iterator[tuple[BinaryIO, str]]:
+def _temp_file(uri: str) -> Iterator[tuple[BinaryIO, str]]:
     """Give a new hidden file in the folder of `uri`, and its name; it is gone afterwards."""
     folder = os.path.dirname(uri)
     try:
         os.makedirs(folder, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
         raise InputError(f"{folder}: cannot be made a folder, there is a file in the way") from None
-    name = os.path.join(folder, f"{DRAFT}{uuid.uuid4().hex}")
+    name = os.path.join(folder, f"{TEMP_PREFIX}{uuid.uuid4().hex}")
     # Not by the tempfile module: its files are for their owner alone, whatever the umask allows.
     handle = os.open(name, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
     try:
@@ -184,18 +190,18 @@ def _draft(uri: str) -> Iterator[tuple[BinaryIO, str]]:
             with contextlib.suppress(OSError):  # file systems without locks: see `sweep`
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield file, name
-        _folder_to_disk(folder)
+        _fsync_dir(folder)
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name)
 
 
-def _to_disk(file: BinaryIO) -> None:
+def _fsync_file(file: BinaryIO) -> None:
     file.flush()
     os.fsync(file.fileno())
 
 
-def _folder_to_disk(folder: str) -> None:
+def _fsync_dir(folder: str) -> None:
     """Make the names in a folder outlast a power cut: a file's own fsync does not cover them."""
     handle = os.open(folder, os.O_RDONLY)
     try:

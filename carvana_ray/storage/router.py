@@ -17,11 +17,11 @@ from typing import BinaryIO
 
 from carvana_ray.errors import InputError
 from carvana_ray.storage import local_disk as disk
-from carvana_ray.storage.base import S3_SCHEME, Entry, Store
+from carvana_ray.storage.base import S3_SCHEME, FileInfo, Store
 
-__all__ = ["Entry"]
+__all__ = ["FileInfo"]
 
-AHEAD = 16  # files of S3 that are read at a time; at 30 ms each, 500 a second and process
+READ_AHEAD = 16  # files of S3 that are read at a time; at 30 ms each, 500 a second and process
 
 
 def _store(uri: str) -> Store:
@@ -37,13 +37,13 @@ def is_remote(uri: str) -> bool:
     return uri.startswith(S3_SCHEME)
 
 
-def absolute(uri: str) -> str:
+def resolve(uri: str) -> str:
     """Return the URI as every process of a cluster must write it.
 
     Raises:
         InputError: a scheme that is not supported, or no name of a bucket and a key.
     """
-    return _store(uri).absolute(uri)
+    return _store(uri).resolve(uri)
 
 
 def join(uri: str, *names: str) -> str:
@@ -71,7 +71,7 @@ def size(uri: str) -> int | None:
     return _store(uri).size(uri)
 
 
-def listing(uri: str, suffixes: Sequence[str] = ("",)) -> list[Entry]:
+def list_files(uri: str, suffixes: Sequence[str] = ("",)) -> list[FileInfo]:
     """Return the files of a folder whose names end in one of `suffixes` (any case), by name.
 
     Hidden files are left out: macOS and editors leave pictures' shadows like ``._a_01.jpg``.
@@ -79,12 +79,12 @@ def listing(uri: str, suffixes: Sequence[str] = ("",)) -> list[Entry]:
     Raises:
         InputError: there is no such folder.
     """
-    return _store(uri).listing(uri, suffixes)
+    return _store(uri).list_files(uri, suffixes)
 
 
-def folders(uri: str) -> list[str]:
+def list_dirs(uri: str) -> list[str]:
     """Return the names of the folders in a folder, in order; none if it is not there."""
-    return _store(uri).folders(uri)
+    return _store(uri).list_dirs(uri)
 
 
 def read(uri: str, at_most: int | None = None) -> bytes:
@@ -104,7 +104,7 @@ def read(uri: str, at_most: int | None = None) -> bytes:
     return _store(uri).read(uri, at_most)
 
 
-def read_each(uris: Sequence[str], at_most: int | None = None) -> Iterator[bytes | Exception]:
+def read_many(uris: Sequence[str], at_most: int | None = None) -> Iterator[bytes | Exception]:
     """Yield for each file what `read` returns, or the error that it raises, in order.
 
     From S3 the next ones are on their way meanwhile: a file takes some 30 ms from there, and 2 ms
@@ -113,12 +113,12 @@ def read_each(uris: Sequence[str], at_most: int | None = None) -> Iterator[bytes
     if not (uris and is_remote(uris[0])):
         yield from (_attempt(uri, at_most) for uri in uris)
         return
-    pool = ThreadPoolExecutor(AHEAD)
+    pool = ThreadPoolExecutor(READ_AHEAD)
     under_way: deque[Future[bytes | Exception]] = deque()
     try:
         for uri in uris:
             under_way.append(pool.submit(_attempt, uri, at_most))
-            if len(under_way) > AHEAD:
+            if len(under_way) > READ_AHEAD:
                 yield under_way.popleft().result()
         while under_way:
             yield under_way.popleft().result()
@@ -133,17 +133,17 @@ def _attempt(uri: str, at_most: int | None) -> bytes | Exception:
         return error
 
 
-def reading(uri: str) -> BinaryIO:
+def open_read(uri: str) -> BinaryIO:
     """Open a file to read piece by piece, for those that are too large for memory.
 
     Raises:
         Missing: there is no such file.
         Unreachable: it cannot be reached.
     """
-    return _store(uri).reading(uri)
+    return _store(uri).open_read(uri)
 
 
-def publish(uri: str, data: bytes, *, replace: bool = False) -> bool:
+def write_atomic(uri: str, data: bytes, *, replace: bool = False) -> bool:
     """Write a file, whole or not at all; return whether it now holds these bytes.
 
     Args:
@@ -154,12 +154,12 @@ def publish(uri: str, data: bytes, *, replace: bool = False) -> bool:
     Raises:
         OSError: it cannot be written.
     """
-    return _store(uri).publish(uri, data, replace)
+    return _store(uri).write_atomic(uri, data, replace)
 
 
-def publishing(uri: str) -> AbstractContextManager[BinaryIO]:
+def atomic_writer(uri: str) -> AbstractContextManager[BinaryIO]:
     """Give a file to write and read that replaces `uri` when the block ends, never if it raises."""
-    return _store(uri).publishing(uri)
+    return _store(uri).atomic_writer(uri)
 
 
 def remove(uri: str) -> None:
@@ -167,12 +167,12 @@ def remove(uri: str) -> None:
     _store(uri).remove(uri)
 
 
-def remove_folder(uri: str) -> None:
+def remove_dir(uri: str) -> None:
     """Remove a folder and all in it, if it is there."""
-    _store(uri).remove_folder(uri)
+    _store(uri).remove_dir(uri)
 
 
-def require_room(uri: str, needed: int, scratch: int = 0) -> None:
+def require_space(uri: str, needed: int, scratch: int = 0) -> None:
     """Raise `InputError` if a folder cannot be written, or there is not room enough.
 
     Args:
@@ -180,19 +180,19 @@ def require_room(uri: str, needed: int, scratch: int = 0) -> None:
         needed: bytes that will be written there; a bucket has no end.
         scratch: bytes of a file that is `publishing`, which for S3 lies on this machine meanwhile.
     """
-    _store(uri).require_room(uri, needed, scratch)
+    _store(uri).require_space(uri, needed, scratch)
 
 
-def free(uri: str) -> int | None:
+def free_space(uri: str) -> int | None:
     """Return the bytes that are free where a folder is or will be, None where nobody knows: S3."""
-    return _store(uri).free(uri)
+    return _store(uri).free_space(uri)
 
 
-def taken(uri: str) -> int:
+def dir_size(uri: str) -> int:
     """Return the bytes of the files that lie in a folder itself; 0 if it is not there."""
-    return sum(entry.size for entry in listing(uri)) if exists(uri) else 0
+    return sum(entry.size for entry in list_files(uri)) if exists(uri) else 0
 
 
-def sweep(uri: str) -> None:
+def remove_stale_temps(uri: str) -> None:
     """Remove what writers that were killed have left in a folder."""
-    _store(uri).sweep(uri)
+    _store(uri).remove_stale_temps(uri)

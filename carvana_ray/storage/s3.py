@@ -23,9 +23,15 @@ from typing import Any, BinaryIO, TypeVar, cast
 
 from botocore import exceptions
 
-from carvana_ray.errors import Denied, InputError, Missing, TooLarge, Unreachable
-from carvana_ray.storage.base import DRAFT, S3_SCHEME, Entry
-from carvana_ray.storage.s3_client import ADVICE, client, code_of, line, naming
+from carvana_ray.errors import (
+    FileMissingError,
+    FileTooLargeError,
+    InputError,
+    StorageAccessError,
+    StorageUnavailableError,
+)
+from carvana_ray.storage.base import S3_SCHEME, TEMP_PREFIX, FileInfo
+from carvana_ray.storage.s3_client import ERROR_HINTS, client, code_of, one_line, translate_errors
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -49,7 +55,7 @@ _BROKEN_BODY = (
 )
 
 
-def absolute(uri: str) -> str:
+def resolve(uri: str) -> str:
     """Return the URI without a slash at its end."""
     bucket, _, key = uri.removeprefix(S3_SCHEME).rstrip("/").partition("/")
     if "@" in bucket or "?" in uri:
@@ -73,7 +79,7 @@ def _split(uri: str) -> tuple[str, str]:
 def _pages(uri: str, prefix: str, **more: Any) -> Iterator[dict[str, Any]]:
     """Yield the answers of a listing, of up to 1,000 keys each."""
     bucket, _ = _split(uri)
-    with naming(uri):
+    with translate_errors(uri):
         pages = client().get_paginator("list_objects_v2")
         yield from pages.paginate(Bucket=bucket, Prefix=prefix, **more)
 
@@ -90,7 +96,7 @@ def _first(uri: str, prefix: str) -> dict[str, Any]:
     A listing, not a HEAD: that is answered by a bare number where something is wrong.
     """
     bucket, _ = _split(uri)
-    with naming(uri):
+    with translate_errors(uri):
         found = client().list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=1)
     return next(iter(found.get("Contents", [])), {})
 
@@ -109,7 +115,7 @@ def size(uri: str) -> int | None:
     return int(found["Size"]) if found.get("Key") == key else None
 
 
-def listing(uri: str, suffixes: Sequence[str]) -> list[Entry]:
+def list_files(uri: str, suffixes: Sequence[str]) -> list[FileInfo]:
     """Return the files of a folder, by name: a request for each 1,000 keys."""
     wanted, prefix, found, empty = tuple(suffixes), _prefix(uri), [], True
     for page in _pages(uri, prefix, Delimiter="/"):
@@ -117,13 +123,13 @@ def listing(uri: str, suffixes: Sequence[str]) -> list[Entry]:
         for one in page.get("Contents", []):
             name = one["Key"][len(prefix) :]
             if name and not name.startswith(".") and name.lower().endswith(wanted):
-                found.append(Entry(name, one["Size"], one["ETag"].strip('"')))
+                found.append(FileInfo(name, one["Size"], one["ETag"].strip('"')))
     if empty:
         raise InputError(f"{uri}: no such folder")
     return sorted(found)
 
 
-def folders(uri: str) -> list[str]:
+def list_dirs(uri: str) -> list[str]:
     """Return the names of the folders in a folder, in order."""
     prefix = _prefix(uri)
     return sorted(
@@ -140,7 +146,7 @@ def read(uri: str, at_most: int | None) -> bytes:
     return buffer.getvalue()
 
 
-def reading(uri: str) -> BinaryIO:
+def open_read(uri: str) -> BinaryIO:
     """Fetch a file to this machine's disk, and open it."""
     file = tempfile.TemporaryFile()  # noqa: SIM115
     _fetch(uri, file, None)
@@ -154,12 +160,12 @@ def _fetch(uri: str, into: BinaryIO, at_most: int | None) -> None:
         time.sleep(pause * 0.2)
         into.seek(0)
         into.truncate()
-        with naming(uri):
+        with translate_errors(uri):
             answer = client().get_object(Bucket=bucket, Key=key, ChecksumMode="ENABLED")
         length = answer["ContentLength"]
         if at_most is not None and length > at_most:
             answer["Body"].close()
-            raise TooLarge(f"{uri}: {length} bytes, at most {at_most}")
+            raise FileTooLargeError(f"{uri}: {length} bytes, at most {at_most}")
         algorithm, written = _digest_of(answer)
         digest = hashlib.new(algorithm, usedforsecurity=False)
         try:
@@ -167,12 +173,12 @@ def _fetch(uri: str, into: BinaryIO, at_most: int | None) -> None:
                 digest.update(piece)
                 into.write(piece)
         except _BROKEN_BODY as error:
-            problem = line(str(error))
+            problem = one_line(str(error))
             continue
         if into.tell() == length and written in ("", digest.hexdigest()):
             return
         problem = "what was received is not what was written"
-    raise Unreachable(errno.EIO, f"{problem}, {BODY_TRIES} times", uri)
+    raise StorageUnavailableError(errno.EIO, f"{problem}, {BODY_TRIES} times", uri)
 
 
 def _digest_of(answer: dict[str, Any]) -> tuple[str, str]:
@@ -189,7 +195,7 @@ def _digest_of(answer: dict[str, Any]) -> tuple[str, str]:
     return "md5", etag
 
 
-def publish(uri: str, data: bytes, replace: bool) -> bool:
+def write_atomic(uri: str, data: bytes, replace: bool) -> bool:
     """Write a file by one PUT; return whether it now holds these bytes."""
     bucket, key = _split(uri)
     put = functools.partial(
@@ -201,7 +207,7 @@ def publish(uri: str, data: bytes, replace: bool) -> bool:
         Metadata={_SHA256: hashlib.sha256(data).hexdigest()},
     )
     try:
-        with naming(uri):
+        with translate_errors(uri):
             try:
                 _send(put) if replace else _send(put, IfNoneMatch="*")
                 return True
@@ -213,8 +219,8 @@ def publish(uri: str, data: bytes, replace: bool) -> bool:
                     raise
                 _send(put)
                 return True
-    except Missing as error:  # a PUT that finds nothing
-        raise Denied(errno.ENOENT, ADVICE["NoSuchBucket"], uri) from error
+    except FileMissingError as error:  # a PUT that finds nothing
+        raise StorageAccessError(errno.ENOENT, ERROR_HINTS["NoSuchBucket"], uri) from error
 
 
 def _send(call: Callable[..., T], **more: Any) -> T:
@@ -235,7 +241,7 @@ def _content_md5(data: bytes) -> str:
 
 
 @contextlib.contextmanager
-def publishing(uri: str) -> Iterator[BinaryIO]:
+def atomic_writer(uri: str) -> Iterator[BinaryIO]:
     """Give a file on this machine's disk; upload it when the block ends."""
     with tempfile.TemporaryFile() as file:
         yield file
@@ -243,9 +249,9 @@ def publishing(uri: str) -> Iterator[BinaryIO]:
         length = file.seek(0, os.SEEK_END)
         if length <= PART_BYTES:
             file.seek(0)
-            publish(uri, file.read(), True)
+            write_atomic(uri, file.read(), True)
         else:
-            with naming(uri):
+            with translate_errors(uri):
                 _upload_parts(uri, file, length)
 
 
@@ -286,31 +292,31 @@ def _upload_parts(uri: str, file: BinaryIO, length: int) -> None:
 def remove(uri: str) -> None:
     """Remove a file, if it is there."""
     bucket, key = _split(uri)
-    with naming(uri):
+    with translate_errors(uri):
         client().delete_object(Bucket=bucket, Key=key)
 
 
-def remove_folder(uri: str) -> None:
+def remove_dir(uri: str) -> None:
     """Remove all files below, one by one: not every store knows how to remove many at once."""
     for page in list(_pages(uri, _prefix(uri))):
         for one in page.get("Contents", []):
             remove(f"{S3_SCHEME}{_split(uri)[0]}/{one['Key']}")
 
 
-def require_room(uri: str, needed: int, scratch: int) -> None:
+def require_space(uri: str, needed: int, scratch: int) -> None:
     """Raise `InputError` if nothing can be written, or this disk has not `scratch` bytes free."""
     del needed  # a bucket has no end
-    probe = f"{uri}/{DRAFT}{uuid.uuid4().hex}"
+    probe = f"{uri}/{TEMP_PREFIX}{uuid.uuid4().hex}"
     try:
-        publish(probe, b"1", False)
-        if publish(probe, b"2", False):
+        write_atomic(probe, b"1", False)
+        if write_atomic(probe, b"2", False):
             log.warning(
                 "%s: this store does not keep a file that is there (If-None-Match): let no two "
                 "jobs write there at the same time",
                 uri,
             )
         remove(probe)
-    except Denied as error:
+    except StorageAccessError as error:
         raise InputError(f"--out {uri}: cannot be written: {error.strerror}") from error
     free = shutil.disk_usage(tempfile.gettempdir()).free
     if free < scratch:
@@ -321,12 +327,12 @@ def require_room(uri: str, needed: int, scratch: int) -> None:
         )
 
 
-def free(uri: str) -> int | None:
+def free_space(uri: str) -> int | None:
     """Return None: a bucket has no end."""
     del uri
     return None
 
 
-def sweep(uri: str) -> None:
+def remove_stale_temps(uri: str) -> None:
     """Do nothing: what is not whole is not there. Parts of uploads that were cut off are taken away
     by a rule of the bucket's life cycle (docs/cluster.md)."""

@@ -21,7 +21,12 @@ import botocore.session
 from botocore import exceptions
 from botocore.config import Config
 
-from carvana_ray.errors import Denied, InputError, Missing, Unreachable
+from carvana_ray.errors import (
+    FileMissingError,
+    InputError,
+    StorageAccessError,
+    StorageUnavailableError,
+)
 
 TRIES = 8  # of a request; with botocore's pauses half a minute on average, 71 s at most
 CONNECT_S, READ_S = 5, 30
@@ -29,7 +34,7 @@ CONNECTIONS = 32  # that are kept open; more threads than that would open new on
 
 _MAKING = threading.Lock()
 _MISSING = {"NoSuchKey", "404", "NotFound"}
-ADVICE = {
+ERROR_HINTS = {
     "NoSuchBucket": "there is no such bucket",
     "AccessDenied": "the credentials in use have no right to this",
     "403": "the credentials in use have no right to this",
@@ -63,11 +68,11 @@ def client() -> Any:
         InputError: the endpoint would send pictures in clear over a network.
     """
     with _MAKING:
-        return made()
+        return _make_client()
 
 
 @functools.cache
-def made() -> Any:
+def _make_client() -> Any:
     options: dict[str, Any] = {
         "retries": {"mode": "standard", "total_max_attempts": TRIES},
         "connect_timeout": CONNECT_S,
@@ -101,30 +106,32 @@ def _loopback(host: str) -> bool:
 
 
 @contextlib.contextmanager
-def naming(uri: str) -> Iterator[None]:
+def translate_errors(uri: str) -> Iterator[None]:
     """Turn what boto3 raises into an error that names the file and the cause, and no secret."""
     try:
         yield
     except exceptions.ClientError as error:
         raise _named(error, uri) from error
     except _CREDENTIALS as error:
-        raise Denied(errno.EACCES, line(str(error)), uri) from error
+        raise StorageAccessError(errno.EACCES, one_line(str(error)), uri) from error
     except exceptions.BotoCoreError as error:
-        raise Unreachable(errno.EIO, line(str(error)), uri) from error
+        raise StorageUnavailableError(errno.EIO, one_line(str(error)), uri) from error
 
 
 def _named(error: exceptions.ClientError, uri: str) -> Exception:
     code = str(error.response.get("Error", {}).get("Code", ""))
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     if code in _MISSING:
-        return Missing(f"{uri}: no such file")
-    if code in ADVICE or status in (401, 403):
-        return Denied(errno.EACCES, f"{code}: {ADVICE.get(code, ADVICE['403'])}", uri)
+        return FileMissingError(f"{uri}: no such file")
+    if code in ERROR_HINTS or status in (401, 403):
+        return StorageAccessError(
+            errno.EACCES, f"{code}: {ERROR_HINTS.get(code, ERROR_HINTS['403'])}", uri
+        )
     said = error.response.get("Error", {}).get("Message", "")
-    return Unreachable(errno.EIO, line(f"{status} {code}: {said}"), uri)
+    return StorageUnavailableError(errno.EIO, one_line(f"{status} {code}: {said}"), uri)
 
 
-def line(text: str) -> str:
+def one_line(text: str) -> str:
     return " ".join(text.split())[:300]
 
 

@@ -13,11 +13,11 @@ from typing import Any
 from carvana_ray import config, storage
 from carvana_ray.data import layout as carvana
 from carvana_ray.data import quarantine
-from carvana_ray.data.catalog import Catalogue
-from carvana_ray.errors import Quarantined, Unfinished, Unreachable
+from carvana_ray.data.catalog import Catalog
+from carvana_ray.errors import BadImagesError, IncompleteError, StorageUnavailableError
 from carvana_ray.submission import shards
 from carvana_ray.submission import writer as submission
-from carvana_ray.submission.plan import Part
+from carvana_ray.submission.plan import PlanPart
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ CARS_SHOWN = 4  # cars whose rows are kept for the contact sheets
 
 
 @dataclass
-class Merged:
+class MergeSummary:
     """What one walk through all rows has found.
 
     Attributes:
@@ -42,7 +42,7 @@ class Merged:
     shown: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     pixels: dict[str, int] = field(default_factory=dict)
 
-    def see(self, row: dict[str, Any]) -> None:
+    def add_row(self, row: dict[str, Any]) -> None:
         """Take a row of a shard."""
         name, car = row["img"], carvana.car_of(row["img"])
         self.pixels[name] = row["height"] * row["width"]
@@ -57,9 +57,13 @@ class _HeldBack(Exception):
     pass
 
 
-def merge(
-    flags: config.Predict, parts: Sequence[Part], folder: str, catalogue: Catalogue, target: str
-) -> Merged:
+def merge_shards(
+    flags: config.PredictFlags,
+    parts: Sequence[PlanPart],
+    folder: str,
+    catalogue: Catalog,
+    target: str,
+) -> MergeSummary:
     """Merge shards into a submission and check it; without one if bad pictures forbid it.
 
     Args:
@@ -72,61 +76,63 @@ def merge(
     Raises:
         Unfinished: a shard was damaged meanwhile, or the disk is full.
     """
-    merged = Merged()
+    merged = MergeSummary()
 
     def walk() -> Iterator[tuple[str, str]]:
         read, keep = functools.partial(shards.read_shard, folder), set(catalogue.entries)
-        with submission.reading_ahead(parts, read, keep) as ahead:
-            for row in submission.rows_of(parts, ahead, keep):
-                merged.see(row)
+        with submission.prefetch_shards(parts, read, keep) as ahead:
+            for row in submission.iter_rows(parts, ahead, keep):
+                merged.add_row(row)
                 yield row["img"], row["rle_mask"]
 
     packed = target.endswith(".gz")
     try:
         spool = None if storage.is_remote(target) else storage.parent(target)
-        with storage.publishing(target) as file:
+        with storage.atomic_writer(target) as file:
             submission.write(file, walk(), catalogue.order, packed, spool)
-            if not acceptable(flags, merged):
+            if not may_publish(flags, merged):
                 raise _HeldBack
-            faults = submission.check_written(
+            faults = submission.validate_written(
                 file, packed, catalogue.order, merged.pixels.__getitem__
             )
             if faults:
                 raise RuntimeError(f"{target}: not as it should be, please report: {faults[:3]}")
     except _HeldBack:
         storage.remove(target)  # one of an earlier run would pass for this one's
-    except shards.Damaged as error:
-        raise Unfinished(f"{error}; the same command again makes it anew") from error
-    except Unreachable:
+    except shards.CorruptShardError as error:
+        raise IncompleteError(f"{error}; the same command again makes it anew") from error
+    except StorageUnavailableError:
         raise
     except OSError as error:
-        raise Unfinished(f"{target}: cannot be written: {error.strerror or error}") from error
+        raise IncompleteError(f"{target}: cannot be written: {error.strerror or error}") from error
     return merged
 
 
-def acceptable(flags: config.Predict, merged: Merged) -> bool:
+def may_publish(flags: config.PredictFlags, merged: MergeSummary) -> bool:
     """Return whether bad pictures leave room for a submission."""
     return not merged.bad or (flags.on_bad_picture == "empty" and len(merged.bad) <= flags.max_bad)
 
 
-def finish(flags: config.Predict, merged: Merged, folder: str, result: dict[str, Any]) -> None:
+def finish_run(
+    flags: config.PredictFlags, merged: MergeSummary, folder: str, result: dict[str, Any]
+) -> None:
     """Write quarantine.csv and, where there is a submission, _SUCCESS.json last.
 
     Raises:
         Quarantined: there is none.
     """
     bad = [(row["img"], row["status"], row["crc32"]) for row in merged.bad]
-    listed = quarantine.publish(folder, bad)
+    listed = quarantine.write_csv(folder, bad)
     if merged.rotated:
         log.info(
             "%d pictures have an EXIF orientation; their masks are those of the pixels as stored",
             merged.rotated,
         )
-    if not acceptable(flags, merged):
-        raise Quarantined(
-            f"{quarantine.said(bad, listed)}. No submission was written: mend the pictures and run "
-            f"again, or use --on-bad-picture empty --max-bad {len(bad)}",
+    if not may_publish(flags, merged):
+        raise BadImagesError(
+            f"{quarantine.summarize(bad, listed)}. No submission was written: mend the pictures "
+            f"and run again, or use --on-bad-picture empty --max-bad {len(bad)}",
             {**result, "submission": None},
         )
     success = json.dumps({**result, "exif_rotated": merged.rotated}, indent=1).encode()
-    storage.publish(storage.join(folder, SUCCESS), success, replace=True)
+    storage.write_atomic(storage.join(folder, SUCCESS), success, replace=True)

@@ -16,12 +16,12 @@ from typing import Any
 
 from carvana_ray import storage
 from carvana_ray.data import layout as carvana
-from carvana_ray.errors import InputError, Missing
-from carvana_ray.storage.router import Entry
+from carvana_ray.errors import FileMissingError, InputError
+from carvana_ray.storage.router import FileInfo
 
 FORMAT = 3
 SHARD_SIZE = 256  # 39 MB of gray pictures at a quarter, 2.3 MB of text; 391 shards for 100,064
-SMALLEST = 16  # a batch of the network
+MIN_SHARD_SIZE = 16  # a batch of the network
 
 
 def run_id(settings: dict[str, Any]) -> str:
@@ -30,18 +30,18 @@ def run_id(settings: dict[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def most(downscale: int) -> int:
+def max_shard_size(downscale: int) -> int:
     """Return the pictures of a shard at most where nobody asks: 157 MB of gray ones, or 256."""
     return min(SHARD_SIZE, 64 * downscale**2)
 
 
 def shard_size(pictures: int, asked: int = 0, most: int = SHARD_SIZE) -> int:
     """Return the pictures of a shard at most: as asked, or `most`, or about 64 shards of fewer."""
-    return asked or max(SMALLEST, min(most, -(-pictures // 64)))
+    return asked or max(MIN_SHARD_SIZE, min(most, -(-pictures // 64)))
 
 
 @dataclass(frozen=True)
-class Part:
+class PlanPart:
     """A part of the plan: pictures in order of name, cut into shards of about equal length.
 
     Attributes:
@@ -51,7 +51,7 @@ class Part:
     """
 
     number: int
-    pictures: tuple[Entry, ...]
+    pictures: tuple[FileInfo, ...]
     shards: int
 
     @property
@@ -64,7 +64,7 @@ class Part:
         part = "" if self.number == 1 else f"{self.number:04d}-"
         return f"shards/{part}{shard:05d}-of-{self.shards:05d}.parquet"
 
-    def shard(self, shard: int) -> tuple[Entry, ...]:
+    def shard(self, shard: int) -> tuple[FileInfo, ...]:
         """Return the pictures of a shard; lengths differ by one at most."""
         count = len(self.pictures)
         return self.pictures[count * shard // self.shards : count * (shard + 1) // self.shards]
@@ -76,7 +76,7 @@ class Part:
         return json.dumps({"sha256": digest(body), **body}).encode()
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> "Part":
+    def from_bytes(cls, data: bytes) -> "PlanPart":
         """Return the part of a file that `to_bytes` wrote.
 
         Raises:
@@ -86,16 +86,16 @@ class Part:
         body = json.loads(data)
         if digest({key: body[key] for key in body if key != "sha256"}) != body["sha256"]:
             raise ValueError("its SHA-256 is another one")
-        pictures = tuple(Entry(*row) for row in body["pictures"])
+        pictures = tuple(FileInfo(*row) for row in body["pictures"])
         if not 0 < body["shards"] <= len(pictures):
             raise ValueError(f"{body['shards']} shards of {len(pictures)} pictures")
-        carvana.plain((entry.name for entry in pictures), "plan")
+        carvana.require_safe_names((entry.name for entry in pictures), "plan")
         return cls(body["part"], pictures, body["shards"])
 
 
-def next_part(
-    parts: Sequence[Part], listing: Sequence[Entry], asked: int = 0, most: int = SHARD_SIZE
-) -> Part | None:
+def plan_new(
+    parts: Sequence[PlanPart], listing: Sequence[FileInfo], asked: int = 0, most: int = SHARD_SIZE
+) -> PlanPart | None:
     """Return the part that plans what no part has planned, or None if there is nothing.
 
     Args:
@@ -109,10 +109,10 @@ def next_part(
     if not new:
         return None
     number = max((part.number for part in parts), default=0) + 1
-    return Part(number, tuple(new), -(-len(new) // shard_size(len(new), asked, most)))
+    return PlanPart(number, tuple(new), -(-len(new) // shard_size(len(new), asked, most)))
 
 
-def read_parts(folder: str) -> list[Part]:
+def load_plan(folder: str) -> list[PlanPart]:
     """Return the parts of the plan of a run's folder, in order.
 
     Raises:
@@ -121,12 +121,12 @@ def read_parts(folder: str) -> list[Part]:
     if not storage.exists(folder):
         return []
     parts = []
-    for entry in storage.listing(folder, (".json",)):
+    for entry in storage.list_files(folder, (".json",)):
         if entry.name.startswith("plan-"):
             uri = storage.join(folder, entry.name)
             data = storage.read(uri)
             try:
-                parts.append(part := Part.from_bytes(data))
+                parts.append(part := PlanPart.from_bytes(data))
                 if part.name != entry.name:
                     raise ValueError(f"it is {part.name}")
             except (ValueError, KeyError, TypeError, RecursionError) as error:
@@ -149,8 +149,8 @@ def settled(folder: str, share: float) -> float:
     uri = storage.join(folder, "decode.json")
     try:  # first: not every store in S3 refuses to write what is there
         data = storage.read(uri)
-    except Missing:
-        storage.publish(uri, json.dumps({"share": share}).encode())
+    except FileMissingError:
+        storage.write_atomic(uri, json.dumps({"share": share}).encode())
         data = storage.read(uri)  # another driver may have been first
     try:
         found = json.loads(data)["share"]

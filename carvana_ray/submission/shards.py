@@ -20,9 +20,9 @@ import pyarrow.parquet as pq
 
 from carvana_ray import storage
 from carvana_ray.data import quarantine
-from carvana_ray.errors import Missing
-from carvana_ray.storage.router import Entry
-from carvana_ray.submission.plan import Part, digest
+from carvana_ray.errors import FileMissingError
+from carvana_ray.storage.router import FileInfo
+from carvana_ray.submission.plan import PlanPart, digest
 
 SCHEMA = pa.schema(
     [
@@ -39,12 +39,12 @@ READERS = 8  # shards read at a time: what a store on a network needs to hide it
 DIGEST = b"carvana_ray.sha256"
 
 
-class Damaged(ValueError):
+class CorruptShardError(ValueError):
     """A shard is not what its place in the plan asks for; it must be made again."""
 
 
 @dataclass(frozen=True)
-class Task:
+class ShardTask:
     """A shard that is to be made.
 
     Attributes:
@@ -52,7 +52,7 @@ class Task:
         replace: there is one already, not to be believed.
     """
 
-    part: Part
+    part: PlanPart
     shard: int
     replace: bool = False
 
@@ -62,13 +62,13 @@ class Task:
         return self.part.shard_name(self.shard)
 
     @property
-    def entries(self) -> tuple[Entry, ...]:
+    def entries(self) -> tuple[FileInfo, ...]:
         """Its pictures."""
         return self.part.shard(self.shard)
 
 
 @dataclass(frozen=True)
-class Left:
+class PendingShards:
     """What is left to do of a run.
 
     Attributes:
@@ -78,15 +78,15 @@ class Left:
         damaged: what is wrong with the shards that are there and are made again.
     """
 
-    tasks: list[Task]
+    tasks: list[ShardTask]
     needed: int
     bad: int
     damaged: list[str]
 
 
-def left(
-    folder: str, parts: Sequence[Part], catalogue: Sequence[Entry], crcs: Mapping[str, int]
-) -> Left:
+def pending(
+    folder: str, parts: Sequence[PlanPart], catalogue: Sequence[FileInfo], crcs: Mapping[str, int]
+) -> PendingShards:
     """Return what is left to do: the one place that decides it. Reads shards, but no picture.
 
     Args:
@@ -102,33 +102,33 @@ def left(
         for shard in range(part.shards)
         if not wanted.isdisjoint(part.shard(shard))
     ]
-    there = done(folder)
+    there = list_shards(folder)
 
-    def look(one: tuple[Part, int]) -> int | Damaged | None:
+    def look(one: tuple[PlanPart, int]) -> int | CorruptShardError | None:
         part, shard = one
         if part.shard_name(shard) not in there:
             return None
         try:
             return _bad_in(read_shard(folder, part, shard), part.shard(shard), wanted, crcs)
-        except Damaged as error:
+        except CorruptShardError as error:
             return error
 
     with ThreadPoolExecutor(READERS) as pool:
         verdicts = list(pool.map(look, needed))
-    return Left(
+    return PendingShards(
         tasks=[
-            Task(part, shard, replace=verdict is not None)
+            ShardTask(part, shard, replace=verdict is not None)
             for (part, shard), verdict in zip(needed, verdicts, strict=True)
             if not isinstance(verdict, int)
         ],
         needed=len(needed),
         bad=sum(verdict for verdict in verdicts if isinstance(verdict, int)),
-        damaged=[str(verdict) for verdict in verdicts if isinstance(verdict, Damaged)],
+        damaged=[str(verdict) for verdict in verdicts if isinstance(verdict, CorruptShardError)],
     )
 
 
 def _bad_in(
-    rows: pa.Table, entries: Sequence[Entry], wanted: set[Entry], crcs: Mapping[str, int]
+    rows: pa.Table, entries: Sequence[FileInfo], wanted: set[FileInfo], crcs: Mapping[str, int]
 ) -> int:
     """Return the number of bad pictures of a shard.
 
@@ -141,24 +141,26 @@ def _bad_in(
         if entry not in wanted:
             continue
         if status.startswith("missing"):
-            raise Damaged(f"{entry.name} was missing, and is there again")
+            raise CorruptShardError(f"{entry.name} was missing, and is there again")
         if crc and not status.startswith("checksum") and crcs.get(entry.name, crc) != crc:
-            raise Damaged(f"{entry.name} was read with another CRC-32 than it must have")
+            raise CorruptShardError(f"{entry.name} was read with another CRC-32 than it must have")
         if status.startswith("checksum") and crcs.get(entry.name, crc) == crc:
-            raise Damaged(f"{entry.name} was refused for a CRC-32 that it need not have any more")
+            raise CorruptShardError(
+                f"{entry.name} was refused for a CRC-32 that it need not have any more"
+            )
         bad += status != quarantine.OK
     return bad
 
 
-def done(folder: str) -> set[str]:
+def list_shards(folder: str) -> set[str]:
     """Return the names of the shards that are there, as `Part.shard_name` gives them."""
     place = storage.join(folder, "shards")
     if not storage.exists(place):
         return set()
-    return {f"shards/{entry.name}" for entry in storage.listing(place, (".parquet",))}
+    return {f"shards/{entry.name}" for entry in storage.list_files(place, (".parquet",))}
 
 
-def key(run: str, part: Part, shard: int) -> str:
+def key(run: str, part: PlanPart, shard: int) -> str:
     """Return what names a shard and all that its rows depend on.
 
     Args:
@@ -208,7 +210,7 @@ def to_bytes(rows: pa.Table, key: str) -> bytes:
     return buffer.getvalue()
 
 
-def read_shard(folder: str, part: Part, shard: int) -> pa.Table:
+def read_shard(folder: str, part: PlanPart, shard: int) -> pa.Table:
     """Return a shard's rows, columns of `SCHEMA`: those that its place in the plan asks for.
 
     Raises:
@@ -217,17 +219,19 @@ def read_shard(folder: str, part: Part, shard: int) -> pa.Table:
     uri = storage.join(folder, part.shard_name(shard))
     try:
         data = storage.read(uri)
-    except Missing as gone:
-        raise Damaged(str(gone)) from gone
+    except FileMissingError as gone:
+        raise CorruptShardError(str(gone)) from gone
     try:
         table = pq.read_table(io.BytesIO(data))
         sha256 = (table.schema.metadata or {})[DIGEST].decode()
         table = table.replace_schema_metadata().cast(SCHEMA)
         expected = _digest(key(storage.name(folder), part, shard), table)
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
-        raise Damaged(f"{uri}: {str(error).splitlines()[0]}") from error
+        raise CorruptShardError(f"{uri}: {str(error).splitlines()[0]}") from error
     if sha256 != expected:
-        raise Damaged(f"{uri}: its rows and its place in the plan do not match their SHA-256")
+        raise CorruptShardError(
+            f"{uri}: its rows and its place in the plan do not match their SHA-256"
+        )
     if table["img"].to_pylist() != [entry.name for entry in part.shard(shard)]:
-        raise Damaged(f"{uri}: its pictures are not those of the plan")
+        raise CorruptShardError(f"{uri}: its pictures are not those of the plan")
     return table

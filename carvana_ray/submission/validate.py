@@ -25,7 +25,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a cell that begins so is run by a
 
 
 @dataclass(frozen=True)
-class Fault:
+class SubmissionFault:
     """What is wrong with a submission.
 
     Attributes:
@@ -44,9 +44,9 @@ class Fault:
     detail: str
 
 
-def check(
+def validate(
     file: BinaryIO, expected: Sequence[str] | None, pixels: Callable[[str], int]
-) -> tuple[int, list[Fault], Counter]:
+) -> tuple[int, list[SubmissionFault], Counter]:
     """Return (rows, faults, faults by name) of a submission; at most 100 of a name are listed.
 
     LF and CR LF end a line; one blank line is a row too many. Holds a megabyte of rows, or one row
@@ -61,19 +61,19 @@ def check(
     Raises:
         InputError: it is no CSV at all: its first line is no text, or a line is endless.
     """
-    faults: list[Fault] = []
+    faults: list[SubmissionFault] = []
     counts: Counter = Counter()
 
     def fault(kind: str, img: str, line: int, detail: str) -> None:
         counts[kind] += 1
         if counts[kind] <= MAX_NAMED:
-            faults.append(Fault(kind, img[:_LONGEST_NAME], line, detail))
+            faults.append(SubmissionFault(kind, img[:_LONGEST_NAME], line, detail))
 
     csv.field_size_limit(records.LONGEST)  # a ragged mask's runs exceed the 128 kB that csv allows
     wanted = None if expected is None else set(expected)
     seen: set[str] = set()
 
-    blocks = records.blocks_of(file)
+    blocks = records.iter_record_blocks(file)
     first: list[Record] = next(blocks, [(1, [], "")])
     _, header, form = first.pop(0)
     for kind, detail in _header_faults(header, form):
@@ -124,8 +124,8 @@ def _header_faults(header: list[str], form: str) -> Iterator[tuple[str, str]]:
     if header and header[0].startswith("\ufeff"):
         yield "encoding", "the file begins with a byte order mark, which would be part of a name"
         header = [header[0][1:], *header[1:]]
-    if tuple(header) != carvana.HEADER:
-        yield "header", f"{','.join(header)[:60]!r}, expected {','.join(carvana.HEADER)}"
+    if tuple(header) != carvana.CSV_HEADER:
+        yield "header", f"{','.join(header)[:60]!r}, expected {','.join(carvana.CSV_HEADER)}"
 
 
 def _are_sound(
@@ -137,7 +137,7 @@ def _are_sound(
         for _, row, form in block
         if len(row) == 2 and not form and (wanted is None or row[0] in wanted)
     ]
-    return rle.are_sound([text for text, _ in masks], [size for _, size in masks])
+    return rle.all_valid([text for text, _ in masks], [size for _, size in masks])
 
 
 def _name_faults(name: str, wanted: set[str] | None) -> Iterator[tuple[str, str]]:
@@ -153,13 +153,13 @@ def _name_faults(name: str, wanted: set[str] | None) -> Iterator[tuple[str, str]
 def _mask_faults(text: str, pixels: int) -> Iterator[tuple[str, str]]:
     """Yield (fault, detail) of a row's runs."""
     try:
-        rle.parse(text, pixels)
+        rle.parse_runs(text, pixels)
     except ValueError as error:
         kind, _, detail = str(error).partition(": ")
         yield kind, detail
 
 
-def check_file(
+def validate_file(
     uri: str, expected: Sequence[str] | None, pixels: Callable[[str], int]
 ) -> tuple[int, list[dict], dict[str, int]]:
     """Return `check` of a file, .csv or .csv.gz, as plain values.
@@ -168,6 +168,6 @@ def check_file(
         InputError: there is no such file, or it cannot be opened, or it is no CSV at all, or its
             gzip is damaged.
     """
-    with records.opened(uri) as file:
-        rows, faults, counts = check(file, expected, pixels)
+    with records.open_binary(uri) as file:
+        rows, faults, counts = validate(file, expected, pixels)
     return rows, [asdict(fault) for fault in faults], dict(counts)

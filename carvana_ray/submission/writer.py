@@ -22,14 +22,14 @@ from carvana_ray.data import csv_reader as records
 from carvana_ray.data import layout as carvana
 from carvana_ray.data.csv_reader import Row
 from carvana_ray.submission import validate as faults
-from carvana_ray.submission.plan import Part
+from carvana_ray.submission.plan import PlanPart
 
-Read = Callable[[Part, int], pa.Table]  # from part and number of a shard to its rows
+Read = Callable[[PlanPart, int], pa.Table]  # from part and number of a shard to its rows
 _AHEAD = 8  # shards, of 2.3 MB each: what a store on a network needs to hide its latency
 _TOGETHER = 64  # lines that are written at a time, some 0.6 MB
 
 
-def rows_of(parts: Sequence[Part], read: Read, keep: set) -> Iterator[dict]:
+def iter_rows(parts: Sequence[PlanPart], read: Read, keep: set) -> Iterator[dict]:
     """Yield the rows of all shards, in order of name, each picture once.
 
     Args:
@@ -38,7 +38,7 @@ def rows_of(parts: Sequence[Part], read: Read, keep: set) -> Iterator[dict]:
         keep: the catalogue's entries today.
     """
 
-    def rows(part: Part) -> Iterator[tuple[str, int, dict]]:
+    def rows(part: PlanPart) -> Iterator[tuple[str, int, dict]]:
         for shard in range(part.shards):
             entries = part.shard(shard)
             if not any(entry in keep for entry in entries):
@@ -55,7 +55,7 @@ def rows_of(parts: Sequence[Part], read: Read, keep: set) -> Iterator[dict]:
 
 
 @contextlib.contextmanager
-def reading_ahead(parts: Sequence[Part], read: Read, keep: set) -> Iterator[Read]:
+def prefetch_shards(parts: Sequence[PlanPart], read: Read, keep: set) -> Iterator[Read]:
     """Give a `read` for `rows_of` that has the next shards already, read by threads meanwhile.
 
     A part's next shard is asked for after the last row of the one before, so by the names of those
@@ -64,7 +64,7 @@ def reading_ahead(parts: Sequence[Part], read: Read, keep: set) -> Iterator[Read
     Args:
         parts, read, keep: as of `rows_of`.
     """
-    asked: list[tuple[str, int, Part, int]] = []
+    asked: list[tuple[str, int, PlanPart, int]] = []
     for place, part in enumerate(parts):
         last = ""
         for shard in range(part.shards):
@@ -79,7 +79,7 @@ def reading_ahead(parts: Sequence[Part], read: Read, keep: set) -> Iterator[Read
         for *_, part, shard in itertools.islice(following, count):
             under_way[part.number, shard] = pool.submit(read, part, shard)
 
-    def taken(part: Part, shard: int) -> pa.Table:
+    def taken(part: PlanPart, shard: int) -> pa.Table:
         more(1)
         return under_way.pop((part.number, shard)).result()
 
@@ -116,7 +116,7 @@ def write(
     out: BinaryIO = packed or file  # type: ignore[assignment]
     by_name = all(one <= other for one, other in itertools.pairwise(order))
     lines = map(_line, rows) if by_name else _reordered(rows, order, spool_folder)
-    out.write(_line(carvana.HEADER))
+    out.write(_line(carvana.CSV_HEADER))
     count = 0
     while some := list(itertools.islice(lines, _TOGETHER)):
         out.write(b"".join(some))
@@ -152,11 +152,11 @@ def _reordered(rows: Iterable[Row], order: Sequence[str], folder: str | None) ->
             yield spool.read(length)
 
 
-def check_written(
+def validate_written(
     file: BinaryIO, packed: bool, expected: Sequence[str], pixels: Callable[[str], int]
-) -> list[faults.Fault]:
+) -> list[faults.SubmissionFault]:
     """Return the faults of what `write` has written to a file that is still open."""
     file.flush()
     file.seek(0)
-    _, found, _ = faults.check(records.unpacked(file, packed), expected, pixels)
+    _, found, _ = faults.validate(records.gunzip_if(file, packed), expected, pixels)
     return found

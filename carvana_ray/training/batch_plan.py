@@ -16,7 +16,7 @@ from carvana_ray.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Block:
+class WorkerBatch:
     """One worker's part of one batch.
 
     Attributes:
@@ -32,7 +32,7 @@ class Block:
     step: int
     training: bool
     rank: int
-    pictures: NDArray[np.int64]
+    indices: NDArray[np.int64]
     weight: NDArray[np.float32]
 
 
@@ -76,7 +76,7 @@ class BatchPlan:
         return -(-self.val // self.batch)
 
     @property
-    def share(self) -> int:
+    def per_worker(self) -> int:
         """Pictures of a block, those that only fill it up included."""
         return -(-self.batch // self.workers)
 
@@ -90,17 +90,17 @@ class BatchPlan:
         """Blocks an epoch, over all workers."""
         return self.steps_per_epoch * self.workers
 
-    def order(self, epoch: int) -> NDArray[np.int64]:
+    def permutation(self, epoch: int) -> NDArray[np.int64]:
         """Return the training pictures of an epoch in their order: int64 [train], a permutation."""
         return np.random.default_rng((self.seed, epoch)).permutation(self.train)
 
-    def block(self, index: int) -> Block:
+    def worker_batch(self, index: int) -> WorkerBatch:
         """Return block `index` of the run, 0 <= index < epochs * blocks_per_epoch."""
         epoch, in_epoch = divmod(index, self.blocks_per_epoch)
         step, rank = divmod(in_epoch, self.workers)
         training = step < self.train_steps
         if training:
-            batch = self.order(epoch)[step * self.batch : (step + 1) * self.batch]
+            batch = self.permutation(epoch)[step * self.batch : (step + 1) * self.batch]
             weight = np.ones(self.batch, dtype=np.float32)
         else:
             place = np.arange(self.batch) + (step - self.train_steps) * self.batch
@@ -108,16 +108,16 @@ class BatchPlan:
             batch = self.train + np.minimum(place, self.val - 1)
         own = slice(rank, None, self.workers)
         pictures, weight = batch[own], weight[own]
-        filler = self.share - len(pictures)
-        return Block(
+        filler = self.per_worker - len(pictures)
+        return WorkerBatch(
             epoch=epoch,
             step=step,
             training=training,
             rank=rank,
-            pictures=np.pad(pictures, (0, filler), mode="edge"),
+            indices=np.pad(pictures, (0, filler), mode="edge"),
             weight=np.pad(weight, (0, filler)),
         )
 
-    def rng(self, block: Block, place: int) -> np.random.Generator:
+    def rng(self, block: WorkerBatch, place: int) -> np.random.Generator:
         """Return the generator of picture `place` of a block: of (seed, epoch, picture) alone."""
-        return np.random.default_rng((self.seed, block.epoch, int(block.pictures[place]), 1))
+        return np.random.default_rng((self.seed, block.epoch, int(block.indices[place]), 1))

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from carvana_ray import storage
 from carvana_ray.checkpoints import model as checkpoint
-from carvana_ray.checkpoints.model import Manifest
+from carvana_ray.checkpoints.model import ModelManifest
 from carvana_ray.config import cli
-from carvana_ray.config.flags import Train
+from carvana_ray.config.flags import TrainFlags
 from carvana_ray.config.recipes import RECIPES
-from carvana_ray.errors import InputError, Missing
+from carvana_ray.errors import FileMissingError, InputError
 from carvana_ray.training import state as learner
 
 log = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ FLAG = "--init-from"
 RECORD = "init.json"  # under --out: the model's folder and manifest
 
 
-def read(flags: Train) -> Manifest | None:
+def read(flags: TrainFlags) -> ModelManifest | None:
     """Return the manifest of the model to start from; None where training starts anew.
 
     Where that model has gone, it is the manifest that `keep` has kept of it.
@@ -37,8 +37,8 @@ def read(flags: Train) -> Manifest | None:
     """
     if not flags.init_from:
         return None
-    folder = storage.absolute(flags.init_from)
-    if folder == storage.join(storage.absolute(flags.out), "model"):
+    folder = storage.resolve(flags.init_from)
+    if folder == storage.join(storage.resolve(flags.out), "model"):
         raise InputError(
             f"{FLAG} {folder}: the folder that this run writes its own model to; give another --out"
         )
@@ -46,23 +46,23 @@ def read(flags: Train) -> Manifest | None:
         try:
             kept = json.loads(storage.read(_record(flags)))
             if kept["folder"] == folder:
-                return Manifest.from_json(kept["manifest"])
-        except (Missing, ValueError, TypeError, AttributeError, KeyError):
+                return ModelManifest.from_json(kept["manifest"])
+        except (FileMissingError, ValueError, TypeError, AttributeError, KeyError):
             pass  # not this run's, or damaged: then the model is what is missing
-    return checkpoint.read_manifest(folder, FLAG)
+    return checkpoint.load_manifest(folder, FLAG)
 
 
-def keep(flags: Train, init: Manifest) -> None:
+def record_base(flags: TrainFlags, init: ModelManifest) -> None:
     """Write down which model a run has started from, so that it can go on without it."""
-    kept = {"folder": storage.absolute(flags.init_from), "manifest": init.to_json()}
-    storage.publish(_record(flags), json.dumps(kept, indent=1).encode(), replace=True)
+    kept = {"folder": storage.resolve(flags.init_from), "manifest": init.to_json()}
+    storage.write_atomic(_record(flags), json.dumps(kept, indent=1).encode(), replace=True)
 
 
-def _record(flags: Train) -> str:
-    return storage.join(storage.absolute(flags.out), RECORD)
+def _record(flags: TrainFlags) -> str:
+    return storage.join(storage.resolve(flags.out), RECORD)
 
 
-def resolved(flags: Train, init: Manifest | None) -> Train:
+def resolve_flags(flags: TrainFlags, init: ModelManifest | None) -> TrainFlags:
     """Return the flags with what the model to start from decides, and where it is, absolute.
 
     Raises:
@@ -71,7 +71,10 @@ def resolved(flags: Train, init: Manifest | None) -> Train:
     if init is None:
         return flags
     recipe = init.training.get("recipe")
-    if recipe not in RECIPES or learner.design(init.design.base, RECIPES[recipe]) != init.design:
+    if (
+        recipe not in RECIPES
+        or learner.unet_config(init.design.base, RECIPES[recipe]) != init.design
+    ):
         raise InputError(
             f"{FLAG} {flags.init_from}: its recipe is {recipe} with {init.design}, which "
             "this version does not have; start from a model that this version trained"
@@ -85,23 +88,23 @@ def resolved(flags: Train, init: Manifest | None) -> Train:
                 f"are made for; leave {cli.flag(name)} away, or train without {FLAG}"
             )
     # Workers read the model, too, and stand in other folders.
-    return dataclasses.replace(flags, init_from=storage.absolute(flags.init_from), **decided)
+    return dataclasses.replace(flags, init_from=storage.resolve(flags.init_from), **decided)
 
 
-def weights(flags: Train, sha256: str) -> dict[str, Tensor]:
+def load_base_weights(flags: TrainFlags, sha256: str) -> dict[str, Tensor]:
     """Return the weights to start from, with the statistics of normalization, on the CPU.
 
     Raises:
         InputError: they are damaged, or the model there has become another than that of `sha256`.
     """
-    folder = storage.absolute(flags.init_from)
-    model, manifest = checkpoint.read_model(folder, FLAG)
+    folder = storage.resolve(flags.init_from)
+    model, manifest = checkpoint.load_model(folder, FLAG)
     if manifest.sha256 != sha256:
         raise InputError(f"{FLAG} {folder}: another model was written there; run the command again")
     return model.state_dict()
 
 
-def warn_of_known_cars(init: Manifest, cars: Sequence[Sequence[str]]) -> None:
+def warn_on_leakage(init: ModelManifest, cars: Sequence[Sequence[str]]) -> None:
     """Warn where cars that are to judge the new model were trained on by the one it starts from.
 
     A warning alone: cars of another data set may bear the same names.

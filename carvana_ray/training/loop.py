@@ -14,19 +14,19 @@ import torch
 from torch import Tensor, nn
 
 from carvana_ray.training.batch_plan import BatchPlan
-from carvana_ray.training.state import Batch, Row, State, prepared
+from carvana_ray.training.state import Batch, Row, TrainState, prepare_batch
 from carvana_ray.unet import loss
 
 
-class Diverged(RuntimeError):
+class DivergedError(RuntimeError):
     """The loss, or a weight, is no longer a finite number."""
 
 
-LOOK_EVERY = 64  # steps between looks at the loss: each makes the CPU wait for the GPU
+CHECK_FINITE_EVERY = 64  # steps between looks at the loss: each makes the CPU wait for the GPU
 
 
 @dataclass(frozen=True, kw_only=True)
-class Worker:
+class WorkerContext:
     """What a loop must know of its place among the workers.
 
     Attributes:
@@ -39,20 +39,20 @@ class Worker:
 
     device: torch.device
     count: int
-    add_up: Callable[[Tensor], Tensor]
+    all_reduce: Callable[[Tensor], Tensor]
     clock: Callable[[], float]
     progress: Callable[[int], None]
 
 
-def train_step(state: State, batch: Batch, worker: Worker) -> Tensor:
+def train_step(state: TrainState, batch: Batch, worker: WorkerContext) -> Tensor:
     """Take one step; return float64 [5]: weighted loss and soft Dice, then `metrics.COUNTED`.
 
     The loss is that of the whole batch of all workers. DDP averages gradients over workers where
     they must add up, hence the factor `count`.
     """
-    own, counted = state.wrapped(*prepared(batch, training=True))
-    sums = loss.over_workers(own, worker.add_up)
-    value = loss.from_sums(sums)
+    own, counted = state.wrapped(*prepare_batch(batch, training=True))
+    sums = loss.reduce_sums(own, worker.all_reduce)
+    value = loss.loss_from_sums(sums)
     state.optimizer.zero_grad(set_to_none=True)
     state.scaler.scale(value * worker.count).backward()
     if state.clip:
@@ -68,20 +68,20 @@ def train_step(state: State, batch: Batch, worker: Worker) -> Tensor:
 
 
 def _tally(sums: Tensor, counted: Tensor) -> Tensor:
-    values = torch.stack([loss.from_sums(sums), loss.soft_dice(sums)]).double()
+    values = torch.stack([loss.loss_from_sums(sums), loss.soft_dice(sums)]).double()
     return torch.cat([values * counted[0], counted])
 
 
 @torch.no_grad()
-def validation_step(state: State, batch: Batch, worker: Worker) -> Tensor:
+def validation_step(state: TrainState, batch: Batch, worker: WorkerContext) -> Tensor:
     """Return the tally of one validation batch, as `train_step`'s."""
     # `forward`, not a call: what is compiled is the step of training, and bare of DDP's hooks.
-    own, counted = state.scored.forward(*prepared(batch, training=False))
-    return _tally(worker.add_up(own), counted)
+    own, counted = state.scored.forward(*prepare_batch(batch, training=False))
+    return _tally(worker.all_reduce(own), counted)
 
 
 @torch.no_grad()
-def share_statistics(model: nn.Module, worker: Worker) -> None:
+def average_buffers(model: nn.Module, worker: WorkerContext) -> None:
     """Give all workers the mean of what their normalizations have seen, once an epoch.
 
     DDP would send those of the first worker to all others before each step.
@@ -89,10 +89,10 @@ def share_statistics(model: nn.Module, worker: Worker) -> None:
     if worker.count > 1:
         for value in model.buffers():
             if value.is_floating_point():
-                value.copy_(worker.add_up(value) / worker.count)
+                value.copy_(worker.all_reduce(value) / worker.count)
 
 
-def means(tally: Tensor, prefix: str = "") -> Row:
+def tally_means(tally: Tensor, prefix: str = "") -> Row:
     """Return the means of a tally [5] over pictures, by name."""
     values = tally.tolist()
     images = max(values[2], 1.0)
@@ -117,7 +117,7 @@ class _Waiting(Iterator[Batch]):
         return batch
 
 
-def train_epoch(state: State, stream: _Waiting, plan: BatchPlan, worker: Worker) -> Row:
+def train_epoch(state: TrainState, stream: _Waiting, plan: BatchPlan, worker: WorkerContext) -> Row:
     """Train and validate one epoch; return its row of the history.
 
     Raises:
@@ -137,21 +137,21 @@ def train_epoch(state: State, stream: _Waiting, plan: BatchPlan, worker: Worker)
         tally[0] += counted
         # The loss is that of all workers: they all stop at the same step, or none.
         finite_steps += torch.isfinite(counted[0]) & (finite_steps == step)
-        if (step + 1) % LOOK_EVERY == 0:
+        if (step + 1) % CHECK_FINITE_EVERY == 0:
             _finite_so_far(finite_steps, step + 1, state.epoch, rate)
         worker.progress((state.epoch * plan.train_steps + step + 1) * plan.batch)
     # Reading the sum waits for the device: from here on the clock counts all training steps.
     _finite_so_far(finite_steps, plan.train_steps, state.epoch, rate)
-    train_means = means(worker.add_up(tally[0]))
+    train_means = tally_means(worker.all_reduce(tally[0]))
     seconds = worker.clock() - steady
     stall = stream.seconds - steady_waited
-    share_statistics(state.model, worker)
+    average_buffers(state.model, worker)
     state.wrapped.eval()
     for _ in range(plan.val_steps):
         tally[1] += validation_step(state, next(stream), worker)
     row: Row = {"epoch": state.epoch + 1, **train_means}
     if plan.val_steps:
-        row |= means(worker.add_up(tally[1]), "val_")
+        row |= tally_means(worker.all_reduce(tally[1]), "val_")
     row |= {
         "learning_rate": rate,  # of the last step
         "seconds": worker.clock() - began,
@@ -161,25 +161,25 @@ def train_epoch(state: State, stream: _Waiting, plan: BatchPlan, worker: Worker)
         "data_wait_fraction": stall / seconds,
     }
     if wrong := [name for name, value in row.items() if not math.isfinite(value)]:
-        raise Diverged(f"{wrong[0]} of epoch {state.epoch + 1} is {row[wrong[0]]}")
+        raise DivergedError(f"{wrong[0]} of epoch {state.epoch + 1} is {row[wrong[0]]}")
     return row
 
 
 def _finite_so_far(finite_steps: Tensor, steps: int, epoch: int, rate: float) -> None:
     first = int(finite_steps)
     if first < steps:
-        raise Diverged(
+        raise DivergedError(
             f"the loss is no finite number at step {first + 1} of epoch {epoch + 1}, at a learning "
             f"rate of about {rate:.3g}: use a lower --learning-rate"
         )
 
 
 def train(
-    state: State,
+    state: TrainState,
     batches: Iterable[Batch],
     plan: BatchPlan,
-    worker: Worker,
-    report: Callable[[State], None],
+    worker: WorkerContext,
+    report: Callable[[TrainState], None],
 ) -> None:
     """Train from ``state.epoch`` to ``plan.epochs``; call `report` after each epoch.
 
@@ -192,7 +192,7 @@ def train(
     while state.epoch < plan.epochs:
         row = train_epoch(state, stream, plan, worker)
         if not state.finite():
-            raise Diverged(f"a weight is no finite number after epoch {state.epoch + 1}")
+            raise DivergedError(f"a weight is no finite number after epoch {state.epoch + 1}")
         state.epoch += 1
         state.history.append(row)
         report(state)

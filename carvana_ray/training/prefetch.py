@@ -15,7 +15,9 @@ Batch = dict[str, Tensor]
 AHEAD = 2  # blocks that lie on the GPU and wait: 49 MB each, 64 pictures at a quarter
 
 
-def on_device(blocks: Iterable[Arrays], pictures: int, device: torch.device) -> Iterator[Batch]:
+def prefetch_to_device(
+    blocks: Iterable[Arrays], pictures: int, device: torch.device
+) -> Iterator[Batch]:
     """Return an iterator of batches on a device, cut out of blocks of arrays.
 
     On a GPU a thread takes the blocks, from this call on, copies them to pinned memory and on, by a

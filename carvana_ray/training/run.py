@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 
 from carvana_ray import storage
 from carvana_ray.checkpoints import train_state as states
-from carvana_ray.checkpoints.model import Manifest
-from carvana_ray.config.flags import Train
+from carvana_ray.checkpoints.model import ModelManifest
+from carvana_ray.config.flags import TrainFlags
 from carvana_ray.config.recipes import RECIPES
 from carvana_ray.data import layout as carvana
 from carvana_ray.data import split as splits
-from carvana_ray.data.checksums import checksums
-from carvana_ray.errors import BadPicture, InputError
+from carvana_ray.data.checksums import load_checksums
+from carvana_ray.errors import BadImageError, InputError
 from carvana_ray.images import validate as formats
-from carvana_ray.storage.router import Entry
+from carvana_ray.storage.router import FileInfo
 from carvana_ray.training import state as learner
 from carvana_ray.training.batch_plan import BatchPlan
 
@@ -29,7 +29,7 @@ Pairs = list[tuple[str, str]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Course:
+class TrainingRun:
     """What a training run is made of.
 
     Attributes:
@@ -51,10 +51,10 @@ class Course:
     size: tuple[int, int]
     run: str
     crcs: dict[str, int]
-    init: Manifest | None = None
+    init: ModelManifest | None = None
 
 
-def plan(flags: Train, workers: int, init: Manifest | None = None) -> Course:
+def plan_run(flags: TrainFlags, workers: int, init: ModelManifest | None = None) -> TrainingRun:
     """List and split the pictures.
 
     Args:
@@ -67,22 +67,20 @@ def plan(flags: Train, workers: int, init: Manifest | None = None) -> Course:
     """
     if not flags.data:
         raise InputError("--data is missing: a folder with train/ and train_masks/")
-    data = storage.absolute(flags.data)
-    pictures, masks = folders(data)
-    entries = storage.listing(pictures, carvana.PICTURE_SUFFIXES)[: flags.limit or None]
+    data = storage.resolve(flags.data)
+    pictures, masks = image_and_mask_dirs(data)
+    entries = storage.list_files(pictures, carvana.IMAGE_SUFFIXES)[: flags.limit or None]
     if not entries:
-        raise InputError(
-            f"--data: no pictures ({', '.join(carvana.PICTURE_SUFFIXES)}) in {pictures}"
-        )
-    carvana.plain((entry.name for entry in entries), pictures)
-    mask_entries = storage.listing(masks, carvana.MASK_SUFFIXES)
-    pairs = carvana.pair([e.name for e in entries], [e.name for e in mask_entries])
+        raise InputError(f"--data: no pictures ({', '.join(carvana.IMAGE_SUFFIXES)}) in {pictures}")
+    carvana.require_safe_names((entry.name for entry in entries), pictures)
+    mask_entries = storage.list_files(masks, carvana.MASK_SUFFIXES)
+    pairs = carvana.pair_with_masks([e.name for e in entries], [e.name for e in mask_entries])
     holdout: str | list[str] = flags.holdout_cars
-    listed = storage.absolute(flags.holdout_cars)
+    listed = storage.resolve(flags.holdout_cars)
     if storage.exists(listed):
         holdout = storage.read(listed).decode().splitlines()
-    cars = splits.split(
-        carvana.cars_in(name for name, _ in pairs), holdout, flags.val_cars, flags.seed
+    cars = splits.split_cars(
+        carvana.unique_cars(name for name, _ in pairs), holdout, flags.val_cars, flags.seed
     )
     train = [pair for pair in pairs if carvana.car_of(pair[0]) in set(cars[0])]
     val = [pair for pair in pairs if carvana.car_of(pair[0]) in set(cars[1])]
@@ -94,7 +92,7 @@ def plan(flags: Train, workers: int, init: Manifest | None = None) -> Course:
         epochs=flags.epochs,
         seed=flags.seed,
     )
-    return Course(
+    return TrainingRun(
         pictures=pictures,
         masks=masks,
         pairs=train + val,
@@ -102,24 +100,24 @@ def plan(flags: Train, workers: int, init: Manifest | None = None) -> Course:
         plan=batches,
         size=_size(flags, pictures, train),
         run=_name(flags, cars, train, val, entries + mask_entries, init),
-        crcs=checksums(data),
+        crcs=load_checksums(data),
         init=init,
     )
 
 
 def _name(
-    flags: Train,
+    flags: TrainFlags,
     cars: tuple[list[str], ...],
     train: Pairs,
     val: Pairs,
-    entries: list[Entry],
-    init: Manifest | None,
+    entries: list[FileInfo],
+    init: ModelManifest | None,
 ) -> str:
     """Return a hash of all that a model folder depends on; the number of workers is none of it."""
     used = {name for pair in train + val for name in pair}
     depends = {
         "recipe": dataclasses.asdict(RECIPES[flags.recipe]),
-        "rate": flags.rate,
+        "rate": flags.resolved_learning_rate,
         "downscale": flags.downscale,
         "base": flags.base,
         "epochs": flags.epochs,
@@ -135,7 +133,7 @@ def _name(
     return hashlib.sha256(json.dumps(depends).encode()).hexdigest()[:16]
 
 
-def _size(flags: Train, folder: str, train: Pairs) -> tuple[int, int]:
+def _size(flags: TrainFlags, folder: str, train: Pairs) -> tuple[int, int]:
     """Return (H, W) of the first picture; where bad ones are skipped, of the first good one.
 
     Raises:
@@ -143,14 +141,16 @@ def _size(flags: Train, folder: str, train: Pairs) -> tuple[int, int]:
     """
     for name, _ in train:
         try:
-            return formats.size_of(storage.read(storage.join(folder, name)))
-        except BadPicture as error:
+            return formats.image_size(storage.read(storage.join(folder, name)))
+        except BadImageError as error:
             if flags.on_bad_picture == "fail" or name == train[-1][0]:
                 raise InputError(f"{storage.join(folder, name)}: {error}") from error
     raise AssertionError("a course has pictures to train on")
 
 
-def sift(flags: Train, course: Course, errors: list[str]) -> tuple[NDArray[np.int64], BatchPlan]:
+def drop_bad_pairs(
+    flags: TrainFlags, course: TrainingRun, errors: list[str]
+) -> tuple[NDArray[np.int64], BatchPlan]:
     """Return the places of the pairs that can be used, int64, and the plan of batches of these.
 
     Args:
@@ -176,12 +176,12 @@ def sift(flags: Train, course: Course, errors: list[str]) -> tuple[NDArray[np.in
     return kept, dataclasses.replace(course.plan, train=train, val=len(kept) - train)
 
 
-def shared(plan: BatchPlan, workers: int) -> BatchPlan:
+def with_workers(plan: BatchPlan, workers: int) -> BatchPlan:
     """Return the same batches for another number of workers."""
     return dataclasses.replace(plan, workers=workers)
 
 
-def room(flags: Train, there: int = 0) -> int:
+def disk_bytes(flags: TrainFlags, there: int = 0) -> int:
     """Return the bytes on disk that a run needs: its states, one more while it is written.
 
     Args:
@@ -189,26 +189,26 @@ def room(flags: Train, there: int = 0) -> int:
         there: states that are there already; older ones make place for newer ones.
     """
     with torch.device("meta"):  # counted, not made
-        network = learner.design(flags.base, RECIPES[flags.recipe]).build()
+        network = learner.unet_config(flags.base, RECIPES[flags.recipe]).build()
         weights = sum(one.numel() for one in network.parameters())
     # float32; Adam holds two moments of each weight; the model folder has the weights once more.
-    to_come = states.KEPT + 2 - min(there, states.KEPT + 1)
+    to_come = states.KEEP_LAST + 2 - min(there, states.KEEP_LAST + 1)
     return 4 * weights * (3 * to_come + 1)
 
 
-def folders(data: str) -> tuple[str, str]:
+def image_and_mask_dirs(data: str) -> tuple[str, str]:
     """Return the folders of training pictures and masks of a data set."""
     return storage.join(data, carvana.TRAIN), storage.join(data, carvana.MASKS)
 
 
-def summary(history: Rows) -> dict[str, Any]:
+def summarize(history: Rows) -> dict[str, Any]:
     """Return the numbers of a job's result: rates over all steps but each epoch's first."""
     seconds = sum(row["images"] / row["images_per_second"] for row in history)
     images = sum(row["images"] for row in history)
     waited = sum(
         row["data_wait_fraction"] * row["images"] / row["images_per_second"] for row in history
     )
-    best = best_row(history)
+    best = best_epoch(history)
     return {
         "epochs": len(history),
         "images": int(images),
@@ -218,7 +218,7 @@ def summary(history: Rows) -> dict[str, Any]:
     }
 
 
-def best_row(history: Rows) -> dict[str, float]:
+def best_epoch(history: Rows) -> dict[str, float]:
     """Return the row of the epoch whose weights are kept: best validation Dice, else the last."""
     if "val_dice" not in history[-1]:
         return history[-1]

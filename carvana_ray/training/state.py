@@ -14,30 +14,30 @@ from torch import Tensor, nn
 
 from carvana_ray import images
 from carvana_ray.config.recipes import Recipe
-from carvana_ray.images.warp import warp
+from carvana_ray.images.warp import apply_affine
 from carvana_ray.unet import loss, metrics
-from carvana_ray.unet.network import Design, UNet, dtype_for, glorot
+from carvana_ray.unet.network import UNet, UNetConfig, compute_dtype, glorot_init_
 
 Batch = dict[str, Tensor]
 Row = dict[str, float]
 
 
-def design(base: int, recipe: Recipe) -> Design:
+def unet_config(base: int, recipe: Recipe) -> UNetConfig:
     """Return what the network of a recipe is made of."""
-    return Design(base=base, norm=recipe.norm, fold=recipe.fold)
+    return UNetConfig(base=base, norm=recipe.norm, fold=recipe.fold)
 
 
-def build(base: int, recipe: Recipe, seed: int) -> UNet:
+def build_model(base: int, recipe: Recipe, seed: int) -> UNet:
     """Return a new network of a recipe, its weights drawn by `seed`."""
     torch.manual_seed(seed)
-    model = design(base, recipe).build()
+    model = unet_config(base, recipe).build()
     if recipe.init == "glorot":
-        glorot(model)
+        glorot_init_(model)
     # Channels last: what tensor cores want, and 1.4 to 1.7 times as fast as the default on a CPU.
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-class Scored(nn.Module):
+class ModelWithLoss(nn.Module):
     """A network, and the sums that loss and scores are made of: one piece to compile and to wrap.
 
     Its answer to ``image`` float [b, h, w], standardized, ``share`` [b, h, w], 0..255, and
@@ -51,18 +51,18 @@ class Scored(nn.Module):
     def forward(self, image: Tensor, share: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
         picture = image.unsqueeze(1).contiguous(memory_format=torch.channels_last)
         target = share.unsqueeze(1).float() / 255
-        dtype = dtype_for(self.network, image.device)
+        dtype = compute_dtype(self.network, image.device)
         with torch.autocast(image.device.type, dtype, enabled=dtype != torch.float32):
             logits = self.network(picture)
-        counted = metrics.picture_sums(logits.detach(), target, weight)
-        return loss.batch_sums(logits, target, weight), counted
+        counted = metrics.metric_sums(logits.detach(), target, weight)
+        return loss.loss_sums(logits, target, weight), counted
 
 
 @dataclass
-class State:
+class TrainState:
     """All that training goes on from; `wrapped` is `scored` as it is called, bare or in DDP."""
 
-    scored: Scored
+    scored: ModelWithLoss
     wrapped: nn.Module
     optimizer: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LRScheduler
@@ -103,9 +103,9 @@ class State:
         return all(bool(torch.isfinite(one).all()) for one in self.model.state_dict().values())
 
 
-def start(
-    scored: Scored, wrapped: nn.Module, recipe: Recipe, rate: float, total_steps: int
-) -> State:
+def init_state(
+    scored: ModelWithLoss, wrapped: nn.Module, recipe: Recipe, rate: float, total_steps: int
+) -> TrainState:
     """Return the state before the first step: Adam, with the recipe's rate over `total_steps`."""
     device = next(scored.parameters()).device
     optimizer = torch.optim.Adam(scored.parameters(), lr=rate, fused=device.type == "cuda")
@@ -119,9 +119,9 @@ def start(
     else:
         schedule = torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
     # Gradients of float16 would vanish below 6e-8; the scale follows them up and down.
-    half = dtype_for(scored.network, device) == torch.float16
+    half = compute_dtype(scored.network, device) == torch.float16
     scaler = torch.amp.GradScaler(device.type, enabled=half)
-    return State(
+    return TrainState(
         scored=scored,
         wrapped=wrapped,
         optimizer=optimizer,
@@ -131,7 +131,7 @@ def start(
     )
 
 
-def prepared(batch: Batch, training: bool) -> tuple[Tensor, Tensor, Tensor]:
+def prepare_batch(batch: Batch, training: bool) -> tuple[Tensor, Tensor, Tensor]:
     """Return the image, share and weight of a batch as `Scored` takes them.
 
     Args:
@@ -142,16 +142,16 @@ def prepared(batch: Batch, training: bool) -> tuple[Tensor, Tensor, Tensor]:
     image, share = batch["image"], batch["share"]
     if "warp" in batch:
         if training:
-            image, share = warp(image, share, batch["warp"])
+            image, share = apply_affine(image, share, batch["warp"])
         image = images.standardize(image)
     return image, share, batch["weight"]
 
 
-def warm_up(state: State, batch: Batch) -> None:
+def warm_up(state: TrainState, batch: Batch) -> None:
     """Run a step that changes nothing: kernels are loaded, and compiled where that is asked for."""
     before = copy.deepcopy(state.model.state_dict())
     state.wrapped.train()
-    own, _ = state.wrapped(*prepared(batch, training=True))
-    loss.from_sums(own).backward()
+    own, _ = state.wrapped(*prepare_batch(batch, training=True))
+    loss.loss_from_sums(own).backward()
     state.optimizer.zero_grad(set_to_none=True)
     state.model.load_state_dict(before)

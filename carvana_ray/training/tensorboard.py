@@ -35,7 +35,7 @@ def folder_of(out: str, run: str) -> str:
     return storage.join(out, FOLDER, run)
 
 
-def writer_of() -> Any:
+def require_writer() -> Any:
     """Return PyTorch's `SummaryWriter`.
 
     Raises:
@@ -51,7 +51,7 @@ def writer_of() -> Any:
     return SummaryWriter
 
 
-def keep(folder: str, history: Sequence[Mapping[str, float]], fresh: bool = False) -> None:
+def write_missing(folder: str, history: Sequence[Mapping[str, float]], fresh: bool = False) -> None:
     """Publish the files of those epochs of a history that are not there.
 
     Args:
@@ -60,11 +60,13 @@ def keep(folder: str, history: Sequence[Mapping[str, float]], fresh: bool = Fals
         fresh: the last epoch has just been trained: a file of it, of an epoch that was lost and is
             trained anew, is replaced.
     """
-    there = {entry.name for entry in storage.listing(folder)} if storage.exists(folder) else set()
+    there = (
+        {entry.name for entry in storage.list_files(folder)} if storage.exists(folder) else set()
+    )
     for row in history:
         name = file_name(row)
         if name not in there or (fresh and row is history[-1]):
-            storage.publish(storage.join(folder, name), to_bytes(row), replace=True)
+            storage.write_atomic(storage.join(folder, name), to_bytes(row), replace=True)
 
 
 def file_name(row: Mapping[str, float]) -> str:
@@ -75,7 +77,7 @@ def file_name(row: Mapping[str, float]) -> str:
 def to_bytes(row: Mapping[str, float]) -> bytes:
     """Return the event file of an epoch: a scalar for each of `TAGS` that its row has."""
     with tempfile.TemporaryDirectory(prefix="carvana_ray-") as scratch:
-        with writer_of()(scratch) as writer:
+        with require_writer()(scratch) as writer:
             for key, tag in TAGS.items():
                 if key in row:
                     writer.add_scalar(tag, row[key], int(row["epoch"]))

@@ -14,7 +14,7 @@ from torch import Tensor
 SMOOTH = 1.0  # added above and below in Dice, as in 2017: an empty batch of empty masks scores 1
 
 
-def batch_sums(logits: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+def loss_sums(logits: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
     """Return float32 [4]: sums of cross entropy, of p * t, of p + t, and the number of pixels.
 
     Args:
@@ -46,17 +46,17 @@ def soft_dice(sums: Tensor) -> Tensor:
     return (2 * sums[1] + SMOOTH) / (sums[2] + SMOOTH)
 
 
-def from_sums(sums: Tensor) -> Tensor:
+def loss_from_sums(sums: Tensor) -> Tensor:
     """Return the loss of `batch_sums`: a scalar, 0 or more."""
     return sums[0] / sums[3] / 2 - soft_dice(sums) + 1
 
 
 def bce_dice(logits: Tensor, target: Tensor) -> Tensor:
     """Return the loss of one batch in one process; shapes as in `batch_sums`."""
-    return from_sums(batch_sums(logits, target))
+    return loss_from_sums(loss_sums(logits, target))
 
 
-def over_workers(sums: Tensor, add_up: Callable[[Tensor], Tensor]) -> Tensor:
+def reduce_sums(sums: Tensor, add_up: Callable[[Tensor], Tensor]) -> Tensor:
     """Return the sums of all workers, with the gradient of this worker's part alone.
 
     Args:

@@ -5,7 +5,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-COUNTED = ("images", "dice", "accuracy")
+METRICS = ("images", "dice", "accuracy")
 
 
 def dice(mask: NDArray, truth: NDArray) -> float:
@@ -18,7 +18,7 @@ def dice(mask: NDArray, truth: NDArray) -> float:
     return 2 * np.count_nonzero(mask & truth) / total if total else 1.0
 
 
-def picture_sums(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+def metric_sums(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     """Return float64 [3], the sums over pictures of `COUNTED`, at the network's resolution.
 
     Both masks are thresholded at a half: the accuracy is the share of pixels that agree, Dice is

@@ -84,27 +84,27 @@ class UNet(nn.Module):
             x = folded.contiguous(memory_format=torch.channels_last)
         passed = []
         for level in self.down[:-1]:
-            kept, x = self._halve(level(x))
+            kept, x = self._downsample(level(x))
             passed.append(kept)
         x = self.down[-1](x)
         for enlarge, level in zip(self.enlarge, self.up, strict=True):
-            x = level(self._join(passed.pop(), x, enlarge))
+            x = level(self._upsample_concat(passed.pop(), x, enlarge))
         logits = self.head(x)
         if self.fold > 1:
             logits = F.pixel_shuffle(logits, self.fold)
         return logits[..., :height, :width]
 
-    def _halve(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def _downsample(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return what to keep of a level's answer, and what the level below sees."""
         return x, F.max_pool2d(x, 2)
 
-    def _join(self, kept: Tensor, coarse: Tensor, enlarge: nn.Module) -> Tensor:
+    def _upsample_concat(self, kept: Tensor, coarse: Tensor, enlarge: nn.Module) -> Tensor:
         """Return what was kept, and behind its channels what came from below, enlarged."""
         return torch.cat([kept, enlarge(coarse)], dim=1)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Design:
+class UNetConfig:
     """What the network of a model is made of: as manifests and states say it.
 
     Attributes:
@@ -124,7 +124,7 @@ class Design:
         return {"kind": "unet", "base": self.base, "norm": self.norm, "fold": self.fold}
 
 
-def glorot(model: nn.Module) -> None:
+def glorot_init_(model: nn.Module) -> None:
     """Set each convolution as the 2017 project did: Glorot uniform weights, biases of zero.
 
     Source: Glorot and Bengio 2010, formula 16; Keras' default. Uses torch's global generator.
@@ -136,12 +136,12 @@ def glorot(model: nn.Module) -> None:
                 nn.init.zeros_(module.bias)
 
 
-def parameters(model: nn.Module) -> int:
+def count_parameters(model: nn.Module) -> int:
     """Return the number of trained parameters."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def dtype_for(model: UNet, device: torch.device) -> torch.dtype:
+def compute_dtype(model: UNet, device: torch.device) -> torch.dtype:
     """Return the dtype that a network is asked in: float32 on a CPU, which has no faster one."""
     if device.type != "cuda":
         return torch.float32

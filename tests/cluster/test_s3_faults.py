@@ -15,7 +15,7 @@ from support.s3_servers import Faulty, Server, faulty, why_no_proxy
 from test_s3 import check_message, keys, parts, pending, publish_through, put
 
 from carvana_ray import storage
-from carvana_ray.errors import Denied, InputError, Unreachable
+from carvana_ray.errors import InputError, StorageAccessError, StorageUnavailableError
 from carvana_ray.storage import s3, s3_client
 
 __all__ = ["parts"]  # a fixture
@@ -40,7 +40,7 @@ def home(
 def impatient(monkeypatch: pytest.MonkeyPatch) -> float:
     """The seconds after which an answer is not waited for any longer."""
     monkeypatch.setattr(s3_client, "READ_S", 1)
-    s3_client.made.cache_clear()
+    s3_client._make_client.cache_clear()
     return 1
 
 
@@ -59,17 +59,17 @@ def test_a_read_outlives_four_faults_in_a_row(faulty_s3: Faulty, home: str, kind
 @pytest.mark.parametrize("kind", ["503", "500", "reset"])
 def test_a_publish_outlives_four_faults_in_a_row(faulty_s3: Faulty, home: str, kind: str) -> None:
     faulty_s3.fault(kind, method="PUT", n=4)
-    assert storage.publish(f"{home}/new", DATA) is True
+    assert storage.write_atomic(f"{home}/new", DATA) is True
     assert seen(faulty_s3) == [*[("PUT", kind)] * 4, ("PUT", "pass")]
     assert storage.read(f"{home}/new") == DATA
 
 
 @pytest.mark.parametrize("kind", ["503", "500", "reset", "lost"])
 def test_a_listing_outlives_four_faults_in_a_row(faulty_s3: Faulty, home: str, kind: str) -> None:
-    before = storage.listing(home)
+    before = storage.list_files(home)
     faulty_s3.calm()
     faulty_s3.fault(kind, query="list-type=2", n=4)
-    assert storage.listing(home) == before
+    assert storage.list_files(home) == before
     assert seen(faulty_s3) == [*[("GET", kind)] * 4, ("GET", "pass")]
 
 
@@ -87,7 +87,7 @@ def test_faults_on_every_file_are_outlived_file_by_file(faulty_s3: Faulty, home:
         put(faulty_s3, uri, uri.encode())
     faulty_s3.calm()
     faulty_s3.fault("503", method="GET", n=2)
-    assert list(storage.read_each(uris)) == [uri.encode() for uri in uris]
+    assert list(storage.read_many(uris)) == [uri.encode() for uri in uris]
     assert len(faulty_s3.requests()) == 3 * len(uris)
 
 
@@ -112,7 +112,7 @@ def test_a_body_that_stops_coming_is_read_again(
 
 
 @pytest.mark.parametrize("kind", ["short", "cut", "flip"])
-@pytest.mark.parametrize("read", [storage.read, lambda uri: storage.reading(uri).read()])
+@pytest.mark.parametrize("read", [storage.read, lambda uri: storage.open_read(uri).read()])
 def test_a_body_that_is_not_what_was_written_is_read_again(
     faulty_s3: Faulty, home: str, kind: str, read: Callable[[str], bytes]
 ) -> None:
@@ -126,7 +126,7 @@ def test_a_body_that_is_never_what_was_written_is_an_error(
     faulty_s3: Faulty, home: str, kind: str
 ) -> None:
     faulty_s3.fault(kind, match="/file", method="GET", n=None)
-    with pytest.raises(Unreachable, match="not what was written") as caught:
+    with pytest.raises(StorageUnavailableError, match="not what was written") as caught:
         storage.read(f"{home}/file")
     check_message(caught.value, f"{home}/file")
     assert seen(faulty_s3) == [("GET", kind)] * s3.BODY_TRIES
@@ -140,7 +140,7 @@ def test_a_large_file_that_is_not_what_was_written_is_read_again(
     data = os.urandom(2 * parts + 1)
     publish_through(f"{home}/large", data)
     faulty_s3.fault(kind, match="/large", method="GET")
-    with storage.reading(f"{home}/large") as file:
+    with storage.open_read(f"{home}/large") as file:
         assert file.read() == data
 
 
@@ -148,10 +148,10 @@ def test_a_large_file_that_is_not_what_was_written_is_read_again(
 def test_a_listing_of_which_half_came_is_asked_for_again(
     faulty_s3: Faulty, home: str, kind: str
 ) -> None:
-    before = storage.listing(home)
+    before = storage.list_files(home)
     faulty_s3.calm()
     faulty_s3.fault(kind, query="list-type=2", n=2)
-    assert storage.listing(home) == before
+    assert storage.list_files(home) == before
     assert seen(faulty_s3) == [*[("GET", kind)] * 2, ("GET", "pass")]
 
 
@@ -167,7 +167,7 @@ def test_a_publish_whose_answer_is_lost_is_a_publish(
     faulty_s3: Faulty, home: str, replace: bool
 ) -> None:
     faulty_s3.fault("lost", method="PUT", n=2)
-    assert storage.publish(f"{home}/new", DATA, replace=replace) is True
+    assert storage.write_atomic(f"{home}/new", DATA, replace=replace) is True
     assert seen(faulty_s3)[:3] == [("PUT", "lost"), ("PUT", "lost"), ("PUT", "pass")]
     assert len(faulty_s3.requests()) <= 4
     assert storage.read(f"{home}/new") == DATA
@@ -177,7 +177,7 @@ def test_a_publish_that_was_second_and_whose_answer_is_lost_was_second(
     faulty_s3: Faulty, home: str
 ) -> None:
     faulty_s3.fault("lost", method="PUT")
-    assert storage.publish(f"{home}/file", b"other") is False
+    assert storage.write_atomic(f"{home}/file", b"other") is False
     assert storage.read(f"{home}/file") == DATA
 
 
@@ -190,13 +190,13 @@ def test_a_bit_that_flips_on_the_way_up_is_never_stored(
     with faulty(rgw, tmp_path) as proxy:
         home = bucket(proxy)
         proxy.fault("flip-sent", method="PUT", n=None)
-        with pytest.raises((Unreachable, Denied)) as caught:
-            storage.publish(f"{home}/new", DATA)
+        with pytest.raises((StorageUnavailableError, StorageAccessError)) as caught:
+            storage.write_atomic(f"{home}/new", DATA)
         check_message(caught.value, f"{home}/new", rgw)
         proxy.calm()
         assert keys(rgw, home) == []
         proxy.fault("flip-sent", method="PUT", n=1)
-        assert storage.publish(f"{home}/new", DATA) is True
+        assert storage.write_atomic(f"{home}/new", DATA) is True
         assert storage.read(f"{home}/new") == DATA
 
 
@@ -223,10 +223,10 @@ def test_an_upload_that_cannot_be_ended_leaves_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(s3_client, "TRIES", 3)
-    s3_client.made.cache_clear()
+    s3_client._make_client.cache_clear()
     method = "PUT" if "part" in query else "POST"
     faulty_s3.fault(kind, match="/file", method=method, query=query, n=None)
-    with pytest.raises(Unreachable) as caught:
+    with pytest.raises(StorageUnavailableError) as caught:
         publish_through(f"{home}/file", b"x" * (2 * parts + 1))
     check_message(caught.value, f"{home}/file")
     assert len([one for one in seen(faulty_s3) if one[1] == kind]) == (1 if kind == "403" else 3)
@@ -239,7 +239,7 @@ def test_an_upload_that_cannot_be_ended_leaves_nothing(
     "act",
     [
         lambda home: storage.read(f"{home}/file"),
-        lambda home: storage.publish(f"{home}/file", b"x"),
+        lambda home: storage.write_atomic(f"{home}/file", b"x"),
         lambda home: storage.remove(f"{home}/file"),
         lambda home: storage.size(f"{home}/file"),
     ],
@@ -250,7 +250,7 @@ def test_what_a_user_can_mend_is_said_at_once(
 ) -> None:
     faulty_s3.fault(kind, n=None)
     began = time.monotonic()
-    with pytest.raises(Denied, match=says) as caught:
+    with pytest.raises(StorageAccessError, match=says) as caught:
         act(home)
     assert time.monotonic() - began < 60
     check_message(caught.value, f"{home}/file", faulty_s3)
@@ -262,7 +262,7 @@ def test_what_a_user_can_mend_is_said_at_once(
     "act",
     [
         lambda home: storage.read(f"{home}/file"),
-        lambda home: storage.publish(f"{home}/file", b"x"),
+        lambda home: storage.write_atomic(f"{home}/file", b"x"),
         lambda home: storage.exists(f"{home}/file"),
     ],
     ids=["read", "publish", "exists"],
@@ -271,7 +271,7 @@ def test_what_does_not_pass_ends_with_an_error_that_names_file_and_cause(
     faulty_s3: Faulty, home: str, kind: str, act: Callable[[str], object]
 ) -> None:
     faulty_s3.fault(kind, n=None)
-    with pytest.raises(Unreachable) as caught:
+    with pytest.raises(StorageUnavailableError) as caught:
         act(home)
     check_message(caught.value, f"{home}/file", faulty_s3)
     assert {"503": "503 SlowDown", "500": "500 InternalError", "reset": "closed"}[kind] in str(
@@ -287,7 +287,7 @@ def test_a_store_that_never_answers_is_waited_for_a_bounded_time(
     monkeypatch.setattr(s3_client, "TRIES", 2)
     faulty_s3.fault("stall", n=None, s=60 * impatient)
     began = time.monotonic()
-    with pytest.raises(Unreachable) as caught:
+    with pytest.raises(StorageUnavailableError) as caught:
         storage.read(f"{home}/file")
     assert time.monotonic() - began < 30 * impatient
     check_message(caught.value, f"{home}/file")
@@ -304,7 +304,7 @@ def test_with_the_real_pauses_a_permanent_fault_ends_within_two_minutes(
         home = bucket(proxy)
         proxy.fault("503", n=None)
         began = time.monotonic()
-        with pytest.raises(Unreachable, match="503 SlowDown") as caught:
+        with pytest.raises(StorageUnavailableError, match="503 SlowDown") as caught:
             storage.read(f"{home}/file")
         assert time.monotonic() - began < 120
         check_message(caught.value, f"{home}/file")

@@ -21,14 +21,14 @@ from support.watched import SIZE, Opened, make_model
 from test_jobs import SMALL
 
 from carvana_ray import config
-from carvana_ray.errors import InputError, Unfinished
-from carvana_ray.runtime.resources import Cluster
+from carvana_ray.errors import IncompleteError, InputError
+from carvana_ray.runtime.resources import ClusterResources
 from carvana_ray.stages.predict import stage as predict
 from carvana_ray.stages.train import stage as train
 
 pytestmark = pytest.mark.ray
 
-HERE = Cluster(cpus=4, gpus=0, nodes=1)  # as the fixture has it
+HERE = ClusterResources(cpus=4, gpus=0, nodes=1)  # as the fixture has it
 
 # A picture that kills whatever process looks at it, as a fault in a decoder would: Python reads
 # this file at its start wherever the folder that it is in is on PYTHONPATH.
@@ -88,7 +88,7 @@ def test_a_picture_that_kills_is_named_and_everything_else_is_kept(
 def predicted(photos: Path, model: Path, out: Path, **flags: Any) -> dict[str, Any]:
     """Predict in the Ray of these tests."""
     values = {"data": str(photos), "model": str(model), "out": str(out), **flags}
-    return predict.run(config.Predict(**values), HERE)
+    return predict.run(config.PredictFlags(**values), HERE)
 
 
 def test_a_picture_that_cannot_be_reached_is_never_taken_as_done(
@@ -99,7 +99,7 @@ def test_a_picture_that_cannot_be_reached_is_never_taken_as_done(
     gone = photos / names[5]
     gone.unlink()
     gone.symlink_to("/proc/self/mem")  # a read of it fails: input/output error
-    with pytest.raises(Unfinished, match=rf"1 shards .*{names[5]} \(unreachable") as error:
+    with pytest.raises(IncompleteError, match=rf"1 shards .*{names[5]} \(unreachable") as error:
         predicted(photos, model, out, on_bad_picture="empty", shard_size=4)
     assert "\n" not in str(error.value)
     assert len(shards_in(out)) == 2
@@ -284,8 +284,8 @@ def test_bad_training_pictures_end_the_training_or_are_left_out(
         "holdout_cars": "0",
     }
     with pytest.raises(InputError, match=f"{picture.name}.*{mask.name}.*--on-bad-picture skip"):
-        train.run(config.Train(**values), HERE)
-    skipped = train.run(config.Train(**values, on_bad_picture="skip"), HERE)
+        train.run(config.TrainFlags(**values), HERE)
+    skipped = train.run(config.TrainFlags(**values, on_bad_picture="skip"), HERE)
     assert skipped["skipped"] == 2
     named = json.loads((tmp_path / "out/model/manifest.json").read_text())["skipped"]
     assert [text.split(":")[0] for text in sorted(named)] == [picture.name, mask.name]

@@ -54,9 +54,9 @@ def publish_for_ever(folder: str, key: int) -> None:
     for number in itertools.count():
         data = payload(int(LARGEST ** rng.uniform(0.4, 1)), key)
         if number % 2:
-            storage.publish(storage.join(folder, f"replaced-{number % 8}"), data, replace=True)
+            storage.write_atomic(storage.join(folder, f"replaced-{number % 8}"), data, replace=True)
         else:
-            storage.publish(storage.join(folder, f"new-{key}-{number}"), data)
+            storage.write_atomic(storage.join(folder, f"new-{key}-{number}"), data)
 
 
 def write_in_place_for_ever(folder: str, key: int) -> None:
@@ -85,14 +85,14 @@ def kill_writers(folder: str, kills: int, writer: Callable[[str, int], None]) ->
         os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
         assert os.WIFSIGNALED(status), "it ended before it was killed"
-        for entry in storage.listing(folder):
+        for entry in storage.list_files(folder):
             files += 1
             uri = storage.join(folder, entry.name)
             torn += not is_whole(storage.read(uri))
             if entry.name.startswith("new-"):
                 storage.remove(uri)
         for name in os.listdir(folder):
-            if name.startswith(store.DRAFT):
+            if name.startswith(store.TEMP_PREFIX):
                 drafts += 1
                 os.unlink(os.path.join(folder, name))
     return {"files": files, "torn": torn, "drafts": drafts}
@@ -107,17 +107,17 @@ def write_with_a_limit(folder: str, how: str) -> dict[str, Any]:
 
 def write_too_much(folder: str, how: str) -> dict[str, Any]:
     """Write two files of 3 MB, one over an older one; return the errors, and what is there then."""
-    storage.publish(storage.join(folder, "older"), payload(1000, 0))
+    storage.write_atomic(storage.join(folder, "older"), payload(1000, 0))
     numbers: list[int | None] = []
     for name in ("older", "new"):
         uri = storage.join(folder, name)
         try:
             if how == "publishing":
-                with storage.publishing(uri) as file:
+                with storage.atomic_writer(uri) as file:
                     for _ in range(3):
                         file.write(payload(MB, 1))
             else:
-                storage.publish(uri, payload(3 * MB, 1), replace=how == "replace")
+                storage.write_atomic(uri, payload(3 * MB, 1), replace=how == "replace")
             numbers.append(0)
         except OSError as error:
             numbers.append(error.errno)

@@ -20,7 +20,7 @@ from support import corpus
 from support.corpus import OK, Case
 
 from carvana_ray import images
-from carvana_ray.errors import BadPicture
+from carvana_ray.errors import BadImageError
 from carvana_ray.images import validate as formats
 from carvana_ray.stages.ingest import read_images as reading
 
@@ -69,13 +69,13 @@ def first_word(error: object) -> str:
 def verdict(case: Case) -> tuple[str, np.ndarray | None]:
     """Read a file; return `OK` and what it holds, or the first word of the reason, and nothing."""
     try:
-        formats.check_crc(case.data, case.crc32)
+        formats.require_crc(case.data, case.crc32)
         if case.read_as == "mask":
             return OK, images.load_mask(case.data)
         if case.read_as == "jpeg":
-            formats.open_picture(case.data, formats=("JPEG",))
+            formats.open_image(case.data, formats=("JPEG",))
         return OK, images.load_gray(case.data, 4)
-    except BadPicture as bad:
+    except BadImageError as bad:
         return first_word(bad), None
 
 
@@ -85,10 +85,10 @@ def rows(cases: dict[str, Case], folder: Path, size: tuple[int, int] | None) -> 
         (folder / name).write_bytes(case.data)
     crcs = {name: case.crc32 for name, case in cases.items() if case.crc32 is not None}
     batch = {}
-    for key, value in reading.pictures_row("block", list(cases), crcs).items():
+    for key, value in reading.block_row("block", list(cases), crcs).items():
         batch[key] = np.empty(1, dtype=object)
         batch[key][0] = value
-    loaded = reading.load_pictures(
+    loaded = reading.read_images(
         batch, folder=str(folder), downscale=4, size=size, blank=corpus.SIZE
     )
     return [first_word(status) for status in loaded["status"]]
@@ -121,14 +121,14 @@ def test_the_verdict_is_the_same_at_every_downscale(downscale: int) -> None:
         try:
             images.load_gray(case.data, downscale)
             found = OK
-        except BadPicture as bad:
+        except BadImageError as bad:
             found = first_word(bad)
         assert found == case.expected, name
 
 
 def test_pictures_of_another_size_are_rows_with_a_reason(tmp_path: Path) -> None:
     cases = {name: case for name, case in corpus.cases().items() if case.read_as == "full"}
-    sizes = [formats.size_of(case.data) for case in cases.values()]
+    sizes = [formats.image_size(case.data) for case in cases.values()]
     assert sizes == [(1280, 1918), (1280, 1917), (640, 959), (1918, 1280)]
     assert rows(cases, tmp_path, corpus.FULL_SIZE) == [case.expected for case in cases.values()]
     assert rows(cases, tmp_path, None) == [OK] * len(cases)
@@ -142,24 +142,24 @@ def test_every_picture_of_the_corpus_is_one_row_of_its_block(tmp_path: Path) -> 
 @pytest.mark.parametrize("name", [n for n, c in corpus.cases().items() if c.expected == "checksum"])
 def test_only_the_checksum_tells_these_from_good_pictures(name: str) -> None:
     case = corpus.cases()[name]
-    formats.check_crc(case.data, None)
+    formats.require_crc(case.data, None)
     good = images.load_gray(corpus.jpeg(), 1).astype(int)
     wrong = np.abs(images.load_gray(case.data, 1) - good)
     assert (wrong.max(axis=1) > 8).mean() > 0.1, "the test needs a picture that is visibly wrong"
-    with pytest.raises(BadPicture, match=r"^checksum: CRC-32 is [0-9a-f]{8}, crc32.csv says "):
-        formats.check_crc(case.data, case.crc32)
+    with pytest.raises(BadImageError, match=r"^checksum: CRC-32 is [0-9a-f]{8}, crc32.csv says "):
+        formats.require_crc(case.data, case.crc32)
 
 
 def test_every_flipped_bit_is_found_by_the_checksum() -> None:
     data = corpus.jpeg()
     crc = zlib.crc32(data)
-    formats.check_crc(data, crc)
-    formats.check_crc(data, None)
+    formats.require_crc(data, crc)
+    formats.require_crc(data, None)
     found = silent = 0
     for bit in random.Random(1).sample(range(8 * len(data)), FLIPS):
         damaged = corpus.flip(data, bit)
-        with pytest.raises(BadPicture, match=r"^checksum: "):
-            formats.check_crc(damaged, crc)
+        with pytest.raises(BadImageError, match=r"^checksum: "):
+            formats.require_crc(damaged, crc)
         found += 1
         if found <= 100:
             silent += verdict(Case(damaged, OK))[0] == OK
@@ -168,8 +168,8 @@ def test_every_flipped_bit_is_found_by_the_checksum() -> None:
 
 
 def test_a_checksum_is_written_with_all_its_digits() -> None:
-    with pytest.raises(BadPicture, match=r"is 00000000, crc32.csv says 0000000f$"):
-        formats.check_crc(b"", 15)
+    with pytest.raises(BadImageError, match=r"is 00000000, crc32.csv says 0000000f$"):
+        formats.require_crc(b"", 15)
 
 
 def repaired(png: bytes) -> bytes:
@@ -234,7 +234,7 @@ def small_files() -> dict[str, bytes]:
 READERS: tuple[Callable[[bytes], object], ...] = (
     lambda data: images.load_gray(data, 4),
     images.load_mask,
-    formats.size_of,
+    formats.image_size,
     formats.orientation_of,
 )
 
@@ -252,7 +252,7 @@ def test_a_damaged_file_is_read_or_refused_with_a_reason_and_nothing_else(
             try:
                 read(damaged)
                 word = OK
-            except BadPicture as bad:
+            except BadImageError as bad:
                 word = first_word(bad)
             except Exception as error:  # all kinds of it are to be listed
                 others[number] = repr(error)
@@ -371,7 +371,7 @@ def test_a_picture_without_a_sound_orientation_is_upright() -> None:
     assert formats.orientation_of(corpus.jpeg(exif=corpus.exif())) == 1
     for wrong in (0, 9, 255, 65_535):
         assert formats.orientation_of(corpus.jpeg(exif=corpus.exif(wrong))) == 1, wrong
-    with pytest.raises(BadPicture, match=r"^not-an-image: "):
+    with pytest.raises(BadImageError, match=r"^not-an-image: "):
         formats.orientation_of(b"<html>")
 
 

@@ -21,14 +21,14 @@ from test_s3_jobs import download, upload
 from test_survival import KILLER, draw, wait_for
 
 from carvana_ray import config, rle
-from carvana_ray.errors import InputError, Quarantined, Unfinished
-from carvana_ray.runtime.resources import Cluster
+from carvana_ray.errors import BadImagesError, IncompleteError, InputError
+from carvana_ray.runtime.resources import ClusterResources
 from carvana_ray.stages.cutout import stage as cutout
 from carvana_ray.stages.predict import stage as predict
 
 pytestmark = pytest.mark.ray
 
-HERE = Cluster(cpus=4, gpus=0, nodes=1)  # as the fixture has it
+HERE = ClusterResources(cpus=4, gpus=0, nodes=1)  # as the fixture has it
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def masks(photos: Path, model: Path, ray_session: None, tmp_path_factory: Any) -> dict[str, Any]:
     """The masks that prediction writes of these pictures, and where."""
     out = tmp_path_factory.mktemp("predicted")
-    flags = config.Predict(data=str(photos), model=str(model), out=str(out))
+    flags = config.PredictFlags(data=str(photos), model=str(model), out=str(out))
     predict.run(flags, HERE)
     with (out / "submission.csv").open(newline="") as file:
         rows = dict(list(csv.reader(file))[1:])
@@ -68,7 +68,7 @@ def masks(photos: Path, model: Path, ray_session: None, tmp_path_factory: Any) -
 def cut(photos: Path, out: Path, model: Path | None = None, **flags: Any) -> dict[str, Any]:
     """Cut out in the Ray of these tests."""
     asked = {"data": str(photos), "out": str(out), "model": str(model or ""), **flags}
-    return cutout.run(config.Cutout(**asked), HERE)
+    return cutout.run(config.CutoutFlags(**asked), HERE)
 
 
 def files_in(out: Path) -> dict[str, tuple[int, int]]:
@@ -172,7 +172,7 @@ def test_bad_pictures_are_named_and_all_others_cut_out(
     good = (photos / names[4]).read_bytes()
     (photos / names[4]).write_bytes(good[: len(good) // 2])
     with pytest.raises(
-        Quarantined, match=rf"{names[4]} \(truncated.*All others are cut out"
+        BadImagesError, match=rf"{names[4]} \(truncated.*All others are cut out"
     ) as end:
         cut(photos, out, model)
     assert (end.value.result["written"], end.value.result["bad"]) == (17, 1)
@@ -195,7 +195,7 @@ def test_a_picture_that_cannot_be_reached_is_never_taken_as_done(
     gone = photos / names[17]
     gone.unlink()
     gone.symlink_to("/proc/self/mem")  # a read of it fails: input/output error
-    with pytest.raises(Unfinished, match=rf"{names[17]}: unreachable.*run again") as error:
+    with pytest.raises(IncompleteError, match=rf"{names[17]}: unreachable.*run again") as error:
         cut(photos, out, model, on_bad_picture="skip")
     assert "\n" not in str(error.value)
     assert len(files_in(out)) == 16 + 1 + 1, "the other block, one picture before it, the ledger"
@@ -208,7 +208,7 @@ def test_a_disk_that_cannot_be_written_is_said(
     photos: Path, masks: dict[str, Any], tmp_path: Path
 ) -> None:
     (tmp_path / "cutouts/car_00000.png").mkdir(parents=True)
-    with pytest.raises(Unfinished, match=r"car_00000\.png"):
+    with pytest.raises(IncompleteError, match=r"car_00000\.png"):
         cut(photos, tmp_path, submission=str(masks["submission"]))
     assert len(files_in(tmp_path)) == 21
 

@@ -11,13 +11,13 @@ from support.pairs import make_data
 from carvana_ray import config
 from carvana_ray.data import catalog as catalogues
 from carvana_ray.errors import InputError
-from carvana_ray.runtime.resources import Cluster, share_out
+from carvana_ray.runtime.resources import ClusterResources, allocate_workers
 from carvana_ray.stages import evaluate, sample
 from carvana_ray.stages.predict import stage as predict
 from carvana_ray.stages.train import stage as train
 from carvana_ray.training import run as course
 
-MACHINE = Cluster(cpus=3, gpus=0, nodes=1)
+MACHINE = ClusterResources(cpus=3, gpus=0, nodes=1)
 
 
 @pytest.fixture
@@ -25,16 +25,16 @@ def folder(tmp_path: Path) -> Path:
     return make_data(tmp_path / "data", cars=4, test_cars=1, views=2)
 
 
-def refused(match: str, kind: str, flags: config.Network) -> None:
+def refused(match: str, kind: str, flags: config.ModelFlags) -> None:
     run = {"train": train.run, "evaluate": evaluate.run, "predict": predict.run}[kind]
     with pytest.raises(InputError, match=match) as error:
         run(flags, MACHINE)  # type: ignore[operator]
     assert "\n" not in str(error.value)
 
 
-def train_flags(folder: Path, **changes: object) -> config.Train:
+def train_flags(folder: Path, **changes: object) -> config.TrainFlags:
     values = {"data": str(folder), "out": str(folder / "out"), "batch_size": 2}
-    return config.Train(**(values | changes))  # type: ignore[arg-type]
+    return config.TrainFlags(**(values | changes))  # type: ignore[arg-type]
 
 
 def test_training_folders_that_cannot_be(folder: Path) -> None:
@@ -54,7 +54,7 @@ def test_a_file_of_cars_is_held_out(folder: Path) -> None:
     names = folder / "cars.txt"
     names.write_text("000000000002\n000000000000\n")
     flags = train_flags(folder, holdout_cars=str(names), val_cars="0")
-    found = course.plan(flags, 1)
+    found = course.plan_run(flags, 1)
     assert found.cars[2] == ["000000000000", "000000000002"]
     assert {name[:12] for name, _ in found.pairs} == {"000000000001", "000000000003"}
     names.write_text("nobody\n")
@@ -64,7 +64,7 @@ def test_a_file_of_cars_is_held_out(folder: Path) -> None:
 def test_the_name_of_a_run_is_what_its_model_depends_on(folder: Path) -> None:
     def name(**changes: object) -> str:
         flags = train_flags(folder, **changes)
-        return course.plan(flags, 1).run
+        return course.plan_run(flags, 1).run
 
     assert name() == name(out="elsewhere")
     others = [name(seed=1), name(epochs=6), name(base=8), name(recipe="2017"), name(downscale=8)]
@@ -77,31 +77,33 @@ def test_the_name_of_a_run_is_what_its_model_depends_on(folder: Path) -> None:
 
 def test_models_that_cannot_be(folder: Path) -> None:
     common = {"data": str(folder), "out": str(folder / "out")}
-    refused("no model there", "predict", config.Predict(**common))
-    refused("no model there", "evaluate", config.Evaluate(**common, model=str(folder)))
+    refused("no model there", "predict", config.PredictFlags(**common))
+    refused("no model there", "evaluate", config.EvaluateFlags(**common, model=str(folder)))
     (folder / "manifest.json").write_text(json.dumps({"format": 9}))
-    refused("format 9", "predict", config.Predict(**common, model=str(folder)))
+    refused("format 9", "predict", config.PredictFlags(**common, model=str(folder)))
 
 
 @pytest.mark.parametrize("job", ["train", "predict"])
 def test_what_does_not_fit_the_machine_is_said_at_once(job: str) -> None:
-    kind = {"train": config.Train, "predict": config.Predict}[job]
+    kind = {"train": config.TrainFlags, "predict": config.PredictFlags}[job]
     with pytest.raises(InputError, match=r"--workers 3: needs 4 CPUs .* --num-cpus 4"):
-        share_out(kind(workers=3), MACHINE)
+        allocate_workers(kind(workers=3), MACHINE)
     with pytest.raises(InputError, match="--device cuda: Ray finds no GPU"):
-        share_out(kind(device="cuda"), MACHINE)
+        allocate_workers(kind(device="cuda"), MACHINE)
     with pytest.raises(InputError, match=r"--workers 3: each worker needs a GPU; .* 2 GPUs"):
-        share_out(kind(workers=3), Cluster(cpus=16, gpus=2, nodes=1))
+        allocate_workers(kind(workers=3), ClusterResources(cpus=16, gpus=2, nodes=1))
 
 
 def test_all_gpus_are_taken_and_one_cpu_is_left_for_readers() -> None:
-    eight = share_out(config.Train(), Cluster(cpus=64, gpus=8, nodes=2))
+    eight = allocate_workers(config.TrainFlags(), ClusterResources(cpus=64, gpus=8, nodes=2))
     assert (eight.count, eight.use_gpu) == (8, True)
-    laptop = share_out(config.Train(workers=2), Cluster(cpus=9, gpus=0, nodes=1))
+    laptop = allocate_workers(
+        config.TrainFlags(workers=2), ClusterResources(cpus=9, gpus=0, nodes=1)
+    )
     assert (laptop.count, laptop.cpus, laptop.use_gpu) == (2, 4, False)
 
 
-def catalogue(folder: Path, **changes: object) -> catalogues.Catalogue:
+def catalogue(folder: Path, **changes: object) -> catalogues.Catalog:
     return catalogues.load_catalog(str(folder), **changes)  # type: ignore[arg-type]
 
 
@@ -133,7 +135,7 @@ def test_a_list_in_another_order_is_the_order_of_rows(folder: Path) -> None:
 
 def test_a_sample_is_not_drawn_over_other_pictures(folder: Path) -> None:
     with pytest.raises(InputError, match="not of this sample"):
-        sample.run(config.Sample(out=str(folder)), MACHINE)
+        sample.run(config.SampleFlags(out=str(folder)), MACHINE)
 
 
 @pytest.mark.ray

@@ -15,7 +15,7 @@ from support.commands import CANARY, SMALL, Run, result_of
 from carvana_ray import config, images, rle
 from carvana_ray.checkpoints import model as checkpoint
 from carvana_ray.inference.predictor import Predictor
-from carvana_ray.runtime.resources import Cluster
+from carvana_ray.runtime.resources import ClusterResources
 from carvana_ray.stages.predict import stage as predict_stage
 from carvana_ray.training import run as course
 
@@ -168,8 +168,8 @@ def test_bad_pictures_hold_the_submission_back_until_they_are_mended(
     assert not (quarantine.parent / "_SUCCESS.json").exists()
     assert quarantine.read_text().splitlines()[1].startswith(f"{broken.name},truncated")
 
-    flags = config.Predict(data=str(tmp_path / "data"), out=str(out), shard_size=4)
-    here = Cluster(cpus=4, gpus=0, nodes=1)
+    flags = config.PredictFlags(data=str(tmp_path / "data"), out=str(out), shard_size=4)
+    here = ClusterResources(cpus=4, gpus=0, nodes=1)
     empty = dataclasses.replace(flags, on_bad_picture="empty", max_bad=1)
     assert predict_stage.run(empty, here)["resumed_shards"] == 4
     assert rows_of(out / "submission.csv")[broken.name] == ""
@@ -231,11 +231,11 @@ def test_the_best_recipe_trains_goes_on_scores_and_predicts(
     assert 0 < score["dice"] < 1
     predicted = result_of(run_job("predict", "--data", data, "--out", out))
     assert predicted["images"] == 16
-    network, read = checkpoint.read_model(str(out / "model"))
+    network, read = checkpoint.load_model(str(out / "model"))
     ask = Predictor(network, torch.device("cpu"), read.mirror)
     name, text = next(iter(rows_of(out / "submission.csv").items()))
     gray = images.load_gray((data / "test" / name).read_bytes(), 1)
-    mine = rle.decode(ask.texts(gray[None], 1280, 1918)[0], 1280, 1918)
+    mine = rle.decode(ask.rle_texts(gray[None], 1280, 1918)[0], 1280, 1918)
     assert (mine != rle.decode(text, 1280, 1918)).sum() <= 50, "rounding of batches alone"
 
 
@@ -250,9 +250,9 @@ def test_fine_tuning_as_a_command_starts_where_the_model_is(
     assert "--base 8: the model of --init-from has 4" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
     tuned = result_of(run_job("train", *common, "--epochs", 1, *split, cwd=finished))
-    before = checkpoint.read_history(str(finished / "model"))
-    old = course.best_row(before)
-    (new,) = checkpoint.read_history(str(tmp_path / "out/model"))
+    before = checkpoint.load_history(str(finished / "model"))
+    old = course.best_epoch(before)
+    (new,) = checkpoint.load_history(str(tmp_path / "out/model"))
     assert tuned["val_dice"] == new["val_dice"]
     assert abs(new["val_dice"] - old["val_dice"]) < 0.1 < abs(before[0]["val_dice"] - 1)
     assert new["loss"] < before[0]["loss"]

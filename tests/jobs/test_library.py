@@ -13,7 +13,7 @@ from support.pairs import draw_pair
 from carvana_ray import rle
 from carvana_ray.unet.network import UNet
 
-PAGE = Path(__file__).parents[1] / "docs/library.md"
+PAGE = Path(__file__).parents[2] / "docs/library.md"
 
 
 @pytest.mark.parametrize("size", [(1280, 1918), (333, 501)])

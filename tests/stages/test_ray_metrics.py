@@ -63,7 +63,7 @@ def test_waiting_counts_between_pieces_of_work_and_not_before_the_first(
     told = []
     monkeypatch.setattr(gauges.time, "monotonic", lambda: next(clock))
     monkeypatch.setattr(gauges, "set_wait", lambda stage, fraction: told.append((stage, fraction)))
-    waits = gauges.Waits("predict")
+    waits = gauges.WaitTimer("predict")
     for _ in range(2):
         with waits:
             pass

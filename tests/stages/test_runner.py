@@ -14,13 +14,13 @@ WORK = """
 import os, signal, sys, time
 import logging
 from carvana_ray import config, errors
-from carvana_ray.progress import Meter
-from carvana_ray.stages import job
+from carvana_ray.runtime.progress import ProgressMeter
+from carvana_ray.stages import runner
 signal.signal(signal.SIGINT, signal.default_int_handler)  # shells let background jobs ignore it
 def work():
     {body}
     return {{"images": 3}}
-sys.exit(job.finish("predict", work, flags=config.Terminal({flags})))
+sys.exit(runner.run_guarded("predict", work, flags=config.LogFlags({flags})))
 """
 
 
@@ -44,8 +44,8 @@ def test_a_job_that_is_asked_to_stop_ends_with_75_and_without_a_result(
     [
         ("pass", 0, ""),
         ("raise errors.InputError('--data x: no such folder')", 2, "error: --data x: no such"),
-        ("raise errors.Unfinished('x: no space left')", 1, "error: x: no space left"),
-        ("raise errors.Quarantined('1 is bad', {'bad': 1})", 3, "predict: 1 is bad"),
+        ("raise errors.IncompleteError('x: no space left')", 1, "error: x: no space left"),
+        ("raise errors.BadImagesError('1 is bad', {'bad': 1})", 3, "predict: 1 is bad"),
         ("raise KeyError('x')", 1, "Traceback"),
     ],
 )
@@ -91,11 +91,11 @@ def in_a_worker(error: Exception) -> Exception:
 def test_a_lost_process_and_a_full_memory_are_one_line(
     error: Exception, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert job._say("predict", error, verbose=False) == 1
+    assert job._print_error("predict", error, verbose=False) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("predict: error: ")
     assert "--verbose" in line
-    job._say("predict", error, verbose=True)
+    job._print_error("predict", error, verbose=True)
     told = capsys.readouterr().err.splitlines()
     assert len(told) > 1
     assert told[-1] == line
@@ -114,7 +114,7 @@ def test_a_lost_process_and_a_full_memory_are_one_line(
 def test_an_error_of_the_program_in_a_worker_shows_where_it_was(
     error: Exception, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert job._say("predict", error, verbose=False) == 1
+    assert job._print_error("predict", error, verbose=False) == 1
     told = capsys.readouterr().err
     assert "line 7" in told
     assert told.splitlines()[-1].startswith("predict: error: ")
@@ -124,7 +124,7 @@ SAYS = """
     logging.getLogger("carvana_ray.x").debug("a detail")
     logging.getLogger("carvana_ray.x").info("a step")
     logging.getLogger("carvana_ray.x").warning("a warning")
-    with Meter("predict", 3) as meter:
+    with ProgressMeter("predict", 3) as meter:
         meter.set(3)
 """
 
@@ -150,7 +150,7 @@ def test_quiet_leaves_warnings_and_the_result_verbose_says_more(
 
 
 def test_a_quiet_job_with_a_profile_is_quiet() -> None:
-    profiled = "from carvana_ray.profiling import Profiler\n    with Profiler():\n        "
+    profiled = "from carvana_ray.runtime.profiler import Profiler\n    with Profiler():\n        "
     body = profiled + "logging.getLogger('carvana_ray.x').info('a step')"
     assert ended(body, "quiet=True").stderr == ""
     assert ended(body).stderr == "a step\n"

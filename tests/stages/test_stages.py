@@ -16,11 +16,11 @@ from test_reading import batch_of
 from carvana_ray import images, rle, storage
 from carvana_ray.data import layout as carvana
 from carvana_ray.data import quarantine
-from carvana_ray.data.catalog import Catalogue
-from carvana_ray.errors import Unfinished
+from carvana_ray.data.catalog import Catalog
+from carvana_ray.errors import IncompleteError
 from carvana_ray.images import augment
 from carvana_ray.review import shape as silhouette
-from carvana_ray.runtime.background import beside
+from carvana_ray.runtime.background import run_in_background
 from carvana_ray.stages import evaluate
 from carvana_ray.stages.ingest import blocks as dataset
 from carvana_ray.stages.ingest import crash_isolation as poison
@@ -30,12 +30,12 @@ from carvana_ray.stages.predict import review_masks as review
 from carvana_ray.stages.train import dataset as feed
 from carvana_ray.stages.train import progress_actor as watch
 from carvana_ray.stages.train import trainer as fitting
-from carvana_ray.storage.router import Entry
+from carvana_ray.storage.router import FileInfo
 from carvana_ray.submission import shards
-from carvana_ray.submission.plan import Part
+from carvana_ray.submission.plan import PlanPart
 from carvana_ray.training import loop as training
 from carvana_ray.training.batch_plan import BatchPlan
-from carvana_ray.training.run import Course
+from carvana_ray.training.run import TrainingRun
 from carvana_ray.unet import metrics
 
 SIZE = (1280, 1918)
@@ -43,10 +43,10 @@ SIZE = (1280, 1918)
 
 def course_of(
     pairs: list[tuple[str, str]], pictures: Path, masks: Path, plan: BatchPlan | None = None
-) -> Course:
+) -> TrainingRun:
     """Return a course of these pairs, for the little that the stages ask of it."""
     some = BatchPlan(train=len(pairs), val=0, batch=1, workers=1, epochs=1, seed=0)
-    return Course(
+    return TrainingRun(
         pictures=str(pictures),
         masks=str(masks),
         pairs=pairs,
@@ -60,7 +60,7 @@ def course_of(
 
 def decoded(data: Path, pairs: list[tuple[str, str]]) -> Any:
     """Return a board with the decoded pairs, in chunks of 32."""
-    chunks, errors = feed.decode(course_of(pairs, data / "train", data / "train_masks"), 8)
+    chunks, errors = feed.decode_pairs(course_of(pairs, data / "train", data / "train_masks"), 8)
     assert errors == [""] * len(pairs)
     assert len(chunks) == -(-len(pairs) // 32)
     found = watch.board()
@@ -69,13 +69,15 @@ def decoded(data: Path, pairs: list[tuple[str, str]]) -> Any:
 
 
 def some_pairs(data: Path, count: int) -> list[tuple[str, str]]:
-    pictures = [entry.name for entry in storage.listing(f"{data}/train")][:count]
-    return carvana.pair(pictures, [entry.name for entry in storage.listing(f"{data}/train_masks")])
+    pictures = [entry.name for entry in storage.list_files(f"{data}/train")][:count]
+    return carvana.pair_with_masks(
+        pictures, [entry.name for entry in storage.list_files(f"{data}/train_masks")]
+    )
 
 
 def test_a_pair_is_loaded_as_the_core_loads_it(data: Path) -> None:
     pairs = some_pairs(data, 3)
-    loaded = reading_pairs.load_pairs(
+    loaded = reading_pairs.read_pairs(
         batch_of(reading_pairs.pairs_row(pairs, {})),
         pictures=f"{data}/train",
         masks=f"{data}/train_masks",
@@ -97,17 +99,17 @@ def test_the_stream_is_the_plan(data: Path, ray_session: None, workers: int, ste
     pairs = some_pairs(data, 40)
     board = decoded(data, pairs)
     plan = BatchPlan(train=33, val=7, batch=4, workers=workers, epochs=2, seed=1)
-    stream = feed.stream(plan, board, np.arange(40), flip=True, first_epoch=1, steps=steps)
+    stream = feed.batch_stream(plan, board, np.arange(40), flip=True, first_epoch=1, steps=steps)
     stream.context.execution_options.preserve_order = True
     gray = [images.load_gray((data / "train" / name).read_bytes(), 8) for name, _ in pairs]
     flipped = 0
     index = plan.blocks_per_epoch
     for block in stream.iter_batches(batch_size=4 // workers):
-        expected = plan.block(index)
+        expected = plan.worker_batch(index)
         assert set(block["epoch"]) == {1}
         assert set(block["rank"]) == {expected.rank} == {index % workers}
         assert np.array_equal(block["weight"], expected.weight)
-        for row, picture in zip(block["image"], expected.pictures, strict=True):
+        for row, picture in zip(block["image"], expected.indices, strict=True):
             plain = images.standardize(gray[picture])
             mirrored = np.allclose(row, plain[:, ::-1], atol=1e-5)
             assert mirrored or np.allclose(row, plain, atol=1e-5)
@@ -127,7 +129,7 @@ def test_a_stream_of_moves_carries_gray_levels_and_each_picture_s_own_move(
     pairs = some_pairs(data, 40)
     board = decoded(data, pairs)
     plan = BatchPlan(train=33, val=7, batch=4, workers=workers, epochs=2, seed=1)
-    stream = feed.stream(plan, board, np.arange(40), flip=True, jitter=True, steps=3)
+    stream = feed.batch_stream(plan, board, np.arange(40), flip=True, jitter=True, steps=3)
     stream.context.execution_options.preserve_order = True
     gray = [images.load_gray((data / "train" / name).read_bytes(), 8) for name, _ in pairs]
     found: dict[tuple[int, int], list[float]] = {}
@@ -135,17 +137,17 @@ def test_a_stream_of_moves_carries_gray_levels_and_each_picture_s_own_move(
         # Three steps of a worker make a block, then three of the next one.
         group, within = divmod(index, 3 * workers)
         rank, step = divmod(within, 3)
-        expected = plan.block((3 * group + step) * workers + rank)
+        expected = plan.worker_batch((3 * group + step) * workers + rank)
         assert set(batch) == {"image", "share", "weight", "warp", "epoch", "rank"}
         assert batch["image"].dtype == batch["share"].dtype == np.uint8
         assert batch["warp"].shape == (4 // workers, 2, 3)
         for row, move, picture in zip(
-            batch["image"], batch["warp"], expected.pictures.tolist(), strict=True
+            batch["image"], batch["warp"], expected.indices.tolist(), strict=True
         ):
             assert np.array_equal(row, gray[picture]), "neither moved nor mirrored yet"
             if expected.training:
                 rng = np.random.default_rng((1, expected.epoch, picture, 1))
-                assert np.array_equal(move, augment.draw(rng, flip=True))
+                assert np.array_equal(move, augment.sample_affine(rng, flip=True))
                 found[expected.epoch, picture] = move.ravel().tolist()
         if index == 3 * workers * 5 - 1:  # whole groups, an epoch and a half
             break
@@ -162,17 +164,17 @@ def test_each_of_two_workers_is_dealt_its_own_blocks_in_order(
     pairs = some_pairs(data, 40)
     board = decoded(data, pairs)
     plan = BatchPlan(train=33, val=7, batch=4, workers=2, epochs=2, seed=1)
-    stream = feed.stream(plan, board, np.arange(40), flip=False, steps=3)
+    stream = feed.batch_stream(plan, board, np.arange(40), flip=False, steps=3)
     stream.context.execution_options.preserve_order = True
     gray = [images.load_gray((data / "train" / name).read_bytes(), 8) for name, _ in pairs]
 
     def consume(rank: int) -> int:
         steps = 0
         for batch in parts[rank].iter_batches(batch_size=2):
-            expected = plan.block(2 * steps + rank)
+            expected = plan.worker_batch(2 * steps + rank)
             assert set(batch["rank"]) == {rank}
             assert set(batch["epoch"]) == {expected.epoch}
-            for row, picture in zip(batch["image"], expected.pictures, strict=True):
+            for row, picture in zip(batch["image"], expected.indices, strict=True):
                 assert np.allclose(row, images.standardize(gray[picture]), atol=1e-5)
             steps += 1
         return steps
@@ -195,18 +197,18 @@ def test_files_that_cannot_be_used_are_all_named(
     (tmp_path / "p" / pairs[0][0]).write_bytes(b"<html>no picture</html>")
     (tmp_path / "m" / pairs[2][1]).write_bytes((data / "train" / pairs[2][0]).read_bytes())
     course = course_of(pairs, tmp_path / "p", tmp_path / "m")
-    _, errors = feed.decode(course, 8)
+    _, errors = feed.decode_pairs(course, 8)
     assert errors[0].startswith(f"{pairs[0][0]}: not-an-image")
     assert errors[1] == ""
     assert errors[2].startswith(f"{pairs[2][1]}: not-an-image")
     _, small = draw_pair(1, (640, 959))
     (tmp_path / "m" / pairs[1][1]).write_bytes(small)
     course = dataclasses.replace(course, pairs=pairs[1:2], crcs={pairs[0][1]: 1})
-    assert feed.decode(course, 8)[1] == [
+    assert feed.decode_pairs(course, 8)[1] == [
         f"{pairs[1][1]}: wrong-size: 640 x 959 (height x width), expected 1280 x 1918"
     ]
     course = dataclasses.replace(course, crcs={pairs[1][0]: 1})
-    assert feed.decode(course, 8)[1][0].startswith(f"{pairs[1][0]}: checksum")
+    assert feed.decode_pairs(course, 8)[1][0].startswith(f"{pairs[1][0]}: checksum")
 
 
 @pytest.mark.ray
@@ -219,8 +221,8 @@ def test_a_file_that_cannot_be_reached_ends_training_with_its_name(
         (tmp_path / "p" / name).symlink_to(data / "train" / name)
     (tmp_path / "p" / pairs[1][0]).unlink()
     (tmp_path / "p" / pairs[1][0]).symlink_to("/proc/self/mem")  # a read of it fails: EIO
-    with pytest.raises(Unfinished, match=pairs[1][0]) as error:
-        feed.decode(course_of(pairs, tmp_path / "p", data / "train_masks"), 8)
+    with pytest.raises(IncompleteError, match=pairs[1][0]) as error:
+        feed.decode_pairs(course_of(pairs, tmp_path / "p", data / "train_masks"), 8)
     assert "\n" not in str(error.value)
 
 
@@ -232,8 +234,8 @@ def test_the_name_whose_work_kills_its_process_is_found(ray_session: None) -> No
         if name == "raises":
             raise ValueError("an error is not a death")
 
-    assert poison.find(["a", "kills", "raises", "b"], work) == ["kills"]
-    assert poison.find(["a", "raises"], work) == []
+    assert poison.find_crashing(["a", "kills", "raises", "b"], work) == ["kills"]
+    assert poison.find_crashing(["a", "raises"], work) == []
 
 
 @pytest.mark.ray
@@ -242,11 +244,11 @@ def test_pictures_that_are_left_out_are_in_no_batch(data: Path, ray_session: Non
     board = decoded(data, pairs)
     kept = np.array([0, 2, 3, 5, 6, 8, 9])
     plan = BatchPlan(train=5, val=2, batch=2, workers=1, epochs=1, seed=1)
-    stream = feed.stream(plan, board, kept, flip=False)
+    stream = feed.batch_stream(plan, board, kept, flip=False)
     stream.context.execution_options.preserve_order = True
     gray = [images.load_gray((data / "train" / name).read_bytes(), 8) for name, _ in pairs]
     for index, block in enumerate(stream.iter_batches(batch_size=2)):
-        for row, picture in zip(block["image"], plan.block(index).pictures, strict=True):
+        for row, picture in zip(block["image"], plan.worker_batch(index).indices, strict=True):
             assert np.allclose(row, images.standardize(gray[kept[picture]]), atol=1e-5)
 
 
@@ -259,14 +261,14 @@ def test_a_training_that_diverges_says_so_in_one_line() -> None:
         )
         raise WorkerGroupError("[Rank 0]", {0: RuntimeError(trace)})
 
-    with pytest.raises(training.Diverged, match=r"^the loss of epoch 2 is nan: lower it$"):
-        fitting.outcome(beside(fit))
+    with pytest.raises(training.DivergedError, match=r"^the loss of epoch 2 is nan: lower it$"):
+        fitting.wait_for_training(run_in_background(fit))
 
     def other() -> None:
         raise WorkerGroupError("[Rank 0] something else", {0: RuntimeError("something else")})
 
     with pytest.raises(WorkerGroupError, match="something else"):
-        fitting.outcome(beside(other))
+        fitting.wait_for_training(run_in_background(other))
 
 
 @pytest.mark.ray
@@ -289,9 +291,11 @@ def test_the_stream_leaves_the_decoded_pictures_in_memory() -> None:
     """Ray spills from 80 % on."""
     kaggle = 2 * 320 * 480 * 5088
     for store in (2.4e9, 5e9, 40e9):
-        assert kaggle + feed.room(int(store), kaggle) < 0.8 * store
-    assert feed.room(int(40e9), kaggle) == int(20e9), "no less than Ray's own bound where it fits"
-    assert feed.room(int(1e9), kaggle) > 10 * 16 * 5 * 320 * 480, "ten batches in any case"
+        assert kaggle + feed.store_budget(int(store), kaggle) < 0.8 * store
+    assert feed.store_budget(int(40e9), kaggle) == int(20e9), (
+        "no less than Ray's own bound where it fits"
+    )
+    assert feed.store_budget(int(1e9), kaggle) > 10 * 16 * 5 * 320 * 480, "ten batches in any case"
 
 
 def test_scores_are_kaggles_dice(data: Path) -> None:
@@ -302,7 +306,7 @@ def test_scores_are_kaggles_dice(data: Path) -> None:
         "img": np.array([name, other]),
         "height": np.array([SIZE[0]] * 2),
         "width": np.array([SIZE[1]] * 2),
-        "ends": np.array([np.int32(rle.runs(shifted)).T.tobytes(), b""], dtype=object),
+        "ends": np.array([np.int32(rle.mask_to_runs(shifted)).T.tobytes(), b""], dtype=object),
         "status": np.array(["ok", "ok"]),
         "crc32": np.array([1, 2]),
     }
@@ -322,10 +326,10 @@ def test_scores_are_kaggles_dice(data: Path) -> None:
     assert scored["status"].tolist() == ["unreachable: x", "truncated: y"], "not of a blank's size"
 
 
-def written_shard(folder: Path, masks: list[np.ndarray], bad: set[int]) -> Part:
+def written_shard(folder: Path, masks: list[np.ndarray], bad: set[int]) -> PlanPart:
     """Write the one shard of a plan of masks; return the plan."""
     names = [f"car_{number:02d}.jpg" for number in range(1, len(masks) + 1)]
-    part = Part(1, tuple(Entry(name, 1, "1") for name in names), 1)
+    part = PlanPart(1, tuple(FileInfo(name, 1, "1") for name in names), 1)
     rows = {
         "img": names,
         "rle_mask": ["" if n in bad else rle.encode(mask) for n, mask in enumerate(masks)],
@@ -338,7 +342,7 @@ def written_shard(folder: Path, masks: list[np.ndarray], bad: set[int]) -> Part:
         "count": [len(masks)] * len(masks),
     }
     data = shards.to_bytes(pa.table(rows), shards.key(folder.name, part, 0))
-    storage.publish(str(folder / part.shard_name(0)), data)
+    storage.write_atomic(str(folder / part.shard_name(0)), data)
     return part
 
 
@@ -347,13 +351,13 @@ def test_the_second_look_sees_the_masks_of_the_catalogue_alone(tmp_path: Path) -
     masks = [rng.random((30, 40)) < 0.5 for _ in range(4)]
     part = written_shard(tmp_path, masks, bad={3})
     uri = str(tmp_path / part.shard_name(0))
-    found = look.look({"uri": [uri], "keep": [[True, False, True, True]]})
+    found = look.measure_masks({"uri": [uri], "keep": [[True, False, True, True]]})
     assert found["img"].tolist() == ["car_01.jpg", "car_03.jpg", "car_04.jpg"]
     assert found["crc32"].tolist() == [0, 2, 3]
     assert found["status"].tolist() == ["ok", "ok", "truncated: x"]
     assert found["area"].tolist() == [masks[0].sum(), masks[2].sum(), 0]
     for place, mask in ((0, masks[0]), (1, masks[2])):
-        facts = silhouette.facts(rle.encode(mask), *mask.shape)
+        facts = silhouette.measure(rle.encode(mask), *mask.shape)
         assert {name: found[name][place] for name in look.FIELDS} == dataclasses.asdict(facts)
 
 
@@ -362,9 +366,9 @@ def test_a_list_that_cannot_be_made_says_why_and_costs_nothing(
     tmp_path: Path, ray_session: None
 ) -> None:
     part = written_shard(tmp_path, [np.ones((8, 8), dtype=bool)] * 2, bad=set())
-    catalogue = Catalogue(str(tmp_path), list(part.pictures), ["car_01.jpg"], None, {})
+    catalogue = Catalog(str(tmp_path), list(part.pictures), ["car_01.jpg"], None, {})
     (tmp_path / part.shard_name(0)).write_bytes(b"torn")
-    found, crcs = review.run(str(tmp_path), str(tmp_path), [part], catalogue, 2)
+    found, crcs = review.review_masks(str(tmp_path), str(tmp_path), [part], catalogue, 2)
     assert found["problem"]
     assert (found["looked"], found["figures"], crcs) == (0, [], {})
     assert not (tmp_path / "review.csv").exists()

@@ -216,7 +216,7 @@ def serve_cluster(place: str) -> None:
     nodes = [cluster.add_node(num_cpus=3) for _ in range(NODES - 1)]
     raylets = [node.all_processes["raylet"][0].process for node in nodes]
     known = {"address": cluster.address, "raylets": [raylet.pid for raylet in raylets]}
-    storage.publish(place, json.dumps(known).encode())
+    storage.write_atomic(place, json.dumps(known).encode())
     while True:
         time.sleep(0.05)
         for raylet in raylets:

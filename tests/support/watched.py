@@ -190,7 +190,7 @@ def make_model(folder: Path, pictures: list[bytes]) -> None:
     """Write a model of random weights whose masks are a few percent of a picture, all different."""
     import torch
 
-    from carvana_ray.unet.network import Design, UNet
+    from carvana_ray.unet.network import UNet, UNetConfig
 
     torch.manual_seed(4)
     network = UNet(base=4).eval()
@@ -204,7 +204,7 @@ def make_model(folder: Path, pictures: list[bytes]) -> None:
     write_model(
         folder,
         network,
-        design=Design(base=4, norm="batch"),
+        design=UNetConfig(base=4, norm="batch"),
         height=SIZE[0],
         width=SIZE[1],
         holdout_cars=[],

@@ -117,9 +117,9 @@ def test_the_layout_in_memory_does_not_matter(mask: np.ndarray) -> None:
 @settings(deadline=None, max_examples=50)
 @given(mask=MASKS)
 def test_to_text_of_runs_is_encode_and_parse_gives_them_back(mask: np.ndarray) -> None:
-    starts, ends = rle.runs(mask)
-    text = rle.to_text(starts, ends)
-    again = rle.parse(text, mask.size)
+    starts, ends = rle.mask_to_runs(mask)
+    text = rle.format_runs(starts, ends)
+    again = rle.parse_runs(text, mask.size)
     assert text == rle.encode(mask)
     assert (again[0].tolist(), again[1].tolist()) == (starts.tolist(), ends.tolist())
     assert {again[0].dtype, again[1].dtype} == {np.dtype(np.int64)}
@@ -127,7 +127,7 @@ def test_to_text_of_runs_is_encode_and_parse_gives_them_back(mask: np.ndarray) -
 
 def test_to_text_counts_past_two_billion_pixels_from_small_integers() -> None:
     starts, ends = np.array([2**31 - 1], dtype=np.int32), np.array([2**31 + 9], dtype=np.int64)
-    assert rle.to_text(starts, ends) == f"{2**31} 10"
+    assert rle.format_runs(starts, ends) == f"{2**31} 10"
 
 
 @settings(deadline=None, max_examples=200)
@@ -213,13 +213,13 @@ def test_a_run_may_reach_the_last_pixel(text: str) -> None:
 
 def test_a_fault_names_the_run_that_has_it() -> None:
     with pytest.raises(ValueError, match=r"run 2 \(5 99999999999999999999\) .* pixels 1 to 12$"):
-        rle.parse("1 2 5 99999999999999999999 8 1", 12)
+        rle.parse_runs("1 2 5 99999999999999999999 8 1", 12)
     with pytest.raises(ValueError, match=r"run 2 \(5 99\)"):
-        rle.parse("1 2 5 99", 12)
+        rle.parse_runs("1 2 5 99", 12)
     with pytest.raises(ValueError, match="run 3 starts at 4"):
-        rle.parse("1 1 9 1 4 1", 12)
+        rle.parse_runs("1 1 9 1 4 1", 12)
     with pytest.raises(ValueError, match="run 2 starts at 3"):
-        rle.parse("1 3 3 2", 12)
+        rle.parse_runs("1 3 3 2", 12)
 
 
 @settings(deadline=None, max_examples=200)
@@ -288,7 +288,7 @@ def test_parse_says_of_any_text_what_a_plain_reading_says(
     text = text if tail else text.rstrip(" ")
     expected = plainly(text, pixels)
     try:
-        starts, ends_ = rle.parse(text, pixels)
+        starts, ends_ = rle.parse_runs(text, pixels)
     except ValueError as error:
         assert str(error).partition(": ")[0] == expected  # noqa: PT017
     else:
@@ -303,8 +303,8 @@ def test_zeros_before_a_number_are_no_fault() -> None:
 
 @given(mask=MASKS)
 def test_runs_that_have_travelled_are_the_text(mask: np.ndarray) -> None:
-    ends = np.stack(rle.runs(mask), axis=1).astype(np.int32)
-    assert rle.text_of(ends.tobytes()) == rle.encode(mask)
+    ends = np.stack(rle.mask_to_runs(mask), axis=1).astype(np.int32)
+    assert rle.text_from_bounds(ends.tobytes()) == rle.encode(mask)
 
 
 @settings(deadline=None, max_examples=300)
@@ -332,13 +332,13 @@ def test_stripes_of_any_period_are_found_as_by_a_walk(
 
 def test_numbers_beyond_the_table_of_digits_have_their_text() -> None:
     starts, ends = np.array([9_999_998, 9_999_999]), np.array([9_999_999, 10_000_001])
-    assert rle.to_text(starts[:1], ends[:1]) == "9999999 1"
-    assert rle.to_text(starts, ends) == "9999999 1 10000000 2"
+    assert rle.format_runs(starts[:1], ends[:1]) == "9999999 1"
+    assert rle.format_runs(starts, ends) == "9999999 1 10000000 2"
 
 
 def parses(text: str, pixels: int) -> bool:
     try:
-        rle.parse(text, pixels)
+        rle.parse_runs(text, pixels)
     except ValueError:
         return False
     return True
@@ -360,7 +360,7 @@ SPOILT = st.text(alphabet="0123456789 -,\n\t\u0665", max_size=12)
 @example(texts=[("1 2 ", 90), ("5 1", 90)])
 @example(texts=[("123456789 1", 2**40)])
 def test_texts_are_sound_together_where_each_parses(texts: list[tuple[str, int]]) -> None:
-    sound = rle.are_sound([text for text, _ in texts], [pixels for _, pixels in texts])
+    sound = rle.all_valid([text for text, _ in texts], [pixels for _, pixels in texts])
     each = all(parses(text, pixels) for text, pixels in texts)
     long = any(len(word) > 8 for text, _ in texts for word in text.split())
     assert sound == each or (long and not sound)
@@ -370,7 +370,7 @@ def test_texts_are_sound_together_where_each_parses(texts: list[tuple[str, int]]
 @pytest.mark.parametrize("text", ["5", "5 3 7 1", "20 1 5 1", "12 2", "0 1", "5 0", " 5 1", "5,1"])
 def test_one_text_with_a_fault_among_many_is_not_sound(at: int, text: str) -> None:
     texts = ["1 2 5 1"] * 100
-    assert rle.are_sound(texts, [12] * 100)
+    assert rle.all_valid(texts, [12] * 100)
     texts[at] = text
-    assert not rle.are_sound(texts, [12] * 100)
-    assert not rle.are_sound(["1 12"] * 100, [12] * at + [11] + [12] * (99 - at))
+    assert not rle.all_valid(texts, [12] * 100)
+    assert not rle.all_valid(["1 12"] * 100, [12] * at + [11] + [12] * (99 - at))

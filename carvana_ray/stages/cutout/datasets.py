@@ -12,16 +12,20 @@ from typing import Any
 
 import ray.data
 
-from carvana_ray.cutouts.compositing import Style
+from carvana_ray.cutouts.compositing import CutoutStyle
 from carvana_ray.data import csv_reader
-from carvana_ray.runtime.resources import Workers
+from carvana_ray.runtime.resources import WorkerAllocation
 from carvana_ray.stages.cutout import write_cutouts as compose
 from carvana_ray.stages.ingest import blocks as dataset
 from carvana_ray.stages.ingest import crash_isolation as poison
 from carvana_ray.stages.ingest import read_images as reading
 from carvana_ray.stages.ingest.crash_isolation import LOST_A_REPLICA, LOST_BLOCKS
-from carvana_ray.stages.predict.mask_predictor import Shares, masks_of, masks_of_one
-from carvana_ray.storage.router import Entry
+from carvana_ray.stages.predict.mask_predictor import (
+    SoftMaskPredictor,
+    predict_dataset,
+    predict_one,
+)
+from carvana_ray.storage.router import FileInfo
 from carvana_ray.submission import plan
 
 ROWS_AT_ONCE = 4096  # of a submission: 36 MB of text
@@ -34,23 +38,23 @@ class Block:
     """Pictures that are worked on together."""
 
     name: str
-    entries: tuple[Entry, ...]
+    entries: tuple[FileInfo, ...]
 
     def row(self, crcs: Mapping[str, int], verdicts: Mapping[str, str]) -> dict[str, Any]:
         """Return the row that `reading.load_pictures` takes."""
         names = [entry.name for entry in self.entries]
-        return reading.pictures_row(self.name, names, crcs, verdicts)
+        return reading.block_row(self.name, names, crcs, verdicts)
 
 
-def blocks(entries: Sequence[Entry]) -> list[Block]:
+def blocks(entries: Sequence[FileInfo]) -> list[Block]:
     """Return pictures in blocks of a batch on a CPU, those of a small prediction's shards."""
-    size = plan.SMALLEST
+    size = plan.MIN_SHARD_SIZE
     parts = (entries[start : start + size] for start in range(0, len(entries), size))
     return [Block(f"{number:06d}", tuple(part)) for number, part in enumerate(parts)]
 
 
 @dataclass(frozen=True)
-class Cutting:
+class CutoutJob:
     """Pictures to cut out, and where and how.
 
     Attributes:
@@ -61,14 +65,14 @@ class Cutting:
         see: is told name, status and CRC-32 of pictures, some at a time; may raise to end it all.
     """
 
-    entries: Sequence[Entry]
+    entries: Sequence[FileInfo]
     folder: str
     target: str
     crcs: Mapping[str, int]
-    style: Style
+    style: CutoutStyle
     see: See
 
-    def by_network(self, how: dict[str, Any], model: str, workers: Workers) -> None:
+    def from_model(self, how: dict[str, Any], model: str, workers: WorkerAllocation) -> None:
         """Cut out by the masks of a network.
 
         Args:
@@ -79,18 +83,18 @@ class Cutting:
 
         def make(few: Sequence[Block], verdicts: Mapping[str, str], lost: int) -> set[str]:
             rows = [block.row(self.crcs, verdicts) for block in few]
-            shares = masks_of(rows, how, model, workers, lost, asked=Shares)
+            shares = predict_dataset(rows, how, model, workers, lost, asked=SoftMaskPredictor)
             return self._written(shares, compose.from_shares, **_beside(workers))
 
         trial = functools.partial(_try, how=how, model=model, workers=workers, style=self.style)
-        poison.passes(
+        poison.run_with_isolation(
             blocks(self.entries),
             make,
             LOST_BLOCKS + LOST_A_REPLICA * workers.count,
-            lambda names: poison.find(names, trial, workers.cpus, int(workers.use_gpu)),
+            lambda names: poison.find_crashing(names, trial, workers.cpus, int(workers.use_gpu)),
         )
 
-    def by_submission(self, uri: str, cpus: int) -> None:
+    def from_submission(self, uri: str, cpus: int) -> None:
         """Cut out by the rows of a submission, which has one for each picture.
 
         Args:
@@ -112,11 +116,11 @@ class Cutting:
             return self._written(read, compose.from_rows, num_cpus=1, compute=compute)
 
         trial = functools.partial(_try_row, folder=self.folder, style=self.style, texts=texts)
-        poison.passes(
+        poison.run_with_isolation(
             blocks([entry for entry in self.entries if entry.name in texts]),
             make,
             LOST_BLOCKS,
-            lambda names: poison.find(names, trial),
+            lambda names: poison.find_crashing(names, trial),
         )
 
     def _written(self, masks: ray.data.Dataset, write: Any, **resources: Any) -> set[str]:
@@ -136,7 +140,7 @@ class Cutting:
         return done
 
 
-def _beside(workers: Workers) -> dict[str, Any]:
+def _beside(workers: WorkerAllocation) -> dict[str, Any]:
     """Return the resources of the tasks that write, beside replicas of the network.
 
     Beside replicas on CPUs, which take all of them, they ask for none (see `masks.beside`), and are
@@ -148,7 +152,7 @@ def _beside(workers: Workers) -> dict[str, Any]:
     return {"num_cpus": 0, "compute": ray.data.TaskPoolStrategy(most)}
 
 
-def _texts(uri: str, entries: Sequence[Entry]) -> Iterator[dict[str, str]]:
+def _texts(uri: str, entries: Sequence[FileInfo]) -> Iterator[dict[str, str]]:
     """Yield the masks of pictures by their names, some thousand at a time."""
     wanted = {entry.name for entry in entries}
     rows = (row for row in csv_reader.read_rows(uri) if row[0] in wanted)
@@ -156,14 +160,16 @@ def _texts(uri: str, entries: Sequence[Entry]) -> Iterator[dict[str, str]]:
         yield few
 
 
-def _try(name: str, how: dict[str, Any], model: str, workers: Workers, style: Style) -> None:
+def _try(
+    name: str, how: dict[str, Any], model: str, workers: WorkerAllocation, style: CutoutStyle
+) -> None:
     """Cut out a picture and drop it."""
-    shares = masks_of_one(name, how, model, workers, Shares)
+    shares = predict_one(name, how, model, workers, SoftMaskPredictor)
     compose.from_shares(shares, folder=how["folder"], target=None, style=style)
 
 
-def _try_row(name: str, folder: str, style: Style, texts: Mapping[str, str]) -> None:
+def _try_row(name: str, folder: str, style: CutoutStyle, texts: Mapping[str, str]) -> None:
     """The same, by a row of a submission."""
-    row = {**reading.pictures_row("", [name]), "texts": [texts[name]]}
+    row = {**reading.block_row("", [name]), "texts": [texts[name]]}
     batch = {key: [value] for key, value in row.items()}
     compose.from_rows(batch, folder=folder, target=None, style=style)

@@ -14,23 +14,23 @@ from typing import Any
 
 from carvana_ray import config, storage
 from carvana_ray.checkpoints import model as checkpoint
-from carvana_ray.checkpoints.model import Manifest
+from carvana_ray.checkpoints.model import ModelManifest
 from carvana_ray.cutouts import compositing as cutout
 from carvana_ray.cutouts import index as ledger
-from carvana_ray.cutouts.compositing import Style
-from carvana_ray.cutouts.index import Source
+from carvana_ray.cutouts.compositing import CutoutStyle
+from carvana_ray.cutouts.index import SourceImage
 from carvana_ray.data import catalog as catalogue
 from carvana_ray.data import checksums, csv_reader, quarantine
-from carvana_ray.data.quarantine import OK, Bad, Limits
-from carvana_ray.errors import Quarantined
+from carvana_ray.data.quarantine import OK, Bad, FailureLimits
+from carvana_ray.errors import BadImagesError
 from carvana_ray.runtime import preflight as outlook
-from carvana_ray.runtime.resources import Cluster, share_out
+from carvana_ray.runtime.resources import ClusterResources, allocate_workers
 from carvana_ray.stages import ray_metrics as gauges
 from carvana_ray.stages.cutout import write_cutouts as compose
-from carvana_ray.stages.cutout.datasets import Cutting
+from carvana_ray.stages.cutout.datasets import CutoutJob
 from carvana_ray.stages.ingest import read_images as reading
 from carvana_ray.stages.predict.mask_predictor import how_to_load
-from carvana_ray.storage.router import Entry
+from carvana_ray.storage.router import FileInfo
 
 log = logging.getLogger(__name__)
 
@@ -57,51 +57,55 @@ class Checked:
     """
 
     folder: str
-    entries: list[Entry]
+    entries: list[FileInfo]
     crcs: dict[str, int]
-    style: Style
+    style: CutoutStyle
     settings: dict[str, Any]
-    manifest: Manifest | None
+    manifest: ModelManifest | None
 
 
-def check(flags: config.Cutout) -> Checked:
+def check(flags: config.CutoutFlags) -> Checked:
     """Return what is asked for.
 
     Raises:
         InputError: model, masks, background or pictures cannot be, or there is no room.
     """
-    background = cutout.background_of(
-        flags.background, lambda uri: storage.read(storage.absolute(uri), reading.MAX_BYTES)
+    background = cutout.parse_background(
+        flags.background, lambda uri: storage.read(storage.resolve(uri), reading.MAX_BYTES)
     )
-    style = Style(flags.soft, background, flags.format, flags.mask_only)
+    style = CutoutStyle(flags.soft, background, flags.format, flags.mask_only)
     crcs: dict[str, int] = {}
     if flags.pictures:
-        folder, entries = catalogue.named([storage.absolute(uri) for uri in flags.pictures])
+        folder, entries = catalogue.list_named_images(
+            [storage.resolve(uri) for uri in flags.pictures]
+        )
     else:
-        data = storage.absolute(flags.data)
-        folder, entries = catalogue.pictures(data)
-        crcs = checksums.checksums(data)
+        data = storage.resolve(flags.data)
+        folder, entries = catalogue.list_images(data)
+        crcs = checksums.load_checksums(data)
     entries = entries[: flags.limit or None]
     manifest = None
     if flags.submission:
         rows = csv_reader.digests(
-            storage.absolute(flags.submission), [entry.name for entry in entries]
+            storage.resolve(flags.submission), [entry.name for entry in entries]
         )
         entries = [
             dataclasses.replace(one, version=f"{one.version} {rows[one.name]}") for one in entries
         ]
     else:
-        _, manifest = checkpoint.read_model(storage.absolute(flags.model_uri))
-    out = storage.absolute(flags.out)
-    there = 0 if storage.is_remote(out) else storage.taken(storage.join(out, FOLDER))
-    storage.require_room(out, _room(entries, style) - there)
+        _, manifest = checkpoint.load_model(storage.resolve(flags.model_uri))
+    out = storage.resolve(flags.out)
+    there = 0 if storage.is_remote(out) else storage.dir_size(storage.join(out, FOLDER))
+    storage.require_space(out, _room(entries, style) - there)
     return Checked(folder, entries, crcs, style, _settings(flags, style, manifest), manifest)
 
 
-def _settings(flags: config.Cutout, style: Style, manifest: Manifest | None) -> dict[str, Any]:
+def _settings(
+    flags: config.CutoutFlags, style: CutoutStyle, manifest: ModelManifest | None
+) -> dict[str, Any]:
     ground: Any = style.background or cutout.TRANSPARENT
     if isinstance(ground, bytes):
-        ground = f"picture of SHA-256 {checkpoint.digest(ground)}"
+        ground = f"picture of SHA-256 {checkpoint.sha256(ground)}"
     return {
         "model": manifest.sha256 if manifest else "none, rows of a submission",
         "edge": "soft" if style.soft else "hard",
@@ -114,7 +118,7 @@ def _settings(flags: config.Cutout, style: Style, manifest: Manifest | None) -> 
     }
 
 
-def _room(entries: Sequence[Entry], style: Style) -> int:
+def _room(entries: Sequence[FileInfo], style: CutoutStyle) -> int:
     """Return the bytes that cut-outs may need."""
     if style.mask_only:
         return MASK_BYTES * len(entries)
@@ -125,7 +129,9 @@ def _room(entries: Sequence[Entry], style: Style) -> int:
     )
 
 
-def run(flags: config.Cutout, cluster: Cluster, checked: Checked | None = None) -> dict[str, Any]:
+def run(
+    flags: config.CutoutFlags, cluster: ClusterResources, checked: Checked | None = None
+) -> dict[str, Any]:
     """Make the cut-outs that are not there yet; return the job's result.
 
     Args:
@@ -138,16 +144,16 @@ def run(flags: config.Cutout, cluster: Cluster, checked: Checked | None = None) 
     """
     began = time.monotonic()
     asked = checked or check(flags)
-    workers = share_out(flags, cluster)
-    target = storage.join(storage.absolute(flags.out), FOLDER)
-    storage.sweep(target)
+    workers = allocate_workers(flags, cluster)
+    target = storage.join(storage.resolve(flags.out), FOLDER)
+    storage.remove_stale_temps(target)
     todo = _left(asked, target)
     resumed = len(asked.entries) - len(todo)
-    what = outlook.counted(len(asked.entries), "pictures", resumed)
+    what = outlook.count_of(len(asked.entries), "pictures", resumed)
     kind = checkpoint.of_model(asked.manifest) if asked.manifest else "masks of a submission"
     needed = _room(todo, asked.style)
-    outlook.say("cutout", f"{what}; {kind}", target, needed, outlook.place(workers))
-    seen, rate = Seen(asked.folder, len(todo)), 0.0
+    outlook.announce("cutout", f"{what}; {kind}", target, needed, outlook.describe_workers(workers))
+    seen, rate = CutoutTally(asked.folder, len(todo)), 0.0
     if todo:
         with gauges.meter("cut out", len(asked.entries), resumed) as meter:
 
@@ -155,13 +161,13 @@ def run(flags: config.Cutout, cluster: Cluster, checked: Checked | None = None) 
                 seen.see(rows)
                 meter.set(meter.done + len(rows))
 
-            cutting = Cutting(todo, asked.folder, target, asked.crcs, asked.style, see)
+            cutting = CutoutJob(todo, asked.folder, target, asked.crcs, asked.style, see)
             if asked.manifest:
                 how = how_to_load(asked.folder, asked.manifest, size=None)
-                cutting.by_network(how, storage.absolute(flags.model_uri), workers)
+                cutting.from_model(how, storage.resolve(flags.model_uri), workers)
             else:
-                uri = storage.absolute(flags.submission)
-                cutting.by_submission(uri, max(1, cluster.cpus - 1))
+                uri = storage.resolve(flags.submission)
+                cutting.from_submission(uri, max(1, cluster.cpus - 1))
         rate = meter.rate
     seen.close()
     result = {
@@ -177,19 +183,19 @@ def run(flags: config.Cutout, cluster: Cluster, checked: Checked | None = None) 
     return result
 
 
-def _left(asked: Checked, target: str) -> list[Entry]:
+def _left(asked: Checked, target: str) -> list[FileInfo]:
     """Return the pictures that are to be cut out."""
     by_uri = {storage.join(asked.folder, entry.name): entry for entry in asked.entries}
     sources = [
-        Source(storage.parent(uri), dataclasses.replace(entry, name=storage.name(uri)))
+        SourceImage(storage.parent(uri), dataclasses.replace(entry, name=storage.name(uri)))
         for uri, entry in by_uri.items()
     ]
-    by_name = ledger.by_cutout(sources, asked.style.suffix)
-    left = ledger.open_for(target, asked.settings, by_name, asked.style.suffix)
+    by_name = ledger.by_output_name(sources, asked.style.suffix)
+    left = ledger.sync(target, asked.settings, by_name, asked.style.suffix)
     return [by_uri[by_name[name].uri] for name in left]
 
 
-class Seen:
+class CutoutTally:
     """What has become of pictures; ends the run early where it is not the pictures' fault.
 
     Attributes:
@@ -199,7 +205,7 @@ class Seen:
 
     def __init__(self, folder: str, pictures: int) -> None:
         self.written, self.bad = 0, list[Bad]()
-        self._limits = Limits(folder, pictures, "cut-outs")
+        self._limits = FailureLimits(folder, pictures, "cut-outs")
 
     def see(self, rows: Sequence[Bad]) -> None:
         """Take name, status and CRC-32 of pictures.
@@ -213,17 +219,19 @@ class Seen:
             if status == OK:
                 self.written += 1
             elif status.startswith(compose.PROBLEM):
-                self._limits.problem(status.removeprefix(f"{compose.PROBLEM}: "))
+                self._limits.add_failure(status.removeprefix(f"{compose.PROBLEM}: "))
             else:
                 self.bad.append(row)
-                self._limits.bad(len(self.bad), f"{name} ({status})")
+                self._limits.count_bad(len(self.bad), f"{name} ({status})")
 
     def close(self) -> None:
         """Raise `Unfinished` if there was a problem."""
-        self._limits.close()
+        self._limits.raise_if_failed()
 
 
-def _quarantine(flags: config.Cutout, target: str, bad: list[Bad], result: dict[str, Any]) -> None:
+def _quarantine(
+    flags: config.CutoutFlags, target: str, bad: list[Bad], result: dict[str, Any]
+) -> None:
     """Write quarantine.csv; an older one goes where nothing is bad any more.
 
     Raises:
@@ -232,9 +240,9 @@ def _quarantine(flags: config.Cutout, target: str, bad: list[Bad], result: dict[
     if not bad:
         storage.remove(storage.join(target, quarantine.FILE))
         return
-    uri = quarantine.publish(target, sorted(bad))
-    said = f"{quarantine.said(bad, uri)}. All others are cut out"
+    uri = quarantine.write_csv(target, sorted(bad))
+    said = f"{quarantine.summarize(bad, uri)}. All others are cut out"
     if flags.on_bad_picture == "skip":
         log.warning("%s", said)
         return
-    raise Quarantined(f"{said}; mend them and run again, or use --on-bad-picture skip", result)
+    raise BadImagesError(f"{said}; mend them and run again, or use --on-bad-picture skip", result)

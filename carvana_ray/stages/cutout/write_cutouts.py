@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from carvana_ray import rle, storage
 from carvana_ray.cutouts import compositing as cutout
 from carvana_ray.cutouts import index as ledger
-from carvana_ray.cutouts.compositing import Style
+from carvana_ray.cutouts.compositing import CutoutStyle
 from carvana_ray.data.quarantine import OK, UNREACHABLE
-from carvana_ray.errors import BadPicture, InputError, first_line
+from carvana_ray.errors import BadImageError, InputError, first_line
 from carvana_ray.images import validate as formats
 from carvana_ray.stages.ingest import blocks as dataset
 from carvana_ray.stages.ingest import read_images as reading
@@ -28,7 +28,7 @@ from carvana_ray.stages.ingest.blocks import Columns
 PROBLEM = "problem"  # begins the status of a cut-out that is not there, for no fault of its picture
 
 
-def from_shares(batch: Columns, *, folder: str, target: str | None, style: Style) -> Columns:
+def from_shares(batch: Columns, *, folder: str, target: str | None, style: CutoutStyle) -> Columns:
     """Map the network's share of car of pictures to their cut-outs; write these.
 
     Args:
@@ -44,7 +44,7 @@ def from_shares(batch: Columns, *, folder: str, target: str | None, style: Style
     good = batch["status"] == OK
     names = batch["img"].tolist()
     uris = [storage.join(folder, name) for name, ok in zip(names, good, strict=True) if ok]
-    files = storage.read_each(uris, reading.MAX_BYTES)
+    files = storage.read_many(uris, reading.MAX_BYTES)
     for place, name in enumerate(names):
         crc, status = int(batch["crc32"][place]), str(batch["status"][place])
         if good[place]:
@@ -55,7 +55,7 @@ def from_shares(batch: Columns, *, folder: str, target: str | None, style: Style
     return made.columns()
 
 
-def from_rows(batch: Columns, *, folder: str, target: str | None, style: Style) -> Columns:
+def from_rows(batch: Columns, *, folder: str, target: str | None, style: CutoutStyle) -> Columns:
     """Map a row of names and run-length texts to cut-outs; write these.
 
     Args:
@@ -65,12 +65,12 @@ def from_rows(batch: Columns, *, folder: str, target: str | None, style: Style) 
     Returns:
         as `from_shares`.
     """
-    row = dataset.only_row(batch)
+    row = dataset.single_row(batch)
     made = _Made(target, style)
     read = [
         name for name, verdict in zip(row["names"], row["verdicts"], strict=True) if not verdict
     ]
-    files = storage.read_each([storage.join(folder, name) for name in read], reading.MAX_BYTES)
+    files = storage.read_many([storage.join(folder, name) for name in read], reading.MAX_BYTES)
     facts = zip(row["names"], row["crcs"], row["verdicts"], row["texts"], strict=True)
     for name, crc, verdict, text in facts:
         status, found = str(verdict), 0
@@ -86,7 +86,7 @@ def from_rows(batch: Columns, *, folder: str, target: str | None, style: Style) 
 class _Made:
     """Cut-outs of a block, written one after the other."""
 
-    def __init__(self, target: str | None, style: Style) -> None:
+    def __init__(self, target: str | None, style: CutoutStyle) -> None:
         self._target, self._style = target, style
         self._rows: list[tuple[str, str, int, str]] = []
 
@@ -100,13 +100,13 @@ class _Made:
     ) -> str:
         """Make and write a cut-out of what `storage.read_each` gives; return the status."""
         try:
-            data = reading.listed(answer)
+            data = reading.require_readable(answer)
             if share is not None and zlib.crc32(data) != crc:
                 return f"{PROBLEM}: {name} was changed while it was cut out"
-            formats.check_crc(data, crc)
-            mask = _mask(text, formats.size_of(data)) if share is None else None
-            made = cutout.cut_out(data, self._style, share, mask)
-        except BadPicture as bad:
+            formats.require_crc(data, crc)
+            mask = _mask(text, formats.image_size(data)) if share is None else None
+            made = cutout.render(data, self._style, share, mask)
+        except BadImageError as bad:
             return str(bad)
         except OSError as error:
             return f"{PROBLEM}: {error.filename or name}: {error.strerror or error}"
@@ -114,7 +114,7 @@ class _Made:
             return OK
         uri = storage.join(self._target, ledger.cutout_name(name, self._style.suffix))
         try:
-            storage.publish(uri, made)
+            storage.write_atomic(uri, made)
         except (OSError, InputError) as error:
             return f"{PROBLEM}: {uri}: {getattr(error, 'strerror', None) or first_line(error)}"
         return OK
@@ -134,4 +134,4 @@ def _mask(text: str, size: tuple[int, int]) -> NDArray[np.bool_]:
     try:
         return rle.decode(text, *size)
     except ValueError as error:
-        raise BadPicture(f"row: {error}") from error
+        raise BadImageError(f"row: {error}") from error

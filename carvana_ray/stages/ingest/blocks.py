@@ -19,10 +19,10 @@ RETRIES = 3  # of a task whose process dies; Ray Data's own default is without e
 
 def from_blocks(rows: list[dict[str, Any]]) -> ray.data.Dataset:
     """Return a data set of one block a row, whose blocks stay whole."""
-    return whole(ray.data.from_items(rows, override_num_blocks=len(rows)))
+    return keep_blocks_whole(ray.data.from_items(rows, override_num_blocks=len(rows)))
 
 
-def whole(blocks: ray.data.Dataset) -> ray.data.Dataset:
+def keep_blocks_whole(blocks: ray.data.Dataset) -> ray.data.Dataset:
     """Return a data set that Ray Data does not cut above its usual size of 128 MiB a block.
 
     The maps that follow inherit this.
@@ -31,7 +31,7 @@ def whole(blocks: ray.data.Dataset) -> ray.data.Dataset:
     return blocks
 
 
-def only_row(batch: Columns) -> dict[str, Any]:
+def single_row(batch: Columns) -> dict[str, Any]:
     """Return the only row of a batch."""
     (length,) = {len(column) for column in batch.values()}
     if length != 1:
@@ -39,7 +39,7 @@ def only_row(batch: Columns) -> dict[str, Any]:
     return {name: column[0] for name, column in batch.items()}
 
 
-def stack(grays: list[NDArray[np.uint8]]) -> NDArray:
+def stack_or_object(grays: list[NDArray[np.uint8]]) -> NDArray:
     """Return arrays of one shape as [n, h, w], of several as an array of objects [n]."""
     if len({gray.shape for gray in grays}) == 1:
         return np.stack(grays)

@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar
 import ray
 
 from carvana_ray.data import quarantine
-from carvana_ray.storage.router import Entry
+from carvana_ray.storage.router import FileInfo
 
 LOST_BLOCKS = 16  # with a picture that kills in each, before it is the machines that are at fault
 
@@ -34,13 +34,13 @@ class Block(Protocol):
     def name(self) -> str: ...
 
     @property
-    def entries(self) -> Sequence[Entry]: ...
+    def entries(self) -> Sequence[FileInfo]: ...
 
 
 B = TypeVar("B", bound=Block)
 
 
-def passes(
+def run_with_isolation(
     blocks: Sequence[B],
     make: Callable[[Sequence[B], Mapping[str, str], int], Collection[str]],
     lost: int,
@@ -71,10 +71,10 @@ def passes(
         # data set does; that stands in a cycle of references.
         gc.collect()
         names = [entry.name for block in again for entry in block.entries]
-        verdicts |= dict.fromkeys(killers(names), quarantine.KILLS)
+        verdicts |= dict.fromkeys(killers(names), quarantine.CRASH)
 
 
-def find(
+def find_crashing(
     names: Sequence[str], work: Callable[[str], object], num_cpus: int = 1, num_gpus: int = 0
 ) -> list[str]:
     """Return the names whose work kills the process that does it.

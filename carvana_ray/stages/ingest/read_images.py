@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from carvana_ray import images, storage
 from carvana_ray.data import quarantine
 from carvana_ray.data.quarantine import OK
-from carvana_ray.errors import BadPicture, Missing, TooLarge
+from carvana_ray.errors import BadImageError, FileMissingError, FileTooLargeError
 from carvana_ray.images import validate as formats
 from carvana_ray.stages.ingest import blocks as dataset
 from carvana_ray.stages.ingest.blocks import Columns
@@ -29,38 +29,38 @@ MAX_BYTES = 8 * 16 * 1918 * 1280  # more than `formats.MAX_PIXELS` take in any o
 
 
 @functools.cache  # once a process
-def step_back() -> None:
+def lower_priority() -> None:
     """Let those who feed a GPU, or start to, have the cores first: they are few, all wait for
     them."""
     os.nice(4)  # from Ray's own 15 for its workers: less than half the share of the others
 
 
-def known(crc: int) -> int | None:
+def crc_or_none(crc: int) -> int | None:
     """Return a CRC-32 out of a column, or None where there is none."""
     return None if crc == UNKNOWN else int(crc)
 
 
-def listed(answer: bytes | Exception) -> bytes:
+def require_readable(answer: bytes | Exception) -> bytes:
     """Return a file that was listed, as `storage.read_each` yields it, or raise why it cannot be
     used. One that is gone or too large is a bad one; a fault of the network stays one."""
-    if isinstance(answer, Missing):
-        raise BadPicture("missing: the file was there when the pictures were listed")
-    if isinstance(answer, TooLarge):
-        raise BadPicture(f"too-large: more than {MAX_BYTES} bytes")
+    if isinstance(answer, FileMissingError):
+        raise BadImageError("missing: the file was there when the pictures were listed")
+    if isinstance(answer, FileTooLargeError):
+        raise BadImageError(f"too-large: more than {MAX_BYTES} bytes")
     if isinstance(answer, Exception):
         raise answer
     return answer
 
 
-def same_size(found: tuple[int, ...], size: tuple[int, int]) -> None:
+def require_size(found: tuple[int, ...], size: tuple[int, int]) -> None:
     """Raise `BadPicture` if a picture is not of the (H, W) that it must have."""
     if tuple(found) != size:
-        raise BadPicture(
+        raise BadImageError(
             f"wrong-size: {found[0]} x {found[1]} (height x width), expected {size[0]} x {size[1]}"
         )
 
 
-def pictures_row(
+def block_row(
     file: str,
     names: Sequence[str],
     crcs: Mapping[str, int] | None = None,
@@ -82,7 +82,7 @@ def pictures_row(
     }
 
 
-def load_pictures(
+def read_images(
     batch: Columns,
     *,
     folder: str,
@@ -110,7 +110,7 @@ def load_pictures(
         `shards.OK`, the reason why the picture is bad, or `UNREACHABLE` and why: that is no fault
         of the picture.
     """
-    row = dataset.only_row(batch)
+    row = dataset.single_row(batch)
     names = list(row["names"])
     columns: dict[str, list[Any]] = {
         name: [] for name in ("height", "width", "orientation", "crc32", "status")
@@ -118,7 +118,7 @@ def load_pictures(
     pictures = _Pictures(len(names))
     read = [not verdict for verdict in row["verdicts"]]
     uris = [storage.join(folder, name) for name in itertools.compress(names, read)]
-    files = storage.read_each(uris, MAX_BYTES)
+    files = storage.read_many(uris, MAX_BYTES)
     gone = ""
     for name, crc, verdict in zip(names, row["crcs"], row["verdicts"], strict=True):
         crc32 = zlib.crc32(b"")
@@ -129,27 +129,27 @@ def load_pictures(
             status = gone
         elif not verdict:
             try:
-                data = listed(next(files))
+                data = require_readable(next(files))
                 crc32 = zlib.crc32(data)
-                formats.compare_crc(crc32, known(crc))
-                image = formats.open_picture(data)  # once: its header costs 45 us
+                formats.compare_crc(crc32, crc_or_none(crc))
+                image = formats.open_image(data)  # once: its header costs 45 us
                 found = image.height, image.width
                 if size:
-                    same_size(found, size)
+                    require_size(found, size)
                 left = len(data) <= MOST_CODED and formats.left_to_engines(name, coded)
-                as_it_is = left and formats.for_engines(image)
+                as_it_is = left and formats.nvjpeg_can_decode(image)
                 if as_it_is:
                     gray = np.frombuffer(data, np.uint8)[None]
                 else:
-                    gray = images.gray_of(image, downscale)
-                orientation, status = formats.turn_of(image), OK
-            except BadPicture as bad:
+                    gray = images.to_gray(image, downscale)
+                orientation, status = formats.exif_orientation(image), OK
+            except BadImageError as bad:
                 found, status = size or blank, str(bad)
             except OSError as error:
                 # The shard cannot be written without it; each of the others might take as long.
                 status = gone = f"{quarantine.UNREACHABLE}: {error.strerror or error}"
         if gray is None:
-            gray = np.zeros(images.grid(*found, downscale), dtype=np.uint8)
+            gray = np.zeros(images.grid_size(*found, downscale), dtype=np.uint8)
         pictures.add(gray, as_it_is)
         values = (*found, orientation, crc32, status)
         for column, value in zip(columns.values(), values, strict=True):
@@ -164,10 +164,10 @@ def load_pictures(
     }
 
 
-def load_pictures_last(batch: Columns, **how: Any) -> Columns:
+def read_images_low_priority(batch: Columns, **how: Any) -> Columns:
     """Map a row as `load_pictures` does, letting other processes of Ray have the cores first."""
-    step_back()
-    return load_pictures(batch, **how)
+    lower_priority()
+    return read_images(batch, **how)
 
 
 def read_crcs(batch: Columns, *, folder: str) -> Columns:
@@ -176,11 +176,11 @@ def read_crcs(batch: Columns, *, folder: str) -> Columns:
     A file that is gone is left out.
     """
     names, crcs = [], []
-    asked = list(dataset.only_row(batch)["names"])
-    files = storage.read_each([storage.join(folder, name) for name in asked], MAX_BYTES)
+    asked = list(dataset.single_row(batch)["names"])
+    files = storage.read_many([storage.join(folder, name) for name in asked], MAX_BYTES)
     for name, answer in zip(asked, files, strict=True):
-        with contextlib.suppress(BadPicture):
-            crcs.append(zlib.crc32(listed(answer)))
+        with contextlib.suppress(BadImageError):
+            crcs.append(zlib.crc32(require_readable(answer)))
             names.append(name)
     return {"img": np.array(names, dtype=object), "crc32": np.array(crcs, dtype=np.int64)}
 
@@ -209,5 +209,5 @@ class _Pictures:
         self._coded.append(coded)
 
     def columns(self, coded: bool) -> Columns:
-        gray = self._stack if self._used == self._count else dataset.stack(self._all)
+        gray = self._stack if self._used == self._count else dataset.stack_or_object(self._all)
         return {"gray": gray, **({"coded": np.array(self._coded)} if coded else {})}

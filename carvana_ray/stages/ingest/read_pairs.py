@@ -7,14 +7,14 @@ import numpy as np
 
 from carvana_ray import images, storage
 from carvana_ray.data import quarantine
-from carvana_ray.errors import BadPicture
+from carvana_ray.errors import BadImageError
 from carvana_ray.images import validate as formats
 from carvana_ray.stages.ingest import blocks as dataset
 from carvana_ray.stages.ingest import read_images as reading
 from carvana_ray.stages.ingest.blocks import Columns
 
 
-def load_pairs(
+def read_pairs(
     batch: Columns, *, pictures: str, masks: str, downscale: int, size: tuple[int, int]
 ) -> Columns:
     """Map a row of names to its pictures and masks on the network's grid.
@@ -30,9 +30,9 @@ def load_pairs(
         is well: a wrong file is named once all have been read, so that one run finds them all. A
         file that is `quarantine.UNREACHABLE` is no wrong one.
     """
-    row = dataset.only_row(batch)
+    row = dataset.single_row(batch)
     names = [pair.split("/") for pair in row["pairs"]]
-    h, w = images.grid(*size, downscale)
+    h, w = images.grid_size(*size, downscale)
     gray = np.zeros((len(names), h, w), dtype=np.uint8)
     share = np.zeros_like(gray)
     error = [""] * len(names)
@@ -41,23 +41,23 @@ def load_pairs(
         for pair in names
         for folder, name in zip((pictures, masks), pair, strict=True)
     ]
-    files = storage.read_each(uris, reading.MAX_BYTES)
+    files = storage.read_many(uris, reading.MAX_BYTES)
     for place, (picture, mask) in enumerate(names):
         name = picture
         answers = next(files), next(files)
         try:
-            data = reading.listed(answers[0])
-            formats.check_crc(data, reading.known(row["picture_crcs"][place]))
-            image = formats.open_picture(data)
-            reading.same_size((image.height, image.width), size)
-            gray[place] = images.gray_of(image, downscale)
+            data = reading.require_readable(answers[0])
+            formats.require_crc(data, reading.crc_or_none(row["picture_crcs"][place]))
+            image = formats.open_image(data)
+            reading.require_size((image.height, image.width), size)
+            gray[place] = images.to_gray(image, downscale)
             name = mask
-            data = reading.listed(answers[1])
-            formats.check_crc(data, reading.known(row["mask_crcs"][place]))
+            data = reading.require_readable(answers[1])
+            formats.require_crc(data, reading.crc_or_none(row["mask_crcs"][place]))
             truth = images.load_mask(data)
-            reading.same_size(truth.shape, size)
+            reading.require_size(truth.shape, size)
             share[place] = images.shrink_mask(truth, downscale)
-        except BadPicture as bad:
+        except BadImageError as bad:
             error[place] = f"{name}: {bad}"
         except OSError as gone:
             error[place] = f"{name}: {quarantine.UNREACHABLE}: {gone.strerror or gone}"
@@ -65,10 +65,10 @@ def load_pairs(
     return {"gray": gray, "share": share, "error": np.array(error)}
 
 
-def load_pairs_last(batch: Columns, **how: Any) -> Columns:
+def read_pairs_low_priority(batch: Columns, **how: Any) -> Columns:
     """Map a row as `load_pairs` does, letting other processes of Ray have the cores first."""
-    reading.step_back()
-    return load_pairs(batch, **how)
+    reading.lower_priority()
+    return read_pairs(batch, **how)
 
 
 def pairs_row(pairs: Sequence[tuple[str, str]], crcs: Mapping[str, int]) -> dict[str, Any]:

@@ -14,17 +14,17 @@ from PIL import Image
 
 from carvana_ray import images
 from carvana_ray.checkpoints import model as checkpoint
-from carvana_ray.checkpoints.model import Manifest
+from carvana_ray.checkpoints.model import ModelManifest
 from carvana_ray.data import quarantine
 from carvana_ray.inference import nvjpeg as jpegs
-from carvana_ray.inference.nvjpeg import Coded
+from carvana_ray.inference.nvjpeg import EncodedImages
 from carvana_ray.inference.predictor import Pictures, Predictor
-from carvana_ray.runtime.resources import REPLICAS_DECODING, Workers
+from carvana_ray.runtime.resources import REPLICAS_DECODING, WorkerAllocation
 from carvana_ray.runtime.torch_trace import Trace
 from carvana_ray.stages.ingest import blocks as dataset
 from carvana_ray.stages.ingest import read_images as reading
 from carvana_ray.stages.ingest.blocks import Columns
-from carvana_ray.stages.ray_metrics import Waits
+from carvana_ray.stages.ray_metrics import WaitTimer
 from carvana_ray.submission import plan
 
 log = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ CPUS_OF_A_READER = 0.8
 READERS_OF_FILES = 6  # for each GPU that decodes: 0.3 ms of a core a picture, and 4,000 a second
 
 
-class Masks:
+class MaskPredictor:
     """A network on its device, as a Ray Data actor.
 
     Args:
@@ -59,23 +59,23 @@ class Masks:
         profile: folder for a trace of some of its calls, or "".
     """
 
-    def __init__(self, model: str, workers: Workers, profile: str = "") -> None:
+    def __init__(self, model: str, workers: WorkerAllocation, profile: str = "") -> None:
         torch.set_num_threads(workers.cpus)
-        network, manifest = checkpoint.read_model(model)
-        self._waits = Waits("predict")
+        network, manifest = checkpoint.load_model(model)
+        self._waits = WaitTimer("predict")
         self._trace = Trace(profile, f"predict-{os.getpid()}") if profile else None
         device = torch.device("cuda" if workers.use_gpu else "cpu")
         self._predictor = Predictor(network, device, manifest.mirror)
         self._downscale, self._device = manifest.downscale, device
-        self._decode = jpegs.engines(device) if workers.decode else None
+        self._decode = jpegs.make_decoder(device) if workers.decode else None
         if workers.use_gpu:
             self._warm_up(manifest.height, manifest.width)
 
     def _warm_up(self, height: int, width: int) -> None:
         """Load and compile what a GPU needs, while the first pictures are read."""
         size = (height, width)
-        blank = np.zeros((1, *images.grid(*size, self._downscale)), np.uint8)
-        self._predictor.ends_of_any(blank, [size])
+        blank = np.zeros((1, *images.grid_size(*size, self._downscale)), np.uint8)
+        self._predictor.run_bounds_mixed(blank, [size])
         if self._decode:
             with io.BytesIO() as file:
                 Image.new("RGB", (width, height)).save(file, "JPEG")
@@ -83,7 +83,7 @@ class Masks:
 
     def __call__(self, batch: Columns) -> Columns:
         """Replace the pictures by ``ends`` (see `rle.text_of`), none for what could not be read."""
-        found = self._asked(batch, self._predictor.ends_of_any)
+        found = self._asked(batch, self._predictor.run_bounds_mixed)
         good = batch["status"] == quarantine.OK
         ends = [one.tobytes() if ok else b"" for one, ok in zip(found, good, strict=True)]
         if self._trace:
@@ -101,43 +101,51 @@ class Masks:
                 if not self._decode:
                     return ask(batch.pop("gray"), sizes)
                 gray, coded = batch.pop("gray"), batch.pop("coded")
-                pictures = Coded(gray, coded, sizes, self._downscale, self._device, self._decode)
+                pictures = EncodedImages(
+                    gray, coded, sizes, self._downscale, self._device, self._decode
+                )
                 found = ask(pictures, sizes)
             except torch.AcceleratorError:  # after which CUDA does nothing more for this process
                 log.exception("the GPU is at fault; Ray starts another process")
                 os._exit(1)
-        if pictures.bad:
+        if pictures.errors:
             batch["status"] = batch["status"].astype(object)
-            for place, reason in pictures.bad.items():
+            for place, reason in pictures.errors.items():
                 batch["status"][place] = reason
         return found
 
 
-class Shares(Masks):
+class SoftMaskPredictor(MaskPredictor):
     """The same, but what comes out is the network's share of car, before it is a mask."""
 
     def __call__(self, batch: Columns) -> Columns:
         """Replace the pictures by ``share``, uint8 of the same shapes."""
-        found = self._asked(batch, self._predictor.shares_of_any)
-        return {**batch, "share": dataset.stack(found)}
+        found = self._asked(batch, self._predictor.soft_masks_mixed)
+        return {**batch, "share": dataset.stack_or_object(found)}
 
 
 @functools.lru_cache(maxsize=1)
-def _loaded(model: str, workers: Workers, asked: Callable[[str, Workers], Masks]) -> Masks:
+def _loaded(
+    model: str, workers: WorkerAllocation, asked: Callable[[str, WorkerAllocation], MaskPredictor]
+) -> MaskPredictor:
     return asked(model, workers)
 
 
-def masks_of_one(
-    name: str, how: dict[str, Any], model: str, workers: Workers, asked: type[Masks] = Masks
+def predict_one(
+    name: str,
+    how: dict[str, Any],
+    model: str,
+    workers: WorkerAllocation,
+    asked: type[MaskPredictor] = MaskPredictor,
 ) -> Columns:
     """Return what `masks_of` gives for one picture, made in the process that asks."""
-    row = reading.pictures_row("", [name])
+    row = reading.block_row("", [name])
     batch = {key: [value] for key, value in row.items()}
     made = _loaded(model, workers, asked)  # type: ignore[arg-type]  # a class has a hash
-    return made(reading.load_pictures(batch, coded=workers.decode, **how))
+    return made(reading.read_images(batch, coded=workers.decode, **how))
 
 
-def beside(workers: Workers) -> dict[str, Any]:
+def beside(workers: WorkerAllocation) -> dict[str, Any]:
     """Return the resources of a map that runs beside the replicas.
 
     Replicas on CPUs take all of them where a machine has been lost, and a reader that asks for one
@@ -148,21 +156,23 @@ def beside(workers: Workers) -> dict[str, Any]:
     return {"num_cpus": 0, "compute": ray.data.TaskPoolStrategy(READERS * workers.count)}
 
 
-def _batch_size(workers: Workers, downscale: int) -> int:
+def _batch_size(workers: WorkerAllocation, downscale: int) -> int:
     """Return the pictures of a call: of large ones no more than a shard has."""
     if workers.decode:
-        return min(BATCH_DECODED, plan.most(downscale))
-    return min(BATCH_ON_GPU, plan.most(downscale)) if workers.use_gpu else BATCH_ON_CPU
+        return min(BATCH_DECODED, plan.max_shard_size(downscale))
+    return min(BATCH_ON_GPU, plan.max_shard_size(downscale)) if workers.use_gpu else BATCH_ON_CPU
 
 
-def _replicas(workers: Workers) -> int:
+def _replicas(workers: WorkerAllocation) -> int:
     """Return how many of a network share a worker's device."""
     if workers.decode:
         return REPLICAS_DECODING
     return REPLICAS_A_GPU if workers.use_gpu else 1
 
 
-def how_to_load(folder: str, manifest: Manifest, size: tuple[int, int] | None) -> dict[str, Any]:
+def how_to_load(
+    folder: str, manifest: ModelManifest, size: tuple[int, int] | None
+) -> dict[str, Any]:
     """Return the arguments of `reading.load_pictures` for a model's pictures.
 
     Args:
@@ -178,14 +188,14 @@ def how_to_load(folder: str, manifest: Manifest, size: tuple[int, int] | None) -
     }
 
 
-def masks_of(
+def predict_dataset(
     rows: list[dict[str, Any]],
     how: dict[str, Any],
     model: str,
-    workers: Workers,
+    workers: WorkerAllocation,
     lost: int = 0,
     profile: str = "",
-    asked: type[Masks] = Masks,
+    asked: type[MaskPredictor] = MaskPredictor,
 ) -> ray.data.Dataset:
     """Return the masks of pictures.
 
@@ -208,7 +218,7 @@ def masks_of(
     """
     read = dataset.from_blocks(rows)
     read.context.max_errored_blocks = lost
-    load = reading.load_pictures_last if workers.use_gpu else reading.load_pictures
+    load = reading.read_images_low_priority if workers.use_gpu else reading.read_images
     resources = beside(workers)
     if workers.decode == 1:  # more would but take time to start
         resources["compute"] = ray.data.TaskPoolStrategy(READERS_OF_FILES * workers.count)

@@ -11,24 +11,24 @@ import pyarrow.parquet as pq
 
 from carvana_ray import storage
 from carvana_ray.review import shape as silhouette
-from carvana_ray.review.shape import Facts
+from carvana_ray.review.shape import MaskShape
 from carvana_ray.stages.ingest import blocks as dataset
 from carvana_ray.stages.ingest.blocks import Columns
 
-FIELDS = [one.name for one in dataclasses.fields(Facts)]
+FIELDS = [one.name for one in dataclasses.fields(MaskShape)]
 
 
-def look(batch: Columns) -> Columns:
+def measure_masks(batch: Columns) -> Columns:
     """Map a shard to columns [n]: uri, img, status, crc32, and those of `silhouette.Facts`.
 
     Args:
         batch: one row: uri, and which of its rows to keep.
     """
-    row = dataset.only_row(batch)
+    row = dataset.single_row(batch)
     table = pq.read_table(io.BytesIO(storage.read(row["uri"])))  # merged a moment ago, so whole
     table = table.filter(pa.array(np.asarray(row["keep"], dtype=bool)))
     facts = [
-        silhouette.facts(one["rle_mask"], one["height"], one["width"])
+        silhouette.measure(one["rle_mask"], one["height"], one["width"])
         for one in table.select(["rle_mask", "height", "width"]).to_pylist()
     ]
     return {

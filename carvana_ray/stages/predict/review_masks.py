@@ -17,14 +17,14 @@ import ray.data
 
 from carvana_ray import storage
 from carvana_ray.data import quarantine
-from carvana_ray.data.catalog import Catalogue
+from carvana_ray.data.catalog import Catalog
 from carvana_ray.report import figures as sheets
 from carvana_ray.review import ranking as review
-from carvana_ray.review.shape import Facts
+from carvana_ray.review.shape import MaskShape
 from carvana_ray.stages import ray_metrics as gauges
 from carvana_ray.stages.ingest import blocks as dataset
-from carvana_ray.stages.predict.measure_masks import FIELDS, look
-from carvana_ray.submission.plan import Part
+from carvana_ray.stages.predict.measure_masks import FIELDS, measure_masks
+from carvana_ray.submission.plan import PlanPart
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ MOST, FEWEST = 24, 8  # figures; the fewest are shown even if nothing is unusual
 
 
 @dataclass
-class Seen:
+class MaskMeasurements:
     """What was found.
 
     Attributes:
@@ -42,13 +42,13 @@ class Seen:
         shard: that has a picture, by its name.
     """
 
-    facts: dict[str, Facts] = field(default_factory=dict)
+    facts: dict[str, MaskShape] = field(default_factory=dict)
     crcs: dict[str, int] = field(default_factory=dict)
     shard: dict[str, str] = field(default_factory=dict)
 
 
-def run(
-    out: str, folder: str, parts: Sequence[Part], catalogue: Catalogue, cpus: int
+def review_masks(
+    out: str, folder: str, parts: Sequence[PlanPart], catalogue: Catalog, cpus: int
 ) -> tuple[dict[str, Any], dict[str, int]]:
     """Write ``review.csv``; return the review of the report, and the CRC-32 of each picture.
 
@@ -62,19 +62,19 @@ def run(
         cpus: of the cluster.
     """
     part = {"looked": 0, "listed": 0, "csv": FILE, "figures": []}
-    seen = Seen()
+    seen = MaskMeasurements()
     try:
         seen = _look_at_all(folder, parts, catalogue, cpus)
-        verdicts = review.ranked(seen.facts)
+        verdicts = review.rank(seen.facts)
         data = review.to_csv(verdicts, seen.facts)
-        storage.publish(storage.join(out, FILE), data, replace=True)
+        storage.write_atomic(storage.join(out, FILE), data, replace=True)
         listed = sum(one.listed for one in verdicts)
         shown = verdicts[: min(max(listed, FEWEST), MOST)]
         rows = [_row(seen.shard[one.name], one.name) for one in shown]
         words = [
             {"lines": [f"Score {one.score:.1f}"], "reasons": list(one.reasons)} for one in shown
         ]
-        figures = sheets.unscored(catalogue.folder, rows, words)
+        figures = sheets.unscored_figures(catalogue.folder, rows, words)
         part |= {"looked": len(verdicts), "listed": listed, "figures": figures}
     except (OSError, ValueError, pa.ArrowException, ray.exceptions.RayError) as error:
         part["problem"] = str(error).splitlines()[0]
@@ -82,7 +82,9 @@ def run(
     return part, seen.crcs
 
 
-def _look_at_all(folder: str, parts: Sequence[Part], catalogue: Catalogue, cpus: int) -> Seen:
+def _look_at_all(
+    folder: str, parts: Sequence[PlanPart], catalogue: Catalog, cpus: int
+) -> MaskMeasurements:
     wanted = set(catalogue.entries)
     rows = []
     for part in parts:
@@ -92,13 +94,13 @@ def _look_at_all(folder: str, parts: Sequence[Part], catalogue: Catalogue, cpus:
                 uri = storage.join(folder, part.shard_name(shard))
                 rows.append({"uri": uri, "keep": keep})
     looked = dataset.from_blocks(rows).map_batches(
-        look,
+        measure_masks,
         batch_size=None,
         compute=ray.data.TaskPoolStrategy(size=max(min(cpus, len(rows)), 1)),
         num_cpus=0,  # bounded by their number: replicas may still have all CPUs
         max_retries=dataset.RETRIES,
     )
-    seen = Seen()
+    seen = MaskMeasurements()
     with gauges.meter("review", len(catalogue.entries)) as meter:
         for batch in looked.iter_batches(batch_size=None):
             columns = {name: column.tolist() for name, column in batch.items()}
@@ -108,7 +110,7 @@ def _look_at_all(folder: str, parts: Sequence[Part], catalogue: Catalogue, cpus:
             facts = zip(*(columns[key] for key in FIELDS), strict=True)
             for name, status, values in zip(names, columns["status"], facts, strict=True):
                 if status == quarantine.OK:
-                    seen.facts[name] = Facts(*values)
+                    seen.facts[name] = MaskShape(*values)
             meter.set(len(seen.crcs))
     return seen
 

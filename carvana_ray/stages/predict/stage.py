@@ -15,18 +15,18 @@ from typing import Any
 
 from carvana_ray import config, storage
 from carvana_ray.checkpoints import model as checkpoint
-from carvana_ray.checkpoints.model import Manifest
+from carvana_ray.checkpoints.model import ModelManifest
 from carvana_ray.data import catalog as catalogues
-from carvana_ray.data.catalog import Catalogue
-from carvana_ray.data.quarantine import Limits
-from carvana_ray.errors import InputError, Quarantined
+from carvana_ray.data.catalog import Catalog
+from carvana_ray.data.quarantine import FailureLimits
+from carvana_ray.errors import BadImagesError, InputError
 from carvana_ray.report import builder as reports
 from carvana_ray.report import figures as sheets
 from carvana_ray.report import provenance as lineage
 from carvana_ray.runtime import preflight as outlook
 from carvana_ray.runtime.profiler import FOLDER
-from carvana_ray.runtime.progress import Laps
-from carvana_ray.runtime.resources import Cluster, Workers, share_out
+from carvana_ray.runtime.progress import StageTimer
+from carvana_ray.runtime.resources import ClusterResources, WorkerAllocation, allocate_workers
 from carvana_ray.stages import ray_metrics as gauges
 from carvana_ray.stages.ingest import blocks as dataset
 from carvana_ray.stages.ingest import crash_isolation as poison
@@ -34,38 +34,40 @@ from carvana_ray.stages.ingest import read_images as reading
 from carvana_ray.stages.ingest.crash_isolation import LOST_A_REPLICA, LOST_BLOCKS
 from carvana_ray.stages.predict import review_masks as review
 from carvana_ray.stages.predict import write_shards as write
-from carvana_ray.stages.predict.mask_predictor import how_to_load, masks_of, masks_of_one
+from carvana_ray.stages.predict.mask_predictor import how_to_load, predict_dataset, predict_one
 from carvana_ray.submission import merge, plan, shards
-from carvana_ray.submission.plan import Part
-from carvana_ray.submission.shards import Left, Task
+from carvana_ray.submission.plan import PlanPart
+from carvana_ray.submission.shards import PendingShards, ShardTask
 
 log = logging.getLogger(__name__)
 
-Checked = tuple[Manifest, Catalogue]
+Checked = tuple[ModelManifest, Catalog]
 WRITERS_OF_A_GPU, WRITERS = 4, 2  # at a time, for each worker; a shard takes 20 ms of a core
 # On disk, a picture: of Kaggle's 1,536 masks at hand 8.9 kB of text on average, 3.4 kB in shards.
 SHARD_BYTES, ROW_BYTES = 4_000, 9_000
 REPORT_BYTES = 20_000_000  # the page, its parts and the sheets, of a large catalogue
 
 
-def check(flags: config.Predict) -> Checked:
+def check(flags: config.PredictFlags) -> Checked:
     """Return the model's manifest and the pictures.
 
     Raises:
         InputError: model or pictures cannot be, or there is no room for the results.
     """
-    _, manifest = checkpoint.read_model(storage.absolute(flags.model_uri))
+    _, manifest = checkpoint.load_model(storage.resolve(flags.model_uri))
     catalogue = catalogues.load_catalog(flags.data, flags.limit, flags.partial)
     pictures = len(catalogue.entries)
-    storage.require_room(
-        storage.absolute(flags.out),
+    storage.require_space(
+        storage.resolve(flags.out),
         pictures * (SHARD_BYTES + ROW_BYTES),
         scratch=2 * pictures * ROW_BYTES,  # the submission, and its rows in order of name
     )
     return manifest, catalogue
 
 
-def run(flags: config.Predict, cluster: Cluster, checked: Checked | None = None) -> dict[str, Any]:
+def run(
+    flags: config.PredictFlags, cluster: ClusterResources, checked: Checked | None = None
+) -> dict[str, Any]:
     """Predict what is not there yet, merge, check; return the job's result.
 
     Args:
@@ -76,22 +78,22 @@ def run(flags: config.Predict, cluster: Cluster, checked: Checked | None = None)
         Quarantined: pictures could not be read, and are not to be taken as empty.
         Unfinished: pictures could not be reached, or shards not be written.
     """
-    began, laps = time.monotonic(), Laps()
-    model, out = storage.absolute(flags.model_uri), storage.absolute(flags.out)
+    began, laps = time.monotonic(), StageTimer()
+    model, out = storage.resolve(flags.model_uri), storage.resolve(flags.out)
     manifest, catalogue = checked or check(flags)
-    workers = share_out(flags, cluster)
+    workers = allocate_workers(flags, cluster)
     settings = {"model": manifest.sha256, "downscale": manifest.downscale}
     if flags.decode != "cpu":  # whose runs are named as before there was a choice
         settings["decode"] = flags.decode
     run_id = plan.run_id({**settings, "data": catalogue.folder, "size": catalogue.size})
     folder = storage.join(out, "predict", run_id)
     for place in (out, folder, storage.join(folder, "shards")):
-        storage.sweep(place)
+        storage.remove_stale_temps(place)
     if flags.decode == "both":  # a cluster that has changed since must not make other masks
         share = plan.settled(folder, workers.decode)
         workers = dataclasses.replace(workers, decode=share)
-    parts = _plan(flags, folder, catalogue, plan.most(manifest.downscale))
-    left = shards.left(folder, parts, catalogue.entries, _crcs(flags, catalogue))
+    parts = _plan(flags, folder, catalogue, plan.max_shard_size(manifest.downscale))
+    left = shards.pending(folder, parts, catalogue.entries, _crcs(flags, catalogue))
     log.debug("planned: %d of %d shards to make", len(left.tasks), left.needed)
     for damage in left.damaged:
         log.warning("made again: %s", damage)
@@ -108,7 +110,7 @@ def run(flags: config.Predict, cluster: Cluster, checked: Checked | None = None)
     rate = _predict(flags, left, catalogue, folder, how, model, workers)
     laps.end("read, predict, write shards")
     target = storage.join(out, flags.submission)
-    merged = merge.merge(flags, parts, folder, catalogue, target)
+    merged = merge.merge_shards(flags, parts, folder, catalogue, target)
     log.debug("merged and checked")
     laps.end("merge and check")
     result = {
@@ -122,51 +124,55 @@ def run(flags: config.Predict, cluster: Cluster, checked: Checked | None = None)
     }
     held_back = None
     try:
-        merge.finish(flags, merged, folder, result)
-    except Quarantined as error:
+        merge.finish_run(flags, merged, folder, result)
+    except BadImagesError as error:
         held_back, result = error, error.result
-    reviewed, crcs = review.run(out, folder, parts, catalogue, cluster.cpus)
+    reviewed, crcs = review.review_masks(out, folder, parts, catalogue, cluster.cpus)
     laps.end("look at the masks once more")
     part = {
-        **lineage.of(flags, manifest, catalogue.folder, crcs),
+        **lineage.provenance(flags, manifest, catalogue.folder, crcs),
         "result": result,
         "review": reviewed,
         "bad": [[row["img"], row["status"]] for row in merged.bad],
-        "shown": sheets.unscored(catalogue.folder, sheets.some(merged.shown)),
+        "shown": sheets.unscored_figures(catalogue.folder, sheets.pick_rows(merged.shown)),
         "seconds": laps.seconds,
         "speed": {"Prediction: pictures a second": round(rate, 1)} if rate else {},
     }
-    log.info("report: %s", reports.add(out, "predict", part))
+    log.info("report: %s", reports.add_section(out, "predict", part))
     if held_back:
         raise held_back
-    for name, image in sheets.of_cars(catalogue.folder, merged.shown).items():
-        storage.publish(storage.join(out, "sheets", name), image, replace=True)
+    for name, image in sheets.car_sheets(catalogue.folder, merged.shown).items():
+        storage.write_atomic(storage.join(out, "sheets", name), image, replace=True)
     return {**result, "seconds": round(time.monotonic() - began, 1)}
 
 
 def _foretell(
-    left: Left, catalogue: Catalogue, manifest: Manifest, out: str, workers: Workers
+    left: PendingShards,
+    catalogue: Catalog,
+    manifest: ModelManifest,
+    out: str,
+    workers: WorkerAllocation,
 ) -> None:
     """Say what will be predicted, in one line."""
     pictures, to_do = len(catalogue.entries), sum(len(task.entries) for task in left.tasks)
-    what = outlook.counted(pictures, "pictures", pictures - to_do)
+    what = outlook.count_of(pictures, "pictures", pictures - to_do)
     needed = to_do * SHARD_BYTES + pictures * ROW_BYTES + REPORT_BYTES
-    where = outlook.place(workers)
-    outlook.say("predict", f"{what}; {checkpoint.of_model(manifest)}", out, needed, where)
+    where = outlook.describe_workers(workers)
+    outlook.announce("predict", f"{what}; {checkpoint.of_model(manifest)}", out, needed, where)
 
 
-def _plan(flags: config.Predict, folder: str, catalogue: Catalogue, most: int) -> list[Part]:
+def _plan(flags: config.PredictFlags, folder: str, catalogue: Catalog, most: int) -> list[PlanPart]:
     """Return the parts of the plan, with one more for what none of them has."""
-    parts = plan.read_parts(folder)
-    while new := plan.next_part(parts, catalogue.entries, flags.shard_size, most):
+    parts = plan.load_plan(folder)
+    while new := plan.plan_new(parts, catalogue.entries, flags.shard_size, most):
         if flags.merge_only:
             raise InputError(f"--merge-only: {len(new.pictures)} pictures are in no plan yet")
-        storage.publish(storage.join(folder, new.name), new.to_bytes())
-        parts = plan.read_parts(folder)  # another driver may have been first, with other pictures
+        storage.write_atomic(storage.join(folder, new.name), new.to_bytes())
+        parts = plan.load_plan(folder)  # another driver may have been first, with other pictures
     return parts
 
 
-def _crcs(flags: config.Predict, catalogue: Catalogue) -> Mapping[str, int]:
+def _crcs(flags: config.PredictFlags, catalogue: Catalog) -> Mapping[str, int]:
     """Return the CRC-32 that pictures must have: as listed, or with --verify as they are today."""
     if not flags.verify:
         return catalogue.crcs
@@ -184,63 +190,63 @@ def _crcs(flags: config.Predict, catalogue: Catalogue) -> Mapping[str, int]:
     return {**found, **catalogue.crcs}
 
 
-def limits_of(flags: config.Predict, folder: str, pictures: int) -> Limits:
+def limits_of(flags: config.PredictFlags, folder: str, pictures: int) -> FailureLimits:
     """Return what a prediction of pictures of a folder puts up with."""
     enough = flags.max_bad if flags.on_bad_picture == "empty" else 0
-    return Limits(folder, pictures, "shards", enough)
+    return FailureLimits(folder, pictures, "shards", enough)
 
 
 def _predict(
-    flags: config.Predict,
-    left: Left,
-    catalogue: Catalogue,
+    flags: config.PredictFlags,
+    left: PendingShards,
+    catalogue: Catalog,
     folder: str,
     how: dict[str, Any],
     model: str,
-    workers: Workers,
+    workers: WorkerAllocation,
 ) -> float:
     """Make the shards that are to do; return the steady rate, pictures a second."""
     tasks = left.tasks
     if not tasks:
         return 0.0
     limits, bad = limits_of(flags, catalogue.folder, len(catalogue.entries)), left.bad
-    profile = storage.join(storage.absolute(flags.out), FOLDER) if flags.profile else ""
+    profile = storage.join(storage.resolve(flags.out), FOLDER) if flags.profile else ""
     with gauges.meter("predict", sum(len(task.entries) for task in tasks)) as meter:
 
-        def make(todo: Sequence[Task], verdicts: Mapping[str, str], lost: int) -> set[str]:
+        def make(todo: Sequence[ShardTask], verdicts: Mapping[str, str], lost: int) -> set[str]:
             nonlocal bad
             rows = [
-                reading.pictures_row(
+                reading.block_row(
                     task.name, [entry.name for entry in task.entries], catalogue.crcs, verdicts
                 )
                 for task in todo
             ]
-            masks = masks_of(rows, how, model, workers, lost, profile)
+            masks = predict_dataset(rows, how, model, workers, lost, profile)
             files = set()
             each = WRITERS_OF_A_GPU if workers.use_gpu else WRITERS
-            made = write.written(masks, folder, todo, min(len(todo), each * workers.count))
+            made = write.write_dataset(masks, folder, todo, min(len(todo), each * workers.count))
             for row in made.iter_rows():
                 files.add(row["file"])
                 bad += row["bad"]
-                limits.bad(bad, row["example"])
+                limits.count_bad(bad, row["example"])
                 if row["problem"]:
-                    limits.problem(row["problem"])
+                    limits.add_failure(row["problem"])
                 meter.set(meter.done + row["rows"])
             if profile:
                 stats = made.stats().encode()
-                storage.publish(storage.join(profile, "predict-data.txt"), stats, replace=True)
+                storage.write_atomic(storage.join(profile, "predict-data.txt"), stats, replace=True)
             return files
 
-        poison.passes(
+        poison.run_with_isolation(
             tasks,
             make,
             LOST_BLOCKS + LOST_A_REPLICA * workers.count,
-            lambda names: poison.find(
+            lambda names: poison.find_crashing(
                 names,
-                functools.partial(masks_of_one, how=how, model=model, workers=workers),
+                functools.partial(predict_one, how=how, model=model, workers=workers),
                 workers.cpus,
                 int(workers.use_gpu),
             ),
         )
-    limits.close()
+    limits.raise_if_failed()
     return meter.rate

@@ -14,11 +14,11 @@ from carvana_ray import rle, storage
 from carvana_ray.data import quarantine
 from carvana_ray.stages.ingest import blocks as dataset
 from carvana_ray.submission import shards
-from carvana_ray.submission.shards import Task
+from carvana_ray.submission.shards import ShardTask
 
 
-def written(
-    masks: ray.data.Dataset, folder: str, tasks: Sequence[Task], writers: int
+def write_dataset(
+    masks: ray.data.Dataset, folder: str, tasks: Sequence[ShardTask], writers: int
 ) -> ray.data.Dataset:
     """Return a data set that writes the shards of some masks; its rows are those of `write_shards`.
 
@@ -65,11 +65,11 @@ def write_shards(
         gone = [text for text in bad if f"({quarantine.UNREACHABLE}" in text]
         problem = gone[0] if gone else ""
         if not gone:
-            texts = [rle.text_of(ends) for ends in own["ends"].to_pylist()]
+            texts = [rle.text_from_bounds(ends) for ends in own["ends"].to_pylist()]
             own = own.append_column("rle_mask", pa.array(texts, pa.large_string()))
             data = shards.to_bytes(own, keys[file])
             try:
-                storage.publish(storage.join(folder, file), data, replace=file in replace)
+                storage.write_atomic(storage.join(folder, file), data, replace=file in replace)
             except OSError as error:
                 problem = f"{storage.join(folder, file)}: {error.strerror or error}"
         found.append(

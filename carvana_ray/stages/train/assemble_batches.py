@@ -19,7 +19,7 @@ MOST = 64  # pictures of a block, 49 MB at a quarter: Ray Data then deals 20 a s
 MOST_BYTES = 160_000_000  # of a block: 32 pictures and masks of 1280 x 1918, as uint8
 
 
-def steps_of(share: int, grid: tuple[int, int]) -> int:
+def steps_per_block(share: int, grid: tuple[int, int]) -> int:
     """Return the number of steps that make a block.
 
     Args:
@@ -29,7 +29,7 @@ def steps_of(share: int, grid: tuple[int, int]) -> int:
     return max(1, min(MOST, MOST_BYTES // (2 * grid[0] * grid[1])) // share)
 
 
-def take(
+def assemble_batches(
     batch: Columns,
     *,
     plan: BatchPlan,
@@ -69,8 +69,8 @@ def take(
 def _step(
     plan: BatchPlan, index: int, board: Any, kept: NDArray[np.int64], flip: bool, jitter: bool
 ) -> Columns:
-    block = plan.block(index)
-    chunk, row = np.divmod(kept[block.pictures], CHUNK)
+    block = plan.worker_batch(index)
+    chunk, row = np.divmod(kept[block.indices], CHUNK)
     chunks = _chunks(board)
     needed = list(dict.fromkeys(chunk.tolist()))
     tables = dict(zip(needed, ray.get([chunks[at] for at in needed]), strict=True))
@@ -78,13 +78,13 @@ def _step(
     for place, (at, within) in enumerate(zip(chunk.tolist(), row.tolist(), strict=True)):
         pair = (_array(tables[at], "gray")[within], _array(tables[at], "share")[within])
         if block.training and flip and not jitter:
-            pair = augment.flip(*pair, plan.rng(block, place))
+            pair = augment.random_flip(*pair, plan.rng(block, place))
         image.append(pair[0])
         share.append(pair[1])
-    count = len(block.pictures)
+    count = len(block.indices)
     moves: Columns = {}
     if jitter:  # drawn for validation, too, which does not look at them: blocks have both
-        drawn = [augment.draw(plan.rng(block, place), flip) for place in range(count)]
+        drawn = [augment.sample_affine(plan.rng(block, place), flip) for place in range(count)]
         moves = {"warp": np.stack(drawn)}
     return {
         "image": np.stack(image),

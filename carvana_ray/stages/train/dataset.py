@@ -18,7 +18,7 @@ import ray.data
 from numpy.typing import NDArray
 
 from carvana_ray.data import quarantine
-from carvana_ray.errors import InputError, Unfinished
+from carvana_ray.errors import IncompleteError, InputError
 from carvana_ray.stages.ingest import blocks as dataset
 from carvana_ray.stages.ingest import crash_isolation as poison
 from carvana_ray.stages.ingest import read_pairs as reading_pairs
@@ -26,15 +26,15 @@ from carvana_ray.stages.ingest.blocks import Columns
 from carvana_ray.stages.train import assemble_batches as take
 from carvana_ray.stages.train.assemble_batches import CHUNK
 from carvana_ray.training.batch_plan import BatchPlan
-from carvana_ray.training.run import Course
+from carvana_ray.training.run import TrainingRun
 
 TASKS_A_WORKER = 2  # on CPUs, elastic
 TASKS_A_GPU = 8  # a block of 64 pictures takes 0.13 s of a core, and an H200 17 of them a second
 FILLED, LEAST_ROOM = 0.7, 150_000_000
 
 
-def decode(
-    course: Course,
+def decode_pairs(
+    course: TrainingRun,
     downscale: int,
     progress: Callable[[int], None] = lambda done: None,
     beside: int | None = None,
@@ -59,7 +59,7 @@ def decode(
         for at in range(0, len(course.pairs), CHUNK)
     ]
     load = functools.partial(
-        reading_pairs.load_pairs if beside is None else reading_pairs.load_pairs_last,
+        reading_pairs.read_pairs if beside is None else reading_pairs.read_pairs_low_priority,
         pictures=course.pictures,
         masks=course.masks,
         downscale=downscale,
@@ -87,24 +87,28 @@ def decode(
     except ray.exceptions.RayTaskError:
         raise  # an error of the program: no process died
     except ray.exceptions.RayError as error:
-        names = poison.find(rows[len(chunks)]["pairs"], functools.partial(_alone, load, course))
+        names = poison.find_crashing(
+            rows[len(chunks)]["pairs"], functools.partial(_alone, load, course)
+        )
         if not names:
             raise
         raise InputError(f"--data: {names[0]} kills the process that reads it") from error
     table = ray.data.from_arrow_refs(chunks).select_columns(["error"])
     errors = [row["error"] for row in table.iter_rows()]
     if gone := [error for error in errors if f": {quarantine.UNREACHABLE}" in error]:
-        raise Unfinished(f"--data: {len(gone)} files cannot be reached, the first is {gone[0]}")
+        raise IncompleteError(
+            f"--data: {len(gone)} files cannot be reached, the first is {gone[0]}"
+        )
     return chunks, errors
 
 
-def _alone(load: Callable[[Columns], Columns], course: Course, pair: str) -> None:
+def _alone(load: Callable[[Columns], Columns], course: TrainingRun, pair: str) -> None:
     picture, mask = pair.split("/")
     row = reading_pairs.pairs_row([(picture, mask)], course.crcs)
     load({name: [value] for name, value in row.items()})
 
 
-def room(store: int, cached: int) -> int:
+def store_budget(store: int, cached: int) -> int:
     """Return the bytes of the object stores that the stream may fill with batches.
 
     Ray spills objects to disk from 80 % on. Its own bound for a data set is half of the stores, as
@@ -118,7 +122,7 @@ def room(store: int, cached: int) -> int:
     return max(min(store // 2, int(store * FILLED) - cached), LEAST_ROOM)
 
 
-def stream(
+def batch_stream(
     plan: BatchPlan,
     board: Any,
     kept: NDArray[np.int64],
@@ -145,7 +149,7 @@ def stream(
     """
     first = first_epoch * plan.steps_per_epoch
     batches = functools.partial(
-        take.take,
+        take.assemble_batches,
         plan=plan,
         board=board,
         kept=kept,
@@ -161,7 +165,7 @@ def stream(
         blocks = dataset.from_blocks([{"id": number} for number in range(count)])
         how |= {"num_cpus": 0, "compute": ray.data.TaskPoolStrategy(TASKS_A_WORKER * plan.workers)}
     else:
-        blocks = dataset.whole(ray.data.range(count, override_num_blocks=count))
+        blocks = dataset.keep_blocks_whole(ray.data.range(count, override_num_blocks=count))
         if on_gpu:
             how["compute"] = ray.data.TaskPoolStrategy(TASKS_A_GPU * plan.workers)
     taken = blocks.map_batches(batches, **how)

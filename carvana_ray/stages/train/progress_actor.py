@@ -11,12 +11,12 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from carvana_ray.runtime.progress import Meter
+from carvana_ray.runtime.progress import ProgressMeter
 
 TELL_EVERY_S = 0.5
 
 
-class Board:
+class ProgressActor:
     """Holds the decoded pictures' references, and how many have been trained on; a Ray actor."""
 
     def __init__(self) -> None:
@@ -46,11 +46,11 @@ class Board:
 def board() -> Any:
     """Start a board beside the driver, with which it lives and dies; return the actor's handle."""
     here: Any = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    actor: Any = ray.remote(num_cpus=0, scheduling_strategy=here)(Board)
+    actor: Any = ray.remote(num_cpus=0, scheduling_strategy=here)(ProgressActor)
     return actor.remote()
 
 
-class Teller:
+class ProgressSender:
     """Called after each step by one worker; tells the board now and then, and never waits."""
 
     def __init__(self, board: Any) -> None:
@@ -63,10 +63,10 @@ class Teller:
             self._board.tell.remote(done)
 
 
-class Watch:
+class ProgressPoller:
     """Shows on a meter what the board says, for as long as the block runs."""
 
-    def __init__(self, meter: Meter, board: Any) -> None:
+    def __init__(self, meter: ProgressMeter, board: Any) -> None:
         self._meter, self._board = meter, board
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._look, daemon=True)

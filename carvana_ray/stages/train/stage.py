@@ -23,43 +23,45 @@ from carvana_ray.checkpoints import model as checkpoint
 from carvana_ray.checkpoints import train_state as states
 from carvana_ray.config import cli
 from carvana_ray.config.recipes import RECIPES
-from carvana_ray.errors import Denied, InputError
+from carvana_ray.errors import InputError, StorageAccessError
 from carvana_ray.runtime import preflight as outlook
-from carvana_ray.runtime.resources import Cluster, Workers, share_out
+from carvana_ray.runtime.resources import ClusterResources, WorkerAllocation, allocate_workers
 from carvana_ray.stages import ray_metrics as gauges
 from carvana_ray.stages.train import dataset as feed
-from carvana_ray.stages.train.progress_actor import Watch, board
-from carvana_ray.stages.train.trainer import Fitting, outcome
+from carvana_ray.stages.train.progress_actor import ProgressPoller, board
+from carvana_ray.stages.train.trainer import Fitting, wait_for_training
 from carvana_ray.training import finetune
 from carvana_ray.training import loop as training
 from carvana_ray.training import run as courses
 from carvana_ray.training import state as learner
 from carvana_ray.training import tensorboard as events
-from carvana_ray.training.run import Course, Rows
+from carvana_ray.training.run import Rows, TrainingRun
 
 log = logging.getLogger(__name__)
 
 
-def check(flags: config.Train) -> Course:
+def check(flags: config.TrainFlags) -> TrainingRun:
     """Return what will be trained on.
 
     Raises:
         InputError: the input cannot be, as far as listing it tells.
     """
     if flags.tensorboard:
-        events.writer_of()
+        events.require_writer()
     init = finetune.read(flags)
-    flags = finetune.resolved(flags, init)
-    course = courses.plan(flags, flags.workers or 1, init)
-    out = storage.absolute(flags.out)
-    begun = states.epochs_there(_run_folder(out, course))
-    storage.require_room(out, courses.room(flags, len(begun)))
+    flags = finetune.resolve_flags(flags, init)
+    course = courses.plan_run(flags, flags.workers or 1, init)
+    out = storage.resolve(flags.out)
+    begun = states.list_epochs(_run_folder(out, course))
+    storage.require_space(out, courses.disk_bytes(flags, len(begun)))
     if init and not begun and not _finished(storage.join(out, "model"), course.run):
-        finetune.weights(flags, init.sha256)  # read, to know now whether they are whole
+        finetune.load_base_weights(flags, init.sha256)  # read, to know now whether they are whole
     return course
 
 
-def run(flags: config.Train, cluster: Cluster, checked: Course | None = None) -> dict[str, Any]:
+def run(
+    flags: config.TrainFlags, cluster: ClusterResources, checked: TrainingRun | None = None
+) -> dict[str, Any]:
     """Train, or go on with training, and write ``OUT/model``; return the job's result.
 
     Args:
@@ -67,34 +69,34 @@ def run(flags: config.Train, cluster: Cluster, checked: Course | None = None) ->
         checked: what `check` has returned, if it was asked already.
     """
     began = time.monotonic()
-    out = storage.absolute(flags.out)
+    out = storage.resolve(flags.out)
     folder = storage.join(out, "model")
-    workers = share_out(flags, cluster)
+    workers = allocate_workers(flags, cluster)
     course = checked or check(flags)
-    flags = finetune.resolved(flags, course.init)
-    course = dataclasses.replace(course, plan=courses.shared(course.plan, workers.count))
+    flags = finetune.resolve_flags(flags, course.init)
+    course = dataclasses.replace(course, plan=courses.with_workers(course.plan, workers.count))
     for place in (out, folder):
-        storage.sweep(place)
-    storage.publish(
+        storage.remove_stale_temps(place)
+    storage.write_atomic(
         storage.join(out, "config.json"),
         json.dumps(cli.to_json(flags), indent=1).encode(),
         replace=True,
     )
     if course.init:
-        finetune.keep(flags, course.init)
-        finetune.warn_of_known_cars(course.init, course.cars)
+        finetune.record_base(flags, course.init)
+        finetune.warn_on_leakage(course.init, course.cars)
     if not _finished(folder, course.run):
         skipped = _fit(flags, course, cluster, workers, out)
         _write_model(flags, course, _run_folder(out, course), folder, skipped)
-    history = checkpoint.read_history(folder)
+    history = checkpoint.load_history(folder)
     if flags.tensorboard:
-        events.keep(events.folder_of(out, course.run), history)
+        events.write_missing(events.folder_of(out, course.run), history)
     for name, image in report.curves(history).items():
-        storage.publish(storage.join(out, name), image, replace=True)
+        storage.write_atomic(storage.join(out, name), image, replace=True)
     return {
         "model": folder,
-        **courses.summary(history),
-        "skipped": len(checkpoint.read_manifest(folder).skipped),
+        **courses.summarize(history),
+        "skipped": len(checkpoint.load_manifest(folder).skipped),
         "seconds": round(time.monotonic() - began, 1),
     }
 
@@ -104,8 +106,8 @@ def _finished(folder: str, run_name: str) -> bool:
     if not storage.exists(storage.join(folder, checkpoint.MANIFEST)):
         return False
     try:
-        _, manifest = checkpoint.read_model(folder)
-    except Denied:
+        _, manifest = checkpoint.load_model(folder)
+    except StorageAccessError:
         raise
     except InputError as error:  # say a run that died between weights and manifest
         log.warning("%s: it will be trained again", error)
@@ -113,20 +115,24 @@ def _finished(folder: str, run_name: str) -> bool:
     return manifest.run == run_name
 
 
-def _run_folder(out: str, course: Course) -> str:
+def _run_folder(out: str, course: TrainingRun) -> str:
     return storage.join(out, "checkpoints", course.run)
 
 
 def _fit(
-    flags: config.Train, course: Course, cluster: Cluster, workers: Workers, out: str
+    flags: config.TrainFlags,
+    course: TrainingRun,
+    cluster: ClusterResources,
+    workers: WorkerAllocation,
+    out: str,
 ) -> list[str]:
     """Run Ray Train until all epochs are done; return the pairs that were left out, and why.
 
     Longer than a screen, since what runs beside what is decided here.
     """
     folder = _run_folder(out, course)
-    design = learner.design(flags.base, RECIPES[flags.recipe])
-    saved, damaged = states.newest(folder, design)
+    design = learner.unet_config(flags.base, RECIPES[flags.recipe])
+    saved, damaged = states.load_latest(folder, design)
     for problem in damaged:
         log.warning("skipped: %s", problem)
     done = saved["epoch"] if saved else 0
@@ -143,9 +149,9 @@ def _fit(
         begun = fitting.begin(course.plan, np.arange(len(course.pairs))) if early else None
         beside_them = cluster.cpus if early else None
         with gauges.meter("decode", len(course.pairs)) as meter:
-            chunks, errors = feed.decode(course, flags.downscale, meter.set, beside_them)
+            chunks, errors = feed.decode_pairs(course, flags.downscale, meter.set, beside_them)
         skipped = [error for error in errors if error]
-        kept, plan = courses.sift(flags, course, errors)
+        kept, plan = courses.drop_bad_pairs(flags, course, errors)
         if done == plan.epochs:
             return skipped
         ray.get(here.put.remote(chunks))
@@ -153,54 +159,56 @@ def _fit(
         an_epoch = plan.train_steps * plan.batch
         with (
             gauges.meter("train", plan.epochs * an_epoch, done * an_epoch) as meter,
-            Watch(meter, here),
+            ProgressPoller(meter, here),
         ):
             try:
-                outcome(begun or fitting.begin(plan, kept))
-            except training.Diverged as error:
-                good = states.epochs_there(folder)
-                where = states.folder_of(folder, good[-1]) if good else "none"
+                wait_for_training(begun or fitting.begin(plan, kept))
+            except training.DivergedError as error:
+                good = states.list_epochs(folder)
+                where = states.epoch_dir(folder, good[-1]) if good else "none"
                 raise InputError(f"{error} (last good checkpoint: {where})") from error
-            last, _ = states.newest(folder, design)
+            last, _ = states.load_latest(folder, design)
             if last:
-                meter.end(courses.summary(last["history"])["images_per_second"])
+                meter.end(courses.summarize(last["history"])["images_per_second"])
     return skipped
 
 
-def _foretell(flags: config.Train, course: Course, out: str, workers: Workers, done: int) -> None:
+def _foretell(
+    flags: config.TrainFlags, course: TrainingRun, out: str, workers: WorkerAllocation, done: int
+) -> None:
     """Say what will be trained, in one line."""
-    epochs = outlook.counted(flags.epochs, "epochs", done)
-    what = f"{epochs}, each of {outlook.counted(course.plan.train, 'pictures')}"
+    epochs = outlook.count_of(flags.epochs, "epochs", done)
+    what = f"{epochs}, each of {outlook.count_of(course.plan.train, 'pictures')}"
     if course.plan.val:
         what += f" and {course.plan.val:,} for validation"
-    kind = checkpoint.network(flags.recipe, flags.base, flags.downscale)
-    begun = states.epochs_there(_run_folder(out, course))
-    needed = courses.room(flags, len(begun))
-    outlook.say("train", f"{what}; {kind}", out, needed, outlook.place(workers))
+    kind = checkpoint.describe_network(flags.recipe, flags.base, flags.downscale)
+    begun = states.list_epochs(_run_folder(out, course))
+    needed = courses.disk_bytes(flags, len(begun))
+    outlook.announce("train", f"{what}; {kind}", out, needed, outlook.describe_workers(workers))
 
 
 def _write_model(
-    flags: config.Train, course: Course, run: str, folder: str, skipped: list[str]
+    flags: config.TrainFlags, course: TrainingRun, run: str, folder: str, skipped: list[str]
 ) -> None:
     """Write the model folder of a run that is over: of its epochs the best one that is good."""
     recipe = RECIPES[flags.recipe]
-    design = learner.design(flags.base, recipe)
-    last, damaged = states.newest(run, design)
+    design = learner.unet_config(flags.base, recipe)
+    last, damaged = states.load_latest(run, design)
     if last is None or last["epoch"] != flags.epochs:
         raise RuntimeError(f"{run}: training ended without its last epoch; {damaged}")
     history: Rows = last["history"]
-    chosen, best = last, courses.best_row(history)
+    chosen, best = last, courses.best_epoch(history)
     if best is not history[-1]:
         try:
-            chosen = states.read(run, int(best["epoch"]), design)
-        except Denied:
+            chosen = states.load(run, int(best["epoch"]), design)
+        except StorageAccessError:
             raise
         except InputError as error:
             log.warning("%s: the last epoch is taken for the best one", error)
     init = course.init
     weights = checkpoint.to_bytes(chosen["model"])
-    manifest = checkpoint.Manifest(
-        sha256=checkpoint.digest(weights),
+    manifest = checkpoint.ModelManifest(
+        sha256=checkpoint.sha256(weights),
         design=design,
         mirror=recipe.mirror,
         downscale=flags.downscale,
@@ -215,4 +223,4 @@ def _write_model(
         started_from=[init.sha256, *init.started_from] if init else [],
         train_cars=sorted({*course.cars[0], *(init.train_cars if init else ())}),
     )
-    checkpoint.write_model(folder, weights, manifest, history)
+    checkpoint.save_model(folder, weights, manifest, history)

@@ -16,18 +16,18 @@ from ray.train.torch import TorchTrainer
 from carvana_ray import config, images, storage
 from carvana_ray.checkpoints import train_state as states
 from carvana_ray.config.recipes import RECIPES
-from carvana_ray.runtime.background import beside
+from carvana_ray.runtime.background import run_in_background
 from carvana_ray.runtime.profiler import FOLDER
-from carvana_ray.runtime.resources import Cluster, Workers
+from carvana_ray.runtime.resources import ClusterResources, WorkerAllocation
 from carvana_ray.stages.train import assemble_batches as take
 from carvana_ray.stages.train import dataset as feed
-from carvana_ray.stages.train.worker import loop
+from carvana_ray.stages.train.worker import train_loop_per_worker
 from carvana_ray.training import loop as training
 from carvana_ray.training import run as courses
 from carvana_ray.training import state as learner
 from carvana_ray.training import tensorboard as events
 from carvana_ray.training.batch_plan import BatchPlan
-from carvana_ray.training.run import Course
+from carvana_ray.training.run import TrainingRun
 
 # Ray Train asks its workers how they are this often, and takes one report of each then. Every 2 s,
 # as it does by itself, an epoch of a second would wait for that, and the end of training twice.
@@ -35,7 +35,7 @@ POLL_S = 0.25
 FAILURES = 3  # of workers, each from the last epoch on, and of Ray Train's own controller
 
 
-class Deal(DataConfig):
+class StreamDataConfig(DataConfig):
     """Makes the stream of batches when Ray has started the workers, and deals it out to them.
 
     Only then it is known how many there are (`--min-workers`), and, after a failure, with which
@@ -44,7 +44,7 @@ class Deal(DataConfig):
 
     def __init__(
         self,
-        flags: config.Train,
+        flags: config.TrainFlags,
         plan: BatchPlan,
         board: Any,
         kept: NDArray[np.int64],
@@ -61,7 +61,7 @@ class Deal(DataConfig):
         self._board, self._kept, self._on_gpu = board, kept, on_gpu
         self._grid = grid
 
-    def __deepcopy__(self, _memo: Any) -> "Deal":
+    def __deepcopy__(self, _memo: Any) -> "StreamDataConfig":
         """Return itself: Ray Train copies it, and references to objects must not be."""
         return self
 
@@ -75,16 +75,16 @@ class Deal(DataConfig):
     ) -> list[dict[str, ray.data.DataIterator]]:
         """Return the iterators of each worker; what stands in for the data set is not read."""
         recipe = RECIPES[self._flags.recipe]
-        saved, _ = states.newest(self._folder, learner.design(self._flags.base, recipe))
-        plan = courses.shared(self._plan, world_size)
-        stream = feed.stream(
+        saved, _ = states.load_latest(self._folder, learner.unet_config(self._flags.base, recipe))
+        plan = courses.with_workers(self._plan, world_size)
+        stream = feed.batch_stream(
             plan,
             self._board,
             self._kept,
             recipe.flip,
             recipe.jitter,
             first_epoch=saved["epoch"] if saved else 0,
-            steps=take.steps_of(plan.share, self._grid),
+            steps=take.steps_per_block(plan.per_worker, self._grid),
             elastic=bool(self._flags.min_workers),
             on_gpu=self._on_gpu,
         )
@@ -103,10 +103,10 @@ class Fitting:
         scratch: a folder for Ray Train.
     """
 
-    flags: config.Train
-    course: Course
-    cluster: Cluster
-    workers: Workers
+    flags: config.TrainFlags
+    course: TrainingRun
+    cluster: ClusterResources
+    workers: WorkerAllocation
     folder: str
     board: Any
     scratch: str
@@ -118,10 +118,10 @@ class Fitting:
             plan: of the batches.
             kept: int64, from its pictures to those of the board.
         """
-        flags, course, out = self.flags, self.course, storage.absolute(self.flags.out)
-        grid = images.grid(*course.size, flags.downscale)
+        flags, course, out = self.flags, self.course, storage.resolve(self.flags.out)
+        grid = images.grid_size(*course.size, flags.downscale)
         room, on_gpu = _room(course, grid), self.workers.use_gpu
-        deal = Deal(flags, plan, self.board, kept, self.folder, grid, room, on_gpu)
+        deal = StreamDataConfig(flags, plan, self.board, kept, self.folder, grid, room, on_gpu)
         settings = {
             "flags": flags,
             "plan": plan,
@@ -133,11 +133,11 @@ class Fitting:
             "events": events.folder_of(out, course.run) if flags.tensorboard else "",
             "profile": storage.join(out, FOLDER) if flags.profile else "",
         }
-        _settle(self.cluster)
-        return beside(_trainer(flags, self.workers, settings, deal, self.scratch).fit)
+        _set_ray_env(self.cluster)
+        return run_in_background(_trainer(flags, self.workers, settings, deal, self.scratch).fit)
 
 
-def outcome(fitting: "Future[object]") -> None:
+def wait_for_training(fitting: "Future[object]") -> None:
     """Wait for Ray Train, which runs beside the main thread: in it, it would take over Ctrl-C.
 
     Raises:
@@ -147,28 +147,32 @@ def outcome(fitting: "Future[object]") -> None:
         fitting.result()
     except Exception as error:
         for failure in getattr(error, "worker_failures", {}).values():
-            if found := re.search(rf"{training.Diverged.__name__}: (.*)", str(failure)):
-                raise training.Diverged(found[1]) from error
+            if found := re.search(rf"{training.DivergedError.__name__}: (.*)", str(failure)):
+                raise training.DivergedError(found[1]) from error
         raise
 
 
-def _settle(cluster: Cluster) -> None:
+def _set_ray_env(cluster: ClusterResources) -> None:
     """Tell Ray Train's controller, which gets these of the driver, how to go about its work."""
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", str(POLL_S))
-    if cluster.nodes == 1 and not cluster.may_have:
+    if cluster.nodes == 1 and not cluster.autoscaler_max:
         # An actor, 3 s of a core, that waits for word of machines about to be taken away.
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
 
 
 def _trainer(
-    flags: config.Train, workers: Workers, settings: dict[str, Any], deal: Deal, scratch: str
+    flags: config.TrainFlags,
+    workers: WorkerAllocation,
+    settings: dict[str, Any],
+    deal: StreamDataConfig,
+    scratch: str,
 ) -> TorchTrainer:
     fewest = flags.min_workers or workers.count
     # Ray's types are those of the older Train: a pair for elastic workers is not among them.
     count: Any = (fewest, workers.count) if fewest < workers.count else workers.count
     failures: dict[str, Any] = {"max_failures": FAILURES, "controller_failure_limit": FAILURES}
     return TorchTrainer(
-        loop,
+        train_loop_per_worker,
         train_loop_config=settings,
         scaling_config=ScalingConfig(
             num_workers=count,
@@ -181,8 +185,8 @@ def _trainer(
     )
 
 
-def _room(course: Course, grid: tuple[int, int]) -> int:
+def _room(course: TrainingRun, grid: tuple[int, int]) -> int:
     """Return the bytes of the object stores that batches may take beside the decoded pictures."""
     h, w = grid
     store = int(ray.cluster_resources().get("object_store_memory", 0))
-    return feed.room(store, cached=2 * h * w * len(course.pairs))
+    return feed.store_budget(store, cached=2 * h * w * len(course.pairs))

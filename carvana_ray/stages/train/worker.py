@@ -16,13 +16,13 @@ from ray.train.torch import get_device, prepare_model
 
 from carvana_ray import storage
 from carvana_ray.checkpoints import train_state as states
-from carvana_ray.config.flags import Train
+from carvana_ray.config.flags import TrainFlags
 from carvana_ray.config.recipes import RECIPES
-from carvana_ray.runtime.background import beside
+from carvana_ray.runtime.background import run_in_background
 from carvana_ray.runtime.torch_trace import Trace
 from carvana_ray.stages.ray_metrics import set_wait
-from carvana_ray.stages.train.assemble_batches import steps_of
-from carvana_ray.stages.train.progress_actor import Teller
+from carvana_ray.stages.train.assemble_batches import steps_per_block
+from carvana_ray.stages.train.progress_actor import ProgressSender
 from carvana_ray.training import finetune
 from carvana_ray.training import loop as training
 from carvana_ray.training import prefetch as transfer
@@ -39,7 +39,7 @@ COMPILE_FROM = 100_000
 SWITCH_S = 0.0005  # Python's own 5 ms are a third of a step
 
 
-def loop(settings: dict[str, Any]) -> None:
+def train_loop_per_worker(settings: dict[str, Any]) -> None:
     """Train in one worker: Ray's side of `training.train`.
 
     Longer than a screen, since what starts when matters: the stream of batches first, which waits
@@ -51,56 +51,58 @@ def loop(settings: dict[str, Any]) -> None:
     sys.setswitchinterval(SWITCH_S)
     context = ray.train.get_context()
     rank, count = context.get_world_rank(), context.get_world_size()
-    plan = courses.shared(settings["plan"], count)
+    plan = courses.with_workers(settings["plan"], count)
     torch.set_num_threads(settings["threads"])
     device = get_device()
     recipe = RECIPES[flags.recipe]
-    saved, _ = states.newest(folder, learner.design(flags.base, recipe))
+    saved, _ = states.load_latest(folder, learner.unet_config(flags.base, recipe))
     done = saved["epoch"] if saved else 0
     if done == plan.epochs:  # a failure after the last epoch
         return
     shard = ray.train.get_dataset_shard("batches")
     blocks = shard.iter_batches(
-        batch_size=plan.share * steps_of(plan.share, settings["grid"]),
+        batch_size=plan.per_worker * steps_per_block(plan.per_worker, settings["grid"]),
         prefetch_batches=2,
         batch_format="numpy",
     )
-    stream = transfer.on_device(_checked(blocks, done, rank, plan), plan.share, device)
-    network = learner.build(flags.base, recipe, flags.seed)
+    stream = transfer.prefetch_to_device(
+        _own_blocks(blocks, done, rank, plan), plan.per_worker, device
+    )
+    network = learner.build_model(flags.base, recipe, flags.seed)
     if settings["init"] and not saved:  # states have gone on from these weights already
-        network.load_state_dict(finetune.weights(flags, settings["init"]))
-    scored = learner.Scored(network).to(device)
+        network.load_state_dict(finetune.load_base_weights(flags, settings["init"]))
+    scored = learner.ModelWithLoss(network).to(device)
     if compiles(flags, plan, device):
         torch._dynamo.config.suppress_errors = True  # what cannot be compiled runs as it is
         scored.compile()
     # Statistics of normalization: see `training.share_statistics`.
     wrapped = prepare_model(scored, parallel_strategy_kwargs={"broadcast_buffers": False})
-    state = learner.start(scored, wrapped, recipe, flags.rate, plan.epochs * plan.train_steps)
+    state = learner.init_state(scored, wrapped, recipe, flags.rate, plan.epochs * plan.train_steps)
     if saved:
         state.load_state_dict(saved)
     if device.type == "cuda":  # while others decode the pictures
-        learner.warm_up(state, _blank(plan.share, settings["grid"], recipe.jitter, device))
+        learner.warm_up(state, _blank(plan.per_worker, settings["grid"], recipe.jitter, device))
     marks.append((time.time(), "warm"))
     profile = settings["profile"] if rank == 0 else ""
-    worker = training.Worker(
+    worker = training.WorkerContext(
         device=device,
         count=count,
-        add_up=functools.partial(_add_up, count=count),
+        all_reduce=functools.partial(_add_up, count=count),
         clock=time.perf_counter,
         progress=_progress(settings["board"] if rank == 0 else None, profile),
     )
-    keeper = Keeper(folder, flags, rank, settings["events"])
-    training.train(state, stream, plan, worker, keeper.report)
+    keeper = CheckpointWriter(folder, flags, rank, settings["events"])
+    training.train(state, stream, plan, worker, keeper.on_epoch_end)
     marks.append((time.time(), "trained"))
     keeper.finish()
     if profile:
         text = "".join(f"{at:.2f} {what}\n" for at, what in marks) + shard.stats()
-        storage.publish(storage.join(profile, "train-data.txt"), text.encode(), replace=True)
+        storage.write_atomic(storage.join(profile, "train-data.txt"), text.encode(), replace=True)
 
 
 def _progress(board: Any, profile: str) -> Callable[[int], None]:
     """Return what is called after each step: it tells the board, and a trace if there is one."""
-    tell, trace = Teller(board), Trace(profile, "train") if profile else None
+    tell, trace = ProgressSender(board), Trace(profile, "train") if profile else None
 
     def progress(done: int) -> None:
         tell(done)
@@ -110,7 +112,7 @@ def _progress(board: Any, profile: str) -> Callable[[int], None]:
     return progress
 
 
-def compiles(flags: Train, plan: BatchPlan, device: torch.device) -> bool:
+def compiles(flags: TrainFlags, plan: BatchPlan, device: torch.device) -> bool:
     """Return whether the network is compiled: where it is asked for, or pays."""
     if flags.compile != "auto":
         return flags.compile == "on"
@@ -130,29 +132,29 @@ def _blank(share: int, grid: tuple[int, int], jitter: bool, device: torch.device
     return batch
 
 
-class Keeper:
+class CheckpointWriter:
     """Writes the state of each epoch while the next one is trained, and tells Ray Train its row.
 
     An epoch is told when its state is on disk: what Ray knows of can be gone on from.
     """
 
-    def __init__(self, folder: str, flags: Train, rank: int, events_folder: str) -> None:
+    def __init__(self, folder: str, flags: TrainFlags, rank: int, events_folder: str) -> None:
         self._folder, self._rank = folder, rank
-        self._design = learner.design(flags.base, RECIPES[flags.recipe])
+        self._design = learner.unet_config(flags.base, RECIPES[flags.recipe])
         self._events = events_folder
         if self._events:
-            events.writer_of()  # it may be missing on this node
+            events.require_writer()  # it may be missing on this node
         self._writing: Future[None] | None = None
         self._row: learner.Row = {}
 
-    def report(self, state: learner.State) -> None:
+    def on_epoch_end(self, state: learner.TrainState) -> None:
         """Take the state after an epoch."""
         self.finish()
         self._row = dict(state.history[-1])
         if self._rank == 0:
             set_wait("train", self._row["data_wait_fraction"])
             kept = _on_cpu(state.state_dict())
-            self._writing = beside(lambda: self._write(kept))
+            self._writing = run_in_background(lambda: self._write(kept))
 
     def finish(self) -> None:
         """Wait for the state that is being written, if any. Raises what went wrong with it."""
@@ -164,10 +166,10 @@ class Keeper:
             self._row = {}
 
     def _write(self, state: dict[str, Any]) -> None:
-        states.write(self._folder, state, self._design)
-        states.prune(self._folder, best=int(courses.best_row(state["history"])["epoch"]))
+        states.save(self._folder, state, self._design)
+        states.prune(self._folder, best=int(courses.best_epoch(state["history"])["epoch"]))
         if self._events:
-            events.keep(self._events, state["history"], fresh=True)
+            events.write_missing(self._events, state["history"], fresh=True)
 
 
 def _on_cpu(value: Any) -> Any:
@@ -181,7 +183,7 @@ def _on_cpu(value: Any) -> Any:
     return copy.copy(value)
 
 
-def _checked(blocks: Any, epoch: int, rank: int, plan: BatchPlan) -> Iterator[transfer.Arrays]:
+def _own_blocks(blocks: Any, epoch: int, rank: int, plan: BatchPlan) -> Iterator[transfer.Arrays]:
     """Yield the blocks from `epoch` on; fail if they are not those of this worker."""
     skip = 0
     for place, block in enumerate(blocks):
@@ -192,10 +194,10 @@ def _checked(blocks: Any, epoch: int, rank: int, plan: BatchPlan) -> Iterator[tr
                     f"worker {rank}, epoch {epoch}: was given the batches of worker {owner}, epoch "
                     f"{found}"
                 )
-            skip = (epoch - found) * plan.steps_per_epoch * plan.share
+            skip = (epoch - found) * plan.steps_per_epoch * plan.per_worker
         length = len(block["weight"])
-        if length % plan.share:
-            raise RuntimeError(f"worker {rank}: {length} pictures in batches of {plan.share}")
+        if length % plan.per_worker:
+            raise RuntimeError(f"worker {rank}: {length} pictures in batches of {plan.per_worker}")
         if skip < length:
             names = [name for name in block if name not in ("epoch", "rank")]
             yield {name: block[name][skip:] for name in names}

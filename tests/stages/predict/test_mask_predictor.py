@@ -15,14 +15,14 @@ from carvana_ray import images, rle
 from carvana_ray.data import quarantine
 from carvana_ray.images import validate as formats
 from carvana_ray.inference import nvjpeg as jpegs
-from carvana_ray.runtime.resources import Workers
+from carvana_ray.runtime.resources import WorkerAllocation
 from carvana_ray.stages.ingest import blocks as dataset
 from carvana_ray.stages.ingest import read_images as reading
 from carvana_ray.stages.predict import mask_predictor as masks
 
 SIZE = (320, 480)
 MIXED = 0.63  # 0.jpg is left to engines then, 1.jpg of the same size is not
-ON_CPU, DECODING = Workers(1, 1, False), Workers(1, 1, False, decode=1.0)
+ON_CPU, DECODING = WorkerAllocation(1, 1, False), WorkerAllocation(1, 1, False, decode=1.0)
 
 
 @pytest.fixture
@@ -47,10 +47,10 @@ def folder(tmp_path: Path) -> Path:
 
 
 def loaded(folder: Path, coded: float) -> dict[str, Any]:
-    row = reading.pictures_row("x", [f"{number}.jpg" for number in range(7)])
+    row = reading.block_row("x", [f"{number}.jpg" for number in range(7)])
     batch = {key: [value] for key, value in row.items()}
     how = {"folder": str(folder), "downscale": 8, "size": None, "blank": SIZE, "coded": coded}
-    return reading.load_pictures(batch, **how)  # type: ignore[arg-type]
+    return reading.read_images(batch, **how)  # type: ignore[arg-type]
 
 
 def test_files_travel_as_they_are_and_what_is_bad_is_blank(folder: Path) -> None:
@@ -83,10 +83,10 @@ def test_a_file_too_large_to_travel_is_decoded_by_who_has_read_it(
 def test_files_come_out_of_ray_as_they_went_in(
     folder: Path, ray_session: None, share: float
 ) -> None:
-    row = reading.pictures_row("x", [f"{number}.jpg" for number in range(7)])
+    row = reading.block_row("x", [f"{number}.jpg" for number in range(7)])
     how = {"folder": str(folder), "downscale": 8, "size": None, "blank": SIZE, "coded": share}
     read = dataset.from_blocks([row]).map_batches(
-        reading.load_pictures, batch_size=None, fn_kwargs=how
+        reading.read_images, batch_size=None, fn_kwargs=how
     )
     (batch,) = read.iter_batches(batch_size=None)
     expected = loaded(folder, coded=share)
@@ -96,11 +96,11 @@ def test_files_come_out_of_ray_as_they_went_in(
 
 
 @pytest.mark.parametrize("share", [MIXED, 1.0])
-@pytest.mark.parametrize("kind", [masks.Masks, masks.Shares])
+@pytest.mark.parametrize("kind", [masks.MaskPredictor, masks.SoftMaskPredictor])
 def test_masks_are_those_of_pictures_that_are_decoded_before(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, kind: type[masks.Masks], share: float
+    folder: Path, monkeypatch: pytest.MonkeyPatch, kind: type[masks.MaskPredictor], share: float
 ) -> None:
-    monkeypatch.setattr(jpegs, "engines", lambda device: by_pillow)
+    monkeypatch.setattr(jpegs, "make_decoder", lambda device: by_pillow)
     plain = kind(str(folder / "model"), ON_CPU)(loaded(folder, coded=0))
     mixed = loaded(folder, coded=share)
     assert mixed["coded"][:2].tolist() == [True, share == 1]
@@ -111,23 +111,24 @@ def test_masks_are_those_of_pictures_that_are_decoded_before(
     sizes = list(zip(found["height"], found["width"], strict=True))
     for place in range(3):
         assert found["status"][place] == quarantine.OK
-        if kind is masks.Shares:
+        if kind is masks.SoftMaskPredictor:
             differ = found["share"][place].astype(int) - plain["share"][place]
             assert np.abs(differ).mean() < 8, "steep edges, and a gray level is another one"
             continue
         one, other = (
-            rle.decode(rle.text_of(some["ends"][place]), *sizes[place]) for some in (found, plain)
+            rle.decode(rle.text_from_bounds(some["ends"][place]), *sizes[place])
+            for some in (found, plain)
         )
         assert other.any()
         assert (one != other).mean() < 0.02
-    if kind is masks.Masks:
+    if kind is masks.MaskPredictor:
         assert found["ends"][3:].tolist() == [b""] * 4
 
 
 def test_a_bad_picture_has_no_mask_whatever_the_network_says(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made, ends = masks.Masks(str(folder / "model"), ON_CPU), np.array([0, 9], np.int32)
+    made, ends = masks.MaskPredictor(str(folder / "model"), ON_CPU), np.array([0, 9], np.int32)
     monkeypatch.setattr(made._predictor, "ends_of_any", lambda _, sizes: [ends] * len(sizes))
     found = made(loaded(folder, coded=0))
     good = [status == quarantine.OK for status in found["status"]]
@@ -146,7 +147,7 @@ def test_a_gpu_at_fault_ends_its_process(folder: Path, monkeypatch: pytest.Monke
         raise Ended(code)
 
     monkeypatch.setattr("os._exit", end)
-    ask = masks.Masks(str(folder / "model"), ON_CPU)
+    ask = masks.MaskPredictor(str(folder / "model"), ON_CPU)
 
     def fault(*_: object) -> list[Any]:
         raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
@@ -167,9 +168,9 @@ def test_blocks_of_files_and_of_gray_levels_are_one_batch(folder: Path, ray_sess
     for name in names:
         (folder / name).write_bytes(picture)
     how = {"folder": str(folder), "downscale": 8, "size": SIZE, "blank": SIZE, "coded": 0.5}
-    rows = [reading.pictures_row(str(place), some) for place, some in enumerate(blocks)]
+    rows = [reading.block_row(str(place), some) for place, some in enumerate(blocks)]
     read = dataset.from_blocks(rows).map_batches(
-        reading.load_pictures, batch_size=None, fn_kwargs=how
+        reading.read_images, batch_size=None, fn_kwargs=how
     )
     joined = read.map_batches(lambda batch: {**batch, "of": [len(batch["img"])] * 8}, batch_size=8)
     gray = images.load_gray(picture, 8)
@@ -189,7 +190,7 @@ def test_blocks_of_files_and_of_gray_levels_are_one_batch(folder: Path, ray_sess
 def test_a_gpu_that_decodes_has_more_replicas_and_larger_batches(
     decode: float, downscale: int, replicas: int, batch: int
 ) -> None:
-    workers = Workers(1, 1, True, decode=decode)
+    workers = WorkerAllocation(1, 1, True, decode=decode)
     assert masks._replicas(workers) == replicas
     assert masks._batch_size(workers, downscale) == batch
     assert masks._batch_size(ON_CPU, downscale) == 16

@@ -9,9 +9,9 @@ import pytest
 from carvana_ray import storage
 from carvana_ray.errors import InputError
 from carvana_ray.stages.predict import write_shards as write
-from carvana_ray.storage.router import Entry
+from carvana_ray.storage.router import FileInfo
 from carvana_ray.submission import shards
-from carvana_ray.submission.plan import Part
+from carvana_ray.submission.plan import PlanPart
 
 
 def rows_of_shard(file: str, places: list[int], count: int, status: str = "ok") -> pa.Table:
@@ -34,8 +34,8 @@ def rows_of_shard(file: str, places: list[int], count: int, status: str = "ok") 
 
 def test_a_block_holds_several_shards_or_fails(tmp_path: Path) -> None:
     """Ray Data may join small blocks; it must not get away with a part of a shard."""
-    entries = tuple(Entry(f"{place}.jpg", 1, "1") for place in range(3))
-    one, two = Part(1, entries[:2], 1), Part(2, entries, 1)
+    entries = tuple(FileInfo(f"{place}.jpg", 1, "1") for place in range(3))
+    one, two = PlanPart(1, entries[:2], 1), PlanPart(2, entries, 1)
     run = storage.name(str(tmp_path))
     keys = {part.shard_name(0): shards.key(run, part, 0) for part in (one, two)}
     both = pa.concat_tables(

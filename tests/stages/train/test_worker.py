@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from carvana_ray.config.flags import Train
-from carvana_ray.stages.train.worker import COMPILE_FROM, _checked, compiles
+from carvana_ray.config.flags import TrainFlags
+from carvana_ray.stages.train.worker import COMPILE_FROM, _own_blocks, compiles
 from carvana_ray.training.batch_plan import BatchPlan
 from carvana_ray.training.prefetch import Arrays
 
@@ -19,7 +19,7 @@ def dealt(first: int, steps: int, rank: int = 1, spare: int = 0) -> Iterator[Arr
     whole = PLAN.steps_per_epoch
     numbers = np.arange(first * whole, PLAN.epochs * whole)
     for start in range(0, len(numbers), steps):
-        own = np.repeat(numbers[start : start + steps], PLAN.share)
+        own = np.repeat(numbers[start : start + steps], PLAN.per_worker)
         length = len(own) + spare
         yield {
             "number": own,
@@ -35,21 +35,21 @@ def test_a_worker_begins_with_its_epoch_whatever_it_is_dealt(
     steps: int, first: int, epoch: int
 ) -> None:
     """A state may have been written after the stream was made."""
-    blocks = list(_checked(dealt(first, steps), epoch, 1, PLAN))
+    blocks = list(_own_blocks(dealt(first, steps), epoch, 1, PLAN))
     found = np.concatenate([block["number"] for block in blocks])
     expected = np.arange(epoch * PLAN.steps_per_epoch, PLAN.epochs * PLAN.steps_per_epoch)
-    assert np.array_equal(found, np.repeat(expected, PLAN.share))
+    assert np.array_equal(found, np.repeat(expected, PLAN.per_worker))
     assert all(set(block) == {"number", "weight"} for block in blocks)
     assert all(len(block["weight"]) == len(block["number"]) > 0 for block in blocks)
 
 
 def test_batches_of_another_worker_or_of_a_later_epoch_are_refused() -> None:
     with pytest.raises(RuntimeError, match="worker 0, epoch 0: was given the batches of worker 1"):
-        list(_checked(dealt(0, 1), 0, 0, PLAN))
+        list(_own_blocks(dealt(0, 1), 0, 0, PLAN))
     with pytest.raises(RuntimeError, match=r"worker 1, epoch 1: .* epoch 2"):
-        list(_checked(dealt(2, 1), 1, 1, PLAN))
+        list(_own_blocks(dealt(2, 1), 1, 1, PLAN))
     with pytest.raises(RuntimeError, match="3 pictures in batches of 2"):
-        list(_checked(dealt(0, 1, spare=1), 0, 1, PLAN))
+        list(_own_blocks(dealt(0, 1, spare=1), 0, 1, PLAN))
 
 
 @pytest.mark.parametrize(
@@ -65,6 +65,6 @@ def test_batches_of_another_worker_or_of_a_later_epoch_are_refused() -> None:
 def test_it_compiles_where_that_pays_or_is_asked_for(
     asked: str, device: str, pictures: int, expected: bool
 ) -> None:
-    flags = Train(compile=asked)  # type: ignore[arg-type]
+    flags = TrainFlags(compile=asked)  # type: ignore[arg-type]
     plan = BatchPlan(train=pictures, val=0, batch=4, workers=1, epochs=1, seed=0)
     assert compiles(flags, plan, torch.device(device)) == expected

@@ -16,12 +16,12 @@ from support.models import write_model
 
 from carvana_ray.checkpoints import model as checkpoint
 from carvana_ray.checkpoints import train_state as states
-from carvana_ray.checkpoints.model import Manifest
+from carvana_ray.checkpoints.model import ModelManifest
 from carvana_ray.errors import InputError
 from carvana_ray.unet.network import UNet
 
 
-def write(folder: Path, model: UNet) -> Manifest:
+def write(folder: Path, model: UNet) -> ModelManifest:
     return write_model(folder, model, [{"epoch": 1, "loss": 0.25}])
 
 
@@ -36,12 +36,12 @@ def test_a_model_comes_back_as_it_was(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = UNet(base=2)
     manifest = write(tmp_path / "model", model)
-    again, found = checkpoint.read_model(str(tmp_path / "model"))
+    again, found = checkpoint.load_model(str(tmp_path / "model"))
     assert found == manifest
     assert not again.training
     picture = torch.randn(1, 1, 32, 32)
     assert torch.equal(again(picture), model.eval()(picture))
-    assert checkpoint.read_history(str(tmp_path / "model")) == [{"epoch": 1, "loss": 0.25}]
+    assert checkpoint.load_history(str(tmp_path / "model")) == [{"epoch": 1, "loss": 0.25}]
 
 
 def test_the_manifest_tells_a_reader_all_that_prediction_needs(folder: Path) -> None:
@@ -71,7 +71,7 @@ def weights_of(folder: Path, model: torch.nn.Module) -> None:
     """Weights whose hash is right, and that still are not this network's."""
     data = checkpoint.to_bytes(dict(model.state_dict()))
     (folder / "model.pt").write_bytes(data)
-    change_manifest(folder, sha256=checkpoint.digest(data))
+    change_manifest(folder, sha256=checkpoint.sha256(data))
 
 
 def not_finite(folder: Path) -> None:
@@ -102,7 +102,7 @@ def test_a_damaged_folder_is_refused_by_name(
 ) -> None:
     damage(folder)
     with pytest.raises(InputError, match=reason) as error:
-        checkpoint.read_model(str(folder))
+        checkpoint.load_model(str(folder))
     assert str(folder) in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -131,7 +131,7 @@ class Saved:
     def put(self, folder: Path, data: bytes) -> None:
         """Write the file, and its hash into the manifest."""
         (folder / self.file).write_bytes(data)
-        change_manifest(folder, sha256=checkpoint.digest(data))
+        change_manifest(folder, sha256=checkpoint.sha256(data))
 
     def change(self, folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
         """Change the weights within the file, whose hash is right afterwards."""
@@ -205,7 +205,7 @@ def plant(folder: Path, saved: Saved, name: str) -> str:
 def test_a_planted_model_is_refused_in_one_line_that_names_it(folder: Path, name: str) -> None:
     reason = plant(folder, SAVES["model"], name)
     with pytest.raises(InputError, match=reason) as error:
-        checkpoint.read_model(str(folder))
+        checkpoint.load_model(str(folder))
     assert str(folder) in str(error.value)
     assert "\n" not in str(error.value)
     assert not evil_was_here(folder)
@@ -213,7 +213,7 @@ def test_a_planted_model_is_refused_in_one_line_that_names_it(folder: Path, name
 
 def refused_or_taken(folder: Path) -> str:
     try:
-        checkpoint.read_model(str(folder))
+        checkpoint.load_model(str(folder))
     except InputError as error:
         one_line = str(folder) in str(error) and "\n" not in str(error)
         return "refused" if one_line else str(error)
@@ -251,7 +251,7 @@ def test_a_few_bytes_whose_hash_is_right_are_no_weights(folder: Path, data: byte
 def test_a_manifest_that_is_none_is_refused(folder: Path, text: str) -> None:
     (folder / "manifest.json").write_bytes(text.encode("latin-1"))
     with pytest.raises(InputError, match=r"manifest\.json: damaged, it is no manifest"):
-        checkpoint.read_model(str(folder))
+        checkpoint.load_model(str(folder))
 
 
 def test_what_does_not_load_again_is_not_written() -> None:

@@ -21,19 +21,19 @@ from carvana_ray.checkpoints import train_state as states
 from carvana_ray.errors import InputError
 from carvana_ray.training import loop as training
 from carvana_ray.training.batch_plan import BatchPlan
-from carvana_ray.training.state import State
-from carvana_ray.unet.network import Design
+from carvana_ray.training.state import TrainState
+from carvana_ray.unet.network import UNetConfig
 
-DESIGN = Design(base=4, norm="batch")  # of `fresh`
+DESIGN = UNetConfig(base=4, norm="batch")  # of `fresh`
 SMALL = BatchPlan(train=8, val=4, batch=4, workers=1, epochs=5, seed=3)
 
 
 def write(run: Path, state: dict[str, Any]) -> None:
-    states.write(str(run), state, DESIGN)
+    states.save(str(run), state, DESIGN)
 
 
 def newest(run: Path) -> tuple[dict[str, Any] | None, list[str]]:
-    return states.newest(str(run), DESIGN)
+    return states.load_latest(str(run), DESIGN)
 
 
 def same(one: Any, other: Any) -> bool:
@@ -53,7 +53,7 @@ def five(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str,
     torch.set_num_threads(1)
     run, seen = tmp_path_factory.mktemp("states") / "run", []
 
-    def report(state: State) -> None:
+    def report(state: TrainState) -> None:
         write(run, state.state_dict())
         seen.append(checkpoint.from_bytes(checkpoint.to_bytes(state.state_dict())))
 
@@ -68,14 +68,14 @@ def run(five: tuple[Path, list[dict[str, Any]]], tmp_path: Path) -> Path:
 
 
 def folder(run: Path, epoch: int) -> Path:
-    return Path(states.folder_of(str(run), epoch))
+    return Path(states.epoch_dir(str(run), epoch))
 
 
 def test_a_state_comes_back_as_it_was(five: tuple[Path, list[dict[str, Any]]]) -> None:
     run, seen = five
-    assert states.epochs_there(str(run)) == [1, 2, 3, 4, 5]
+    assert states.list_epochs(str(run)) == [1, 2, 3, 4, 5]
     for epoch, state in enumerate(seen, 1):
-        found = states.read(str(run), epoch, DESIGN)
+        found = states.load(str(run), epoch, DESIGN)
         assert same(found, state)
         assert found["epoch"] == len(found["history"]) == epoch
     assert not same(seen[3], seen[4])
@@ -100,7 +100,7 @@ def test_a_run_that_was_not_begun_has_no_state_and_no_fault(tmp_path: Path) -> N
 def test_epochs_are_told_apart_by_number_not_by_text(tmp_path: Path) -> None:
     for epoch in (9999, 10000, 2):
         folder(tmp_path, epoch).mkdir()
-    assert states.epochs_there(str(tmp_path)) == [2, 9999, 10000]
+    assert states.list_epochs(str(tmp_path)) == [2, 9999, 10000]
 
 
 def test_the_random_state_and_all_else_a_state_is_made_of_are_in_it(
@@ -118,7 +118,7 @@ def test_the_random_state_and_all_else_a_state_is_made_of_are_in_it(
 def test_a_planted_state_is_refused_in_one_line_that_names_it(run: Path, name: str) -> None:
     reason = plant(folder(run, 5), SAVES["state"], name)
     with pytest.raises(InputError, match=reason) as error:
-        states.read(str(run), 5, DESIGN)
+        states.load(str(run), 5, DESIGN)
     assert str(folder(run, 5)) in str(error.value)
     assert "\n" not in str(error.value)
     assert not evil_was_here(folder(run, 5))
@@ -132,7 +132,7 @@ def test_a_damaged_newest_state_is_passed_over_with_its_reason(
     found, skipped = newest(run)
     assert same(found, five[1][3])
     with pytest.raises(InputError, match=reason) as error:
-        states.read(str(run), 5, DESIGN)
+        states.load(str(run), 5, DESIGN)
     assert skipped == [str(error.value)]
     assert not evil_was_here(folder(run, 5))
 
@@ -184,7 +184,7 @@ def test_a_state_that_contradicts_itself_is_refused(
     change(state)
     SAVES["state"].put(at, checkpoint.to_bytes(state))
     with pytest.raises(InputError, match=reason):
-        states.read(str(run), 5, DESIGN)
+        states.load(str(run), 5, DESIGN)
     assert same(newest(run)[0], five[1][3])
 
 
@@ -192,8 +192,8 @@ def test_a_state_of_another_network_is_refused(run: Path) -> None:
     for other in ({"base": 8}, {"norm": "none"}, {"fold": 2}):
         design = dataclasses.replace(DESIGN, **other)
         with pytest.raises(InputError, match="not a state to go on from"):
-            states.read(str(run), 5, design)
-        found, skipped = states.newest(str(run), design)
+            states.load(str(run), 5, design)
+        found, skipped = states.load_latest(str(run), design)
         assert found is None
         assert len(skipped) == 5
 
@@ -217,7 +217,7 @@ def test_a_write_that_is_cut_off_leaves_the_epoch_before(
     lost: str,
 ) -> None:
     """The fifth epoch is written anew, over one that is there, and the power fails in between."""
-    publish = storage.publish
+    publish = storage.write_atomic
 
     def fails(uri: str, data: bytes, *, replace: bool = False) -> bool:
         if uri.endswith(lost):
@@ -225,7 +225,7 @@ def test_a_write_that_is_cut_off_leaves_the_epoch_before(
         return publish(uri, data, replace=replace)
 
     with monkeypatch.context() as patch:
-        patch.setattr(storage, "publish", fails)
+        patch.setattr(storage, "write_atomic", fails)
         with pytest.raises(OSError, match="no power"):
             write(run, five[1][-1])
     found, skipped = newest(run)
@@ -252,37 +252,37 @@ def test_pruning_keeps_the_three_newest_and_the_best(run: Path, last: int) -> No
         copy = Path(shutil.copytree(run, run.parent / f"best-{best}"))
         states.prune(str(copy), best)
         kept = {best} | set(range(max(1, last - 2), last + 1))
-        assert states.epochs_there(str(copy)) == sorted(kept)
+        assert states.list_epochs(str(copy)) == sorted(kept)
         assert newest(copy)[1] == []
         for epoch in kept:
-            states.read(str(copy), epoch, DESIGN)
+            states.load(str(copy), epoch, DESIGN)
         states.prune(str(copy), best)
-        assert states.epochs_there(str(copy)) == sorted(kept)
+        assert states.list_epochs(str(copy)) == sorted(kept)
 
 
 def test_an_epoch_that_is_pruned_does_not_count_from_the_first_moment(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A pruning that is cut off leaves a folder, but none that would be read."""
-    monkeypatch.setattr(storage, "remove_folder", lambda uri: None)
+    monkeypatch.setattr(storage, "remove_dir", lambda uri: None)
     states.prune(str(run), best=5)
     for epoch in (1, 2):
         assert not (folder(run, epoch) / "manifest.json").exists()
         with pytest.raises(InputError, match=r"no manifest\.json there"):
-            states.read(str(run), epoch, DESIGN)
+            states.load(str(run), epoch, DESIGN)
 
 
 TRY_ALL = """
 import json, sys
-from carvana_ray import checkpoint, states
+from carvana_ray.checkpoints import model, train_state
 from carvana_ray.errors import InputError
-from carvana_ray.unet import Design
+from carvana_ray.unet.network import UNetConfig
 for kind, place in json.load(sys.stdin):
     try:
         if kind == "state":
-            states.read(place, 5, Design(base=4, norm="batch"))
+            train_state.load(place, 5, UNetConfig(base=4, norm="batch"))
         else:
-            checkpoint.read_model(place)
+            model.load_model(place)
         said = "taken"
     except InputError as error:
         said = f"refused {error}"

@@ -11,19 +11,19 @@ from carvana_ray.config import cli
 from carvana_ray.errors import InputError
 
 WITHOUT_FLAGS = [
-    config.Network,
-    config.Sample,
-    config.Train,
-    config.Evaluate,
-    config.Predict,
-    config.Pipeline,
+    config.ModelFlags,
+    config.SampleFlags,
+    config.TrainFlags,
+    config.EvaluateFlags,
+    config.PredictFlags,
+    config.PipelineFlags,
 ]
 
 
-ALL = [*WITHOUT_FLAGS, config.Check, config.Cutout]
+ALL = [*WITHOUT_FLAGS, config.CheckFlags, config.CutoutFlags]
 
 
-NEEDED = {config.Check: ["a.csv"], config.Cutout: ["--data", "photos"]}
+NEEDED = {config.CheckFlags: ["a.csv"], config.CutoutFlags: ["--data", "photos"]}
 
 
 def refused(kind: type[Any], argv: list[str], capsys: pytest.CaptureFixture[str], flag: str) -> str:
@@ -62,7 +62,7 @@ def test_every_field_is_a_flag_with_help(
 
 def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
-        cli.parse(config.Train, "job", ["--version"])
+        cli.parse(config.TrainFlags, "job", ["--version"])
     assert caught.value.code == 0
     assert __version__ in capsys.readouterr().out
 
@@ -73,7 +73,7 @@ def test_every_kind_of_flag_is_read() -> None:
     )
     words += " --downscale 8 --base 6 --epochs 7 --batch-size 8 --learning-rate 1e-4"
     words += " --holdout-cars 9 --val-cars .5"
-    assert cli.parse(config.Train, "job", words.split()) == config.Train(
+    assert cli.parse(config.TrainFlags, "job", words.split()) == config.TrainFlags(
         data="d",
         out="o",
         workers=2,
@@ -93,9 +93,9 @@ def test_every_kind_of_flag_is_read() -> None:
 
 
 def test_a_switch_takes_no_value() -> None:
-    flags = cli.parse(config.Predict, "job", ["--partial", "--merge-only"])
+    flags = cli.parse(config.PredictFlags, "job", ["--partial", "--merge-only"])
     assert (flags.partial, flags.merge_only) == (True, True)
-    assert (config.Predict().partial, config.Predict().merge_only) == (False, False)
+    assert (config.PredictFlags().partial, config.PredictFlags().merge_only) == (False, False)
 
 
 @pytest.mark.parametrize("kind", ALL)
@@ -109,12 +109,12 @@ def test_a_word_that_is_no_flag_is_named(
 @pytest.mark.parametrize(
     ("kind", "word"),
     [
-        (config.Train, "--epoch"),
-        (config.Train, "--batch"),
-        (config.Train, "--learning"),
-        (config.Predict, "--sub"),
-        (config.Sample, "--see"),
-        (config.Check, "--heigh"),
+        (config.TrainFlags, "--epoch"),
+        (config.TrainFlags, "--batch"),
+        (config.TrainFlags, "--learning"),
+        (config.PredictFlags, "--sub"),
+        (config.SampleFlags, "--see"),
+        (config.CheckFlags, "--heigh"),
     ],
 )
 def test_an_abbreviation_is_no_flag(
@@ -139,17 +139,19 @@ def test_a_configuration_goes_round_through_json(kind: type[Any]) -> None:
 
 
 def test_pick_takes_what_two_jobs_have_in_common_and_the_changes() -> None:
-    whole = config.Pipeline(out="here", seed=7, epochs=9, downscale=8, sample_cars=5, data="there")
-    assert cli.pick(config.Train, whole) == config.Train(
+    whole = config.PipelineFlags(
+        out="here", seed=7, epochs=9, downscale=8, sample_cars=5, data="there"
+    )
+    assert cli.subset(config.TrainFlags, whole) == config.TrainFlags(
         out="here", seed=7, epochs=9, downscale=8, data="there"
     )
-    assert cli.pick(config.Sample, whole, out="elsewhere") == config.Sample(
+    assert cli.subset(config.SampleFlags, whole, out="elsewhere") == config.SampleFlags(
         out="elsewhere", seed=7, sample_cars=5
     )
     with pytest.raises(TypeError):
-        cli.pick(config.Sample, whole, epochs=3)
+        cli.subset(config.SampleFlags, whole, epochs=3)
     with pytest.raises(InputError, match="--sample-cars 0"):
-        cli.pick(config.Sample, whole, sample_cars=0)
+        cli.subset(config.SampleFlags, whole, sample_cars=0)
 
 
 def test_the_flag_of_a_field() -> None:

@@ -9,21 +9,21 @@ from PIL import ExifTags, Image, ImageCms
 
 from carvana_ray import images
 from carvana_ray.cutouts import compositing as cutout
-from carvana_ray.cutouts.compositing import Style
-from carvana_ray.errors import BadPicture, InputError
+from carvana_ray.cutouts.compositing import CutoutStyle
+from carvana_ray.errors import BadImageError, InputError
 
 SIZES = [(1280, 1918, 4), (61, 35, 2), (33, 47, 8), (9, 1, 4), (1, 1, 8), (16, 24, 1)]
 
 
-def style(**changes: Any) -> Style:
+def style(**changes: Any) -> CutoutStyle:
     plain: dict[str, Any] = {"soft": True, "background": None, "format": "png", "mask_only": False}
-    return Style(**{**plain, **changes})
+    return CutoutStyle(**{**plain, **changes})
 
 
 def shares(height: int, width: int, downscale: int, seed: int = 0) -> np.ndarray:
     """Return random shares of car, of which many are all, none, and next to a half."""
     rng = np.random.default_rng(seed)
-    h, w = images.grid(height, width, downscale)
+    h, w = images.grid_size(height, width, downscale)
     return rng.choice(np.array([0, 0, 1, 126, 127, 128, 129, 254, 255, 255], np.uint8), (h, w))
 
 
@@ -68,8 +68,8 @@ def test_soft_alpha_has_twice_the_contrast_of_the_share(level: int) -> None:
 
 def test_a_half_exactly_is_no_car_in_either() -> None:
     share = np.array([[127, 128]], np.uint8)  # at the middle between the two, 127.5
-    smooth = images.smooth(share, 3, 6)
-    assert (smooth == 127.5).any() == (images.factor(3, 6, 1, 2) % 2 == 1)
+    smooth = images.upsample(share, 3, 6)
+    assert (smooth == 127.5).any() == (images.infer_downscale(3, 6, 1, 2) % 2 == 1)
     for downscale in (1, 2, 4, 8):
         size = downscale, 2 * downscale
         soft = cutout.soft_alpha(share, *size)
@@ -91,9 +91,9 @@ def test_the_file_of_a_cut_out_has_the_alpha_of_its_mask(
     height, width, _ = size
     share, data = shares(*size), file_of(picture(height, width))
     mask = images.enlarge(share, height, width)
-    soft = alpha_of(cutout.cut_out(data, style(format=kind), share, None))
-    hard = alpha_of(cutout.cut_out(data, style(format=kind, soft=False), share, None))
-    rows = alpha_of(cutout.cut_out(data, style(format=kind, soft=False), None, mask))
+    soft = alpha_of(cutout.render(data, style(format=kind), share, None))
+    hard = alpha_of(cutout.render(data, style(format=kind, soft=False), share, None))
+    rows = alpha_of(cutout.render(data, style(format=kind, soft=False), None, mask))
     assert np.array_equal(soft, cutout.soft_alpha(share, height, width))
     assert np.array_equal(soft >= 128, mask)
     assert np.array_equal(hard, cutout.hard_alpha(mask))
@@ -104,7 +104,7 @@ def test_the_file_of_a_cut_out_has_the_alpha_of_its_mask(
 def test_a_hard_cut_out_has_the_pictures_own_pixels(size: tuple[int, int, int]) -> None:
     height, width, _ = size
     share, image = shares(*size), picture(height, width)
-    found = opened(cutout.cut_out(file_of(image), style(soft=False), share, None))
+    found = opened(cutout.render(file_of(image), style(soft=False), share, None))
     pixels, mask = np.asarray(found), images.enlarge(share, height, width)
     assert np.array_equal(pixels[mask][:, :3], np.asarray(image)[mask])
     assert (pixels[~mask] == 0).all(), "nothing of the background is in the file"
@@ -113,10 +113,10 @@ def test_a_hard_cut_out_has_the_pictures_own_pixels(size: tuple[int, int, int]) 
 @pytest.mark.parametrize("size", SIZES)
 def test_a_mask_alone_has_one_bit_or_the_alpha(size: tuple[int, int, int]) -> None:
     share, data = shares(*size), file_of(picture(*size[:2]))
-    hard = opened(cutout.cut_out(data, style(mask_only=True, soft=False), share, None))
+    hard = opened(cutout.render(data, style(mask_only=True, soft=False), share, None))
     assert hard.mode == "1"
     assert np.array_equal(np.asarray(hard), images.enlarge(share, *size[:2]))
-    soft = opened(cutout.cut_out(data, style(mask_only=True), share, None))
+    soft = opened(cutout.render(data, style(mask_only=True), share, None))
     assert soft.mode == "L"
     assert np.array_equal(np.asarray(soft), cutout.soft_alpha(share, *size[:2]))
 
@@ -125,7 +125,7 @@ def test_a_mask_alone_has_one_bit_or_the_alpha(size: tuple[int, int, int]) -> No
 def test_a_coloured_background_is_laid_under_by_alpha(ground: tuple[int, int, int]) -> None:
     image = picture(40, 50)
     alpha = np.random.default_rng(1).integers(0, 256, (40, 50), dtype=np.uint8)
-    found = np.asarray(cutout.compose(image, alpha, ground))
+    found = np.asarray(cutout.composite(image, alpha, ground))
     a = alpha[..., None].astype(int)
     exact = (a * np.asarray(image).astype(int) + (255 - a) * np.array(ground)) / 255
     assert np.array_equal(found, np.rint(exact))
@@ -134,7 +134,7 @@ def test_a_coloured_background_is_laid_under_by_alpha(ground: tuple[int, int, in
 def test_a_picture_is_laid_under_by_alpha() -> None:
     image, ground = picture(40, 50), picture(40, 50, seed=2)
     alpha = np.random.default_rng(1).integers(0, 256, (40, 50), dtype=np.uint8)
-    found = np.asarray(cutout.compose(image, alpha, file_of(ground)))
+    found = np.asarray(cutout.composite(image, alpha, file_of(ground)))
     a = alpha[..., None].astype(int)
     exact = (a * np.asarray(image).astype(int) + (255 - a) * np.asarray(ground).astype(int)) / 255
     assert np.array_equal(found, np.rint(exact))
@@ -144,7 +144,7 @@ def test_a_picture_is_laid_under_by_alpha() -> None:
 def test_a_background_covers_any_size_by_its_middle(size: tuple[int, int]) -> None:
     pixels = np.zeros((20, 60, 3), np.uint8)
     pixels[:, 20:40] = (0, 255, 0)
-    found = cutout.backdrop(file_of(Image.fromarray(pixels)), size)
+    found = cutout.fit_background(file_of(Image.fromarray(pixels)), size)
     assert found.size == size
     middle = np.asarray(found)[size[1] // 2, size[0] // 2]
     assert middle[1] > 200
@@ -166,7 +166,9 @@ def test_spreading_brings_edges_nearer_to_the_car_and_touches_nothing_else(
     block: int, size: tuple[int, int]
 ) -> None:
     pixels, alpha, car = studio(*size, block)
-    found = np.asarray(cutout.spread(Image.fromarray(pixels), alpha, block)).astype(float)
+    found = np.asarray(cutout.decontaminate_edges(Image.fromarray(pixels), alpha, block)).astype(
+        float
+    )
     edge = (alpha > 0) & (alpha < 255)
     assert np.array_equal(found[~edge], pixels[~edge])
     before = np.abs(pixels[edge] - car).max(-1)
@@ -178,21 +180,21 @@ def test_spreading_brings_edges_nearer_to_the_car_and_touches_nothing_else(
 def test_spreading_leaves_what_has_no_car_near() -> None:
     pixels, alpha, _ = studio(90, 90, 4)
     faint = np.minimum(alpha, cutout.OPAQUE_FROM - 1)
-    found = cutout.spread(Image.fromarray(pixels), faint, 4)
+    found = cutout.decontaminate_edges(Image.fromarray(pixels), faint, 4)
     assert np.array_equal(np.asarray(found), pixels)
 
 
 @pytest.mark.parametrize("fill", [0, 255])
 def test_spreading_has_nothing_to_do_without_edges(fill: int) -> None:
     image = picture(20, 30)
-    found = cutout.spread(image, np.full((20, 30), fill, np.uint8), 4)
+    found = cutout.decontaminate_edges(image, np.full((20, 30), fill, np.uint8), 4)
     assert np.array_equal(np.asarray(found), np.asarray(image))
 
 
 def test_spreading_a_single_colour_keeps_it() -> None:
     _, alpha, _ = studio(80, 100, 4)
     image = Image.new("RGB", (100, 80), (90, 30, 200))
-    found = np.asarray(cutout.spread(image, alpha, 4)).astype(int)
+    found = np.asarray(cutout.decontaminate_edges(image, alpha, 4)).astype(int)
     assert np.abs(found - np.array((90, 30, 200))).max() <= 2
 
 
@@ -203,7 +205,7 @@ def test_every_kind_of_picture_is_cut_out_in_its_colours(kind: str, mode: str) -
         pytest.skip("there is no such file")
     image = Image.new("RGB", (35, 21), (200, 80, 40)).convert(mode)
     data = file_of(image, kind)
-    found = opened(cutout.cut_out(data, style(), np.full((6, 9), 255, np.uint8), None))
+    found = opened(cutout.render(data, style(), np.full((6, 9), 255, np.uint8), None))
     assert (found.mode, found.size) == ("RGBA", (35, 21))
     expected = np.asarray(opened(data).convert("RGB")).astype(int)
     assert np.abs(np.asarray(found)[..., :3] - expected).max() <= 1
@@ -220,7 +222,7 @@ def test_orientation_and_colour_profile_are_kept_and_no_place(
     exif[ExifTags.Base.Artist] = "somebody"
     data = file_of(picture(20, 32), "JPEG", exif=exif.tobytes(), icc_profile=profile)
     asked = style(format=kind, background=ground)
-    found = opened(cutout.cut_out(data, asked, np.full((5, 8), 255, np.uint8), None))
+    found = opened(cutout.render(data, asked, np.full((5, 8), 255, np.uint8), None))
     assert found.size == (32, 20), "the pixels are those stored"
     assert dict(found.getexif()) == {ExifTags.Base.Orientation: 6}
     assert found.info["icc_profile"] == profile
@@ -228,14 +230,14 @@ def test_orientation_and_colour_profile_are_kept_and_no_place(
 
 def test_a_profile_of_other_channels_is_not_kept() -> None:
     data = file_of(Image.new("L", (32, 20), 9), "PNG", icc_profile=b"of gray")
-    found = opened(cutout.cut_out(data, style(), np.full((5, 8), 255, np.uint8), None))
+    found = opened(cutout.render(data, style(), np.full((5, 8), 255, np.uint8), None))
     assert "icc_profile" not in found.info
 
 
 def test_a_picture_that_ends_early_is_a_bad_one() -> None:
     data = file_of(picture(64, 96), "JPEG")
-    with pytest.raises(BadPicture, match="truncated"):
-        cutout.cut_out(data[: len(data) // 2], style(), np.zeros((16, 24), np.uint8), None)
+    with pytest.raises(BadImageError, match="truncated"):
+        cutout.render(data[: len(data) // 2], style(), np.zeros((16, 24), np.uint8), None)
 
 
 def never(uri: str) -> bytes:
@@ -254,12 +256,12 @@ def never(uri: str) -> bytes:
     ],
 )
 def test_a_background_is_transparent_or_a_colour(text: str, ground: Any) -> None:
-    assert cutout.background_of(text, never) == ground
+    assert cutout.parse_background(text, never) == ground
 
 
 def test_a_background_is_a_picture() -> None:
     data = file_of(picture(4, 5))
-    assert cutout.background_of("a.png", {"a.png": data}.__getitem__) == data
+    assert cutout.parse_background("a.png", {"a.png": data}.__getitem__) == data
 
 
 @pytest.mark.parametrize("text", ["#12345678", "whitish", "a.png", "none.png"])
@@ -270,4 +272,4 @@ def test_what_is_no_background_is_an_input_error(text: str) -> None:
         return b"no picture"
 
     with pytest.raises(InputError, match=f"--background {text}: neither"):
-        cutout.background_of(text, read)
+        cutout.parse_background(text, read)

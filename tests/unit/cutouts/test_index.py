@@ -6,20 +6,20 @@ from pathlib import Path
 import pytest
 
 from carvana_ray.cutouts import index as ledger
-from carvana_ray.cutouts.index import Ledger, Source
+from carvana_ray.cutouts.index import CutoutIndex, SourceImage
 from carvana_ray.errors import InputError
-from carvana_ray.storage.router import Entry
+from carvana_ray.storage.router import FileInfo
 
 SETTINGS = {"model": "abc", "edge": "soft", "background": [1, 2, 3]}
 
 
-def sources(*names: str, folder: str = "/photos", version: str = "1") -> dict[str, Source]:
-    found = [Source(folder, Entry(name, 5, version)) for name in names]
-    return ledger.by_cutout(found, ".png")
+def sources(*names: str, folder: str = "/photos", version: str = "1") -> dict[str, SourceImage]:
+    found = [SourceImage(folder, FileInfo(name, 5, version)) for name in names]
+    return ledger.by_output_name(found, ".png")
 
 
-def left(out: Path, wanted: dict[str, Source], **changes: object) -> list[str]:
-    return ledger.open_for(str(out), {**SETTINGS, **changes}, wanted, ".png")
+def left(out: Path, wanted: dict[str, SourceImage], **changes: object) -> list[str]:
+    return ledger.sync(str(out), {**SETTINGS, **changes}, wanted, ".png")
 
 
 def make(out: Path, *names: str) -> None:
@@ -28,8 +28,10 @@ def make(out: Path, *names: str) -> None:
 
 
 def test_a_ledger_goes_round_through_its_file() -> None:
-    one = Ledger(SETTINGS, {**sources("a.jpg", "b b.JPG"), **sources("c.webp", folder="s3://b")})
-    assert Ledger.from_bytes(one.to_bytes()) == one
+    one = CutoutIndex(
+        SETTINGS, {**sources("a.jpg", "b b.JPG"), **sources("c.webp", folder="s3://b")}
+    )
+    assert CutoutIndex.from_bytes(one.to_bytes()) == one
 
 
 @pytest.mark.parametrize(
@@ -103,5 +105,5 @@ def test_versions_are_of_one_picture_alone(tmp_path: Path) -> None:
     left(tmp_path, wanted)
     make(tmp_path, "a.png", "b.png")
     entry = replace(wanted["b.png"].entry, size=6)
-    assert left(tmp_path, {**wanted, "b.png": Source("/photos", entry)}) == ["b.png"]
+    assert left(tmp_path, {**wanted, "b.png": SourceImage("/photos", entry)}) == ["b.png"]
     assert (tmp_path / "a.png").exists()

@@ -8,7 +8,7 @@ import pytest
 
 from carvana_ray.data import catalog as catalogue
 from carvana_ray.data import checksums
-from carvana_ray.data.catalog import Catalogue
+from carvana_ray.data.catalog import Catalog
 from carvana_ray.errors import InputError
 
 
@@ -21,7 +21,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def read(folder: Path, **changes: object) -> Catalogue:
+def read(folder: Path, **changes: object) -> Catalog:
     return catalogue.load_catalog(str(folder), **changes)  # type: ignore[arg-type]
 
 
@@ -31,7 +31,7 @@ def listed(folder: Path, *names: str) -> None:
 
 
 def test_without_a_list_of_checksums_none_is_known(folder: Path) -> None:
-    assert checksums.checksums(str(folder)) == {}
+    assert checksums.load_checksums(str(folder)) == {}
     assert read(folder).crcs == {}
 
 
@@ -39,7 +39,7 @@ def test_without_a_list_of_checksums_none_is_known(folder: Path) -> None:
 def test_a_list_of_checksums_is_read(folder: Path, end: str) -> None:
     lines = ["img,crc32", "a_01.jpg,0000000a", "b_01.jpg,FFFFffff", '"c, d.jpg",7', "Käfer.jpg,0"]
     (folder / "crc32.csv").write_text(end.join(lines) + end, encoding="utf-8", newline="")
-    assert checksums.checksums(str(folder)) == {
+    assert checksums.load_checksums(str(folder)) == {
         "a_01.jpg": 10,
         "b_01.jpg": 0xFFFFFFFF,
         "c, d.jpg": 7,
@@ -49,12 +49,12 @@ def test_a_list_of_checksums_is_read(folder: Path, end: str) -> None:
 
 def test_the_last_line_of_a_list_needs_no_end(folder: Path) -> None:
     (folder / "crc32.csv").write_text("img,crc32\na.jpg,ff")
-    assert checksums.checksums(str(folder)) == {"a.jpg": 255}
+    assert checksums.load_checksums(str(folder)) == {"a.jpg": 255}
 
 
 def test_a_list_of_no_picture_is_a_list(folder: Path) -> None:
     (folder / "crc32.csv").write_text("img,crc32\n")
-    assert checksums.checksums(str(folder)) == {}
+    assert checksums.load_checksums(str(folder)) == {}
 
 
 def test_a_list_as_zip_writes_its_checksums_is_what_the_bytes_have(folder: Path) -> None:
@@ -94,7 +94,7 @@ def test_what_is_no_list_of_checksums_is_an_input_error_that_names_it(
 ) -> None:
     place = folder / "crc32.csv"
     place.write_bytes(data)
-    for ask in (lambda: checksums.checksums(str(folder)), lambda: read(folder)):
+    for ask in (lambda: checksums.load_checksums(str(folder)), lambda: read(folder)):
         with pytest.raises(InputError) as caught:
             ask()
         assert str(caught.value).startswith(f"{place}: ")
@@ -177,7 +177,7 @@ def test_pictures_are_found_by_name_and_by_folder(tmp_path: Path) -> None:
         (tmp_path / place).write_bytes(place.encode())
 
     def named(*places: str) -> tuple[str, list[str]]:
-        folder, entries = catalogue.named([f"{tmp_path}/{place}" for place in places])
+        folder, entries = catalogue.list_named_images([f"{tmp_path}/{place}" for place in places])
         for entry in entries:
             assert (Path(folder) / entry.name).stat().st_size == entry.size
         return str(Path(folder).relative_to(tmp_path)), [entry.name for entry in entries]
@@ -198,7 +198,7 @@ def test_pictures_are_found_by_name_and_by_folder(tmp_path: Path) -> None:
 )
 def test_what_is_named_must_be_there(tmp_path: Path, place: str, said: str) -> None:
     with pytest.raises(InputError, match=said):
-        catalogue.named([f"{tmp_path}/{place}"])
+        catalogue.list_named_images([f"{tmp_path}/{place}"])
 
 
 @pytest.mark.parametrize(
@@ -212,10 +212,10 @@ def test_what_is_named_must_be_there(tmp_path: Path, place: str, said: str) -> N
     ],
 )
 def test_the_folder_above_some_folders(folders: list[str], above: str) -> None:
-    assert catalogue._above(folders) == above
+    assert catalogue._common_parent(folders) == above
 
 
 @pytest.mark.parametrize("folders", [["s3://a/x", "s3://b/x"], ["/a", "s3://a"]])
 def test_folders_that_have_none_above_them(folders: list[str]) -> None:
     with pytest.raises(InputError, match="one command for each"):
-        catalogue._above(folders)
+        catalogue._common_parent(folders)

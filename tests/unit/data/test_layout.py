@@ -30,7 +30,7 @@ CARS = [f"{number:012x}" for number in range(40)]
     ],
 )
 def test_a_file_name_has_a_car_and_a_view(name: str, car: str, view: int) -> None:
-    assert carvana.car_and_view(name) == (car, view)
+    assert carvana.parse_name(name) == (car, view)
     assert carvana.car_of(name) == car
 
 
@@ -51,12 +51,12 @@ def test_the_name_of_kaggle_is_taken_and_its_neighbours_are_not() -> None:
 
 
 def test_the_cars_of_some_pictures_are_each_named_once_in_order() -> None:
-    assert carvana.cars_in(["b_02.jpg", "a_01.jpg", "b_01.jpg", "c.jpg"]) == ["a", "b", "c"]
+    assert carvana.unique_cars(["b_02.jpg", "a_01.jpg", "b_01.jpg", "c.jpg"]) == ["a", "b", "c"]
 
 
 def test_pictures_are_paired_with_gif_and_png_masks_in_order_of_name() -> None:
     masks = ["a_02_mask.png", "a_01_mask.gif", "z_09_mask.gif", "notes.txt"]
-    assert carvana.pair(["a_02.jpg", "a_01.jpg"], masks) == [
+    assert carvana.pair_with_masks(["a_02.jpg", "a_01.jpg"], masks) == [
         ("a_01.jpg", "a_01_mask.gif"),
         ("a_02.jpg", "a_02_mask.png"),
     ]
@@ -64,7 +64,7 @@ def test_pictures_are_paired_with_gif_and_png_masks_in_order_of_name() -> None:
 
 def test_a_picture_without_mask_is_named() -> None:
     with pytest.raises(InputError) as caught:
-        carvana.pair(["a_01.jpg", "a_02.jpg"], ["a_01_mask.gif"])
+        carvana.pair_with_masks(["a_01.jpg", "a_02.jpg"], ["a_01_mask.gif"])
     assert "a_02.jpg" in str(caught.value)
     assert "a_01.jpg" not in str(caught.value)
     assert "1 of 2" in str(caught.value)
@@ -73,7 +73,7 @@ def test_a_picture_without_mask_is_named() -> None:
 
 def test_of_many_pictures_without_mask_three_are_named_and_all_are_counted() -> None:
     with pytest.raises(InputError) as caught:
-        carvana.pair([f"a_{view:02d}.jpg" for view in range(1, 17)], [])
+        carvana.pair_with_masks([f"a_{view:02d}.jpg" for view in range(1, 17)], [])
     message = str(caught.value)
     assert all(f"a_{view:02d}.jpg" in message for view in (1, 2, 3))
     assert "a_04.jpg" not in message
@@ -83,7 +83,7 @@ def test_of_many_pictures_without_mask_three_are_named_and_all_are_counted() -> 
 
 def test_three_pictures_without_mask_are_no_more_than_three() -> None:
     with pytest.raises(InputError) as caught:
-        carvana.pair(["a_01.jpg", "a_02.jpg", "a_03.jpg"], [])
+        carvana.pair_with_masks(["a_01.jpg", "a_02.jpg", "a_03.jpg"], [])
     assert "..." not in str(caught.value)
 
 
@@ -101,7 +101,7 @@ def test_three_pictures_without_mask_are_no_more_than_three() -> None:
     ],
 )
 def test_a_share_is_a_count_or_a_fraction(share: str, total: int, count: int) -> None:
-    assert splits.how_many(share, total, "--x") == count
+    assert splits.resolve_count(share, total, "--x") == count
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_a_share_is_a_count_or_a_fraction(share: str, total: int, count: int) ->
 )
 def test_a_share_that_is_none_names_its_flag(share: str) -> None:
     with pytest.raises(InputError, match=r"^--holdout-cars "):
-        splits.how_many(share, 10, "--holdout-cars")
+        splits.resolve_count(share, 10, "--holdout-cars")
 
 
 @settings(deadline=None, max_examples=100)
@@ -124,9 +124,9 @@ def test_a_split_is_a_partition_that_the_order_of_the_cars_does_not_change(
     cars: set[str], holdout: str, val: str, seed: int, shuffle: random.Random
 ) -> None:
     order = sorted(cars)
-    parts = splits.split(order, holdout, val, seed)
+    parts = splits.split_cars(order, holdout, val, seed)
     shuffle.shuffle(order)
-    assert splits.split(order, holdout, val, seed) == parts
+    assert splits.split_cars(order, holdout, val, seed) == parts
     assert sorted(car for part in parts for car in part) == sorted(cars)
     assert all(part == sorted(part) for part in parts)
     assert parts[0]
@@ -134,7 +134,7 @@ def test_a_split_is_a_partition_that_the_order_of_the_cars_does_not_change(
 
 def test_no_car_is_divided() -> None:
     names = [f"{car}_{view:02d}.jpg" for car in CARS for view in range(1, 17)]
-    train, val, held = splits.split(carvana.cars_in(names), "0.15", "0.1", 0)
+    train, val, held = splits.split_cars(carvana.unique_cars(names), "0.15", "0.1", 0)
     for part in (train, val, held):
         own = [name for name in names if carvana.car_of(name) in part]
         assert len(own) == 16 * len(part)
@@ -144,21 +144,21 @@ def test_no_car_is_divided() -> None:
 
 
 def test_counts_and_fractions_mean_what_they_say() -> None:
-    assert [len(part) for part in splits.split(CARS, "0.15", "0.1", 0)] == [31, 3, 6]
-    assert [len(part) for part in splits.split(CARS, "6", "3", 0)] == [31, 3, 6]
-    assert [len(part) for part in splits.split(CARS, "0", "0", 0)] == [40, 0, 0]
-    assert [len(part) for part in splits.split(CARS, "39", "0", 0)] == [1, 0, 39]
+    assert [len(part) for part in splits.split_cars(CARS, "0.15", "0.1", 0)] == [31, 3, 6]
+    assert [len(part) for part in splits.split_cars(CARS, "6", "3", 0)] == [31, 3, 6]
+    assert [len(part) for part in splits.split_cars(CARS, "0", "0", 0)] == [40, 0, 0]
+    assert [len(part) for part in splits.split_cars(CARS, "39", "0", 0)] == [1, 0, 39]
 
 
 def test_a_fraction_and_the_count_that_it_stands_for_draw_the_same_cars() -> None:
-    assert splits.split(CARS, "0.15", "0.1", 5) == splits.split(CARS, "6", "3", 5)
+    assert splits.split_cars(CARS, "0.15", "0.1", 5) == splits.split_cars(CARS, "6", "3", 5)
 
 
 def test_a_count_above_the_cars_is_an_error_that_names_its_flag() -> None:
     with pytest.raises(InputError, match=r"^--holdout-cars 41"):
-        splits.split(CARS, "41", "0", 0)
+        splits.split_cars(CARS, "41", "0", 0)
     with pytest.raises(InputError, match=r"^--val-cars 5"):
-        splits.split(CARS[:6], "2", "5", 0)
+        splits.split_cars(CARS[:6], "2", "5", 0)
 
 
 @pytest.mark.parametrize(
@@ -166,27 +166,27 @@ def test_a_count_above_the_cars_is_an_error_that_names_its_flag() -> None:
 )
 def test_a_split_that_leaves_nothing_to_train_on_is_an_error(holdout: str, val: str) -> None:
     with pytest.raises(InputError, match="no car to train on"):
-        splits.split(CARS, holdout, val, 0)
+        splits.split_cars(CARS, holdout, val, 0)
 
 
 def test_no_cars_at_all_are_an_error() -> None:
     with pytest.raises(InputError, match="no car to train on"):
-        splits.split([], "0", "0", 0)
+        splits.split_cars([], "0", "0", 0)
 
 
 def test_a_fraction_of_few_cars_still_gives_one_for_validation() -> None:
-    train, val, held = splits.split(CARS[:3], "0", "0.1", 0)
+    train, val, held = splits.split_cars(CARS[:3], "0", "0.1", 0)
     assert (len(train), len(val), len(held)) == (2, 1, 0)
 
 
 def test_another_seed_gives_another_split() -> None:
-    splits = [splits.split(CARS, "0.15", "0.1", seed) for seed in range(5)]
-    assert len({str(one) for one in splits}) == 5
+    parts = [splits.split_cars(CARS, "0.15", "0.1", seed) for seed in range(5)]
+    assert len({str(one) for one in parts}) == 5
 
 
 def test_the_split_of_seed_0_is_the_same_on_every_machine_and_day() -> None:
     # Written down once: a new release must not move cars between training and scoring.
-    assert splits.split(CARS[:10], "2", "2", 0)[1:] == (
+    assert splits.split_cars(CARS[:10], "2", "2", 0)[1:] == (
         ["000000000001", "000000000005"],
         ["000000000007", "000000000008"],
     )
@@ -195,7 +195,7 @@ def test_the_split_of_seed_0_is_the_same_on_every_machine_and_day() -> None:
 def test_a_list_of_names_is_held_out_and_nothing_else() -> None:
     names = [CARS[7], CARS[3]]
     for seed in range(3):
-        train, val, held = splits.split(CARS, names, "4", seed)
+        train, val, held = splits.split_cars(CARS, names, "4", seed)
         assert held == sorted(names)
         assert len(train) == 34
         assert len(val) == 4
@@ -203,12 +203,12 @@ def test_a_list_of_names_is_held_out_and_nothing_else() -> None:
 
 
 def test_a_car_that_is_named_twice_is_held_out_once() -> None:
-    assert splits.split(CARS, [CARS[3], CARS[3]], "0", 0)[2] == [CARS[3]]
+    assert splits.split_cars(CARS, [CARS[3], CARS[3]], "0", 0)[2] == [CARS[3]]
 
 
 def test_a_held_out_car_that_is_not_there_is_named() -> None:
     with pytest.raises(InputError, match=r"^--holdout-cars names stranger"):
-        splits.split(CARS, [CARS[0], "stranger"], "0", 0)
+        splits.split_cars(CARS, [CARS[0], "stranger"], "0", 0)
 
 
 @pytest.mark.parametrize(
@@ -233,7 +233,7 @@ def test_a_held_out_car_that_is_not_there_is_named() -> None:
     ],
 )
 def test_an_ordinary_name_is_a_plain_one(name: str) -> None:
-    carvana.plain([name], "here")
+    carvana.require_safe_names([name], "here")
 
 
 HOSTILE = [
@@ -279,7 +279,7 @@ HOSTILE = [
 @pytest.mark.parametrize("name", HOSTILE, ids=ascii)
 def test_a_name_that_is_no_plain_one_is_refused_in_one_line(name: str) -> None:
     with pytest.raises(InputError) as caught:
-        carvana.plain(["a.jpg", name, "b.jpg"], "some folder")
+        carvana.require_safe_names(["a.jpg", name, "b.jpg"], "some folder")
     message = str(caught.value)
     assert message.startswith("some folder: 1 names that are no plain file names, the first is ")
     assert len(message.splitlines()) == 1
@@ -290,18 +290,18 @@ def test_a_name_that_is_no_plain_one_is_refused_in_one_line(name: str) -> None:
 
 def test_all_names_that_are_not_plain_are_counted_and_the_first_is_shown() -> None:
     with pytest.raises(InputError, match=r"^x: 2 names .* first is '\.\./a\.jpg'"):
-        carvana.plain(iter(["b.jpg", "../a.jpg", "c.jpg", "=d.jpg"]), "x")
+        carvana.require_safe_names(iter(["b.jpg", "../a.jpg", "c.jpg", "=d.jpg"]), "x")
 
 
 def test_no_names_are_plain_ones() -> None:
-    carvana.plain([], "x")
+    carvana.require_safe_names([], "x")
 
 
 @settings(deadline=None, max_examples=200)
 @given(name=st.text(max_size=20) | st.text("./\\ab\n=", max_size=8))
 def test_a_plain_name_is_one_file_of_the_folder_and_no_formula_or_flag(name: str) -> None:
     try:
-        carvana.plain([name], "x")
+        carvana.require_safe_names([name], "x")
     except InputError:
         return
     assert os.path.basename(name) == name

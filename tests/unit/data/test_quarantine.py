@@ -8,26 +8,26 @@ import pytest
 
 from carvana_ray import config
 from carvana_ray.data import quarantine
-from carvana_ray.data.quarantine import Limits
-from carvana_ray.errors import InputError, Unfinished
+from carvana_ray.data.quarantine import FailureLimits
+from carvana_ray.errors import IncompleteError, InputError
 from carvana_ray.stages.predict.stage import limits_of
 
 BAD = [(f"{number}.jpg", f'truncated: "so", {number}', number) for number in range(4)]
 
 
 def test_all_are_listed_with_their_reasons_and_checksums(tmp_path: Path) -> None:
-    uri = quarantine.publish(str(tmp_path), BAD)
+    uri = quarantine.write_csv(str(tmp_path), BAD)
     with open(uri, newline="") as file:
         assert list(csv.DictReader(file)) == [
             {"img": name, "reason": reason, "crc32": f"{crc:08x}"} for name, reason, crc in BAD
         ]
-    quarantine.publish(str(tmp_path), BAD[:1])
+    quarantine.write_csv(str(tmp_path), BAD[:1])
     assert len(Path(uri).read_text().splitlines()) == 2, "the new list takes the place of the old"
 
 
 @pytest.mark.parametrize("count", [1, 3, 4])
 def test_a_sentence_names_the_first_three(count: int) -> None:
-    said = quarantine.said(BAD[:count], "/runs/quarantine.csv")
+    said = quarantine.summarize(BAD[:count], "/runs/quarantine.csv")
     assert said.startswith(f"{count} pictures cannot be used: 0.jpg (truncated")
     assert ("2.jpg" in said) == (count >= 3)
     assert ("..." in said) == (count > 3)
@@ -47,18 +47,18 @@ def test_a_sentence_names_the_first_three(count: int) -> None:
 def test_too_many_bad_pictures_end_the_run_early(
     pictures: int, flags: dict[str, Any], enough: int
 ) -> None:
-    limits = limits_of(config.Predict(**flags), "/photos", pictures)
-    limits.bad(enough, "w.jpg (not-an-image)")
+    limits = limits_of(config.PredictFlags(**flags), "/photos", pictures)
+    limits.count_bad(enough, "w.jpg (not-an-image)")
     with pytest.raises(InputError, match=rf"/photos: {enough + 1} bad pictures so far.*x\.jpg"):
-        limits.bad(enough + 1, "x.jpg (not-an-image)")
+        limits.count_bad(enough + 1, "x.jpg (not-an-image)")
 
 
 def test_a_problem_waits_for_the_end_and_some_of_them_are_it() -> None:
-    limits = Limits("/photos", 9, "cut-outs")
-    limits.close()
+    limits = FailureLimits("/photos", 9, "cut-outs")
+    limits.raise_if_failed()
     for number in range(quarantine.PROBLEMS - 1):
-        limits.problem(f"{number}.jpg (unreachable)")
-    with pytest.raises(Unfinished, match=rf"{quarantine.PROBLEMS} cut-outs .* for 0\.jpg"):
-        limits.problem("last")
-    with pytest.raises(Unfinished, match="run again to go on"):
-        limits.close()
+        limits.add_failure(f"{number}.jpg (unreachable)")
+    with pytest.raises(IncompleteError, match=rf"{quarantine.PROBLEMS} cut-outs .* for 0\.jpg"):
+        limits.add_failure("last")
+    with pytest.raises(IncompleteError, match="run again to go on"):
+        limits.raise_if_failed()

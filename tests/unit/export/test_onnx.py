@@ -23,7 +23,7 @@ from carvana_ray.cutouts import compositing as cutout
 from carvana_ray.export import onnx as export
 from carvana_ray.export import verify as exported
 from carvana_ray.inference.predictor import Predictor
-from carvana_ray.unet.network import Design, UNet
+from carvana_ray.unet.network import UNet, UNetConfig
 
 pytest.importorskip("onnxscript", reason="onnxscript is not installed")
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
@@ -45,7 +45,7 @@ def network(norm: str, fold: int = 1) -> UNet:
 def balanced(model: UNet, downscale: int) -> UNet:
     """Set the last layer so that half of a photograph is car."""
     torch.nn.init.normal_(model.head.weight)
-    gray = images.gray_of(Image.fromarray(photographs(1, 301, 411)[0]), downscale)
+    gray = images.to_gray(Image.fromarray(photographs(1, 301, 411)[0]), downscale)
     with torch.no_grad():
         logits = model(torch.from_numpy(images.standardize(gray))[None, None])
         model.head.bias -= logits.median()
@@ -60,13 +60,17 @@ def written(norm: str, downscale: int, source: str) -> bytes:
     return export.to_onnx(network(norm), manifest(downscale, norm), source)
 
 
-def manifest(downscale: int, norm: str) -> checkpoint.Manifest:
-    return manifest_of(design=Design(base=2, norm=norm), downscale=downscale)
+def manifest(downscale: int, norm: str) -> checkpoint.ModelManifest:
+    return manifest_of(design=UNetConfig(base=2, norm=norm), downscale=downscale)
 
 
 def model_folder(folder: Path, norm: str = "batch", downscale: int = 8) -> Path:
     write_model(
-        folder, network(norm), design=Design(base=2, norm=norm), downscale=downscale, training={}
+        folder,
+        network(norm),
+        design=UNetConfig(base=2, norm=norm),
+        downscale=downscale,
+        training={},
     )
     return folder
 
@@ -98,7 +102,7 @@ def test_block_means_are_those_of_pillow_to_the_level(
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (20, *size, 3), dtype=np.uint8)
     pixels[10:] &= 1  # few levels: many blocks whose mean lies halfway between two
-    expected = [images.gray_of(Image.fromarray(one), downscale) for one in pixels]
+    expected = [images.to_gray(Image.fromarray(one), downscale) for one in pixels]
     found = export.Masks(torch.nn.Identity(), downscale, "picture").block_means(
         torch.from_numpy(pixels)
     )
@@ -115,8 +119,8 @@ def test_masks_are_those_of_torch_for_any_size_and_number(
     found, alphas = file.masks(pixels), file.alphas(pixels)
     assert found.shape == alphas.shape == (count, *size)
     assert alphas.dtype == np.uint8
-    grays = [images.gray_of(Image.fromarray(one), downscale) for one in pixels]
-    shares = ask.shares(np.stack(grays)).numpy()
+    grays = [images.to_gray(Image.fromarray(one), downscale) for one in pixels]
+    shares = ask.soft_masks(np.stack(grays)).numpy()
     expected = images.enlarge(shares, *size)
     assert np.count_nonzero(found != expected) <= exported.TOLERATED * found.size
     soft = np.stack([cutout.soft_alpha(share, *size) for share in shares])
@@ -146,7 +150,7 @@ def test_gray_levels_of_a_jpeg_give_the_masks_of_predict(size: tuple[int, int]) 
     ask = Predictor(network("batch"), torch.device("cpu"))
     jpeg, _ = draw_pair(1, size)
     gray = np.array(images.load_gray(jpeg, 4)[None])
-    expected = images.enlarge(ask.shares(gray).numpy(), *size)
+    expected = images.enlarge(ask.soft_masks(gray).numpy(), *size)
     found = file.masks(gray)[:, : size[0], : size[1]]
     assert np.count_nonzero(found != expected) <= exported.TOLERATED * found.size
 
@@ -155,32 +159,34 @@ def test_a_file_says_what_it_is_and_nothing_of_where_it_was_made() -> None:
     data = written("batch", 8, "picture")
     found = exported.Exported(data).metadata
     assert found == export.metadata(manifest(8, "batch"), "picture")
-    assert found["carvana_ray.model_sha256"] == checkpoint.digest(b"")
+    assert found["carvana_ray.model_sha256"] == checkpoint.sha256(b"")
     assert found["carvana_ray.downscale"] == "8"
     assert json.loads(found["carvana_ray.network"])["norm"] == "batch"
     assert all(isinstance(text, str) and text for text in found.values())
     assert b".py" not in data
-    assert str(Path(__file__).parents[1]).encode() not in data
+    assert str(Path(__file__).parents[3]).encode() not in data
 
 
 def test_a_folded_network_that_is_asked_of_mirror_images_too() -> None:
     model = network("batch", fold=2)
-    design = Design(base=2, norm="batch", fold=2)
+    design = UNetConfig(base=2, norm="batch", fold=2)
     told = dataclasses.replace(manifest(1, "batch"), design=design, mirror=True)
     file = exported.Exported(export.to_onnx(model, told, "picture"))
     assert file.metadata["carvana_ray.mirror"] == "true"
     ask = Predictor(model, torch.device("cpu"), mirror=True)
     for size in ((64, 96), (65, 97), (64, 97)):
         pixels = photographs(2, *size)
-        grays = np.stack([images.gray_of(Image.fromarray(one), 1) for one in pixels])
-        expected = images.enlarge(ask.shares(grays).numpy(), *size)
+        grays = np.stack([images.to_gray(Image.fromarray(one), 1) for one in pixels])
+        expected = images.enlarge(ask.soft_masks(grays).numpy(), *size)
         assert 0.02 < expected.mean() < 0.98
         found = file.masks(pixels)
         assert np.count_nonzero(found != expected) <= exported.TOLERATED * found.size
 
 
 def test_the_size_that_is_traced_needs_padding_on_every_grid() -> None:
-    sides = [side for times in images.DOWNSCALES for side in images.grid(*export.TRACED, times)]
+    sides = [
+        side for times in images.DOWNSCALES for side in images.grid_size(*export.TRACED, times)
+    ]
     assert all(side % 2 for side in sides)
 
 
@@ -194,7 +200,7 @@ def test_a_file_is_one_by_the_rules_of_onnx() -> None:
 def test_what_the_page_shows_cuts_out_a_picture(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    page = Path(__file__).parents[1] / "docs/export.md"
+    page = Path(__file__).parents[3] / "docs/export.md"
     (code,) = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
     monkeypatch.chdir(tmp_path)
     Path("model.onnx").write_bytes(written("batch", 8, "picture"))
@@ -208,7 +214,7 @@ def test_what_the_page_shows_cuts_out_a_picture(
 
 def test_the_file_of_another_network_is_refused() -> None:
     data, told = written("batch", 8, "picture"), manifest(8, "batch")
-    with pytest.raises(errors.Unfinished, match="no file was written"):
+    with pytest.raises(errors.IncompleteError, match="no file was written"):
         exported.check(data, network("none"), told, [draw_pair(1, (301, 411))[0]])
 
 
@@ -218,7 +224,7 @@ def run(*flags: object) -> subprocess.CompletedProcess[str]:
     code = f"{hidden}from jobs import export; sys.exit(export.main(sys.argv[1:]))"
     return subprocess.run(
         [sys.executable, "-c", code, *map(str, flags)],
-        cwd=Path(__file__).parents[1],
+        cwd=Path(__file__).parents[3],
         capture_output=True,
         text=True,
         timeout=120,
@@ -241,7 +247,7 @@ def test_the_job_writes_a_file_that_is_checked(tmp_path: Path, run_job: Run) -> 
     assert result["onnx"] == str(model / "model.onnx")
     manifest = json.loads((model / "manifest.json").read_text())
     assert file.metadata["carvana_ray.model_sha256"] == manifest["sha256"]
-    checkpoint.read_model(str(model))  # is still one
+    checkpoint.load_model(str(model))  # is still one
 
 
 def test_missing_packages_are_named_with_the_command_that_installs_them(tmp_path: Path) -> None:
@@ -281,7 +287,7 @@ def test_what_cannot_be_exported_costs_nothing(fault: str, tmp_path: Path, run_j
 def test_a_file_whose_masks_differ_replaces_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.syspath_prepend(Path(__file__).parents[1])
+    monkeypatch.syspath_prepend(Path(__file__).parents[3])
     from jobs import export as job
 
     model = model_folder(tmp_path / "model")
@@ -290,22 +296,24 @@ def test_a_file_whose_masks_differ_replaces_nothing(
     out.write_bytes(b"of before")
     wrong = written("none", 4, "picture")
     monkeypatch.setattr(export, "to_onnx", lambda *_: wrong)
-    with pytest.raises(errors.Unfinished, match="differ from torch's"):
-        job.export(config.Export(model=str(model), out=str(out), data=str(tmp_path)))
+    with pytest.raises(errors.IncompleteError, match="differ from torch's"):
+        job.export(config.ExportFlags(model=str(model), out=str(out), data=str(tmp_path)))
     assert out.read_bytes() == b"of before"
 
 
 def test_without_onnxruntime_a_file_is_written_and_said_to_be_unchecked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.syspath_prepend(Path(__file__).parents[1])
+    monkeypatch.syspath_prepend(Path(__file__).parents[3])
     from jobs import export as job
 
     data = written("batch", 8, "picture")
     monkeypatch.setattr(export, "to_onnx", lambda *_: data)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     out = tmp_path / "new/car.onnx"
-    result = job.export(config.Export(model=str(model_folder(tmp_path / "model")), out=str(out)))
+    result = job.export(
+        config.ExportFlags(model=str(model_folder(tmp_path / "model")), out=str(out))
+    )
     assert (result["images"], result["pixels_differ"], result["dice"]) == (0, None, None)
     assert "NOT checked" in caplog.text
     assert "pip install" in caplog.text
@@ -314,11 +322,11 @@ def test_without_onnxruntime_a_file_is_written_and_said_to_be_unchecked(
 
 def test_flags_that_cannot_be_are_named() -> None:
     with pytest.raises(errors.InputError, match="--model is missing"):
-        config.Export()
+        config.ExportFlags()
     with pytest.raises(errors.InputError, match="--out car"):
-        config.Export(model="model", out="car.pt")
+        config.ExportFlags(model="model", out="car.pt")
     with pytest.raises(errors.InputError, match="--limit 0"):
-        config.Export(model="model", limit=0)
+        config.ExportFlags(model="model", limit=0)
     with pytest.raises(errors.InputError, match="--input jpeg"):
-        config.Export(model="model", input="jpeg")  # type: ignore[arg-type]
-    assert config.Export(model="runs/model/").out_uri == "runs/model/model.onnx"
+        config.ExportFlags(model="model", input="jpeg")  # type: ignore[arg-type]
+    assert config.ExportFlags(model="runs/model/").out_uri == "runs/model/model.onnx"

@@ -10,13 +10,13 @@ MASK = np.arange(100, 124, dtype=np.uint8).reshape(1, 4, 6)
 
 
 def is_mirrored(seed: int) -> bool:
-    image, _ = augment.flip(IMAGE, MASK, np.random.default_rng(seed))
+    image, _ = augment.random_flip(IMAGE, MASK, np.random.default_rng(seed))
     return not np.array_equal(image, IMAGE)
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_image_and_mask_are_mirrored_together_or_not_at_all(seed: int) -> None:
-    image, mask = augment.flip(IMAGE, MASK, np.random.default_rng(seed))
+    image, mask = augment.random_flip(IMAGE, MASK, np.random.default_rng(seed))
     expected = (
         (np.fliplr(IMAGE[0]), np.fliplr(MASK[0])) if is_mirrored(seed) else (IMAGE[0], MASK[0])
     )
@@ -31,14 +31,14 @@ def test_about_half_of_all_pictures_are_mirrored() -> None:
 
 def test_the_same_generator_decides_alike_whatever_the_picture() -> None:
     for seed in range(10):
-        other, _ = augment.flip(IMAGE[0], MASK[0], np.random.default_rng(seed))
+        other, _ = augment.random_flip(IMAGE[0], MASK[0], np.random.default_rng(seed))
         assert np.array_equal(other, IMAGE[0]) != is_mirrored(seed)
 
 
 def test_mirrored_twice_is_the_picture_itself() -> None:
     seed = next(seed for seed in range(20) if is_mirrored(seed))
-    once = augment.flip(IMAGE, MASK, np.random.default_rng(seed))
-    twice = augment.flip(*once, np.random.default_rng(seed))
+    once = augment.random_flip(IMAGE, MASK, np.random.default_rng(seed))
+    twice = augment.random_flip(*once, np.random.default_rng(seed))
     assert np.array_equal(twice[0], IMAGE)
     assert np.array_equal(twice[1], MASK)
 
@@ -46,13 +46,15 @@ def test_mirrored_twice_is_the_picture_itself() -> None:
 def test_the_picture_that_was_given_stays_as_it_is() -> None:
     image, mask = IMAGE.copy(), MASK.copy()
     for seed in range(10):
-        augment.flip(image, mask, np.random.default_rng(seed))
+        augment.random_flip(image, mask, np.random.default_rng(seed))
     assert np.array_equal(image, IMAGE)
     assert np.array_equal(mask, MASK)
 
 
 def test_moves_are_within_their_bounds_and_mirror_in_half_of_all_cases() -> None:
-    drawn = np.stack([augment.draw(np.random.default_rng(seed), flip=True) for seed in range(1000)])
+    drawn = np.stack(
+        [augment.sample_affine(np.random.default_rng(seed), flip=True) for seed in range(1000)]
+    )
     assert drawn.shape == (1000, 2, 3)
     assert drawn.dtype == np.float32
     mirrored = drawn[:, 0, 0] < 0
@@ -68,5 +70,5 @@ def test_moves_are_within_their_bounds_and_mirror_in_half_of_all_cases() -> None
 
 
 def test_without_flip_no_move_mirrors() -> None:
-    drawn = [augment.draw(np.random.default_rng(seed), flip=False) for seed in range(50)]
+    drawn = [augment.sample_affine(np.random.default_rng(seed), flip=False) for seed in range(50)]
     assert all(one[0, 0] > 0 for one in drawn)

@@ -18,7 +18,7 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from carvana_ray import images
-from carvana_ray.errors import BadPicture
+from carvana_ray.errors import BadImageError
 from carvana_ray.images import validate as formats
 
 HEIGHT, WIDTH = 1280, 1918
@@ -164,7 +164,7 @@ def test_every_size_gives_the_grid_that_it_should(kind: str, downscale: int) -> 
         data = save(smooth(height, width), kind)
         wanted = (math.ceil(height / downscale), math.ceil(width / downscale))
         assert images.load_gray(data, downscale).shape == wanted
-        assert images.grid(height, width, downscale) == wanted
+        assert images.grid_size(height, width, downscale) == wanted
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
@@ -185,8 +185,8 @@ def test_another_downscale_is_refused(downscale: int) -> None:
 
 
 def test_the_size_of_a_picture_is_height_and_width() -> None:
-    assert formats.size_of(save(smooth(20, 30))) == (20, 30)
-    assert formats.size_of(save(smooth(20, 30), "PNG")) == (20, 30)
+    assert formats.image_size(save(smooth(20, 30))) == (20, 30)
+    assert formats.image_size(save(smooth(20, 30), "PNG")) == (20, 30)
 
 
 @pytest.mark.parametrize(
@@ -208,17 +208,17 @@ def test_the_size_of_a_picture_is_height_and_width() -> None:
     ],
 )
 def test_what_is_no_picture_is_refused_with_the_reason(data: bytes, reason: str) -> None:
-    with pytest.raises(BadPicture, match=f"^{reason}: "):
+    with pytest.raises(BadImageError, match=f"^{reason}: "):
         images.load_gray(data, 4)
-    with pytest.raises(BadPicture, match=f"^{reason}: "):
-        formats.size_of(data)
+    with pytest.raises(BadImageError, match=f"^{reason}: "):
+        formats.image_size(data)
 
 
 def test_the_largest_picture_is_refused_from_one_row_on() -> None:
     width = 16 * 1918
-    assert formats.size_of(png_header(width, 1280)) == (1280, width)
-    with pytest.raises(BadPicture, match=r"^too-large: "):
-        formats.size_of(png_header(width, 1281))
+    assert formats.image_size(png_header(width, 1280)) == (1280, width)
+    with pytest.raises(BadImageError, match=r"^too-large: "):
+        formats.image_size(png_header(width, 1281))
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
@@ -227,7 +227,7 @@ def test_the_largest_picture_is_refused_from_one_row_on() -> None:
 def test_a_picture_that_is_cut_short_is_refused(kind: str, share: float, downscale: int) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (200, 300, 3), dtype=np.uint8)
     data = save(noise, kind)
-    with pytest.raises(BadPicture, match=r"^truncated: "):
+    with pytest.raises(BadImageError, match=r"^truncated: "):
         images.load_gray(data[: int(len(data) * share)], downscale)
 
 
@@ -237,7 +237,7 @@ def test_a_jpeg_that_is_cut_within_its_headers_is_refused(
     options: dict[str, Any], left: int
 ) -> None:
     data = save(smooth(64, 64), **options)
-    with pytest.raises(BadPicture, match=r"^(truncated|not-an-image): "):
+    with pytest.raises(BadImageError, match=r"^(truncated|not-an-image): "):
         images.load_gray(data[:left], 4)
 
 
@@ -264,10 +264,10 @@ def test_a_damaged_file_is_a_picture_or_a_bad_picture_and_nothing_else(
     for place, value in flips:
         damaged[place % len(damaged)] = value
     cut = bytes(damaged[: int(len(damaged) * keep)])
-    for load in (images.load_gray, images.load_mask, formats.size_of):
+    for load in (images.load_gray, images.load_mask, formats.image_size):
         try:
             load(cut)
-        except BadPicture as error:
+        except BadImageError as error:
             assert str(error).startswith(REASONS)  # noqa: PT017
 
 
@@ -311,7 +311,7 @@ def test_a_mask_of_one_value_is_all_or_nothing(value: bool) -> None:
 def test_a_gray_level_between_black_and_white_is_no_mask(value: int) -> None:
     levels = np.zeros((8, 8), dtype=np.uint8)
     levels[2, 3] = value
-    with pytest.raises(BadPicture, match=r"^mask-values: 1 "):
+    with pytest.raises(BadImageError, match=r"^mask-values: 1 "):
         images.load_mask(save(levels, "PNG"))
 
 
@@ -319,7 +319,7 @@ def test_a_gray_level_between_black_and_white_is_no_mask(value: int) -> None:
 def test_a_mask_that_moves_is_refused(kind: str) -> None:
     frames = [Image.fromarray(mask).convert("L") for mask in (blob(), ~blob())]
     data = save(frames[0], kind, save_all=True, append_images=frames[1:])
-    with pytest.raises(BadPicture, match=r"^animated: 2 "):
+    with pytest.raises(BadImageError, match=r"^animated: 2 "):
         images.load_mask(data)
 
 
@@ -335,7 +335,7 @@ def test_a_mask_that_moves_is_refused(kind: str) -> None:
     ],
 )
 def test_what_is_no_mask_is_refused_with_the_reason(data: bytes, reason: str) -> None:
-    with pytest.raises(BadPicture, match=f"^{reason}: "):
+    with pytest.raises(BadImageError, match=f"^{reason}: "):
         images.load_mask(data)
 
 
@@ -344,7 +344,7 @@ def test_what_is_no_mask_is_refused_with_the_reason(data: bytes, reason: str) ->
 def test_a_mask_that_is_cut_short_is_refused(kind: str, share: float) -> None:
     noise = np.random.default_rng(0).random((200, 300)) < 0.5
     data = save(noise.astype(np.uint8) * np.uint8(255), kind)
-    with pytest.raises(BadPicture, match=r"^truncated: "):
+    with pytest.raises(BadImageError, match=r"^truncated: "):
         images.load_mask(data[: int(len(data) * share)])
 
 
@@ -355,7 +355,7 @@ def test_a_mask_cut_at_any_byte_is_a_bad_picture_or_the_mask(kind: str) -> None:
     for length in range(len(data)):
         try:
             assert np.array_equal(images.load_mask(data[:length]), mask), length
-        except BadPicture as error:
+        except BadImageError as error:
             assert str(error).startswith(REASONS)  # noqa: PT017
 
 
@@ -369,7 +369,7 @@ def test_a_mask_with_one_wrong_byte_is_a_mask_or_a_bad_picture(kind: str) -> Non
             damaged = data[:place] + bytes([value]) + data[place + 1 :]
             try:
                 images.load_mask(damaged)
-            except BadPicture:
+            except BadImageError:
                 pass
             except Exception as error:  # all kinds of it are to be listed
                 others[repr(error)] = place
@@ -398,10 +398,12 @@ def test_a_mask_of_full_size_shrinks_with_its_last_column_and_row() -> None:
 
 @pytest.mark.parametrize("downscale", [1, 2, 4, 8])
 def test_the_factor_of_a_grid_is_found_and_no_other_grid_is_taken(downscale: int) -> None:
-    assert images.factor(1280, 1918, *images.grid(1280, 1918, downscale)) == downscale
-    assert images.factor(21, 33, *images.grid(21, 33, downscale)) == downscale
+    assert images.infer_downscale(1280, 1918, *images.grid_size(1280, 1918, downscale)) == downscale
+    assert images.infer_downscale(21, 33, *images.grid_size(21, 33, downscale)) == downscale
     with pytest.raises(ValueError, match="no whole fraction"):
-        images.factor(1280, 1918, math.ceil(1280 / downscale) - 1, math.ceil(1918 / downscale))
+        images.infer_downscale(
+            1280, 1918, math.ceil(1280 / downscale) - 1, math.ceil(1918 / downscale)
+        )
     with pytest.raises(ValueError, match="no whole fraction"):
         images.enlarge(np.zeros((10, 10), dtype=np.uint8), 1280, 1918)
 
@@ -414,7 +416,7 @@ SIZES = [(8, 8), (16, 24), (17, 25), (31, 40), (40, 30), (9, 64)]
 def test_enlarge_is_bilinear_above_a_half(height: int, width: int, downscale: int) -> None:
     rng = np.random.default_rng(height * width + downscale)
     for _ in range(5):
-        share = rng.integers(0, 256, images.grid(height, width, downscale), dtype=np.uint8)
+        share = rng.integers(0, 256, images.grid_size(height, width, downscale), dtype=np.uint8)
         exact = bilinear(share, downscale)[:height, :width] > 127.5
         mask = images.enlarge(share, height, width)
         assert mask.dtype == np.bool_
@@ -439,7 +441,7 @@ def test_enlarge_adds_up_a_uint8_share_exactly_ties_included(
 
 @pytest.mark.parametrize("downscale", [1, 2, 4, 8])
 def test_levels_and_fractions_enlarge_to_the_same_mask(downscale: int) -> None:
-    h, w = images.grid(61, 83, downscale)
+    h, w = images.grid_size(61, 83, downscale)
     share = np.random.default_rng(downscale).integers(0, 256, (h, w), dtype=np.uint8)
     tie = np.abs(bilinear(share, downscale)[:61, :83] - 127.5) < 1e-3
     assert tie.mean() < 0.02
@@ -564,7 +566,7 @@ def test_a_mask_is_what_pillow_makes_of_its_palette() -> None:
         image.save(file, "GIF" if image.mode == "P" and rng.random() < 0.5 else "PNG")
         gray = np.asarray(Image.open(file).convert("L"))
         if ((gray > 0) & (gray < 255)).any():
-            with pytest.raises(BadPicture, match="mask-values"):
+            with pytest.raises(BadImageError, match="mask-values"):
                 images.load_mask(file.getvalue())
             refused += 1
         else:

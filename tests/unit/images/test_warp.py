@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from carvana_ray.images.warp import warp
+from carvana_ray.images.warp import apply_affine
 
 RNG = np.random.default_rng(0)
 IMAGE = torch.from_numpy(RNG.integers(0, 256, (2, 24, 35), dtype=np.uint8))
@@ -19,7 +19,7 @@ def matrices(*rows: list[list[float]]) -> torch.Tensor:
 def test_the_identity_changes_nothing_and_a_mirror_mirrors() -> None:
     same = [[1.0, 0, 0], [0, 1.0, 0]]
     mirror = [[-1.0, 0, 0], [0, 1.0, 0]]
-    image, share = warp(IMAGE, SHARE, matrices(same, mirror))
+    image, share = apply_affine(IMAGE, SHARE, matrices(same, mirror))
     assert image.dtype == share.dtype == torch.float32
     for moved, given in ((image, IMAGE), (share, SHARE)):
         torch.testing.assert_close(moved[0], given[0].float(), atol=2e-3, rtol=0)
@@ -30,7 +30,7 @@ def test_the_identity_changes_nothing_and_a_mirror_mirrors() -> None:
 def test_a_shift_by_whole_pixels_takes_them_along(right: int, down: int) -> None:
     height, width = IMAGE.shape[1:]
     matrix = matrices([[1.0, 0, -2 * right / width], [0, 1.0, -2 * down / height]])
-    image, share = warp(IMAGE[:1], SHARE[:1], matrix)
+    image, share = apply_affine(IMAGE[:1], SHARE[:1], matrix)
     ys = slice(max(0, down), height + min(0, down))
     xs = slice(max(0, right), width + min(0, right))
     for moved, given in ((image, IMAGE), (share, SHARE)):
@@ -40,7 +40,7 @@ def test_a_shift_by_whole_pixels_takes_them_along(right: int, down: int) -> None
 
 def test_a_size_is_what_pillow_makes_of_it() -> None:
     size = 0.9  # nine tenths of the old picture fill the new one
-    image, share = warp(IMAGE[:1], SHARE[:1], matrices([[size, 0, 0.02], [0, size, -0.03]]))
+    image, share = apply_affine(IMAGE[:1], SHARE[:1], matrices([[size, 0, 0.02], [0, size, -0.03]]))
     height, width = IMAGE.shape[1:]
     left = (1 - size + 0.02) * width / 2
     top = (1 - size - 0.03) * height / 2
@@ -59,7 +59,7 @@ def test_a_size_is_what_pillow_makes_of_it() -> None:
 
 def test_beyond_its_border_a_picture_is_mirrored() -> None:
     width = IMAGE.shape[2]
-    image, _ = warp(IMAGE[:1], SHARE[:1], matrices([[1.0, 0, 2 * 4 / width], [0, 1.0, 0]]))
+    image, _ = apply_affine(IMAGE[:1], SHARE[:1], matrices([[1.0, 0, 2 * 4 / width], [0, 1.0, 0]]))
     torch.testing.assert_close(
         image[0, :, -4:], IMAGE[0, :, -4:].float().flip(-1), atol=5e-3, rtol=0
     )

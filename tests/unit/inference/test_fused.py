@@ -29,7 +29,7 @@ def test_fused_is_the_same_function(norm: str, fold: int, size: tuple[int, int])
     before = {name: value.clone() for name, value in model.state_dict().items()}
     model.eval()
     with torch.no_grad():
-        expected, found = model(picture), fused.Fused(model)(picture)
+        expected, found = model(picture), fused.FusedUNet(model)(picture)
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
     after = model.state_dict()
     assert all(torch.equal(after[name], value) for name, value in before.items())
@@ -37,9 +37,9 @@ def test_fused_is_the_same_function(norm: str, fold: int, size: tuple[int, int])
 
 def test_half_precision_is_for_normalized_networks_on_gpus() -> None:
     plain, normalized = UNet(base=2, norm="none"), UNet(base=2)
-    assert network.dtype_for(normalized, torch.device("cpu")) == torch.float32
-    assert network.dtype_for(normalized, torch.device("cuda")) == torch.float16
-    assert network.dtype_for(plain, torch.device("cuda")) == torch.bfloat16
+    assert network.compute_dtype(normalized, torch.device("cpu")) == torch.float32
+    assert network.compute_dtype(normalized, torch.device("cuda")) == torch.float16
+    assert network.compute_dtype(plain, torch.device("cuda")) == torch.bfloat16
 
 
 class ByTorch:
@@ -64,13 +64,13 @@ class ByTorch:
 def test_who_halves_joins(few: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Kernels count in 32 bits: a level that is too large for them is torch's both times."""
     by_torch = ByTorch()
-    monkeypatch.setattr(kernels, "triton_for", lambda device, name: by_torch)
+    monkeypatch.setattr(kernels, "load_triton", lambda device, name: by_torch)
     model = UNet(base=4).eval()
     picture = torch.randn(2, 1, 32, 48)
     if few:  # the two coarser levels only: 64 * 8 * 12 of the second is less, of the first more
         monkeypatch.setattr(fused, "COUNTED", 64 * 16 * 24)
     with torch.no_grad():
-        torch.testing.assert_close(fused.Fused(model)(picture), model(picture))
+        torch.testing.assert_close(fused.FusedUNet(model)(picture), model(picture))
     assert by_torch.calls == ["halve"] * (2 if few else 4) + ["join"] * (2 if few else 4)
 
 
@@ -78,12 +78,12 @@ def test_who_halves_joins(few: bool, monkeypatch: pytest.MonkeyPatch) -> None:
 def levels(monkeypatch: pytest.MonkeyPatch) -> tuple[ModuleType, torch.device]:
     """The kernels on a GPU, or where there is only Triton by its interpreter."""
     if torch.cuda.is_available():
-        found = kernels.triton_for(torch.device("cuda"), "levels_triton")
+        found = kernels.load_triton(torch.device("cuda"), "unet_kernels_triton")
         assert found, "Triton runs where the tests of a GPU do"
         return found, torch.device("cuda")
     monkeypatch.setenv("TRITON_INTERPRET", "1")
     pytest.importorskip("triton", reason="no CUDA device here, and no Triton")
-    return importlib.import_module("carvana_ray.levels_triton"), torch.device("cpu")
+    return importlib.import_module("carvana_ray.inference.unet_kernels_triton"), torch.device("cpu")
 
 
 @pytest.mark.gpu

@@ -14,7 +14,7 @@ gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device h
 
 
 def shares(size: tuple[int, int, int], count: int = 3) -> torch.Tensor:
-    h, w = images.grid(*size)
+    h, w = images.grid_size(*size)
     levels = np.random.default_rng(0).integers(0, 256, (count, h, w), dtype=np.uint8)
     levels[0] = 255
     return torch.from_numpy(levels)
@@ -37,7 +37,7 @@ def test_edges_are_where_a_mask_changes(size: tuple[int, int, int]) -> None:
     share = shares(size)
     flat = images.enlarge(share.numpy(), *size[:2]).reshape(len(share), -1)
     expected = np.diff(flat.astype(np.int8), axis=1, prepend=0, append=0) != 0
-    assert np.array_equal(kernels.edges(share, *size[:2]).numpy(), expected)
+    assert np.array_equal(kernels.run_boundaries(share, *size[:2]).numpy(), expected)
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -49,8 +49,8 @@ def test_blocks_have_the_mean_of_their_pixels(size: tuple[int, int, int]) -> Non
         starts = np.arange(0, total.shape[axis], downscale)
         total, values = (np.add.reduceat(one, starts, axis=axis) for one in (total, values))
     expected = (2 * total + values) // (2 * values)
-    found = kernels.mean_of_blocks(rgb, downscale).numpy()
-    assert found.shape == (2, *images.grid(*size))
+    found = kernels.block_means(rgb, downscale).numpy()
+    assert found.shape == (2, *images.grid_size(*size))
     assert np.array_equal(found, expected)
 
 
@@ -59,22 +59,26 @@ def test_blocks_have_the_mean_of_their_pixels(size: tuple[int, int, int]) -> Non
 @pytest.mark.parametrize("size", SIZES)
 def test_triton_does_what_torch_does(size: tuple[int, int, int]) -> None:
     device = torch.device("cuda")
-    assert kernels.triton_for(device, "kernels_triton"), "Triton runs where the tests of a GPU do"
+    assert kernels.load_triton(device, "mask_kernels_triton"), (
+        "Triton runs where the tests of a GPU do"
+    )
     share, rgb = shares(size, 5).to(device), pictures(size, 5).to(device)
-    assert kernels.edges(share, *size[:2]).equal(kernels.plain_edges(share, *size[:2]))
-    assert kernels.mean_of_blocks(rgb, size[2]).equal(kernels.plain_mean_of_blocks(rgb, size[2]))
+    assert kernels.run_boundaries(share, *size[:2]).equal(
+        kernels.run_boundaries_torch(share, *size[:2])
+    )
+    assert kernels.block_means(rgb, size[2]).equal(kernels.block_means_torch(rgb, size[2]))
 
 
 def test_there_is_no_triton_for_a_cpu() -> None:
-    assert kernels.triton_for(torch.device("cpu"), "kernels_triton") is None
+    assert kernels.load_triton(torch.device("cpu"), "mask_kernels_triton") is None
 
 
-@pytest.mark.parametrize("name", ["kernels_triton", "levels_triton"])
+@pytest.mark.parametrize("name", ["mask_kernels_triton", "unet_kernels_triton"])
 def test_without_triton_torch_does_it(
     name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setitem(sys.modules, "triton", None)  # an ImportError
-    monkeypatch.delitem(sys.modules, f"carvana_ray.{name}", raising=False)
-    kernels.triton_for.cache_clear()
-    assert kernels.triton_for(torch.device("cuda", 7), name) is None
+    monkeypatch.delitem(sys.modules, f"carvana_ray.inference.{name}", raising=False)
+    kernels.load_triton.cache_clear()
+    assert kernels.load_triton(torch.device("cuda", 7), name) is None
     assert f"no {name}, slower" in caplog.text

@@ -14,7 +14,7 @@ from carvana_ray import images
 from carvana_ray.images import validate as formats
 from carvana_ray.inference import nvjpeg as jpegs
 from carvana_ray.inference import predictor
-from carvana_ray.inference.nvjpeg import Coded, Decode
+from carvana_ray.inference.nvjpeg import Decode, EncodedImages
 from carvana_ray.unet.network import UNet
 
 CPU = torch.device("cpu")
@@ -45,8 +45,8 @@ def as_arrays(files: Sequence[bytes]) -> list[NDArray[np.uint8]]:
 
 def coded(
     data: Sequence[NDArray[np.uint8]], flags: list[bool], sizes: list[tuple[int, int]]
-) -> Coded:
-    return Coded(data, flags, sizes, 4, CPU, by_pillow)
+) -> EncodedImages:
+    return EncodedImages(data, flags, sizes, 4, CPU, by_pillow)
 
 
 def test_files_and_gray_levels_come_in_the_order_that_is_asked_for() -> None:
@@ -60,7 +60,7 @@ def test_files_and_gray_levels_come_in_the_order_that_is_asked_for() -> None:
     for one, place in zip(found, places, strict=True):
         assert np.abs(one.astype(int) - grays[place]).mean() < 1
     assert np.array_equal(found[[1, 3]], [grays[3], grays[1]])
-    assert not pictures.bad
+    assert not pictures.errors
 
 
 def test_one_that_engines_refuse_costs_the_others_nothing() -> None:
@@ -72,9 +72,9 @@ def test_one_that_engines_refuse_costs_the_others_nothing() -> None:
         alone = coded(as_arrays([files[place]]), [True], [(61, 90)]).stack([0])[0].numpy()
         assert np.array_equal(found[place], alone)
         assert not np.array_equal(found[place], images.load_gray(files[place])), "nor by Pillow"
-    assert 2 in pictures.bad
-    assert set(pictures.bad) <= {1, 2}
-    assert pictures.bad[2].startswith(("not-an-image", "truncated"))
+    assert 2 in pictures.errors
+    assert set(pictures.errors) <= {1, 2}
+    assert pictures.errors[2].startswith(("not-an-image", "truncated"))
     assert (found[2] == 0).all()
 
 
@@ -82,7 +82,7 @@ def test_a_full_gpu_is_no_bad_picture() -> None:
     def full(files: Sequence[bytes]) -> list[torch.Tensor]:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    pictures = Coded(as_arrays([jpeg(0)]), [True], [(61, 90)], 4, CPU, full)
+    pictures = EncodedImages(as_arrays([jpeg(0)]), [True], [(61, 90)], 4, CPU, full)
     with pytest.raises(torch.OutOfMemoryError):
         pictures.stack([0])
 
@@ -90,7 +90,7 @@ def test_a_full_gpu_is_no_bad_picture() -> None:
 def test_the_network_sees_what_is_gray_before_engines_are_asked(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(predictor, "at_once", lambda h, w, fold: 2)
+    monkeypatch.setattr(predictor, "max_batch", lambda h, w, fold: 2)
     seen: list[str] = []
     ask = predictor.Predictor(UNet(base=2), CPU)
     monkeypatch.setattr(ask, "shares", lambda gray: seen.append(f"{len(gray)}") or gray)
@@ -103,8 +103,8 @@ def test_the_network_sees_what_is_gray_before_engines_are_asked(
     data, flags = as_arrays(files), [True, False, True, False, False]
     for place in (1, 3, 4):
         data[place] = images.load_gray(files[place])
-    pictures = Coded(data, flags, [(61, 90)] * 5, 4, CPU, decode)
-    found = ask.shares_of_any(pictures, [(61, 90)] * 5)
+    pictures = EncodedImages(data, flags, [(61, 90)] * 5, 4, CPU, decode)
+    found = ask.soft_masks_mixed(pictures, [(61, 90)] * 5)
     assert seen == ["2", "decode 1", "2", "decode 1", "1"]
     for one, file in zip(found, files, strict=True):
         assert np.abs(one.astype(int) - images.load_gray(file)).mean() < 1, "in their order"
@@ -112,7 +112,7 @@ def test_the_network_sees_what_is_gray_before_engines_are_asked(
 
 def test_a_picture_of_another_size_than_its_header_says_is_decoded_again() -> None:
     wrong = [torch.ones(3, 8, 8)]
-    pictures = Coded(as_arrays([jpeg(0)]), [True], [(61, 90)], 4, CPU, lambda files: wrong)
+    pictures = EncodedImages(as_arrays([jpeg(0)]), [True], [(61, 90)], 4, CPU, lambda files: wrong)
     assert np.array_equal(pictures.stack([0])[0].numpy(), images.load_gray(jpeg(0)))
 
 
@@ -127,14 +127,14 @@ def test_a_picture_of_another_size_than_its_header_says_is_decoded_again() -> No
     ],
 )
 def test_engines_get_the_usual_jpegs(how: dict[str, object], expected: bool) -> None:
-    assert formats.for_engines(formats.open_picture(jpeg(0, **how))) == expected
+    assert formats.nvjpeg_can_decode(formats.open_image(jpeg(0, **how))) == expected
 
 
 @pytest.mark.parametrize("mode", ["L", "CMYK"])
 def test_engines_get_pictures_of_brightness_and_two_colours(mode: str) -> None:
     with io.BytesIO() as file:
         Image.new(mode, (32, 32)).save(file, "JPEG")
-        assert not formats.for_engines(formats.open_picture(file.getvalue()))
+        assert not formats.nvjpeg_can_decode(formats.open_image(file.getvalue()))
 
 
 def adobe(data: bytes, transform: int) -> bytes:
@@ -160,15 +160,15 @@ def test_engines_get_no_three_colours_however_that_is_said() -> None:
         (named(usual, bytes([1, 2, 3])), True),
         (named(usual, b"RGB"), False),
     ):
-        picture = formats.open_picture(data)
-        assert formats.for_engines(picture) == expected
-        same = np.array_equal(images.gray_of(picture), images.load_gray(usual))
+        picture = formats.open_image(data)
+        assert formats.nvjpeg_can_decode(picture) == expected
+        same = np.array_equal(images.to_gray(picture), images.load_gray(usual))
         assert same == expected, "to libjpeg it is another picture"
 
 
 def test_engines_get_no_file_without_its_end() -> None:
-    with pytest.raises(formats.BadPicture, match="truncated"):
-        formats.for_engines(formats.open_picture(jpeg(0)[:-40]))
+    with pytest.raises(formats.BadImageError, match="truncated"):
+        formats.nvjpeg_can_decode(formats.open_image(jpeg(0)[:-40]))
 
 
 def test_a_picture_is_left_to_engines_by_its_name_alone() -> None:
@@ -187,7 +187,7 @@ def test_a_picture_is_left_to_engines_by_its_name_alone() -> None:
 def decode() -> Decode:
     """The engines of a GPU."""
     pytest.importorskip("torchvision")
-    return jpegs.engines(torch.device("cuda"))
+    return jpegs.make_decoder(torch.device("cuda"))
 
 
 @gpu
@@ -197,13 +197,13 @@ def test_engines_see_what_libjpeg_sees(decode: Decode, subsampling: int) -> None
     device = torch.device("cuda")
     size = (1280, 1918)
     files = [jpeg(seed, *size, subsampling=subsampling) for seed in range(70)]
-    pictures = Coded(as_arrays(files), [True] * 70, [size] * 70, 4, device, decode)
+    pictures = EncodedImages(as_arrays(files), [True] * 70, [size] * 70, 4, device, decode)
     found = pictures.stack(range(70)).cpu().numpy()
     for one, file in zip(found, files, strict=True):
         differ = np.abs(one.astype(int) - images.load_gray(file))
         assert differ.mean() < 0.3
         assert differ.max() <= 3
-    assert not pictures.bad
+    assert not pictures.errors
 
 
 @gpu
@@ -223,7 +223,7 @@ def test_engines_survive_damaged_files(decode: Decode) -> None:
             bad[at : at + length] = rng.bytes(length) if rng.random() < 0.7 else bytes(length)
             files.append(bytes(bad))
         files[::4] = good[::4]
-        pictures = Coded(as_arrays(files), [True] * 16, [size] * 16, 4, device, decode)
+        pictures = EncodedImages(as_arrays(files), [True] * 16, [size] * 16, 4, device, decode)
         found = pictures.stack(range(16)).cpu().numpy()
         for place in range(0, 16, 4):
             assert np.abs(found[place] - expected[place]).mean() < 0.3
@@ -234,6 +234,8 @@ def test_engines_survive_damaged_files(decode: Decode) -> None:
 def test_real_pictures_by_engines(decode: Decode, real_data: Path) -> None:
     device, size = torch.device("cuda"), (1280, 1918)
     files = [path.read_bytes() for path in sorted((real_data / "test").glob("*.jpg"))[:64]]
-    pictures = Coded(as_arrays(files), [True] * len(files), [size] * len(files), 4, device, decode)
+    pictures = EncodedImages(
+        as_arrays(files), [True] * len(files), [size] * len(files), 4, device, decode
+    )
     for one, file in zip(pictures.stack(range(len(files))).cpu().numpy(), files, strict=True):
         assert np.abs(one.astype(int) - images.load_gray(file)).mean() < 0.3

@@ -249,17 +249,17 @@ def test_more_pictures_than_the_table_takes_are_cut_and_counted() -> None:
 
 def test_jobs_of_one_model_share_a_page_and_those_of_another_do_not(tmp_path: Path) -> None:
     out = str(tmp_path)
-    parts.add(out, "evaluate", evaluation())
-    target = parts.add(out, "predict", prediction())
+    parts.add_section(out, "evaluate", evaluation())
+    target = parts.add_section(out, "predict", prediction())
     assert storage.read(target) == parts.to_html(both())
     other = {**prediction(), "model": "7c" * 32}
-    parts.add(out, "predict", other)
+    parts.add_section(out, "predict", other)
     assert storage.read(target) == parts.to_html({"predict": other})
     (tmp_path / "report" / "evaluate.json").write_text("{torn")
-    parts.add(out, "predict", prediction())
+    parts.add_section(out, "predict", prediction())
     assert storage.read(target) == parts.to_html({"predict": prediction()})
     (tmp_path / "report" / "evaluate.json").write_text(json.dumps({"model": SHA, "format": 0}))
-    parts.add(out, "predict", prediction())
+    parts.add_section(out, "predict", prediction())
     assert storage.read(target) == parts.to_html({"predict": prediction()})
 
 

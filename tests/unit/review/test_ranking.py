@@ -16,7 +16,7 @@ from carvana_ray import sample as studio
 from carvana_ray.data import layout as carvana
 from carvana_ray.review import ranking as review
 from carvana_ray.review import shape as silhouette
-from carvana_ray.review.shape import Facts
+from carvana_ray.review.shape import MaskShape
 from carvana_ray.sample import meshes as parts
 from carvana_ray.sample import raster, scene
 
@@ -30,8 +30,8 @@ def name_of(car: str, view: int) -> str:
     return f"{car}_{view:02d}.jpg"
 
 
-def facts_of(mask: Mask) -> Facts:
-    return silhouette.facts(rle.encode(mask), *mask.shape)
+def facts_of(mask: Mask) -> MaskShape:
+    return silhouette.measure(rle.encode(mask), *mask.shape)
 
 
 def drawn_mask(car: studio.Car, view: int) -> Mask:
@@ -68,7 +68,7 @@ def hole(mask: Mask, share: float, rng: np.random.Generator) -> Mask:
 
 
 @pytest.fixture(scope="module")
-def drawn() -> tuple[MaskOf, dict[str, Facts]]:
+def drawn() -> tuple[MaskOf, dict[str, MaskShape]]:
     cars = {f"{n:012x}": studio.draw_car(np.random.default_rng(n)) for n in range(6)}
     masks = {
         name_of(car, view): drawn_mask(drawn, view)
@@ -82,13 +82,13 @@ def drawn() -> tuple[MaskOf, dict[str, Facts]]:
 
 
 @pytest.fixture(scope="module")
-def real(real_data: Path) -> tuple[MaskOf, dict[str, Facts]]:
+def real(real_data: Path) -> tuple[MaskOf, dict[str, MaskShape]]:
     csv.field_size_limit(10**9)
     with (real_data / "train_masks.csv").open(newline="") as file:
         texts = dict(list(csv.reader(file))[1:])
     return (
         lambda car, view: rle.decode(texts[name_of(car, view)], *SIZE),
-        {name: silhouette.facts(text, *SIZE) for name, text in texts.items()},
+        {name: silhouette.measure(text, *SIZE) for name, text in texts.items()},
     )
 
 
@@ -104,17 +104,17 @@ def planted(kind: str, mask_of: MaskOf, car: str, other: str, view: int, seed: i
     }[kind]()
 
 
-def tops(kind: str, mask_of: MaskOf, facts: dict[str, Facts], seed: int) -> int:
+def tops(kind: str, mask_of: MaskOf, facts: dict[str, MaskShape], seed: int) -> int:
     """Return in how many of `PLANTINGS` the planted view is the first of its car's 16."""
     rng = np.random.default_rng(seed)
-    cars, found = carvana.cars_in(facts), 0
+    cars, found = carvana.unique_cars(facts), 0
     for number in range(PLANTINGS):
         car, other = rng.choice(cars, 2, replace=False)
         view = int(rng.integers(1, 17))
         views = {name_of(car, v): facts[name_of(car, v)] for v in range(1, 17)}
         fault = planted(kind, mask_of, car, other, view, 100 * seed + number)
         views[name_of(car, view)] = facts_of(fault)
-        found += review.ranked(views)[0].name == name_of(car, view)
+        found += review.rank(views)[0].name == name_of(car, view)
     return found
 
 
@@ -123,13 +123,13 @@ KINDS = ["other", "right", "left", "down", "hole"]
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_planted_faults_top_the_list_of_a_drawn_car(
-    drawn: tuple[MaskOf, dict[str, Facts]], kind: str
+    drawn: tuple[MaskOf, dict[str, MaskShape]], kind: str
 ) -> None:
     assert tops(kind, *drawn, seed=0) >= MUST
 
 
-def test_good_drawn_masks_are_not_listed(drawn: tuple[MaskOf, dict[str, Facts]]) -> None:
-    found = review.ranked(drawn[1])
+def test_good_drawn_masks_are_not_listed(drawn: tuple[MaskOf, dict[str, MaskShape]]) -> None:
+    found = review.rank(drawn[1])
     assert len(found) == len(drawn[1])
     assert not any(one.listed for one in found)
 
@@ -138,26 +138,26 @@ def test_good_drawn_masks_are_not_listed(drawn: tuple[MaskOf, dict[str, Facts]])
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("kind", KINDS)
 def test_planted_faults_top_the_list_of_a_real_car(
-    real: tuple[MaskOf, dict[str, Facts]], kind: str, seed: int
+    real: tuple[MaskOf, dict[str, MaskShape]], kind: str, seed: int
 ) -> None:
     assert tops(kind, *real, seed=seed) >= MUST
 
 
 @pytest.mark.slow
 def test_of_good_real_masks_one_in_a_hundred_is_listed_at_most(
-    real: tuple[MaskOf, dict[str, Facts]],
+    real: tuple[MaskOf, dict[str, MaskShape]],
 ) -> None:
-    found = review.ranked(real[1])
+    found = review.rank(real[1])
     assert sum(one.listed for one in found) <= len(found) / 100
 
 
-def test_a_fault_is_said_in_words(drawn: tuple[MaskOf, dict[str, Facts]]) -> None:
+def test_a_fault_is_said_in_words(drawn: tuple[MaskOf, dict[str, MaskShape]]) -> None:
     mask_of, facts = drawn
     car = "000000000002"
     views = {name: one for name, one in facts.items() if name.startswith(car)}
 
-    def first(fault: Mask, view: int) -> review.Verdict:
-        found = review.ranked({**views, name_of(car, view): facts_of(fault)})[0]
+    def first(fault: Mask, view: int) -> review.ReviewItem:
+        found = review.rank({**views, name_of(car, view): facts_of(fault)})[0]
         assert found.name == name_of(car, view)
         assert found.listed
         return found
@@ -183,7 +183,7 @@ def test_masks_that_are_all_full_are_all_listed() -> None:
     full = np.ones(SIZE, dtype=bool)
     full[: SIZE[0] // 20] = False
     names = [name_of("000000000002", view) for view in range(1, 17)] + ["a.jpg", "b.jpg"]
-    for one in review.ranked({name: facts_of(full) for name in names}):
+    for one in review.rank({name: facts_of(full) for name in names}):
         assert one.listed
         assert one.reasons[0] == "covers 95% of the picture: hardly any ground is left"
 
@@ -193,38 +193,38 @@ def test_a_ragged_outline_is_a_reason() -> None:
     mask[100:200, 100:300] = True
     mask[80:200:2, 100:300] = True
     names = {f"{n}.jpg": facts_of(mask) for n in range(2)}
-    assert any("ragged" in text for text in review.ranked(names)[0].reasons)
+    assert any("ragged" in text for text in review.rank(names)[0].reasons)
 
 
-def test_two_faults_of_a_car_are_both_found(drawn: tuple[MaskOf, dict[str, Facts]]) -> None:
+def test_two_faults_of_a_car_are_both_found(drawn: tuple[MaskOf, dict[str, MaskShape]]) -> None:
     mask_of, facts = drawn
     car = "000000000001"
     views = {name: one for name, one in facts.items() if name.startswith(car)}
     for view in (3, 10):
         views[name_of(car, view)] = facts_of(shift(mask_of(car, view), 96))
-    found = review.ranked(views)
+    found = review.rank(views)
     assert {one.name for one in found[:2]} == {name_of(car, 3), name_of(car, 10)}
     assert not found[2].listed, "what is wrong with two views does not show in the others"
 
 
-def test_a_missing_view_is_no_fault(drawn: tuple[MaskOf, dict[str, Facts]]) -> None:
+def test_a_missing_view_is_no_fault(drawn: tuple[MaskOf, dict[str, MaskShape]]) -> None:
     car = "000000000003"
     views = {
         name: one
         for name, one in drawn[1].items()
         if name.startswith(car) and name not in (name_of(car, 4), name_of(car, 12))
     }
-    assert not any(one.listed for one in review.ranked(views))
+    assert not any(one.listed for one in review.rank(views))
 
 
 def test_of_pictures_of_any_name_the_odd_one_comes_first() -> None:
     mask = np.zeros((200, 300), dtype=bool)
     mask[60:140, 60:240] = True
     facts = {f"photo {n}.png": facts_of(shift(mask, n)) for n in range(20)}
-    assert not any(one.listed for one in review.ranked(facts))
+    assert not any(one.listed for one in review.rank(facts))
     small = np.zeros_like(mask)
     small[90:110, 100:150] = True
-    first = review.ranked({**facts, "odd.png": facts_of(small)})[0]
+    first = review.rank({**facts, "odd.png": facts_of(small)})[0]
     assert (first.name, first.listed) == ("odd.png", True)
     assert first.reasons == ("covers 1.7% of the picture, the catalogue's middle one 24.0%",)
 
@@ -237,18 +237,18 @@ def test_numbered_pictures_that_are_no_turntable_are_not_all_listed() -> None:
         top, left = rng.integers(10, 150, 2)
         mask[top : top + int(rng.integers(80, 200)), left : left + int(rng.integers(100, 300))] = 1
         facts[f"IMG_{view:02d}.jpg"] = facts_of(mask)
-    assert sum(one.listed for one in review.ranked(facts)) <= 3
+    assert sum(one.listed for one in review.rank(facts)) <= 3
 
 
 def test_no_masks_make_no_list() -> None:
-    assert review.ranked({}) == []
+    assert review.rank({}) == []
 
 
 def test_the_table_has_a_line_a_picture_in_the_order_of_the_list(
-    drawn: tuple[MaskOf, dict[str, Facts]],
+    drawn: tuple[MaskOf, dict[str, MaskShape]],
 ) -> None:
     facts = drawn[1]
-    found = review.ranked(facts)
+    found = review.rank(facts)
     header, *rows = csv.reader(review.to_csv(found, facts).decode().splitlines())
     assert header == ["img", "score", "look", "reasons", "area", "pieces", "holes", "outline"]
     assert [row[0] for row in rows] == [one.name for one in found]

@@ -48,15 +48,15 @@ def holes_of(mask: Mask) -> list[int]:
     return parts_of(around, NEXT + CORNERS)
 
 
-def facts(mask: Mask) -> silhouette.Facts:
-    return silhouette.facts(rle.encode(mask), *mask.shape)
+def facts(mask: Mask) -> silhouette.MaskShape:
+    return silhouette.measure(rle.encode(mask), *mask.shape)
 
 
 def check(mask: Mask) -> None:
     found = facts(mask)
     assert (found.height, found.width, found.area) == (*mask.shape, int(mask.sum()))
     if not mask.any():
-        assert found == silhouette.Facts(*mask.shape)
+        assert found == silhouette.MaskShape(*mask.shape)
         return
     y, x = np.nonzero(mask)
     box = y.min(), y.max() + 1, x.min(), x.max() + 1
@@ -118,4 +118,4 @@ def test_an_antenna_does_not_move_the_middle() -> None:
 
 def test_a_broken_text_is_refused() -> None:
     with pytest.raises(ValueError, match="odd-count"):
-        silhouette.facts("1 2 3", 4, 4)
+        silhouette.measure("1 2 3", 4, 4)

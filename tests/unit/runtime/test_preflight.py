@@ -11,13 +11,13 @@ from support import s3_servers
 from carvana_ray import storage
 from carvana_ray.checkpoints import model as checkpoint
 from carvana_ray.checkpoints import train_state as states
-from carvana_ray.config.flags import Sample, Train
-from carvana_ray.cutouts.compositing import Style
+from carvana_ray.config.flags import SampleFlags, TrainFlags
+from carvana_ray.cutouts.compositing import CutoutStyle
 from carvana_ray.runtime import preflight as outlook
-from carvana_ray.runtime.resources import Workers
+from carvana_ray.runtime.resources import WorkerAllocation
 from carvana_ray.stages import sample
 from carvana_ray.stages.cutout import stage as cutout
-from carvana_ray.storage.router import Entry
+from carvana_ray.storage.router import FileInfo
 from carvana_ray.training import run as course
 
 
@@ -42,7 +42,7 @@ def test_a_line_says_what_is_needed_and_another_warns(
 ) -> None:
     caplog.set_level(logging.INFO)
     free(free_bytes)
-    outlook.say("predict", "3 pictures", str(tmp_path / "not/yet/there"), 1_000, "2 GPUs")
+    outlook.announce("predict", "3 pictures", str(tmp_path / "not/yet/there"), 1_000, "2 GPUs")
     first, *others = caplog.records
     assert first.getMessage().startswith("predict: 3 pictures; 2 GPUs; needs about 0 MB, ")
     assert first.getMessage().endswith(" are free")
@@ -53,8 +53,11 @@ def test_a_line_says_what_is_needed_and_another_warns(
 
 
 def test_a_line_says_who_decodes() -> None:
-    assert outlook.place(Workers(2, 1, True)) == "2 GPUs"
-    assert outlook.place(Workers(1, 1, True, decode=0.3)) == "1 GPU (decoding 30% of JPEGs)"
+    assert outlook.describe_workers(WorkerAllocation(2, 1, True)) == "2 GPUs"
+    assert (
+        outlook.describe_workers(WorkerAllocation(1, 1, True, decode=0.3))
+        == "1 GPU (decoding 30% of JPEGs)"
+    )
 
 
 def test_of_s3_the_need_alone_is_said(
@@ -64,8 +67,8 @@ def test_of_s3_the_need_alone_is_said(
 ) -> None:
     caplog.set_level(logging.INFO)
     home = bucket(s3)
-    assert storage.free(home) is None
-    outlook.say("train", "5 epochs", f"{home}/runs", 10**18)
+    assert storage.free_space(home) is None
+    outlook.announce("train", "5 epochs", f"{home}/runs", 10**18)
     (line,) = (one.getMessage() for one in caplog.records)
     assert line == "train: 5 epochs; needs about 1,000,000 TB"
 
@@ -84,37 +87,37 @@ def test_of_s3_the_need_alone_is_said(
     ],
 )
 def test_bytes_in_words(count: int, said: str) -> None:
-    assert outlook.size(count) == said
+    assert outlook.format_bytes(count) == said
 
 
 def test_counts_and_places_in_words() -> None:
-    assert outlook.counted(1, "pictures") == "1 picture"
-    assert outlook.counted(100_064, "pictures", 256) == "100,064 pictures, 256 of them done before"
-    assert outlook.place(Workers(1, 2, False)) == "1 process of 2 CPUs"
-    assert outlook.place(Workers(3, 1, False)) == "3 processes of 1 CPU"
-    assert outlook.place(Workers(4, 1, True)) == "4 GPUs"
-    assert checkpoint.network("best", 32, 4) == "recipe best, 32 channels, 1/4 of the size"
-    assert checkpoint.network("best", 32, 1) == "recipe best, 32 channels, full size"
+    assert outlook.count_of(1, "pictures") == "1 picture"
+    assert outlook.count_of(100_064, "pictures", 256) == "100,064 pictures, 256 of them done before"
+    assert outlook.describe_workers(WorkerAllocation(1, 2, False)) == "1 process of 2 CPUs"
+    assert outlook.describe_workers(WorkerAllocation(3, 1, False)) == "3 processes of 1 CPU"
+    assert outlook.describe_workers(WorkerAllocation(4, 1, True)) == "4 GPUs"
+    assert checkpoint.describe_network("best", 32, 4) == "recipe best, 32 channels, 1/4 of the size"
+    assert checkpoint.describe_network("best", 32, 1) == "recipe best, 32 channels, full size"
 
 
 def test_files_taken_are_those_of_the_folder(tmp_path: Path) -> None:
     (tmp_path / "below").mkdir()
     (tmp_path / "below/a").write_bytes(b"12345")
     (tmp_path / "b").write_bytes(b"123")
-    assert storage.taken(str(tmp_path)) == 3
-    assert storage.taken(str(tmp_path / "missing")) == 0
+    assert storage.dir_size(str(tmp_path)) == 3
+    assert storage.dir_size(str(tmp_path / "missing")) == 0
 
 
 def test_states_that_are_there_are_not_needed_again() -> None:
-    flags = Train(base=4)
-    needed = [course.room(flags, there) for there in range(8)]
+    flags = TrainFlags(base=4)
+    needed = [course.disk_bytes(flags, there) for there in range(8)]
     state = needed[0] - needed[1]
     assert needed[1] - needed[2] == state > 0
-    assert needed[states.KEPT + 1] == needed[7] > state, "one is written before one goes"
+    assert needed[states.KEEP_LAST + 1] == needed[7] > state, "one is written before one goes"
 
 
 def test_pictures_that_are_drawn_are_not_needed_again(tmp_path: Path) -> None:
-    flags = Sample(out=str(tmp_path), sample_cars=2, sample_test_cars=1)
+    flags = SampleFlags(out=str(tmp_path), sample_cars=2, sample_test_cars=1)
     assert sample.room(flags) == 48 * sample.PICTURE_BYTES
     folder, cars = next(iter(sample._cars(flags).items()))
     (tmp_path / folder).mkdir()
@@ -125,11 +128,11 @@ def test_pictures_that_are_drawn_are_not_needed_again(tmp_path: Path) -> None:
 
 
 def test_a_cut_out_needs_most_before_a_picture_and_least_as_a_mask() -> None:
-    entries = [Entry("a.jpg", 100_000, ""), Entry("b.png", 1_000_000, "")]
+    entries = [FileInfo("a.jpg", 100_000, ""), FileInfo("b.png", 1_000_000, "")]
 
     def needed(**style: object) -> int:
         values = {"soft": True, "background": None, "format": "png", "mask_only": False}
-        return cutout._room(entries, Style(**{**values, **style}))
+        return cutout._room(entries, CutoutStyle(**{**values, **style}))
 
     assert needed() == 600_000 + 1_000_000
     assert needed(background=(1, 2, 3)) == needed()

@@ -16,7 +16,7 @@ from PIL import Image
 from carvana_ray.runtime import profiler as profiling
 from carvana_ray.runtime import torch_trace as trace
 
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[3]
 
 
 def test_what_is_said_meanwhile_is_on_the_time_line_and_nothing_else() -> None:

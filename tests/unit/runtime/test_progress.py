@@ -7,7 +7,13 @@ import sys
 import pytest
 
 from carvana_ray.runtime import progress
-from carvana_ray.runtime.progress import FORECAST_AFTER_S, LINE_EVERY_S, Laps, Meter, words
+from carvana_ray.runtime.progress import (
+    FORECAST_AFTER_S,
+    LINE_EVERY_S,
+    ProgressMeter,
+    StageTimer,
+    format_duration,
+)
 
 
 class Clock:
@@ -27,7 +33,7 @@ class Terminal(io.StringIO):
 
 def test_a_log_has_lines_with_rate_and_time_left() -> None:
     stream, clock = io.StringIO(), Clock()
-    with Meter("predict", 1000, stream=stream, clock=clock) as meter:
+    with ProgressMeter("predict", 1000, stream=stream, clock=clock) as meter:
         assert stream.getvalue() == "predict: 1000 pictures\n"
         clock.now += 60  # processes start
         meter.set(20)
@@ -47,7 +53,7 @@ def test_a_log_has_lines_with_rate_and_time_left() -> None:
 
 def test_the_start_of_processes_does_not_slow_the_rate() -> None:
     clock = Clock()
-    with Meter("x", 100, stream=io.StringIO(), clock=clock) as meter:
+    with ProgressMeter("x", 100, stream=io.StringIO(), clock=clock) as meter:
         clock.now += 500
         meter.set(10)
         clock.now += 10
@@ -57,7 +63,7 @@ def test_the_start_of_processes_does_not_slow_the_rate() -> None:
 
 def test_nothing_done_has_no_rate_and_no_time_left() -> None:
     stream, clock = io.StringIO(), Clock()
-    with Meter("x", 100, stream=stream, clock=clock) as meter:
+    with ProgressMeter("x", 100, stream=stream, clock=clock) as meter:
         clock.now += 30
         meter.set(0)
         assert meter.rate == 0
@@ -68,7 +74,7 @@ def test_nothing_done_has_no_rate_and_no_time_left() -> None:
 
 def test_lines_are_at_least_ten_seconds_apart() -> None:
     stream, clock = io.StringIO(), Clock()
-    with Meter("x", 1000, stream=stream, clock=clock) as meter:
+    with ProgressMeter("x", 1000, stream=stream, clock=clock) as meter:
         for done in range(1, 101):
             clock.now += LINE_EVERY_S / 10
             meter.set(done)
@@ -78,7 +84,7 @@ def test_lines_are_at_least_ten_seconds_apart() -> None:
 
 def test_what_was_done_before_is_said_and_not_part_of_the_rate() -> None:
     stream, clock = io.StringIO(), Clock()
-    with Meter("x", 1000, already=500, stream=stream, clock=clock) as meter:
+    with ProgressMeter("x", 1000, already=500, stream=stream, clock=clock) as meter:
         assert stream.getvalue() == "x: 1000 pictures, 500 done before\n"
         clock.now += 1
         meter.set(500)
@@ -93,7 +99,7 @@ def test_what_was_done_before_is_said_and_not_part_of_the_rate() -> None:
 
 def test_work_done_in_one_report_has_the_rate_since_the_start() -> None:
     stream, clock = io.StringIO(), Clock()
-    with Meter("x", 100, already=50, stream=stream, clock=clock) as meter:
+    with ProgressMeter("x", 100, already=50, stream=stream, clock=clock) as meter:
         clock.now += 5
         meter.set(100)
         assert meter.rate == pytest.approx(10)
@@ -102,7 +108,7 @@ def test_work_done_in_one_report_has_the_rate_since_the_start() -> None:
 
 def test_two_reports_at_the_same_moment_divide_by_nothing() -> None:
     clock = Clock()
-    with Meter("x", 100, stream=io.StringIO(), clock=clock) as meter:
+    with ProgressMeter("x", 100, stream=io.StringIO(), clock=clock) as meter:
         clock.now += 4
         meter.set(10)
         meter.set(20)
@@ -111,7 +117,7 @@ def test_two_reports_at_the_same_moment_divide_by_nothing() -> None:
 
 def test_minutes_go_on_past_an_hour() -> None:
     stream, clock = io.StringIO(), Clock()
-    with Meter("x", 100_000, stream=stream, clock=clock) as meter:
+    with ProgressMeter("x", 100_000, stream=stream, clock=clock) as meter:
         clock.now += 1
         meter.set(10)
         clock.now += 10
@@ -121,7 +127,7 @@ def test_minutes_go_on_past_an_hour() -> None:
 
 def test_seconds_have_two_digits() -> None:
     stream, clock = io.StringIO(), Clock()
-    with Meter("x", 760, stream=stream, clock=clock) as meter:
+    with ProgressMeter("x", 760, stream=stream, clock=clock) as meter:
         clock.now += 1
         meter.set(10)
         clock.now += 10
@@ -133,7 +139,7 @@ def test_the_last_line_is_there_when_the_work_raises() -> None:
     stream = io.StringIO()
 
     def work() -> None:
-        with Meter("x", 100, stream=stream, clock=Clock()) as meter:
+        with ProgressMeter("x", 100, stream=stream, clock=Clock()) as meter:
             meter.set(40)
             raise RuntimeError
 
@@ -146,7 +152,7 @@ def test_a_terminal_has_a_bar_and_no_lines(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "120")
     stream, clock = Terminal(), Clock()
-    with Meter("predict", 1000, already=100, stream=stream, clock=clock) as meter:
+    with ProgressMeter("predict", 1000, already=100, stream=stream, clock=clock) as meter:
         clock.now += 20
         meter.set(300)
         clock.now += 20
@@ -183,7 +189,7 @@ def test_a_terminal_has_one_live_line_with_rate_and_time_left(
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", str(columns))
     stream, clock = Terminal(), Clock()
-    with Meter("predict", 100_064, stream=stream, clock=clock) as meter:
+    with ProgressMeter("predict", 100_064, stream=stream, clock=clock) as meter:
         meter.set(256)
         clock.now += 10
         meter.set(456)
@@ -204,14 +210,14 @@ def test_a_terminal_that_cannot_go_back_has_lines(
 ) -> None:
     monkeypatch.setenv("TERM", name) if name else monkeypatch.delenv("TERM", raising=False)
     stream = Terminal()
-    with Meter("x", 10, stream=stream):
+    with ProgressMeter("x", 10, stream=stream):
         pass
     assert stream.getvalue() == "x: 10 pictures\nx: 0 of 10, 0.0 pictures/s\n"
 
 
 def test_after_the_first_minute_it_is_said_once_how_long_it_will_take() -> None:
     stream, clock = io.StringIO(), Clock()
-    with Meter("x", 100_000, stream=stream, clock=clock) as meter:
+    with ProgressMeter("x", 100_000, stream=stream, clock=clock) as meter:
         clock.now += 30  # processes start
         for second in range(0, 200, 5):
             meter.set(20 + 10 * second)
@@ -222,7 +228,7 @@ def test_after_the_first_minute_it_is_said_once_how_long_it_will_take() -> None:
 
 def test_what_is_soon_over_is_not_foretold() -> None:
     stream, clock = io.StringIO(), Clock()
-    with Meter("x", 1000, stream=stream, clock=clock) as meter:
+    with ProgressMeter("x", 1000, stream=stream, clock=clock) as meter:
         for done in range(10, 1000, 10):
             meter.set(done)
             clock.now += 1
@@ -234,7 +240,7 @@ def test_a_terminal_is_told_above_the_live_line(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "80")
     stream, clock = Terminal(), Clock()
-    with Meter("x", 100_000, stream=stream, clock=clock) as meter:
+    with ProgressMeter("x", 100_000, stream=stream, clock=clock) as meter:
         meter.set(10)
         clock.now += 61
         meter.set(620)
@@ -251,7 +257,7 @@ def test_nothing_is_shown_where_that_is_asked_for(
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     progress.show(False)
     try:
-        with Meter("x", 100) as meter:
+        with ProgressMeter("x", 100) as meter:
             meter.set(40)
             assert meter.rate > 0
     finally:
@@ -272,12 +278,12 @@ def test_nothing_is_shown_where_that_is_asked_for(
     ],
 )
 def test_a_time_in_words(seconds: float, said: str) -> None:
-    assert words(seconds) == said
+    assert format_duration(seconds) == said
 
 
 def test_laps_are_the_seconds_of_each_step() -> None:
     times = iter([10.0, 11.5, 11.5, 14.0, 15.0])
-    laps = Laps(lambda: next(times))
+    laps = StageTimer(lambda: next(times))
     for step in ("list", "wait", "predict", "list"):
         laps.end(step)
     assert laps.seconds == {"list": 2.5, "wait": 0.0, "predict": 2.5}

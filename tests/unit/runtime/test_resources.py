@@ -11,27 +11,33 @@ import pytest
 from carvana_ray import config
 from carvana_ray.errors import InputError
 from carvana_ray.runtime import resources
-from carvana_ray.runtime.resources import Cluster, Workers, _places, autoscaler_limits, share_out
+from carvana_ray.runtime.resources import (
+    ClusterResources,
+    WorkerAllocation,
+    _places,
+    allocate_workers,
+    autoscaler_limits,
+)
 from carvana_ray.stages import session
 
 Nodes = tuple[tuple[int, int], ...]
 
 
-def cluster(*each: tuple[int, int], may_have: tuple[int, int] | None = None) -> Cluster:
+def cluster(*each: tuple[int, int], may_have: tuple[int, int] | None = None) -> ClusterResources:
     """Return a cluster of nodes of (CPUs, GPUs)."""
     cpus, gpus = (sum(node[kind] for node in each) for kind in (0, 1))
-    return Cluster(cpus, gpus, len(each), each, may_have)
+    return ClusterResources(cpus, gpus, len(each), each, may_have)
 
 
 def flags(
     workers: int | None = None, device: str = "cpu", least: int | None = None
-) -> config.Train:
-    return config.Train(workers=workers, device=device, min_workers=least)  # type: ignore[arg-type]
+) -> config.TrainFlags:
+    return config.TrainFlags(workers=workers, device=device, min_workers=least)  # type: ignore[arg-type]
 
 
-def refused(asked: config.Network, there: Cluster) -> str:
+def refused(asked: config.ModelFlags, there: ClusterResources) -> str:
     with pytest.raises(InputError) as error:
-        share_out(asked, there)
+        allocate_workers(asked, there)
     assert "\n" not in str(error.value)
     return str(error.value)
 
@@ -79,7 +85,7 @@ def test_workers_get_the_most_cpus_that_fit_or_a_refusal(use_gpu: bool) -> None:
     for each, count in itertools.product(SMALL_CLUSTERS, (1, 2, 3, 4, 6)):
         there, asked = cluster(*each), flags(count, "cuda" if use_gpu else "cpu")
         if per := best(each, count, use_gpu):
-            assert share_out(asked, there) == Workers(count, per, use_gpu), each
+            assert allocate_workers(asked, there) == WorkerAllocation(count, per, use_gpu), each
             given += 1
         else:
             assert refused(asked, there).startswith(("--workers ", "--device cuda")), each
@@ -88,36 +94,42 @@ def test_workers_get_the_most_cpus_that_fit_or_a_refusal(use_gpu: bool) -> None:
 
 
 def test_a_worker_takes_its_cpus_from_one_node() -> None:
-    assert share_out(flags(2), cluster((5, 0))).cpus == 2
-    assert share_out(flags(2), cluster((3, 0), (2, 0))).cpus == 2
-    assert share_out(flags(2), cluster((4, 0), (1, 0))).cpus == 2
-    assert share_out(flags(2), cluster((3, 0), (1, 0), (1, 0))).cpus == 1
-    assert share_out(flags(1), cluster((2, 0), (2, 0), (2, 0))).cpus == 2
+    assert allocate_workers(flags(2), cluster((5, 0))).cpus == 2
+    assert allocate_workers(flags(2), cluster((3, 0), (2, 0))).cpus == 2
+    assert allocate_workers(flags(2), cluster((4, 0), (1, 0))).cpus == 2
+    assert allocate_workers(flags(2), cluster((3, 0), (1, 0), (1, 0))).cpus == 1
+    assert allocate_workers(flags(1), cluster((2, 0), (2, 0), (2, 0))).cpus == 2
 
 
 def test_a_worker_takes_its_gpu_from_the_node_of_its_cpu() -> None:
     apart = cluster((0, 2), (8, 0))
     assert "--workers 2: only 0 fit" in refused(flags(2, "cuda"), apart)
     assert "CPU and GPU must be of one node" in refused(flags(2, "cuda"), apart)
-    assert share_out(flags(2), apart).use_gpu is False
-    assert share_out(flags(device="auto"), cluster((2, 1), (2, 1))) == Workers(2, 1, True)
+    assert allocate_workers(flags(2), apart).use_gpu is False
+    assert allocate_workers(flags(device="auto"), cluster((2, 1), (2, 1))) == WorkerAllocation(
+        2, 1, True
+    )
 
 
 def test_a_cluster_that_says_nothing_of_its_nodes_is_one_node() -> None:
     for count in (1, 2, 3):
-        assert share_out(flags(count), Cluster(8, 0, 1)) == share_out(flags(count), cluster((8, 0)))
+        assert allocate_workers(flags(count), ClusterResources(8, 0, 1)) == allocate_workers(
+            flags(count), cluster((8, 0))
+        )
 
 
 def test_nodes_without_cpus_change_nothing() -> None:
-    assert share_out(flags(2), cluster((5, 0), (0, 0))) == share_out(flags(2), cluster((5, 0)))
+    assert allocate_workers(flags(2), cluster((5, 0), (0, 0))) == allocate_workers(
+        flags(2), cluster((5, 0))
+    )
     assert "needs 2 CPUs" in refused(flags(), cluster((0, 0)))
 
 
 def test_what_an_autoscaler_may_bring_counts_as_there() -> None:
     there = cluster((2, 0), may_have=(64, 8))
-    assert share_out(flags(8), there) == Workers(8, 1, False)
-    assert share_out(flags(8, "cuda"), there) == Workers(8, 1, True)
-    assert share_out(flags(device="auto"), there) == Workers(1, 1, True)
+    assert allocate_workers(flags(8), there) == WorkerAllocation(8, 1, False)
+    assert allocate_workers(flags(8, "cuda"), there) == WorkerAllocation(8, 1, True)
+    assert allocate_workers(flags(device="auto"), there) == WorkerAllocation(1, 1, True)
     assert "needs 9 CPUs" in refused(flags(8), cluster((2, 0)))
 
 
@@ -133,10 +145,10 @@ def test_what_not_even_an_autoscaler_brings_is_refused() -> None:
 def test_the_fewest_workers_decide_whether_a_job_begins() -> None:
     there = cluster((3, 0), (2, 0))
     assert "--workers 8" in refused(flags(8), there)
-    assert 4 <= share_out(flags(8, least=4), there).count <= 8
+    assert 4 <= allocate_workers(flags(8, least=4), there).count <= 8
     assert "--min-workers 5: needs 6 CPUs" in refused(flags(8, least=5), there)
     gpus = cluster((4, 1), (4, 1))
-    assert 2 <= share_out(flags(8, "cuda", least=2), gpus).count <= 8
+    assert 2 <= allocate_workers(flags(8, "cuda", least=2), gpus).count <= 8
     assert "--min-workers 3: each worker needs a GPU" in refused(flags(8, "cuda", least=3), gpus)
     apart = cluster((1, 8), (64, 0))
     assert "--min-workers 2: only 1 fit" in refused(flags(8, "cuda", least=2), apart)
@@ -174,12 +186,12 @@ def test_a_session_on_a_launched_head_knows_what_may_come(
 ) -> None:
     monkeypatch.setattr(session, "LAUNCHED", str(tmp_path / "none"))
     with session.session() as here:
-        assert (here.cpus, here.nodes, here.may_have) == (4, 1, None)
+        assert (here.cpus, here.nodes, here.autoscaler_max) == (4, 1, None)
     (tmp_path / "launched").write_text(json.dumps(LAUNCHED))
     monkeypatch.setattr(session, "LAUNCHED", str(tmp_path / "launched"))
     with session.session() as here:
-        assert here.may_have == (82, 4)
-        share_out(flags(3, device="cuda"), here)
+        assert here.autoscaler_max == (82, 4)
+        allocate_workers(flags(3, device="cuda"), here)
     refusal = refused(flags(5, device="cuda"), here)
     assert "the autoscaler may bring 82 CPUs and 4 GPUs" in refusal
 
@@ -188,24 +200,29 @@ def test_a_session_on_a_launched_head_knows_what_may_come(
 def test_gpus_decode_where_they_are_asked_to_and_torchvision_is_there(
     monkeypatch: pytest.MonkeyPatch, who: Literal["gpu", "both"]
 ) -> None:
-    there, asked = cluster((4, 1)), config.Predict(decode=who, device="cuda")
+    there, asked = cluster((4, 1)), config.PredictFlags(decode=who, device="cuda")
     monkeypatch.setattr(resources, "find_spec", lambda name: None)
     assert f"--decode {who}: needs torchvision" in refused(asked, there)
-    assert share_out(config.Predict(device="cuda"), there) == Workers(1, 1, True)
+    assert allocate_workers(config.PredictFlags(device="cuda"), there) == WorkerAllocation(
+        1, 1, True
+    )
     monkeypatch.setattr(resources, "find_spec", lambda name: name == "torchvision")
-    assert share_out(asked, there) == Workers(1, 1, True, decode=1.0)
-    on_cpu = config.Predict(decode=who, device="cpu")
+    assert allocate_workers(asked, there) == WorkerAllocation(1, 1, True, decode=1.0)
+    on_cpu = config.PredictFlags(decode=who, device="cpu")
     assert f"--decode {who}: " in refused(on_cpu, there), "there is no GPU that could"
 
 
 def test_the_more_cores_beside_a_gpu_the_less_it_decodes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resources, "find_spec", lambda name: True)
-    asked = config.Predict(decode="both", device="cuda")
-    shares = [share_out(asked, cluster((cores, 1))).decode for cores in range(2, 65)]
+    asked = config.PredictFlags(decode="both", device="cuda")
+    shares = [allocate_workers(asked, cluster((cores, 1))).decode for cores in range(2, 65)]
     assert shares == sorted(shares, reverse=True)
     assert shares[0] == 1.0
     assert shares[-1] == 0.0
-    assert share_out(asked, cluster((32, 2))).decode == share_out(asked, cluster((16, 1))).decode
+    assert (
+        allocate_workers(asked, cluster((32, 2))).decode
+        == allocate_workers(asked, cluster((16, 1))).decode
+    )
     # Of what was measured, pictures/s: 0.55 4,462, 0.75 4,163; 0.2 4,305, 0.3 4,380.
-    assert 0.55 <= share_out(asked, cluster((9, 1))).decode <= 0.75
-    assert 0.2 <= share_out(asked, cluster((17, 1))).decode <= 0.35
+    assert 0.55 <= allocate_workers(asked, cluster((9, 1))).decode <= 0.75
+    assert 0.2 <= allocate_workers(asked, cluster((17, 1))).decode <= 0.35

@@ -19,7 +19,12 @@ import pytest
 from support.commands import REPOSITORY
 
 from carvana_ray import storage
-from carvana_ray.errors import Denied, InputError, TooLarge, Unreachable
+from carvana_ray.errors import (
+    FileTooLargeError,
+    InputError,
+    StorageAccessError,
+    StorageUnavailableError,
+)
 from carvana_ray.storage import local_disk as disk
 
 ROUNDS = 20
@@ -31,7 +36,7 @@ def names(folder: Path) -> list[str]:
 
 def age(folder: Path, seconds: float) -> None:
     """Let all drafts of a folder look as if nobody had written to them for some time."""
-    for draft in folder.glob(f"{disk.DRAFT}*"):
+    for draft in folder.glob(f"{disk.TEMP_PREFIX}*"):
         os.utime(draft, (time.time() - seconds,) * 2)
 
 
@@ -45,28 +50,28 @@ def umask() -> Iterator[None]:
 
 def test_a_published_file_is_what_was_given(tmp_path: Path) -> None:
     uri = str(tmp_path / "new" / "folders" / "file.bin")
-    assert storage.publish(uri, b"\0\xff\r\n") is True
+    assert storage.write_atomic(uri, b"\0\xff\r\n") is True
     assert storage.read(uri) == b"\0\xff\r\n"
     assert names(tmp_path / "new" / "folders") == ["file.bin"]
 
 
 def test_a_file_that_is_there_stays_unless_replacing_is_asked_for(tmp_path: Path) -> None:
     uri = str(tmp_path / "file")
-    storage.publish(uri, b"first")
-    assert storage.publish(uri, b"second") is False
+    storage.write_atomic(uri, b"first")
+    assert storage.write_atomic(uri, b"second") is False
     assert storage.read(uri) == b"first"
-    assert storage.publish(uri, b"third", replace=True) is True
+    assert storage.write_atomic(uri, b"third", replace=True) is True
     assert storage.read(uri) == b"third"
     assert names(tmp_path) == ["file"]
 
 
 def test_replace_also_makes_a_file_that_is_not_there(tmp_path: Path) -> None:
-    assert storage.publish(str(tmp_path / "file"), b"x", replace=True) is True
+    assert storage.write_atomic(str(tmp_path / "file"), b"x", replace=True) is True
     assert (tmp_path / "file").read_bytes() == b"x"
 
 
 def test_an_empty_file_can_be_published(tmp_path: Path) -> None:
-    assert storage.publish(str(tmp_path / "file"), b"")
+    assert storage.write_atomic(str(tmp_path / "file"), b"")
     assert storage.read(str(tmp_path / "file")) == b""
 
 
@@ -74,18 +79,18 @@ def test_a_publish_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "inside").write_text("x")
     with pytest.raises(OSError, match="taken"):
-        storage.publish(str(tmp_path / "taken"), b"x", replace=True)
+        storage.write_atomic(str(tmp_path / "taken"), b"x", replace=True)
     assert names(tmp_path) == ["taken"]
 
 
 def test_publishing_replaces_when_the_block_ends_and_not_before(tmp_path: Path) -> None:
     uri = str(tmp_path / "below" / "file")
-    storage.publish(uri, b"old")
-    with storage.publishing(uri) as file:
+    storage.write_atomic(uri, b"old")
+    with storage.atomic_writer(uri) as file:
         file.write(b"n" * 100_000)
         file.flush()
         assert storage.read(uri) == b"old"
-        assert [entry.name for entry in storage.listing(str(tmp_path / "below"))] == ["file"]
+        assert [entry.name for entry in storage.list_files(str(tmp_path / "below"))] == ["file"]
     assert storage.read(uri) == b"n" * 100_000
     assert names(tmp_path / "below") == ["file"]
 
@@ -95,10 +100,10 @@ def test_publishing_leaves_the_old_file_and_no_draft_when_its_block_raises(
     tmp_path: Path, error: type[BaseException]
 ) -> None:
     uri = str(tmp_path / "file")
-    storage.publish(uri, b"old")
+    storage.write_atomic(uri, b"old")
 
     def write_half() -> None:
-        with storage.publishing(uri) as file:
+        with storage.atomic_writer(uri) as file:
             file.write(b"half")
             raise error
 
@@ -110,7 +115,7 @@ def test_publishing_leaves_the_old_file_and_no_draft_when_its_block_raises(
 
 def test_publishing_makes_no_file_when_its_block_raises(tmp_path: Path) -> None:
     def write_half() -> None:
-        with storage.publishing(str(tmp_path / "file")) as file:
+        with storage.atomic_writer(str(tmp_path / "file")) as file:
             file.write(b"half")
             raise RuntimeError
 
@@ -122,16 +127,16 @@ def test_publishing_makes_no_file_when_its_block_raises(tmp_path: Path) -> None:
 def test_a_reader_sees_one_whole_file_or_the_other(tmp_path: Path) -> None:
     uri = str(tmp_path / "file")
     wholes = [b"a" * 1_000_003, b"b" * 10]
-    storage.publish(uri, wholes[0])
+    storage.write_atomic(uri, wholes[0])
     stop, faults = threading.Event(), []
 
     def write() -> None:
         try:
             for turn in range(40):
                 if turn % 2:
-                    storage.publish(uri, wholes[turn // 2 % 2], replace=True)
+                    storage.write_atomic(uri, wholes[turn // 2 % 2], replace=True)
                 else:
-                    with storage.publishing(uri) as file:
+                    with storage.atomic_writer(uri) as file:
                         for start in range(0, len(wholes[turn // 2 % 2]), 100_000):
                             file.write(wholes[turn // 2 % 2][start : start + 100_000])
         except BaseException as error:
@@ -145,7 +150,7 @@ def test_a_reader_sees_one_whole_file_or_the_other(tmp_path: Path) -> None:
     seen = set()
     while not stop.is_set():
         seen.add(storage.read(uri))
-        assert {entry.name for entry in storage.listing(str(tmp_path))} == {"file"}
+        assert {entry.name for entry in storage.list_files(str(tmp_path))} == {"file"}
     writer.join()
     assert not faults
     assert seen <= set(wholes)
@@ -160,7 +165,7 @@ def test_of_eight_that_publish_at_once_exactly_one_wins(tmp_path: Path) -> None:
         def race(who: int, uri: str = uri, start: threading.Barrier = start) -> None:
             data = bytes([who]) * 1000
             start.wait()
-            if storage.publish(uri, data):
+            if storage.write_atomic(uri, data):
                 won.append(data)  # noqa: B023
 
         threads = [threading.Thread(target=race, args=(who,)) for who in range(8)]
@@ -178,8 +183,8 @@ def test_the_mode_of_a_file_respects_the_umask(
     tmp_path: Path, umask: None, mask: int, mode: int
 ) -> None:
     os.umask(mask)
-    storage.publish(str(tmp_path / "one"), b"x")
-    with storage.publishing(str(tmp_path / "two")) as file:
+    storage.write_atomic(str(tmp_path / "one"), b"x")
+    with storage.atomic_writer(str(tmp_path / "two")) as file:
         file.write(b"x")
     for name in ("one", "two"):
         assert stat.S_IMODE((tmp_path / name).stat().st_mode) == mode
@@ -198,7 +203,7 @@ def test_publishing_never_changes_the_umask_of_the_other_threads(
         return real(mask)
 
     monkeypatch.setattr(os, "umask", watched)
-    storage.publish(str(tmp_path / "file"), b"x")
+    storage.write_atomic(str(tmp_path / "file"), b"x")
     assert asked == []
 
 
@@ -207,10 +212,10 @@ def test_a_listing_is_sorted_and_has_files_alone(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(b"12345")
     (tmp_path / "folder.jpg").mkdir()
     (tmp_path / "dangling.jpg").symlink_to(tmp_path / "nowhere")
-    found = storage.listing(str(tmp_path), (".jpg",))
+    found = storage.list_files(str(tmp_path), (".jpg",))
     assert [entry.name for entry in found] == ["C.jpg", "a.jpg", "b.jpg"]
     assert {entry.size for entry in found} == {5}
-    assert [entry.name for entry in storage.listing(str(tmp_path))] == [
+    assert [entry.name for entry in storage.list_files(str(tmp_path))] == [
         "C.jpg",
         "a.jpg",
         "a.txt",
@@ -221,7 +226,7 @@ def test_a_listing_is_sorted_and_has_files_alone(tmp_path: Path) -> None:
 def test_suffixes_count_in_any_case_and_only_at_the_end(tmp_path: Path) -> None:
     for name in ("a.JPG", "b.Jpeg", "c.jpg", "d.jpg.txt", "jpg", "e.gif"):
         (tmp_path / name).touch()
-    found = storage.listing(str(tmp_path), (".jpg", ".jpeg"))
+    found = storage.list_files(str(tmp_path), (".jpg", ".jpeg"))
     assert [entry.name for entry in found] == ["a.JPG", "b.Jpeg", "c.jpg"]
 
 
@@ -229,17 +234,17 @@ def test_a_link_to_a_picture_is_a_picture(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "real" / "a.jpg").write_bytes(b"123")
     (tmp_path / "b.jpg").symlink_to(tmp_path / "real" / "a.jpg")
-    (found,) = storage.listing(str(tmp_path), (".jpg",))
+    (found,) = storage.list_files(str(tmp_path), (".jpg",))
     assert (found.name, found.size) == ("b.jpg", 3)
 
 
 def test_a_changed_file_has_another_version_and_an_untouched_one_the_same(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"123")
     (tmp_path / "b").write_bytes(b"123")
-    before = storage.listing(str(tmp_path))
+    before = storage.list_files(str(tmp_path))
     (tmp_path / "a").write_bytes(b"456")
     os.utime(tmp_path / "a", ns=(1, 1))
-    after = storage.listing(str(tmp_path))
+    after = storage.list_files(str(tmp_path))
     assert before[0] != after[0]
     assert before[0].size == after[0].size
     assert before[1] == after[1]
@@ -249,7 +254,7 @@ def test_a_listing_of_no_folder_is_an_input_error_that_names_it(tmp_path: Path) 
     (tmp_path / "file").touch()
     for place in ("missing", "file", "file/below"):
         with pytest.raises(InputError, match=place):
-            storage.listing(str(tmp_path / place))
+            storage.list_files(str(tmp_path / place))
 
 
 def test_reading_no_file_is_an_input_error_that_names_it(tmp_path: Path) -> None:
@@ -261,23 +266,23 @@ def test_reading_no_file_is_an_input_error_that_names_it(tmp_path: Path) -> None
 
 
 def test_reading_gives_a_file_piece_by_piece(tmp_path: Path) -> None:
-    storage.publish(str(tmp_path / "file"), b"0123456789")
-    with storage.reading(str(tmp_path / "file")) as file:
+    storage.write_atomic(str(tmp_path / "file"), b"0123456789")
+    with storage.open_read(str(tmp_path / "file")) as file:
         assert [file.read(4), file.read(4), file.read(4)] == [b"0123", b"4567", b"89"]
 
 
 def test_places_are_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", "/home/somebody")
-    assert storage.absolute("runs/../out/") == str(tmp_path / "out")
-    assert storage.absolute("~/data") == "/home/somebody/data"
-    assert storage.absolute("/a/b") == "/a/b"
+    assert storage.resolve("runs/../out/") == str(tmp_path / "out")
+    assert storage.resolve("~/data") == "/home/somebody/data"
+    assert storage.resolve("/a/b") == "/a/b"
 
 
 @pytest.mark.parametrize("uri", ["gs://bucket/a", "http://host/a", "ftp://host/a"])
 def test_a_scheme_that_is_not_supported_is_an_input_error(uri: str) -> None:
     with pytest.raises(InputError, match=uri):
-        storage.absolute(uri)
+        storage.resolve(uri)
 
 
 @pytest.mark.parametrize(
@@ -295,7 +300,7 @@ def test_join_puts_one_slash_between_names(parts: tuple[str, ...], joined: str) 
 
 def test_join_from_the_root_stays_at_the_root() -> None:
     assert os.path.normpath(storage.join("/", "a")) in ("/a", "//a")
-    assert storage.absolute(storage.join("/", "a")) in ("/a", "//a")
+    assert storage.resolve(storage.join("/", "a")) in ("/a", "//a")
 
 
 def test_files_and_folders_exist_and_others_do_not(tmp_path: Path) -> None:
@@ -320,10 +325,10 @@ def test_the_folders_of_a_folder_come_in_order_and_without_its_files(tmp_path: P
     for name in ("b", "a/below", "c"):
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "file").touch()
-    assert storage.folders(str(tmp_path)) == ["a", "b", "c"]
-    assert storage.folders(str(tmp_path / "b")) == []
-    assert storage.folders(str(tmp_path / "missing")) == []
-    assert storage.folders(str(tmp_path / "file")) == []
+    assert storage.list_dirs(str(tmp_path)) == ["a", "b", "c"]
+    assert storage.list_dirs(str(tmp_path / "b")) == []
+    assert storage.list_dirs(str(tmp_path / "missing")) == []
+    assert storage.list_dirs(str(tmp_path / "file")) == []
 
 
 def test_a_folder_is_removed_with_all_in_it_and_nothing_beside_it(tmp_path: Path) -> None:
@@ -333,11 +338,11 @@ def test_a_folder_is_removed_with_all_in_it_and_nothing_beside_it(tmp_path: Path
     (tmp_path / "a/link").symlink_to(tmp_path / "kept")
     (tmp_path / "kept").mkdir()
     (tmp_path / "kept/file").touch()
-    storage.remove_folder(str(tmp_path / "a"))
+    storage.remove_dir(str(tmp_path / "a"))
     assert names(tmp_path) == ["beside", "kept"]
     assert names(tmp_path / "kept") == ["file"], "a link's target is not in the folder"
-    storage.remove_folder(str(tmp_path / "a"))
-    storage.remove_folder(str(tmp_path / "missing/below"))
+    storage.remove_dir(str(tmp_path / "a"))
+    storage.remove_dir(str(tmp_path / "missing/below"))
 
 
 def test_the_size_of_a_file_is_its_bytes_and_of_none_none(tmp_path: Path) -> None:
@@ -349,10 +354,10 @@ def test_the_size_of_a_file_is_its_bytes_and_of_none_none(tmp_path: Path) -> Non
 
 def test_a_folder_with_room_is_made_and_left_as_it_was(tmp_path: Path) -> None:
     place = tmp_path / "new/out"
-    storage.require_room(str(place), 1)
+    storage.require_space(str(place), 1)
     assert names(place) == []
     (place / "file").touch()
-    storage.require_room(str(place), 1)
+    storage.require_space(str(place), 1)
     assert names(place) == ["file"]
 
 
@@ -366,15 +371,15 @@ def test_there_is_room_where_the_disk_has_as_much_as_is_needed(
     usage = shutil.disk_usage(tmp_path)._replace(free=free)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     if enough:
-        storage.require_room(str(tmp_path), needed)
+        storage.require_space(str(tmp_path), needed)
     else:
         with pytest.raises(InputError, match="are free there"):
-            storage.require_room(str(tmp_path), needed)
+            storage.require_space(str(tmp_path), needed)
 
 
 def test_too_little_room_names_the_folder_and_the_megabytes(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
-        storage.require_room(str(tmp_path), 10**18)
+        storage.require_space(str(tmp_path), 10**18)
     message = str(caught.value)
     assert message.startswith(f"--out {tmp_path}: ")
     assert "about 1,000,000,000,000 MB are needed" in message
@@ -386,7 +391,7 @@ def test_too_little_room_names_the_folder_and_the_megabytes(tmp_path: Path) -> N
 def test_a_folder_below_a_file_cannot_be_written(tmp_path: Path, place: str) -> None:
     (tmp_path / "file").write_bytes(b"x")
     with pytest.raises(InputError, match="file") as caught:
-        storage.require_room(str(tmp_path / place), 1)
+        storage.require_space(str(tmp_path / place), 1)
     assert "\n" not in str(caught.value)
     assert (tmp_path / "file").read_bytes() == b"x"
 
@@ -395,20 +400,20 @@ def test_a_folder_below_a_file_cannot_be_written(tmp_path: Path, place: str) -> 
 @pytest.mark.parametrize("place", ["/proc", "/proc/carvana_ray/out"])
 def test_a_folder_that_cannot_be_written_is_named_with_its_flag(place: str) -> None:
     with pytest.raises(InputError, match=f"--out {place}: cannot be written: .") as caught:
-        storage.require_room(place, 1)
+        storage.require_space(place, 1)
     assert "\n" not in str(caught.value)
 
 
 def test_a_draft_that_nobody_holds_is_swept_when_it_is_old(tmp_path: Path) -> None:
-    for name in (f"{disk.DRAFT}a", f"{disk.DRAFT}b"):
+    for name in (f"{disk.TEMP_PREFIX}a", f"{disk.TEMP_PREFIX}b"):
         (tmp_path / name).write_bytes(b"half")
-    storage.sweep(str(tmp_path))
+    storage.remove_stale_temps(str(tmp_path))
     assert len(names(tmp_path)) == 2, "their writers may not hold them yet"
-    age(tmp_path, disk.DRAFT_AGE_S - 30)
-    storage.sweep(str(tmp_path))
+    age(tmp_path, disk.TEMP_MAX_AGE_S - 30)
+    storage.remove_stale_temps(str(tmp_path))
     assert len(names(tmp_path)) == 2
-    age(tmp_path, disk.DRAFT_AGE_S + 1)
-    storage.sweep(str(tmp_path))
+    age(tmp_path, disk.TEMP_MAX_AGE_S + 1)
+    storage.remove_stale_temps(str(tmp_path))
     assert names(tmp_path) == []
 
 
@@ -417,38 +422,38 @@ def test_nothing_but_drafts_is_swept(tmp_path: Path) -> None:
         (tmp_path / name).touch()
         os.utime(tmp_path / name, (1, 1))
     (tmp_path / "below").mkdir()
-    (tmp_path / "below" / f"{disk.DRAFT}a").touch()
-    (tmp_path / f"{disk.DRAFT}folder").mkdir()
+    (tmp_path / "below" / f"{disk.TEMP_PREFIX}a").touch()
+    (tmp_path / f"{disk.TEMP_PREFIX}folder").mkdir()
     age(tmp_path, 10**6)
     age(tmp_path / "below", 10**6)
     before = names(tmp_path)
-    storage.sweep(str(tmp_path))
+    storage.remove_stale_temps(str(tmp_path))
     assert names(tmp_path) == before
     assert len(names(tmp_path / "below")) == 1
 
 
 def test_a_folder_that_is_not_there_is_swept_without_a_word(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    storage.sweep(str(tmp_path / "missing"))
-    storage.sweep(str(tmp_path / "file"))
+    storage.remove_stale_temps(str(tmp_path / "missing"))
+    storage.remove_stale_temps(str(tmp_path / "file"))
     assert names(tmp_path) == ["file"]
 
 
 def test_a_draft_that_is_being_written_is_never_swept_however_old(tmp_path: Path) -> None:
     uri = str(tmp_path / "file")
-    with storage.publishing(uri) as file:
+    with storage.atomic_writer(uri) as file:
         file.write(b"whole")
         file.flush()
         age(tmp_path, 10**6)
-        storage.sweep(str(tmp_path))
+        storage.remove_stale_temps(str(tmp_path))
         assert len(names(tmp_path)) == 1
     assert storage.read(uri) == b"whole"
 
 
 HOLD = """
 import sys, time
-from carvana_ray import disk, storage
-with storage.publishing(sys.argv[1]) as file:
+from carvana_ray import storage
+with storage.atomic_writer(sys.argv[1]) as file:
     file.write(b"half")
     file.flush()
     print("holds", flush=True)
@@ -458,20 +463,20 @@ with storage.publishing(sys.argv[1]) as file:
 
 def test_the_draft_of_another_process_is_swept_only_when_that_was_killed(tmp_path: Path) -> None:
     uri = str(tmp_path / "file")
-    storage.publish(uri, b"old")
+    storage.write_atomic(uri, b"old")
     command = [sys.executable, "-c", HOLD, uri]
     with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as holder:
         try:
             assert holder.stdout
             assert holder.stdout.readline() == "holds\n"
             age(tmp_path, 10**6)
-            storage.sweep(str(tmp_path))
+            storage.remove_stale_temps(str(tmp_path))
             assert len(names(tmp_path)) == 2, "its holder lives"
         finally:
             holder.kill()
         assert holder.wait() == -signal.SIGKILL
     assert len(names(tmp_path)) == 2, "nobody was left to remove it"
-    storage.sweep(str(tmp_path))
+    storage.remove_stale_temps(str(tmp_path))
     assert names(tmp_path) == ["file"]
     assert storage.read(uri) == b"old"
 
@@ -481,7 +486,7 @@ def race(folder: str, who: bytes, replace: bool, start: Barrier) -> list[bool]:
     won = []
     for turn in range(ROUNDS):
         start.wait(60)
-        won.append(storage.publish(f"{folder}/{turn}", who * 10_000, replace=replace))
+        won.append(storage.write_atomic(f"{folder}/{turn}", who * 10_000, replace=replace))
     return won
 
 
@@ -510,8 +515,8 @@ def test_of_two_processes_that_publish_at_once_one_wins_or_both_with_replace(
 @pytest.mark.parametrize(
     ("cause", "error"),
     [
-        (PermissionError(errno.EACCES, "Permission denied"), Denied),
-        (OSError(errno.EIO, "Input/output error"), Unreachable),
+        (PermissionError(errno.EACCES, "Permission denied"), StorageAccessError),
+        (OSError(errno.EIO, "Input/output error"), StorageUnavailableError),
     ],
 )
 def test_a_file_that_cannot_be_opened_is_named_in_one_line(
@@ -530,5 +535,5 @@ def test_a_file_that_cannot_be_opened_is_named_in_one_line(
 def test_a_larger_file_than_asked_for_is_not_read(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"12345")
     assert storage.read(str(tmp_path / "file"), at_most=5) == b"12345"
-    with pytest.raises(TooLarge, match="5 bytes, at most 4"):
+    with pytest.raises(FileTooLargeError, match="5 bytes, at most 4"):
         storage.read(str(tmp_path / "file"), at_most=4)

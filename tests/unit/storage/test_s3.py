@@ -17,7 +17,13 @@ from support.commands import REPOSITORY
 from support.s3_servers import Server
 
 from carvana_ray import storage
-from carvana_ray.errors import Denied, InputError, Missing, TooLarge, Unreachable
+from carvana_ray.errors import (
+    FileMissingError,
+    FileTooLargeError,
+    InputError,
+    StorageAccessError,
+    StorageUnavailableError,
+)
 from carvana_ray.storage import s3, s3_client
 
 MIB = 2**20
@@ -89,13 +95,13 @@ def check_message(error: BaseException, uri: str, server: Server | None = None) 
 
 
 def publish_through(uri: str, data: bytes) -> None:
-    with storage.publishing(uri) as file:
+    with storage.atomic_writer(uri) as file:
         file.write(data)
 
 
 @pytest.mark.parametrize("data", [b"", b"\0\xff\r\n", os.urandom(3 * MIB)], ids=len)
 def test_a_published_file_is_what_was_given(server: Server, home: str, data: bytes) -> None:
-    assert storage.publish(f"{home}/new/folders/file.bin", data) is True
+    assert storage.write_atomic(f"{home}/new/folders/file.bin", data) is True
     assert storage.read(f"{home}/new/folders/file.bin") == data
     assert keys(server, home) == ["new/folders/file.bin"]
 
@@ -105,28 +111,28 @@ def test_a_published_file_is_what_was_given(server: Server, home: str, data: byt
 )
 def test_any_name_can_be_written_listed_and_read(server: Server, home: str, name: str) -> None:
     uri = storage.join(home, "pictures", name)
-    assert storage.publish(uri, name.encode())
-    assert [entry.name for entry in storage.listing(f"{home}/pictures")] == [name]
+    assert storage.write_atomic(uri, name.encode())
+    assert [entry.name for entry in storage.list_files(f"{home}/pictures")] == [name]
     assert storage.read(uri) == name.encode()
     assert storage.exists(uri)
     assert keys(server, home) == [f"pictures/{name}"]
 
 
 def test_a_file_that_is_there_stays_unless_replacing_is_asked_for(home: str) -> None:
-    storage.publish(f"{home}/file", b"first")
-    assert storage.publish(f"{home}/file", b"second") is False
+    storage.write_atomic(f"{home}/file", b"first")
+    assert storage.write_atomic(f"{home}/file", b"second") is False
     assert storage.read(f"{home}/file") == b"first"
-    assert storage.publish(f"{home}/file", b"third", replace=True) is True
+    assert storage.write_atomic(f"{home}/file", b"third", replace=True) is True
     assert storage.read(f"{home}/file") == b"third"
 
 
 def test_publishing_what_is_there_already_is_no_loss(home: str) -> None:
-    storage.publish(f"{home}/file", b"same")
-    assert storage.publish(f"{home}/file", b"same") is True
+    storage.write_atomic(f"{home}/file", b"same")
+    assert storage.write_atomic(f"{home}/file", b"same") is True
 
 
 def test_replace_also_makes_a_file_that_is_not_there(home: str) -> None:
-    assert storage.publish(f"{home}/file", b"x", replace=True) is True
+    assert storage.write_atomic(f"{home}/file", b"x", replace=True) is True
     assert storage.read(f"{home}/file") == b"x"
 
 
@@ -138,7 +144,7 @@ def race(uri: str, replace: bool) -> dict[bytes, bool]:
     def publish(who: int) -> tuple[bytes, bool]:
         data = bytes([who]) * 100_000
         start.wait()
-        return data, storage.publish(uri, data, replace=replace)
+        return data, storage.write_atomic(uri, data, replace=replace)
 
     with ThreadPoolExecutor(16) as pool:
         return dict(pool.map(publish, range(16)))
@@ -165,17 +171,17 @@ def test_a_listing_is_sorted_and_has_the_files_of_the_folder_alone(
         put(server, f"{home}/test/{name}", b"12345")
     put(server, f"{home}/test_masks/e.jpg")
     put(server, f"{home}/test/", b"")  # consoles make such an empty file for a folder
-    found = storage.listing(f"{home}/test", (".jpg",))
+    found = storage.list_files(f"{home}/test", (".jpg",))
     assert [entry.name for entry in found] == ["C.JPG", "a.jpg", "b.jpg"]
     assert {entry.size for entry in found} == {5}
-    assert [entry.name for entry in storage.listing(f"{home}/test")] == [
+    assert [entry.name for entry in storage.list_files(f"{home}/test")] == [
         *("C.JPG", "a.jpg", "a.txt", "b.jpg")
     ]
 
 
 def test_a_bucket_can_be_listed_itself(home: str) -> None:
-    storage.publish(f"{home}/file", b"x")
-    assert [entry.name for entry in storage.listing(home)] == ["file"]
+    storage.write_atomic(f"{home}/file", b"x")
+    assert [entry.name for entry in storage.list_files(home)] == ["file"]
 
 
 def test_a_listing_of_several_pages_is_whole(server: Server, home: str) -> None:
@@ -187,9 +193,9 @@ def test_a_listing_of_several_pages_is_whole(server: Server, home: str) -> None:
         "before-parameter-build.s3.ListObjectsV2",
         lambda params, **_: params.setdefault("MaxKeys", 2),
     )
-    assert [entry.name for entry in storage.listing(f"{home}/test")] == names
-    assert storage.folders(f"{home}/runs") == names
-    storage.remove_folder(f"{home}/test")
+    assert [entry.name for entry in storage.list_files(f"{home}/test")] == names
+    assert storage.list_dirs(f"{home}/runs") == names
+    storage.remove_dir(f"{home}/test")
     assert keys(server, home) == [f"runs/{name}/file" for name in names]
 
 
@@ -198,24 +204,24 @@ def test_a_listing_of_more_than_a_thousand_files_is_whole(server: Server, home: 
     names = [f"{number:04}.jpg" for number in range(1001)]
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda name: put(server, f"{home}/test/{name}"), names))
-    assert [entry.name for entry in storage.listing(f"{home}/test", (".jpg",))] == names
-    storage.remove_folder(f"{home}/test")
+    assert [entry.name for entry in storage.list_files(f"{home}/test", (".jpg",))] == names
+    storage.remove_dir(f"{home}/test")
     assert keys(server, home) == []
 
 
 def test_a_changed_file_has_another_version_and_an_untouched_one_the_same(home: str) -> None:
     for name in ("a", "b"):
-        storage.publish(f"{home}/{name}", b"123")
-    before = storage.listing(home)
-    storage.publish(f"{home}/a", b"456", replace=True)
-    after = storage.listing(home)
+        storage.write_atomic(f"{home}/{name}", b"123")
+    before = storage.list_files(home)
+    storage.write_atomic(f"{home}/a", b"456", replace=True)
+    after = storage.list_files(home)
     assert before[0].version != after[0].version
     assert before[1] == after[1]
 
 
 def test_a_version_is_the_etag(server: Server, home: str) -> None:
-    storage.publish(f"{home}/a", b"123")
-    (entry,) = storage.listing(home)
+    storage.write_atomic(f"{home}/a", b"123")
+    (entry,) = storage.list_files(home)
     assert entry.version == etag(server, f"{home}/a")
 
 
@@ -226,7 +232,7 @@ def test_a_listing_of_no_folder_is_an_input_error_that_names_it(
     for name in ("file", "test/a"):
         put(server, f"{home}/{name}")
     with pytest.raises(InputError) as caught:
-        storage.listing(f"{home}/{place}")
+        storage.list_files(f"{home}/{place}")
     check_message(caught.value, f"{home}/{place}")
 
 
@@ -235,10 +241,10 @@ def test_the_folders_of_a_folder_come_in_order_and_without_its_files(
 ) -> None:
     for name in ("out/b/1", "out/a/below/2", "out/file", "output/3", "out/a-b/4"):
         put(server, f"{home}/{name}")
-    assert storage.folders(f"{home}/out") == ["a", "a-b", "b"]
-    assert storage.folders(home) == ["out", "output"]
-    assert storage.folders(f"{home}/out/b") == []
-    assert storage.folders(f"{home}/missing") == []
+    assert storage.list_dirs(f"{home}/out") == ["a", "a-b", "b"]
+    assert storage.list_dirs(home) == ["out", "output"]
+    assert storage.list_dirs(f"{home}/out/b") == []
+    assert storage.list_dirs(f"{home}/missing") == []
 
 
 def test_files_and_folders_exist_and_beginnings_of_names_do_not(server: Server, home: str) -> None:
@@ -263,8 +269,8 @@ def test_the_size_of_a_file_and_of_nothing(server: Server, home: str) -> None:
 
 
 def test_publishing_replaces_when_the_block_ends_and_not_before(server: Server, home: str) -> None:
-    storage.publish(f"{home}/file", b"old")
-    with storage.publishing(f"{home}/file") as file:
+    storage.write_atomic(f"{home}/file", b"old")
+    with storage.atomic_writer(f"{home}/file") as file:
         file.write(b"n" * 100_000)
         file.flush()
         assert storage.read(f"{home}/file") == b"old"
@@ -286,7 +292,7 @@ def test_a_large_file_goes_and_comes_in_pieces(server: Server, home: str, parts:
     data = os.urandom(4 * parts + 123)
     publish_through(f"{home}/large", data)
     assert etag(server, f"{home}/large").endswith("-5")
-    with storage.reading(f"{home}/large") as file:
+    with storage.open_read(f"{home}/large") as file:
         assert b"".join(iter(lambda: file.read(MIB), b"")) == data
     assert pending(server, home) == []
 
@@ -295,10 +301,10 @@ def test_a_large_file_goes_and_comes_in_pieces(server: Server, home: str, parts:
 def test_publishing_leaves_the_old_file_when_its_block_raises(
     server: Server, home: str, parts: int, error: type[BaseException]
 ) -> None:
-    storage.publish(f"{home}/file", b"old")
+    storage.write_atomic(f"{home}/file", b"old")
 
     def write_half(uri: str) -> None:
-        with storage.publishing(uri) as file:
+        with storage.atomic_writer(uri) as file:
             file.write(b"x" * (parts + 1))
             raise error
 
@@ -323,7 +329,7 @@ def test_an_upload_that_is_taken_away_under_way_is_an_error_that_names_the_file(
                 )
 
     s3.client().meta.events.register("before-call.s3.UploadPart", abort)
-    with pytest.raises(Unreachable) as caught:
+    with pytest.raises(StorageUnavailableError) as caught:
         publish_through(f"{guarded}/file", b"x" * (2 * parts))
     check_message(caught.value, f"{guarded}/file", rgw)
     assert keys(rgw, guarded) == []
@@ -342,27 +348,27 @@ def test_a_folder_is_removed_with_all_in_it_and_nothing_beside_it(
 ) -> None:
     for name in ("a", "a/b", "a/.hidden", "a/c/d", "a-b", "ab/c"):
         put(server, f"{home}/{name}")
-    storage.remove_folder(f"{home}/a")
-    storage.remove_folder(f"{home}/a")
+    storage.remove_dir(f"{home}/a")
+    storage.remove_dir(f"{home}/a")
     assert keys(server, home) == ["a", "a-b", "ab/c"]
 
 
-@pytest.mark.parametrize("read", [storage.read, storage.reading])
+@pytest.mark.parametrize("read", [storage.read, storage.open_read])
 @pytest.mark.parametrize("place", ["missing", "folder", "file/below"])
 def test_reading_no_file_is_an_input_error_that_names_it(
     server: Server, home: str, read: Callable[[str], object], place: str
 ) -> None:
     for name in ("file", "folder/a"):
         put(server, f"{home}/{name}")
-    with pytest.raises(Missing) as caught:
+    with pytest.raises(FileMissingError) as caught:
         read(f"{home}/{place}")
     check_message(caught.value, f"{home}/{place}")
 
 
 def test_a_file_is_read_only_if_it_is_not_too_large(home: str) -> None:
-    storage.publish(f"{home}/file", b"12345")
+    storage.write_atomic(f"{home}/file", b"12345")
     assert storage.read(f"{home}/file", at_most=5) == b"12345"
-    with pytest.raises(TooLarge) as caught:
+    with pytest.raises(FileTooLargeError) as caught:
         storage.read(f"{home}/file", at_most=4)
     check_message(caught.value, f"{home}/file")
 
@@ -370,15 +376,15 @@ def test_a_file_is_read_only_if_it_is_not_too_large(home: str) -> None:
 def test_files_that_are_read_ahead_come_in_order_with_their_errors(home: str) -> None:
     names = [f"{number:02}" for number in range(40)]
     for name in names:
-        storage.publish(f"{home}/{name}", name.encode())
+        storage.write_atomic(f"{home}/{name}", name.encode())
     storage.remove(f"{home}/07")
-    found = list(storage.read_each([f"{home}/{name}" for name in names]))
-    assert isinstance(found.pop(7), Missing)
+    found = list(storage.read_many([f"{home}/{name}" for name in names]))
+    assert isinstance(found.pop(7), FileMissingError)
     assert found == [name.encode() for name in names if name != "07"]
 
 
 def test_a_folder_that_can_be_written_is_left_as_it_was(server: Server, home: str) -> None:
-    storage.require_room(f"{home}/out", 10**18)
+    storage.require_space(f"{home}/out", 10**18)
     assert keys(server, home) == []
 
 
@@ -386,24 +392,24 @@ def test_too_little_room_for_scratch_is_said_with_the_way_out(
     server: Server, home: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(InputError, match="TMPDIR") as caught:
-        storage.require_room(f"{home}/out", 0, scratch=10**18)
+        storage.require_space(f"{home}/out", 0, scratch=10**18)
     assert "\n" not in str(caught.value)
     assert keys(server, home) == []
 
 
 ALL = {
     "read": storage.read,
-    "reading": storage.reading,
-    "listing": storage.listing,
-    "folders": storage.folders,
+    "reading": storage.open_read,
+    "listing": storage.list_files,
+    "folders": storage.list_dirs,
     "exists": storage.exists,
     "size": storage.size,
-    "publish": lambda uri: storage.publish(uri, b"x"),
-    "replace": lambda uri: storage.publish(uri, b"x", replace=True),
+    "publish": lambda uri: storage.write_atomic(uri, b"x"),
+    "replace": lambda uri: storage.write_atomic(uri, b"x", replace=True),
     "publishing": lambda uri: publish_through(uri, b"x"),
     "in parts": lambda uri: publish_through(uri, b"x" * (s3.PART_BYTES + 1)),
     "remove": storage.remove,
-    "remove_folder": storage.remove_folder,
+    "remove_folder": storage.remove_dir,
 }
 everything = pytest.mark.parametrize("act", ALL.values(), ids=ALL.keys())
 
@@ -413,7 +419,7 @@ def test_a_bucket_that_is_not_there_is_said_to_the_user(
     server: Server, home: str, act: Callable[[str], object]
 ) -> None:
     uri = "s3://no-such-bucket-anywhere/folder/file"
-    with pytest.raises(Denied, match="no such bucket") as caught:
+    with pytest.raises(StorageAccessError, match="no such bucket") as caught:
         act(uri)
     check_message(caught.value, uri, server)
 
@@ -423,9 +429,9 @@ def test_a_wrong_secret_is_said_to_the_user_at_once_and_not_repeated_to_him(
     rgw: Server, guarded: str, monkeypatch: pytest.MonkeyPatch, act: Callable[[str], object]
 ) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "CANARY-secret")
-    s3_client.made.cache_clear()
+    s3_client._make_client.cache_clear()
     began = time.monotonic()
-    with pytest.raises(Denied, match="secret") as caught:
+    with pytest.raises(StorageAccessError, match="secret") as caught:
         act(f"{guarded}/file")
     assert time.monotonic() - began < 60
     check_message(caught.value, f"{guarded}/file", rgw)
@@ -436,8 +442,8 @@ def test_an_unknown_access_key_is_said_to_the_user(
     rgw: Server, guarded: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "NOBODY")
-    s3_client.made.cache_clear()
-    with pytest.raises(Denied, match="access key") as caught:
+    s3_client._make_client.cache_clear()
+    with pytest.raises(StorageAccessError, match="access key") as caught:
         storage.read(f"{guarded}/file")
     check_message(caught.value, f"{guarded}/file", rgw)
 
@@ -447,8 +453,8 @@ def test_no_credentials_at_all_are_said_to_the_user(
 ) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
-    s3_client.made.cache_clear()
-    with pytest.raises(Denied, match="credentials") as caught:
+    s3_client._make_client.cache_clear()
+    with pytest.raises(StorageAccessError, match="credentials") as caught:
         storage.read(f"{guarded}/file")
     check_message(caught.value, f"{guarded}/file", rgw)
 
@@ -457,10 +463,10 @@ def test_a_file_that_may_not_be_read_is_named_and_those_beside_it_are_read(
     rgw: Server, guarded: str
 ) -> None:
     for name in ("open", "shut"):
-        storage.publish(f"{guarded}/{name}", b"x")
+        storage.write_atomic(f"{guarded}/{name}", b"x")
     deny(rgw, guarded, "s3:GetObject", "/shut")
     assert storage.read(f"{guarded}/open") == b"x"
-    with pytest.raises(Denied, match="no right") as caught:
+    with pytest.raises(StorageAccessError, match="no right") as caught:
         storage.read(f"{guarded}/shut")
     check_message(caught.value, f"{guarded}/shut", rgw)
 
@@ -470,7 +476,7 @@ def test_a_place_that_may_not_be_written_is_named_and_nothing_is_left(
     rgw: Server, guarded: str, how: str
 ) -> None:
     deny(rgw, guarded, "s3:PutObject", "/*")
-    with pytest.raises(Denied, match="no right") as caught:
+    with pytest.raises(StorageAccessError, match="no right") as caught:
         ALL[how](f"{guarded}/file")
     check_message(caught.value, f"{guarded}/file", rgw)
     assert keys(rgw, guarded) == []
@@ -481,9 +487,9 @@ def test_a_place_that_may_not_be_written_is_named_and_nothing_is_left(
 def test_a_bucket_that_may_not_be_listed_is_not_taken_for_an_empty_one(
     rgw: Server, guarded: str, how: str
 ) -> None:
-    storage.publish(f"{guarded}/folder/file", b"x")
+    storage.write_atomic(f"{guarded}/folder/file", b"x")
     deny(rgw, guarded, "s3:ListBucket", "")
-    with pytest.raises(Denied, match="no right") as caught:
+    with pytest.raises(StorageAccessError, match="no right") as caught:
         ALL[how](f"{guarded}/folder")
     check_message(caught.value, f"{guarded}/folder", rgw)
 
@@ -493,7 +499,7 @@ def test_an_out_that_cannot_be_written_is_refused_before_the_work(
 ) -> None:
     deny(rgw, guarded, "s3:PutObject", "/*")
     with pytest.raises(InputError) as caught:
-        storage.require_room(f"{guarded}/out", 1)
+        storage.require_space(f"{guarded}/out", 1)
     check_message(caught.value, f"--out {guarded}/out", rgw)
 
 
@@ -503,8 +509,8 @@ def test_where_nobody_listens_the_file_is_named_and_the_end_is_soon(
     home = bucket(s3)
     monkeypatch.setattr(s3_client, "TRIES", 2)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
-    s3_client.made.cache_clear()
-    with pytest.raises(Unreachable) as caught:
+    s3_client._make_client.cache_clear()
+    with pytest.raises(StorageUnavailableError) as caught:
         storage.read(f"{home}/file")
     check_message(caught.value, f"{home}/file", s3)
     assert not isinstance(caught.value, InputError)
@@ -520,8 +526,8 @@ def test_where_nobody_listens_the_file_is_named_and_the_end_is_soon(
     ],
 )
 def test_a_place_is_written_in_one_way(uri: str, absolute: str) -> None:
-    assert storage.absolute(uri) == absolute
-    assert storage.absolute(absolute) == absolute
+    assert storage.resolve(uri) == absolute
+    assert storage.resolve(absolute) == absolute
 
 
 @pytest.mark.parametrize(
@@ -534,7 +540,7 @@ def test_a_place_is_written_in_one_way(uri: str, absolute: str) -> None:
 )
 def test_what_names_no_place_is_an_input_error_of_one_line(uri: str) -> None:
     with pytest.raises(InputError) as caught:
-        storage.absolute(uri)
+        storage.resolve(uri)
     assert "s3://" in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -542,7 +548,7 @@ def test_what_names_no_place_is_an_input_error_of_one_line(uri: str) -> None:
 @pytest.mark.parametrize("uri", ["s3://ME:CANARY@bucket/key", "s3://bucket/key?secret=CANARY"])
 def test_keys_in_a_place_are_refused_and_not_repeated(uri: str) -> None:
     with pytest.raises(InputError) as caught:
-        storage.absolute(uri)
+        storage.resolve(uri)
     assert "CANARY" not in str(caught.value)
 
 
@@ -551,7 +557,7 @@ def test_files_are_never_sent_in_clear_over_a_network(
 ) -> None:
     bucket(s3)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://ME:CANARY@192.0.2.1:9000")
-    s3_client.made.cache_clear()
+    s3_client._make_client.cache_clear()
     with pytest.raises(InputError, match=r"AWS_ENDPOINT_URL .*192\.0\.2\.1.*https") as caught:
         storage.read("s3://bucket/key")
     assert "CANARY" not in str(caught.value)
@@ -575,7 +581,7 @@ def test_sixteen_threads_share_one_client_from_the_first_file_on(
 
 
 def test_another_process_finds_the_server_by_its_environment(server: Server, home: str) -> None:
-    storage.publish(f"{home}/file", b"found")
+    storage.write_atomic(f"{home}/file", b"found")
     code = f"from carvana_ray import storage; print(storage.read({home + '/file'!r}))"
     done = subprocess.run(
         [sys.executable, "-c", code],

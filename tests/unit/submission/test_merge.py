@@ -15,14 +15,14 @@ import pytest
 
 from carvana_ray import config, storage
 from carvana_ray.data import quarantine
-from carvana_ray.data.catalog import Catalogue
-from carvana_ray.errors import Quarantined, Unfinished
+from carvana_ray.data.catalog import Catalog
+from carvana_ray.errors import BadImagesError, IncompleteError
 from carvana_ray.report import figures as sheets
 from carvana_ray.storage import base as store
-from carvana_ray.storage.router import Entry
+from carvana_ray.storage.router import FileInfo
 from carvana_ray.submission import merge, shards
 from carvana_ray.submission import validate as faults
-from carvana_ray.submission.plan import Part
+from carvana_ray.submission.plan import PlanPart
 
 RUN = "0123456789abcdef"
 SIZE = (4, 5)
@@ -30,30 +30,30 @@ BAD = "truncated: 3 bytes"
 OLD = b"img,rle_mask\nof an earlier run,1 1\n"
 
 
-def entry(name: str, version: str = "1") -> Entry:
-    return Entry(f"{name}.jpg", 10, version)
+def entry(name: str, version: str = "1") -> FileInfo:
+    return FileInfo(f"{name}.jpg", 10, version)
 
 
 class Job:
     """A prediction whose shards are made: the folders, the plan, and the catalogue of today."""
 
-    def __init__(self, out: Path, *parts: list[Entry], shards_each: int = 2) -> None:
+    def __init__(self, out: Path, *parts: list[FileInfo], shards_each: int = 2) -> None:
         self.out, self.folder = out, str(out / "predict" / RUN)
         self.parts = [
-            Part(number, tuple(sorted(pictures)), min(shards_each, len(pictures)))
+            PlanPart(number, tuple(sorted(pictures)), min(shards_each, len(pictures)))
             for number, pictures in enumerate(parts, 1)
         ]
         newest = {one.name: one for part in self.parts for one in part.pictures}
         entries = sorted(newest.values())
         self.catalogue = self.of(entries, [one.name for one in entries])
 
-    def of(self, entries: list[Entry], order: list[str]) -> Catalogue:
-        return Catalogue("/there/are/no/pictures", entries, order, None, {})
+    def of(self, entries: list[FileInfo], order: list[str]) -> Catalog:
+        return Catalog("/there/are/no/pictures", entries, order, None, {})
 
-    def file(self, part: Part, shard: int) -> Path:
+    def file(self, part: PlanPart, shard: int) -> Path:
         return Path(self.folder, part.shard_name(shard))
 
-    def make(self, changes: dict[Entry, dict[str, Any]] | None = None) -> "Job":
+    def make(self, changes: dict[FileInfo, dict[str, Any]] | None = None) -> "Job":
         """Write all shards; the mask of a picture tells its name and version."""
         for part in self.parts:
             for shard in range(part.shards):
@@ -78,16 +78,18 @@ class Job:
                 self.file(part, shard).write_bytes(data)
         return self
 
-    def flags(self, **changes: Any) -> config.Predict:
-        return config.Predict(data="/there", out=str(self.out), **changes)
+    def flags(self, **changes: Any) -> config.PredictFlags:
+        return config.PredictFlags(data="/there", out=str(self.out), **changes)
 
-    def merged(self, **changes: Any) -> merge.Merged:
+    def merged(self, **changes: Any) -> merge.MergeSummary:
         flags = self.flags(**changes)
         target = storage.join(str(self.out), flags.submission)
-        return merge.merge(flags, self.parts, self.folder, self.catalogue, target)
+        return merge.merge_shards(flags, self.parts, self.folder, self.catalogue, target)
 
-    def finish(self, merged: merge.Merged, **changes: Any) -> None:
-        merge.finish(self.flags(**changes), merged, self.folder, {"images": 3, "submission": "s"})
+    def finish(self, merged: merge.MergeSummary, **changes: Any) -> None:
+        merge.finish_run(
+            self.flags(**changes), merged, self.folder, {"images": 3, "submission": "s"}
+        )
 
     @property
     def submission(self) -> Path:
@@ -102,10 +104,10 @@ class Job:
             return list(csv.reader(file))
 
     def drafts(self) -> list[Path]:
-        return list(self.out.rglob(f"{store.DRAFT}*"))
+        return list(self.out.rglob(f"{store.TEMP_PREFIX}*"))
 
 
-def mask_of(one: Entry) -> str:
+def mask_of(one: FileInfo) -> str:
     """Return runs that no other picture of these tests has."""
     return f"{1 + int(one.version)} {1 + ord(one.name[0]) % 7}"
 
@@ -133,7 +135,7 @@ def test_all_rows_come_in_order_of_name_and_pass_their_check(job: Job) -> None:
     ]
     assert (merged.bad, merged.rotated) == ([], 0)
     assert merged.pixels == dict.fromkeys(job.catalogue.order, 20)
-    rows, found, _ = faults.check_file(
+    rows, found, _ = faults.validate_file(
         str(job.submission), job.catalogue.order, merged.pixels.__getitem__
     )
     assert (rows, found) == (5, [])
@@ -208,7 +210,7 @@ def test_a_bad_picture_holds_the_submission_back_and_removes_an_older_one(job: J
     assert not job.submission.exists(), "it would pass for one of this run"
     assert not job.drafts()
     assert [row["img"] for row in merged.bad] == ["b.jpg"]
-    with pytest.raises(Quarantined) as caught:
+    with pytest.raises(BadImagesError) as caught:
         job.finish(merged)
     assert f"b.jpg ({BAD})" in str(caught.value)
     assert "--max-bad 1" in str(caught.value)
@@ -227,7 +229,7 @@ def test_of_many_bad_pictures_three_are_named_and_all_are_listed(job: Job) -> No
     job.make(
         {one: {"status": f"mode: {one.name}", "rle_mask": ""} for one in job.catalogue.entries}
     )
-    with pytest.raises(Quarantined) as caught:
+    with pytest.raises(BadImagesError) as caught:
         job.finish(job.merged())
     message = str(caught.value)
     assert message.startswith("5 pictures cannot be used: a.jpg (mode: a.jpg), b.jpg ")
@@ -240,7 +242,7 @@ def test_of_many_bad_pictures_three_are_named_and_all_are_listed(job: Job) -> No
 
 
 def test_a_quarantine_of_an_earlier_run_is_replaced(job: Job) -> None:
-    with pytest.raises(Quarantined):
+    with pytest.raises(BadImagesError):
         job.finish(job.make(BAD_B).merged())
     job.finish(job.make().merged())
     assert job.quarantine() == [["img", "reason", "crc32"]]
@@ -267,7 +269,7 @@ def test_more_bad_pictures_than_max_bad_hold_the_submission_back(job: Job, max_b
     flags = {"on_bad_picture": "empty", "max_bad": max_bad}
     merged = job.make(bad).merged(**flags)
     assert not job.submission.exists()
-    with pytest.raises(Quarantined, match="2 pictures cannot be used"):
+    with pytest.raises(BadImagesError, match="2 pictures cannot be used"):
         job.finish(merged, **flags)
     assert not job.success.exists()
     assert [row[0] for row in job.quarantine()[1:]] == ["a.jpg", "e.jpg"]
@@ -295,7 +297,7 @@ def test_a_shard_damaged_meanwhile_is_named_and_the_older_submission_stays(
     job.make()
     file, other = job.file(job.parts[0], shard), job.file(job.parts[0], 1 - shard)
     file.write_bytes(other.read_bytes() if data is None else data)
-    with pytest.raises(Unfinished, match=file.name) as caught:
+    with pytest.raises(IncompleteError, match=file.name) as caught:
         job.merged()
     assert "\n" not in str(caught.value)
     assert job.submission.read_bytes() == OLD
@@ -313,7 +315,7 @@ def test_a_full_disk_is_said_and_the_older_submission_stays(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(Unfinished, match=r"submission\.csv: cannot be written: No space left"):
+    with pytest.raises(IncompleteError, match=r"submission\.csv: cannot be written: No space left"):
         job.merged()
     assert job.submission.read_bytes() == OLD
     assert not job.drafts()
@@ -388,7 +390,7 @@ def test_what_bad_pictures_leave_room_for(
     job: Job, bad: int, on_bad_picture: str, max_bad: int, allowed: bool
 ) -> None:
     flags = job.flags(on_bad_picture=on_bad_picture, max_bad=max_bad)
-    assert merge.acceptable(flags, merge.Merged(bad=[{}] * bad)) is allowed
+    assert merge.may_publish(flags, merge.MergeSummary(bad=[{}] * bad)) is allowed
 
 
 def test_a_comma_or_a_quote_in_a_name_or_a_reason_stays_in_its_cell(tmp_path: Path) -> None:

@@ -11,20 +11,20 @@ import pytest
 
 from carvana_ray import storage
 from carvana_ray.errors import InputError
-from carvana_ray.storage.router import Entry
+from carvana_ray.storage.router import FileInfo
 from carvana_ray.submission import plan
-from carvana_ray.submission.plan import Part
+from carvana_ray.submission.plan import PlanPart
 
 SETTINGS: dict[str, Any] = {"model": "abc", "downscale": 4, "threshold": 0.5, "nested": {"a": 1}}
 
 
-def entries(count: int, version: str = "1") -> list[Entry]:
-    return [Entry(f"{number:012x}_01.jpg", 100 + number, version) for number in range(count)]
+def entries(count: int, version: str = "1") -> list[FileInfo]:
+    return [FileInfo(f"{number:012x}_01.jpg", 100 + number, version) for number in range(count)]
 
 
 def signed(**changes: Any) -> bytes:
     """Return a plan's file with a SHA-256 that is right, whatever it says."""
-    body = json.loads(Part(1, tuple(entries(3)), 1).to_bytes()) | changes
+    body = json.loads(PlanPart(1, tuple(entries(3)), 1).to_bytes()) | changes
     del body["sha256"]
     return json.dumps({"sha256": plan.digest(body), **body}).encode()
 
@@ -90,14 +90,16 @@ def test_the_size_of_a_shard(pictures: int, asked: int, size: int) -> None:
 @pytest.mark.parametrize("number", [1, 2])
 def test_a_part_goes_round_through_its_bytes(number: int) -> None:
     names = ["a_01.jpg", 'comma, "quote".jpg', "\N{AUTOMOBILE}_02.jpg", "Käfer rot.jpg", "b.c.jpg"]
-    pictures = tuple(Entry(name, 3 << 40, "1700000000000000001") for name in sorted(names))
-    part = Part(number, pictures, 2)
-    assert Part.from_bytes(part.to_bytes()) == part
+    pictures = tuple(FileInfo(name, 3 << 40, "1700000000000000001") for name in sorted(names))
+    part = PlanPart(number, pictures, 2)
+    assert PlanPart.from_bytes(part.to_bytes()) == part
     assert json.loads(part.to_bytes())["format"] == plan.FORMAT
 
 
 def test_a_part_has_the_same_bytes_every_time() -> None:
-    assert Part(1, tuple(entries(3)), 1).to_bytes() == Part(1, tuple(entries(3)), 1).to_bytes()
+    assert (
+        PlanPart(1, tuple(entries(3)), 1).to_bytes() == PlanPart(1, tuple(entries(3)), 1).to_bytes()
+    )
 
 
 @pytest.mark.parametrize(
@@ -113,15 +115,15 @@ def test_a_part_has_the_same_bytes_every_time() -> None:
     ],
 )
 def test_a_part_that_somebody_has_changed_is_none(change: dict[str, Any]) -> None:
-    body = json.loads(Part(1, tuple(entries(3)), 1).to_bytes())
+    body = json.loads(PlanPart(1, tuple(entries(3)), 1).to_bytes())
     assert body | change != body
     with pytest.raises(ValueError, match="SHA-256"):
-        Part.from_bytes(json.dumps(body | change).encode())
+        PlanPart.from_bytes(json.dumps(body | change).encode())
 
 
 def test_any_flipped_bit_of_a_part_is_found_or_means_nothing(tmp_path: Path) -> None:
     """Nothing: as a letter of an escape in capitals, or a blank that is another white space."""
-    part = Part(1, (Entry("Käfer_01.jpg", 1, "17"), Entry("b_01.jpg", 2, "18")), 2)
+    part = PlanPart(1, (FileInfo("Käfer_01.jpg", 1, "17"), FileInfo("b_01.jpg", 2, "18")), 2)
     data, place = part.to_bytes(), tmp_path / part.name
     messages = []
     for bit in range(8 * len(data)):
@@ -129,7 +131,7 @@ def test_any_flipped_bit_of_a_part_is_found_or_means_nothing(tmp_path: Path) -> 
         flipped[bit // 8] ^= 1 << bit % 8
         place.write_bytes(flipped)
         try:
-            assert plan.read_parts(str(tmp_path)) == [part]
+            assert plan.load_plan(str(tmp_path)) == [part]
         except InputError as error:
             messages.append(str(error))
     assert len(messages) > 7.5 * len(data)
@@ -138,11 +140,11 @@ def test_any_flipped_bit_of_a_part_is_found_or_means_nothing(tmp_path: Path) -> 
 
 
 def test_a_part_that_is_cut_anywhere_is_found(tmp_path: Path) -> None:
-    data = Part(1, tuple(entries(3)), 1).to_bytes()
+    data = PlanPart(1, tuple(entries(3)), 1).to_bytes()
     for length in range(len(data)):
         (tmp_path / "plan-0001.json").write_bytes(data[:length])
         with pytest.raises(InputError, match=r"plan-0001\.json: damaged"):
-            plan.read_parts(str(tmp_path))
+            plan.load_plan(str(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -164,11 +166,11 @@ def test_a_part_that_is_cut_anywhere_is_found(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_no_part_is_an_input_error_that_names_the_file(tmp_path: Path, data: bytes) -> None:
-    good = Part(1, tuple(entries(3)), 1)
+    good = PlanPart(1, tuple(entries(3)), 1)
     (tmp_path / good.name).write_bytes(good.to_bytes())
     (tmp_path / "plan-0002.json").write_bytes(data)
     with pytest.raises(InputError, match=r"plan-0002\.json: damaged .*; remove it") as caught:
-        plan.read_parts(str(tmp_path))
+        plan.load_plan(str(tmp_path))
     assert "\n" not in str(caught.value)
 
 
@@ -193,29 +195,29 @@ def test_what_is_no_part_is_an_input_error_that_names_the_file(tmp_path: Path, d
     ],
 )
 def test_a_part_with_a_name_that_is_no_file_name_is_refused(tmp_path: Path, name: str) -> None:
-    pictures = (*entries(2), Entry(name, 1, "1"))
-    data = Part(1, pictures, 1).to_bytes()
+    pictures = (*entries(2), FileInfo(name, 1, "1"))
+    data = PlanPart(1, pictures, 1).to_bytes()
     with pytest.raises(InputError, match="1 names that are no plain file names"):
-        Part.from_bytes(data)
+        PlanPart.from_bytes(data)
     (tmp_path / "plan-0001.json").write_bytes(data)
     with pytest.raises(InputError, match=r"plan-0001\.json") as caught:
-        plan.read_parts(str(tmp_path))
+        plan.load_plan(str(tmp_path))
     assert "\n" not in str(caught.value)
 
 
 def test_a_part_under_the_name_of_another_is_refused(tmp_path: Path) -> None:
     """Copied, it would plan its pictures a second time."""
-    part = Part(1, tuple(entries(3)), 1)
+    part = PlanPart(1, tuple(entries(3)), 1)
     for name in (part.name, "plan-0002.json"):
         (tmp_path / name).write_bytes(part.to_bytes())
     with pytest.raises(InputError, match=r"plan-0002\.json: damaged \(it is plan-0001\.json\)"):
-        plan.read_parts(str(tmp_path))
+        plan.load_plan(str(tmp_path))
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 15, 16, 17, 100, 255, 256, 257, 1000])
 @pytest.mark.parametrize("asked", [0, 1, 2, 7, 16, 300])
 def test_shards_partition_the_pictures_of_a_part_in_order(count: int, asked: int) -> None:
-    part = plan.next_part([], entries(count), asked)
+    part = plan.plan_new([], entries(count), asked)
     assert part is not None
     cut = [part.shard(shard) for shard in range(part.shards)]
     assert list(itertools.chain(*cut)) == entries(count)
@@ -227,7 +229,7 @@ def test_shards_partition_the_pictures_of_a_part_in_order(count: int, asked: int
 
 
 def test_the_test_set_of_kaggle_is_391_shards() -> None:
-    part = plan.next_part([], entries(100_064))
+    part = plan.plan_new([], entries(100_064))
     assert part is not None
     assert part.name == "plan-0001.json"
     assert part.shards == 391
@@ -237,43 +239,43 @@ def test_the_test_set_of_kaggle_is_391_shards() -> None:
 
 
 def test_a_later_part_has_names_of_its_own() -> None:
-    part = Part(2, tuple(entries(3)), 1)
+    part = PlanPart(2, tuple(entries(3)), 1)
     assert part.name == "plan-0002.json"
     assert part.shard_name(0) == "shards/0002-00000-of-00001.parquet"
 
 
 def test_the_plan_does_not_depend_on_the_order_of_the_listing() -> None:
-    assert plan.next_part([], entries(50)[::-1]) == plan.next_part([], entries(50))
+    assert plan.plan_new([], entries(50)[::-1]) == plan.plan_new([], entries(50))
 
 
 def test_nothing_new_plans_nothing() -> None:
-    first = plan.next_part([], entries(50))
+    first = plan.plan_new([], entries(50))
     assert first is not None
-    assert plan.next_part([first], entries(50)) is None
-    assert plan.next_part([first], entries(20)) is None, "pictures that went are nothing new"
-    assert plan.next_part([], []) is None
+    assert plan.plan_new([first], entries(50)) is None
+    assert plan.plan_new([first], entries(20)) is None, "pictures that went are nothing new"
+    assert plan.plan_new([], []) is None
 
 
 def test_the_next_part_has_new_and_changed_pictures_alone() -> None:
-    first = plan.next_part([], entries(50))
+    first = plan.plan_new([], entries(50))
     assert first is not None
     today = entries(52)
-    today[7] = Entry(today[7].name, today[7].size, "2")
-    today[9] = Entry(today[9].name, 1, today[9].version)
-    second = plan.next_part([first], today)
+    today[7] = FileInfo(today[7].name, today[7].size, "2")
+    today[9] = FileInfo(today[9].name, 1, today[9].version)
+    second = plan.plan_new([first], today)
     assert second is not None
     assert second.number == 2
     assert list(second.pictures) == [today[7], today[9], today[50], today[51]]
-    assert plan.next_part([first, second], today) is None
-    third = plan.next_part([first, second], [*today, Entry("z.jpg", 1, "1")])
+    assert plan.plan_new([first, second], today) is None
+    third = plan.plan_new([first, second], [*today, FileInfo("z.jpg", 1, "1")])
     assert third is not None
-    assert (third.number, third.pictures) == (3, (Entry("z.jpg", 1, "1"),))
+    assert (third.number, third.pictures) == (3, (FileInfo("z.jpg", 1, "1"),))
 
 
 def test_a_picture_that_changed_back_is_planned_already() -> None:
-    first = Part(1, tuple(entries(3)), 1)
-    second = Part(2, tuple(entries(3, "2")), 1)
-    assert plan.next_part([first, second], entries(3)) is None
+    first = PlanPart(1, tuple(entries(3)), 1)
+    second = PlanPart(2, tuple(entries(3, "2")), 1)
+    assert plan.plan_new([first, second], entries(3)) is None
 
 
 @pytest.mark.parametrize(
@@ -281,34 +283,34 @@ def test_a_picture_that_changed_back_is_planned_already() -> None:
 )
 def test_the_next_part_has_the_number_after_the_largest(numbers: list[int], following: int) -> None:
     """Not after their count: a part that was removed must not make two of one number."""
-    parts = [Part(number, (Entry(f"{number}.jpg", 1, "1"),), 1) for number in numbers]
-    part = plan.next_part(parts, [Entry("z.jpg", 1, "1")])
+    parts = [PlanPart(number, (FileInfo(f"{number}.jpg", 1, "1"),), 1) for number in numbers]
+    part = plan.plan_new(parts, [FileInfo("z.jpg", 1, "1")])
     assert part is not None
     assert part.number == following
     assert part.shard_name(0) not in {one.shard_name(0) for one in parts}
 
 
 def test_the_parts_of_a_folder_are_read_in_order(tmp_path: Path) -> None:
-    assert plan.read_parts(str(tmp_path / "missing")) == []
-    parts = [Part(number, tuple(entries(number)), 1) for number in range(1, 13)]
+    assert plan.load_plan(str(tmp_path / "missing")) == []
+    parts = [PlanPart(number, tuple(entries(number)), 1) for number in range(1, 13)]
     for part in reversed(parts):
-        storage.publish(str(tmp_path / part.name), part.to_bytes())
+        storage.write_atomic(str(tmp_path / part.name), part.to_bytes())
     for name in ("_SUCCESS.json", "other.json", ".plan-0001.json", "plan-0001.json.bak"):
-        storage.publish(str(tmp_path / name), b"{}")
-    assert plan.read_parts(str(tmp_path)) == parts
+        storage.write_atomic(str(tmp_path / name), b"{}")
+    assert plan.load_plan(str(tmp_path)) == parts
 
 
-def grow(chance: random.Random, catalogue: dict[str, Entry], version: str) -> None:
+def grow(chance: random.Random, catalogue: dict[str, FileInfo], version: str) -> None:
     """Add, change and remove some pictures."""
     for name in chance.sample(sorted(catalogue), min(len(catalogue), chance.randrange(6))):
         if chance.random() < 0.4:
             del catalogue[name]
         else:
             size = catalogue[name].size + chance.randrange(2)
-            catalogue[name] = Entry(name, size, chance.choice([version, "0"]))
+            catalogue[name] = FileInfo(name, size, chance.choice([version, "0"]))
     for _ in range(chance.randrange(8)):
         name = f"{chance.randrange(60):02d}.jpg"
-        catalogue.setdefault(name, Entry(name, chance.randrange(3), version))
+        catalogue.setdefault(name, FileInfo(name, chance.randrange(3), version))
 
 
 @pytest.mark.parametrize("seed", range(60))
@@ -316,7 +318,7 @@ def test_however_a_catalogue_grows_each_picture_is_planned_once_as_it_is(
     tmp_path: Path, seed: int
 ) -> None:
     chance = random.Random(seed)
-    catalogue: dict[str, Entry] = {}
+    catalogue: dict[str, FileInfo] = {}
     before: dict[str, bytes] = {}
     folder = str(tmp_path)
     for day in range(12):
@@ -327,13 +329,13 @@ def test_however_a_catalogue_grows_each_picture_is_planned_once_as_it_is(
             del before[gone]
         listing = list(catalogue.values())
         chance.shuffle(listing)
-        part = plan.next_part(plan.read_parts(folder), listing, chance.choice([0, 1, 3]))
+        part = plan.plan_new(plan.load_plan(folder), listing, chance.choice([0, 1, 3]))
         if part is not None:
             assert set(part.pictures) <= set(listing)
             assert not (tmp_path / part.name).exists()
             (tmp_path / part.name).write_bytes(part.to_bytes())
-        parts = plan.read_parts(folder)
-        assert plan.next_part(parts, listing) is None
+        parts = plan.load_plan(folder)
+        assert plan.plan_new(parts, listing) is None
         cut = [(part, shard) for part in parts for shard in range(part.shards)]
         places = Counter(entry for part, shard in cut for entry in part.shard(shard))
         assert [places[entry] for entry in listing] == [1] * len(listing)
@@ -354,8 +356,8 @@ def test_a_run_keeps_the_share_that_it_began_with(tmp_path: Path) -> None:
 def test_a_share_is_kept_by_a_store_that_replaces_what_is_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    publish = storage.publish
-    monkeypatch.setattr(storage, "publish", lambda uri, data: publish(uri, data, replace=True))
+    publish = storage.write_atomic
+    monkeypatch.setattr(storage, "write_atomic", lambda uri, data: publish(uri, data, replace=True))
     assert [plan.settled(str(tmp_path), share) for share in (0.32, 0.08)] == [0.32, 0.32]
 
 

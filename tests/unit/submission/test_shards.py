@@ -12,17 +12,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from carvana_ray import storage
-from carvana_ray.storage.router import Entry
+from carvana_ray.storage.router import FileInfo
 from carvana_ray.submission import shards
-from carvana_ray.submission.plan import Part, digest
-from carvana_ray.submission.shards import Damaged, Task
+from carvana_ray.submission.plan import PlanPart, digest
+from carvana_ray.submission.shards import CorruptShardError, ShardTask
 
 RUN = "0123456789abcdef"
 KEY = "what names a shard"
 
 
-def entries(count: int, version: str = "1") -> tuple[Entry, ...]:
-    return tuple(Entry(f"{number:012x}_01.jpg", 100 + number, version) for number in range(count))
+def entries(count: int, version: str = "1") -> tuple[FileInfo, ...]:
+    return tuple(
+        FileInfo(f"{number:012x}_01.jpg", 100 + number, version) for number in range(count)
+    )
 
 
 def rows(pictures: int, **changes: list) -> pa.Table:
@@ -53,7 +55,7 @@ class Folder:
         self.path = place / run
         self.uri = str(self.path)
 
-    def put(self, part: Part, shard: int = 0, **changes: list) -> Path:
+    def put(self, part: PlanPart, shard: int = 0, **changes: list) -> Path:
         """Write a shard as a run does; some columns may be others."""
         own, name = part.shard(shard), part.shard_name(shard)
         table = rows(len(own), **({"img": [entry.name for entry in own]} | changes))
@@ -64,12 +66,12 @@ class Folder:
 
     def left(
         self,
-        parts: list[Part],
-        today: list[Entry] | None = None,
+        parts: list[PlanPart],
+        today: list[FileInfo] | None = None,
         crcs: dict[str, int] | None = None,
-    ) -> shards.Left:
+    ) -> shards.PendingShards:
         every = [entry for part in parts for entry in part.pictures]
-        return shards.left(self.uri, parts, every if today is None else today, crcs or {})
+        return shards.pending(self.uri, parts, every if today is None else today, crcs or {})
 
 
 @pytest.fixture
@@ -78,25 +80,25 @@ def folder(tmp_path: Path) -> Folder:
 
 
 @pytest.fixture
-def five(folder: Folder) -> tuple[Folder, Part, Path]:
+def five(folder: Folder) -> tuple[Folder, PlanPart, Path]:
     """A shard of five pictures, one of them bad."""
-    part = Part(1, entries(5), 1)
+    part = PlanPart(1, entries(5), 1)
     status = ["ok", "truncated: 3 bytes", "ok", "ok", "ok"]
     return folder, part, folder.put(part, status=status)
 
 
 def test_done_are_the_shards_that_are_there(tmp_path: Path) -> None:
-    part = Part(2, entries(20), 3)
-    assert shards.done(str(tmp_path)) == set()
+    part = PlanPart(2, entries(20), 3)
+    assert shards.list_shards(str(tmp_path)) == set()
     for shard in (0, 2):
-        storage.publish(str(tmp_path / part.shard_name(shard)), b"x")
+        storage.write_atomic(str(tmp_path / part.shard_name(shard)), b"x")
     (tmp_path / "shards" / ".draft-x.parquet").touch()
-    assert shards.done(str(tmp_path)) == {part.shard_name(0), part.shard_name(2)}
+    assert shards.list_shards(str(tmp_path)) == {part.shard_name(0), part.shard_name(2)}
 
 
 @pytest.mark.parametrize("count", [1, 2, 40])
 def test_a_shard_goes_round_through_its_file(folder: Folder, count: int) -> None:
-    part = Part(1, entries(count), 1)
+    part = PlanPart(1, entries(count), 1)
     folder.put(part)
     back = shards.read_shard(folder.uri, part, 0)
     assert back.schema.equals(shards.SCHEMA, check_metadata=True)
@@ -104,7 +106,7 @@ def test_a_shard_goes_round_through_its_file(folder: Folder, count: int) -> None
 
 
 def test_each_shard_of_each_part_goes_round(folder: Folder) -> None:
-    for part in (Part(1, entries(10), 3), Part(2, entries(7, "2"), 2)):
+    for part in (PlanPart(1, entries(10), 3), PlanPart(2, entries(7, "2"), 2)):
         for shard in range(part.shards):
             folder.put(part, shard)
         for shard in range(part.shards):
@@ -114,7 +116,7 @@ def test_each_shard_of_each_part_goes_round(folder: Folder) -> None:
 
 def test_names_and_texts_of_any_alphabet_go_round(folder: Folder) -> None:
     names = ["Käfer, rot.jpg", '"quoted".jpg', "\N{AUTOMOBILE}_02.jpg", "車_01.jpg"]
-    part = Part(1, tuple(Entry(name, 1, "1") for name in sorted(names)), 1)
+    part = PlanPart(1, tuple(FileInfo(name, 1, "1") for name in sorted(names)), 1)
     status = ["ok", "not-an-image: \N{AUTOMOBILE}\n\0", "ok", "mode: Ä"]
     folder.put(part, status=status)
     back = shards.read_shard(folder.uri, part, 0)
@@ -158,28 +160,28 @@ def test_the_hash_tells_where_a_text_ends(texts: list) -> None:
 
 def test_a_key_is_of_run_place_and_every_picture_as_it_was() -> None:
     def key(run: str = RUN, number: int = 1, version: str = "1", count: int = 4) -> str:
-        entries = tuple(Entry(f"{place}.jpg", 5, version) for place in range(count))
-        return shards.key(run, Part(number, entries, 2), 0)
+        entries = tuple(FileInfo(f"{place}.jpg", 5, version) for place in range(count))
+        return shards.key(run, PlanPart(number, entries, 2), 0)
 
     others = [key("b" * 16), key(number=2), key(version="2"), key(count=6)]
     assert key() == key()
     assert len({key(), *others}) == 5
-    part = Part(1, tuple(Entry(f"{place}.jpg", 5, "1") for place in range(4)), 2)
+    part = PlanPart(1, tuple(FileInfo(f"{place}.jpg", 5, "1") for place in range(4)), 2)
     assert shards.key(RUN, part, 0) != shards.key(RUN, part, 1)
 
 
 def test_a_plan_that_is_made_anew_does_not_believe_masks_of_older_pictures(folder: Folder) -> None:
-    old = Part(1, (Entry("a.jpg", 1, "1"), Entry("b.jpg", 1, "1")), 1)
+    old = PlanPart(1, (FileInfo("a.jpg", 1, "1"), FileInfo("b.jpg", 1, "1")), 1)
     folder.put(old)
     assert folder.left([old]).tasks == []
-    new = Part(1, (Entry("a.jpg", 1, "2"), Entry("b.jpg", 1, "1")), 1)
+    new = PlanPart(1, (FileInfo("a.jpg", 1, "2"), FileInfo("b.jpg", 1, "1")), 1)
     (task,) = folder.left([new]).tasks
     assert task.replace
 
 
 def test_a_shard_that_vanishes_is_made_again(folder: Folder, monkeypatch: Any) -> None:
-    part = Part(1, (Entry("a.jpg", 1, "1"),), 1)
-    monkeypatch.setattr(shards, "done", lambda _: {part.shard_name(0)})
+    part = PlanPart(1, (FileInfo("a.jpg", 1, "1"),), 1)
+    monkeypatch.setattr(shards, "list_shards", lambda _: {part.shard_name(0)})
     assert len(folder.left([part]).tasks) == 1
 
 
@@ -222,7 +224,7 @@ def test_only_the_places_in_order_and_whole_are_taken(places: list[int], count: 
 
 
 def test_any_flipped_bit_is_found_or_means_nothing(
-    five: tuple[Folder, Part, Path], monkeypatch: pytest.MonkeyPatch
+    five: tuple[Folder, PlanPart, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing: statistics, for one, that no reader of whole shards looks at.
 
@@ -238,13 +240,13 @@ def test_any_flipped_bit_is_found_or_means_nothing(
             patch.setattr(storage, "read", lambda _, flipped=flipped: bytes(flipped))
             try:
                 assert shards.read_shard(folder.uri, part, 0).equals(good)
-            except Damaged:
+            except CorruptShardError:
                 found += 1
     assert found > len(data) / 2
 
 
 def test_any_other_mutation_is_found_or_means_nothing(
-    five: tuple[Folder, Part, Path], monkeypatch: pytest.MonkeyPatch
+    five: tuple[Folder, PlanPart, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, part, file = five
     data, good = file.read_bytes(), shards.read_shard(folder.uri, part, 0)
@@ -259,19 +261,19 @@ def test_any_other_mutation_is_found_or_means_nothing(
             patch.setattr(storage, "read", lambda _, spoilt=spoilt: bytes(spoilt))
             try:
                 assert shards.read_shard(folder.uri, part, 0).equals(good)
-            except Damaged:
+            except CorruptShardError:
                 found += 1
     assert found > 400
 
 
 def test_a_shard_that_is_cut_anywhere_is_found(
-    five: tuple[Folder, Part, Path], monkeypatch: pytest.MonkeyPatch
+    five: tuple[Folder, PlanPart, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, part, file = five
     data = file.read_bytes()
     for length in range(len(data)):
         monkeypatch.setattr(storage, "read", lambda _, length=length: data[:length])
-        with pytest.raises(Damaged):
+        with pytest.raises(CorruptShardError):
             shards.read_shard(folder.uri, part, 0)
 
 
@@ -281,16 +283,16 @@ def test_a_shard_that_is_cut_anywhere_is_found(
     ids=["empty", "half a frame", "a frame", "zeros", "a CSV", "noise"],
 )
 def test_what_is_no_shard_is_damaged_and_named_in_one_line(folder: Folder, data: bytes) -> None:
-    part = Part(1, entries(5), 1)
+    part = PlanPart(1, entries(5), 1)
     folder.put(part).write_bytes(data)
-    with pytest.raises(Damaged, match=part.shard_name(0)) as caught:
+    with pytest.raises(CorruptShardError, match=part.shard_name(0)) as caught:
         shards.read_shard(folder.uri, part, 0)
     assert "\n" not in str(caught.value)
 
 
 def test_a_shard_under_the_name_of_another_is_damaged(folder: Folder) -> None:
     """Also where both are of the same pictures: the second part has changed ones."""
-    first, second = Part(1, entries(8), 2), Part(2, entries(8, "2"), 2)
+    first, second = PlanPart(1, entries(8), 2), PlanPart(2, entries(8, "2"), 2)
     files = [folder.put(part, shard) for part in (first, second) for shard in (0, 1)]
     data = [file.read_bytes() for file in files]
     for place, file in enumerate(files):
@@ -299,17 +301,17 @@ def test_a_shard_under_the_name_of_another_is_damaged(folder: Folder) -> None:
             if other == place:
                 shards.read_shard(folder.uri, (first, second)[place // 2], place % 2)
             else:
-                with pytest.raises(Damaged, match="SHA-256"):
+                with pytest.raises(CorruptShardError, match="SHA-256"):
                     shards.read_shard(folder.uri, (first, second)[place // 2], place % 2)
         file.write_bytes(data[place])
 
 
 def test_a_shard_of_another_run_is_damaged(tmp_path: Path) -> None:
-    part = Part(1, entries(5), 1)
+    part = PlanPart(1, entries(5), 1)
     there, here = Folder(tmp_path, "a" * 16), Folder(tmp_path, "b" * 16)
     data = there.put(part).read_bytes()
     here.put(part).write_bytes(data)
-    with pytest.raises(Damaged, match="SHA-256"):
+    with pytest.raises(CorruptShardError, match="SHA-256"):
         shards.read_shard(here.uri, part, 0)
     assert shards.read_shard(there.uri, part, 0).num_rows == 5
 
@@ -317,13 +319,13 @@ def test_a_shard_of_another_run_is_damaged(tmp_path: Path) -> None:
 def test_rows_of_other_pictures_than_planned_are_damaged_even_with_the_right_key(
     folder: Folder,
 ) -> None:
-    part = Part(1, entries(2), 1)
+    part = PlanPart(1, entries(2), 1)
     folder.put(part, img=[entry.name for entry in part.pictures[::-1]])
-    with pytest.raises(Damaged, match="not those of the plan"):
+    with pytest.raises(CorruptShardError, match="not those of the plan"):
         shards.read_shard(folder.uri, part, 0)
 
 
-def test_a_run_may_be_moved_as_a_whole(five: tuple[Folder, Part, Path], tmp_path: Path) -> None:
+def test_a_run_may_be_moved_as_a_whole(five: tuple[Folder, PlanPart, Path], tmp_path: Path) -> None:
     folder, part, _ = five
     (tmp_path / "elsewhere").mkdir()
     folder.path.rename(tmp_path / "elsewhere" / RUN)
@@ -332,20 +334,20 @@ def test_a_run_may_be_moved_as_a_whole(five: tuple[Folder, Part, Path], tmp_path
 
 @pytest.mark.parametrize(
     "pictures",
-    [entries(4), entries(6), entries(6)[1:], (*entries(4), Entry("z.jpg", 1, "1"))],
+    [entries(4), entries(6), entries(6)[1:], (*entries(4), FileInfo("z.jpg", 1, "1"))],
     ids=["one less", "one more", "others", "the last is another"],
 )
 def test_a_shard_of_other_pictures_than_planned_is_damaged(
-    five: tuple[Folder, Part, Path], pictures: tuple[Entry, ...]
+    five: tuple[Folder, PlanPart, Path], pictures: tuple[FileInfo, ...]
 ) -> None:
     folder, _, _ = five
-    with pytest.raises(Damaged, match="SHA-256"):
-        shards.read_shard(folder.uri, Part(1, pictures, 1), 0)
+    with pytest.raises(CorruptShardError, match="SHA-256"):
+        shards.read_shard(folder.uri, PlanPart(1, pictures, 1), 0)
 
 
 @pytest.mark.parametrize("kind", ["no hash", "hash of other rows", "a column less", "a null"])
 def test_a_sound_parquet_file_that_is_no_shard_is_damaged(folder: Folder, kind: str) -> None:
-    part = Part(1, entries(2), 1)
+    part = PlanPart(1, entries(2), 1)
     table = rows(2).select(shards.SCHEMA.names).cast(shards.SCHEMA)
     sha256 = digest([RUN, part.shard_name(0), table.to_pydict()])
     if kind == "hash of other rows":
@@ -358,42 +360,42 @@ def test_a_sound_parquet_file_that_is_no_shard_is_damaged(folder: Folder, kind: 
     buffer = io.BytesIO()
     pq.write_table(table.replace_schema_metadata(marks), buffer)
     folder.put(part).write_bytes(buffer.getvalue())
-    with pytest.raises(Damaged, match=part.shard_name(0)):
+    with pytest.raises(CorruptShardError, match=part.shard_name(0)):
         shards.read_shard(folder.uri, part, 0)
 
 
 def test_of_a_run_that_has_not_begun_all_is_left(folder: Folder) -> None:
-    parts = [Part(1, entries(10), 3), Part(2, entries(7, "2"), 2)]
+    parts = [PlanPart(1, entries(10), 3), PlanPart(2, entries(7, "2"), 2)]
     left = folder.left(parts)
-    assert left.tasks == [Task(part, shard) for part in parts for shard in range(part.shards)]
+    assert left.tasks == [ShardTask(part, shard) for part in parts for shard in range(part.shards)]
     assert (left.needed, left.bad, left.damaged) == (5, 0, [])
 
 
 def test_a_task_says_what_is_to_be_made() -> None:
-    part = Part(2, entries(10), 3)
-    assert Task(part, 1).name == part.shard_name(1)
-    assert Task(part, 1).entries == entries(10)[3:6]
+    part = PlanPart(2, entries(10), 3)
+    assert ShardTask(part, 1).name == part.shard_name(1)
+    assert ShardTask(part, 1).entries == entries(10)[3:6]
 
 
 def test_no_plan_leaves_nothing(folder: Folder) -> None:
-    assert folder.left([], list(entries(3))) == shards.Left([], 0, 0, [])
+    assert folder.left([], list(entries(3))) == shards.PendingShards([], 0, 0, [])
 
 
 def test_what_is_there_and_good_is_not_left(folder: Folder) -> None:
     """With no picture anywhere: what is left must not need them."""
-    part = Part(1, entries(10), 3)
+    part = PlanPart(1, entries(10), 3)
     for shard in range(3):
         left = folder.left([part])
-        assert left.tasks == [Task(part, one) for one in range(shard, 3)]
+        assert left.tasks == [ShardTask(part, one) for one in range(shard, 3)]
         assert (left.needed, left.damaged) == (3, [])
         folder.put(part, shard)
-    assert folder.left([part]) == shards.Left([], 3, 0, [])
+    assert folder.left([part]) == shards.PendingShards([], 3, 0, [])
 
 
 def test_what_is_left_reads_shards_and_nothing_else(
     folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    part = Part(1, entries(10), 3)
+    part = PlanPart(1, entries(10), 3)
     for shard in range(3):
         folder.put(part, shard)
     asked, real = [], storage.read
@@ -409,7 +411,7 @@ def test_what_is_left_reads_shards_and_nothing_else(
 
 @pytest.mark.parametrize("spoil", ["cut", "empty", "noise", "of another"])
 def test_a_damaged_shard_is_left_to_be_replaced_and_named(folder: Folder, spoil: str) -> None:
-    part = Part(1, entries(12), 4)
+    part = PlanPart(1, entries(12), 4)
     files = [folder.put(part, shard) for shard in range(3)]
     data = files[1].read_bytes()
     wrong = {
@@ -420,110 +422,115 @@ def test_a_damaged_shard_is_left_to_be_replaced_and_named(folder: Folder, spoil:
     }
     files[1].write_bytes(wrong[spoil])
     left = folder.left([part])
-    assert left.tasks == [Task(part, 1, replace=True), Task(part, 3, replace=False)]
+    assert left.tasks == [ShardTask(part, 1, replace=True), ShardTask(part, 3, replace=False)]
     assert left.needed == 4
     assert len(left.damaged) == 1
     assert part.shard_name(1) in left.damaged[0]
     folder.put(part, 1)
     folder.put(part, 3)
-    assert folder.left([part]) == shards.Left([], 4, 0, [])
+    assert folder.left([part]) == shards.PendingShards([], 4, 0, [])
 
 
 def test_shards_without_any_picture_of_today_are_not_needed(folder: Folder) -> None:
-    part = Part(1, entries(12), 4)
+    part = PlanPart(1, entries(12), 4)
     folder.put(part, 0).write_bytes(b"damaged, and nobody asks for it")
     left = folder.left([part], list(entries(12)[3:7]))
-    assert left.tasks == [Task(part, 1), Task(part, 2)]
+    assert left.tasks == [ShardTask(part, 1), ShardTask(part, 2)]
     assert (left.needed, left.damaged) == (2, [])
-    assert folder.left([part], []) == shards.Left([], 0, 0, [])
+    assert folder.left([part], []) == shards.PendingShards([], 0, 0, [])
 
 
 def test_of_a_changed_picture_the_shard_with_the_new_one_is_needed(folder: Folder) -> None:
-    first, second = Part(1, entries(4), 4), Part(2, (Entry(entries(4)[2].name, 1, "2"),), 1)
+    first, second = (
+        PlanPart(1, entries(4), 4),
+        PlanPart(2, (FileInfo(entries(4)[2].name, 1, "2"),), 1),
+    )
     today = [*entries(4)[:2], entries(4)[3], second.pictures[0]]
     assert folder.left([first, second], today).tasks == [
-        Task(first, 0),
-        Task(first, 1),
-        Task(first, 3),
-        Task(second, 0),
+        ShardTask(first, 0),
+        ShardTask(first, 1),
+        ShardTask(first, 3),
+        ShardTask(second, 0),
     ]
 
 
 def test_bad_pictures_are_counted_where_they_are_there_and_wanted(folder: Folder) -> None:
-    part = Part(1, entries(9), 3)
+    part = PlanPart(1, entries(9), 3)
     bad = "not-an-image: no picture"
     folder.put(part, 0, status=["ok", bad, "ok"])
     folder.put(part, 1, status=[bad, bad, "ok"])
     folder.put(part, 2, status=[bad, bad, bad]).write_bytes(b"damaged")
     left = folder.left([part])
-    assert (left.bad, left.tasks) == (3, [Task(part, 2, replace=True)])
+    assert (left.bad, left.tasks) == (3, [ShardTask(part, 2, replace=True)])
     left = folder.left([part], [*entries(9)[:1], *entries(9)[4:6]])
     assert (left.bad, left.tasks) == (1, [])
 
 
 def test_a_bad_picture_is_not_left_to_do_again(folder: Folder) -> None:
-    part = Part(1, entries(5), 1)
+    part = PlanPart(1, entries(5), 1)
     for word in ("not-an-image", "truncated", "wrong-size", "too-large", "mode", "crash"):
         folder.put(part, status=["ok", "ok", f"{word}: so", "ok", "ok"])
-        assert folder.left([part]) == shards.Left([], 1, 1, [])
+        assert folder.left([part]) == shards.PendingShards([], 1, 1, [])
 
 
 def test_a_picture_that_was_missing_and_is_listed_is_made_again(folder: Folder) -> None:
-    part = Part(1, entries(3), 1)
+    part = PlanPart(1, entries(3), 1)
     folder.put(part, status=["ok", "missing: the file was there", "ok"])
     left = folder.left([part])
-    assert left.tasks == [Task(part, 0, replace=True)]
+    assert left.tasks == [ShardTask(part, 0, replace=True)]
     assert left.damaged == [f"{part.pictures[1].name} was missing, and is there again"]
     assert left.bad == 0
 
 
 def test_a_picture_that_was_missing_and_is_still_is_nobodys_concern(folder: Folder) -> None:
-    part = Part(1, entries(3), 1)
+    part = PlanPart(1, entries(3), 1)
     folder.put(part, status=["ok", "missing: the file was there", "ok"])
-    assert folder.left([part], [part.pictures[0], part.pictures[2]]) == shards.Left([], 1, 0, [])
+    assert folder.left([part], [part.pictures[0], part.pictures[2]]) == shards.PendingShards(
+        [], 1, 0, []
+    )
 
 
 def test_a_picture_with_another_crc_than_it_must_have_is_made_again(folder: Folder) -> None:
-    part = Part(1, entries(6), 2)
+    part = PlanPart(1, entries(6), 2)
     for shard in range(2):
         folder.put(part, shard, crc32=[7, 8, 4_294_967_295])
     names = [entry.name for entry in part.pictures]
     right = dict(zip(names, [7, 8, 4_294_967_295] * 2, strict=True))
-    assert folder.left([part], crcs=right) == shards.Left([], 2, 0, [])
+    assert folder.left([part], crcs=right) == shards.PendingShards([], 2, 0, [])
     assert folder.left([part], crcs={names[1]: 8, "stranger.jpg": 1}).tasks == []
     left = folder.left([part], crcs=right | {names[5]: 9})
-    assert left.tasks == [Task(part, 1, replace=True)]
+    assert left.tasks == [ShardTask(part, 1, replace=True)]
     assert len(left.damaged) == 1
     assert names[5] in left.damaged[0]
 
 
 def test_the_crc_of_a_changed_picture_says_nothing_of_its_old_version(folder: Folder) -> None:
     """Else each changed picture would have its whole old shard made again."""
-    first = Part(1, entries(3), 1)
-    second = Part(2, (Entry(first.pictures[0].name, 1, "2"),), 1)
+    first = PlanPart(1, entries(3), 1)
+    second = PlanPart(2, (FileInfo(first.pictures[0].name, 1, "2"),), 1)
     folder.put(first, crc32=[1, 2, 3])
     folder.put(second, crc32=[9])
     today = [*first.pictures[1:], *second.pictures]
     crcs = {first.pictures[0].name: 9}
-    assert folder.left([first, second], today, crcs) == shards.Left([], 2, 0, [])
+    assert folder.left([first, second], today, crcs) == shards.PendingShards([], 2, 0, [])
 
 
 def test_a_bad_picture_of_another_crc_is_not_made_again_for_ever(folder: Folder) -> None:
-    part = Part(1, entries(2), 1)
+    part = PlanPart(1, entries(2), 1)
     folder.put(part, status=["checksum: another", "truncated: so"], crc32=[7, 7])
     crcs = {part.pictures[0].name: 8}
-    assert folder.left([part], crcs=crcs) == shards.Left([], 1, 2, [])
+    assert folder.left([part], crcs=crcs) == shards.PendingShards([], 1, 2, [])
 
 
 def test_a_bad_picture_that_has_changed_without_a_trace_is_read_again(folder: Folder) -> None:
-    part = Part(1, entries(2), 1)
+    part = PlanPart(1, entries(2), 1)
     folder.put(part, status=["ok", "truncated: so"], crc32=[7, 7])
     assert folder.left([part], crcs={part.pictures[1].name: 7}).tasks == []
     assert len(folder.left([part], crcs={part.pictures[1].name: 8}).tasks) == 1
 
 
 def test_a_picture_that_was_never_read_has_no_crc_to_compare(folder: Folder) -> None:
-    part = Part(1, entries(1), 1)
+    part = PlanPart(1, entries(1), 1)
     folder.put(part, status=["crash: it kills"], crc32=[0])
     assert folder.left([part], crcs={part.pictures[0].name: 8}).tasks == []
 
@@ -532,10 +539,10 @@ def test_a_picture_that_was_never_read_has_no_crc_to_compare(folder: Folder) -> 
 def test_a_picture_that_a_wrong_list_of_crcs_refused_is_made_again_without_it(
     folder: Folder, crcs: dict[str, int]
 ) -> None:
-    part = Part(1, entries(1), 1)
+    part = PlanPart(1, entries(1), 1)
     folder.put(part, status=["checksum: another"], crc32=[7])
     left = folder.left([part], crcs=crcs)
-    assert left.tasks == [Task(part, 0, replace=True)]
+    assert left.tasks == [ShardTask(part, 0, replace=True)]
     assert part.pictures[0].name in left.damaged[0]
 
 
@@ -544,7 +551,7 @@ def test_after_any_history_what_is_left_is_what_a_naive_look_finds(tmp_path: Pat
     chance = random.Random(0)
     for turn in range(30):
         folder = Folder(tmp_path, f"{turn:016x}")
-        parts = [Part(1, entries(20), 5), Part(2, entries(9, "2"), 3)]
+        parts = [PlanPart(1, entries(20), 5), PlanPart(2, entries(9, "2"), 3)]
         today = [one for part in parts for one in part.pictures if chance.random() < 0.3]
         tasks, needed, bad = [], 0, 0
         for part in parts:
@@ -560,7 +567,7 @@ def test_after_any_history_what_is_left_is_what_a_naive_look_finds(tmp_path: Pat
                         facts = zip(own, status, strict=True)
                         bad += sum(entry in today and how != "ok" for entry, how in facts)
                     else:
-                        tasks.append(Task(part, shard, replace=fate == "cut"))
+                        tasks.append(ShardTask(part, shard, replace=fate == "cut"))
         left = folder.left(parts, today)
         assert (left.tasks, left.needed, left.bad) == (tasks, needed, bad)
         assert len(left.damaged) == sum(task.replace for task in tasks)

@@ -11,15 +11,15 @@ from support.commands import Run
 from carvana_ray.data import csv_reader
 from carvana_ray.errors import InputError
 from carvana_ray.submission import validate as faults
-from carvana_ray.submission.validate import Fault
+from carvana_ray.submission.validate import SubmissionFault
 
 NAMES = [f"0cdf5b5d0ce{car}_{view:02d}.jpg" for car in range(2) for view in (1, 2)]
 A, B, C, D = NAMES
 GOOD = f"img,rle_mask\n{A},1 3 9 2\n{B},\n{C},12 1\n{D},1 12\n"
 
 
-def check(text: str, expected: list[str] | None = NAMES) -> tuple[int, list[Fault], dict]:
-    rows, found, counts = faults.check(io.BytesIO(text.encode()), expected, lambda _: 12)
+def check(text: str, expected: list[str] | None = NAMES) -> tuple[int, list[SubmissionFault], dict]:
+    rows, found, counts = faults.validate(io.BytesIO(text.encode()), expected, lambda _: 12)
     return rows, found, dict(counts)
 
 
@@ -98,7 +98,7 @@ def test_with_a_list_any_name_will_do() -> None:
 
 def test_the_size_of_each_picture_is_its_own() -> None:
     text = "img,rle_mask\nlarge.jpg,20 1\nsmall.jpg,20 1\n"
-    _, found, _ = faults.check(
+    _, found, _ = faults.validate(
         io.BytesIO(text.encode()),
         ["large.jpg", "small.jpg"],
         {"large.jpg": 20, "small.jpg": 19}.__getitem__,
@@ -133,7 +133,7 @@ def test_a_mask_longer_than_the_csv_module_likes_is_read() -> None:
     runs = " ".join(f"{2 * at + 1} 1" for at in range(40_000))
     assert len(runs) > 131_072
     data = f"img,rle_mask\na.jpg,{runs}\n".encode()
-    found = faults.check(io.BytesIO(data), ["a.jpg"], lambda _: 80_000)
+    found = faults.validate(io.BytesIO(data), ["a.jpg"], lambda _: 80_000)
     assert found[:2] == (1, [])
 
 
@@ -143,7 +143,7 @@ def test_a_file_is_checked_packed_or_not(tmp_path: Path, suffix: str) -> None:
     data = text.encode()
     place = tmp_path / f"submission{suffix}"
     place.write_bytes(gzip.compress(data) if suffix.endswith(".gz") else data)
-    rows, found, counts = faults.check_file(str(place), NAMES, lambda _: 12)
+    rows, found, counts = faults.validate_file(str(place), NAMES, lambda _: 12)
     assert (rows, counts) == (4, {"odd-count": 1})
     assert [(one["fault"], one["img"], one["line"]) for one in found] == [("odd-count", A, 2)]
 
@@ -164,14 +164,14 @@ def packed_and_cut(data: bytes) -> bytes:
 def test_a_file_that_is_no_csv_is_an_input_error(tmp_path: Path, name: str, data: bytes) -> None:
     (tmp_path / name).write_bytes(data)
     with pytest.raises(InputError, match=name):
-        faults.check_file(str(tmp_path / name), NAMES, lambda _: 12)
+        faults.validate_file(str(tmp_path / name), NAMES, lambda _: 12)
     with pytest.raises(InputError, match=name):
         csv_reader.read_names(str(tmp_path / name))
 
 
 def test_a_file_that_is_missing_is_an_input_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"missing\.csv"):
-        faults.check_file(str(tmp_path / "missing.csv"), None, lambda _: 12)
+        faults.validate_file(str(tmp_path / "missing.csv"), None, lambda _: 12)
     with pytest.raises(InputError, match=r"missing\.csv"):
         csv_reader.read_names(str(tmp_path / "missing.csv"))
 

@@ -46,7 +46,7 @@ def rows(*lines: str) -> bytes:
 
 def faults_of(path: Path, data: bytes, listed: bool = True) -> list[Where]:
     path.write_bytes(data)
-    _, found, counts = faults.check_file(str(path), NAMES if listed else None, lambda _: PIXELS)
+    _, found, counts = faults.validate_file(str(path), NAMES if listed else None, lambda _: PIXELS)
     assert sum(counts.values()) == len(found)
     assert all(fault["detail"] for fault in found)
     return [(fault["fault"], fault["img"], fault["line"]) for fault in found]
@@ -217,7 +217,7 @@ def test_a_spoilt_mask_is_named(tmp_path: Path, fault: str, text: str, listed: b
 def test_a_formula_is_refused_even_where_it_is_asked_for(tmp_path: Path, name: str) -> None:
     (tmp_path / "a.csv").write_bytes(rows("img,rle_mask", f"{name},1 1", "b=.jpg,1 1"))
     for listed in ([name, "b=.jpg"], None):
-        _, found, _ = faults.check_file(str(tmp_path / "a.csv"), listed, lambda _: PIXELS)
+        _, found, _ = faults.validate_file(str(tmp_path / "a.csv"), listed, lambda _: PIXELS)
         assert (found[0]["fault"], found[0]["img"]) == ("name", name)
         assert len(found) == (1 if listed else 2)
 
@@ -277,7 +277,7 @@ def test_a_quote_left_open_does_not_swallow_a_whole_file(tmp_path: Path) -> None
     names = [f"{car:012x}_01.jpg" for car in range(200)]
     data = rows("img,rle_mask", f'{names[0]},"1 1', *(f"{name},1 1" for name in names[1:]))
     (tmp_path / "a.csv").write_bytes(data)
-    count, found, counts = faults.check_file(str(tmp_path / "a.csv"), names, lambda _: PIXELS)
+    count, found, counts = faults.validate_file(str(tmp_path / "a.csv"), names, lambda _: PIXELS)
     assert (found[0]["fault"], found[0]["img"], found[0]["line"]) == ("quotes", names[0], 2)
     assert set(counts) == {"quotes", "missing"}
     assert counts["missing"] <= -(-1000 // len(f"{names[0]},1 1\n"))
@@ -348,7 +348,7 @@ def test_whatever_is_spoilt_in_a_gzip_what_passes_holds_the_good_file(
 def said(data: bytes, listed: bool) -> tuple | str:
     """Return all that `check` says of some bytes, or its `InputError`."""
     try:
-        return faults.check(io.BytesIO(data), NAMES if listed else None, lambda _: PIXELS)
+        return faults.validate(io.BytesIO(data), NAMES if listed else None, lambda _: PIXELS)
     except InputError as error:
         return str(error)
 

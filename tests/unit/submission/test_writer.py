@@ -15,11 +15,11 @@ import pytest
 
 from carvana_ray.data import csv_reader
 from carvana_ray.errors import InputError
-from carvana_ray.storage.router import Entry
+from carvana_ray.storage.router import FileInfo
 from carvana_ray.submission import plan, shards
 from carvana_ray.submission import validate as faults
 from carvana_ray.submission import writer as submission
-from carvana_ray.submission.plan import Part
+from carvana_ray.submission.plan import PlanPart
 
 NAMES = [f"0cdf5b5d0ce{car}_{view:02d}.jpg" for car in range(2) for view in (1, 2)]
 A, B, C, D = NAMES
@@ -114,7 +114,7 @@ def test_names_with_commas_quotes_and_other_letters_survive(tmp_path: Path) -> N
         place = tmp_path / "a.csv"
         place.write_bytes(written([(name, "1 1") for name in names], order))
         assert csv_reader.read_names(str(place)) == order
-        assert faults.check_file(str(place), names, lambda _: 12) == (5, [], {})
+        assert faults.validate_file(str(place), names, lambda _: 12) == (5, [], {})
         with place.open(newline="", encoding="utf-8") as file:
             assert list(csv.reader(file))[1:] == [[name, "1 1"] for name in order]
 
@@ -131,11 +131,11 @@ def test_lines_are_those_of_csv_whatever_they_hold() -> None:
 
 def test_what_is_written_checks_out(tmp_path: Path) -> None:
     (tmp_path / "a.csv.gz").write_bytes(written(ROWS, NAMES[::-1], compress=True))
-    assert faults.check_file(str(tmp_path / "a.csv.gz"), NAMES, lambda _: 12) == (4, [], {})
+    assert faults.validate_file(str(tmp_path / "a.csv.gz"), NAMES, lambda _: 12) == (4, [], {})
     assert csv_reader.read_names(str(tmp_path / "a.csv.gz")) == NAMES[::-1]
 
 
-def merged(parts: list[Part], today: list[Entry]) -> tuple[list[tuple[str, str]], list[str]]:
+def merged(parts: list[PlanPart], today: list[FileInfo]) -> tuple[list[tuple[str, str]], list[str]]:
     """Return (picture, the version that the row was made of) and the shards that were read."""
     tables, asked = {}, []
     for part in parts:
@@ -148,75 +148,75 @@ def merged(parts: list[Part], today: list[Entry]) -> tuple[list[tuple[str, str]]
                 }
             )
 
-    def read(part: Part, shard: int) -> pa.Table:
+    def read(part: PlanPart, shard: int) -> pa.Table:
         asked.append(part.shard_name(shard))
         return tables[part.shard_name(shard)]
 
-    rows = list(submission.rows_of(parts, read, set(today)))
+    rows = list(submission.iter_rows(parts, read, set(today)))
     in_turn = asked.copy()
-    with submission.reading_ahead(parts, read, set(today)) as ahead:
-        assert list(submission.rows_of(parts, ahead, set(today))) == rows
+    with submission.prefetch_shards(parts, read, set(today)) as ahead:
+        assert list(submission.iter_rows(parts, ahead, set(today))) == rows
     assert sorted(asked) == sorted(in_turn * 2), "ahead, the same shards are read, once each"
     return [(row["img"], row["rle_mask"]) for row in rows], in_turn
 
 
-def entry(name: str, version: str = "1") -> Entry:
-    return Entry(name, 10, version)
+def entry(name: str, version: str = "1") -> FileInfo:
+    return FileInfo(name, 10, version)
 
 
 def test_one_part_is_its_rows_in_order() -> None:
     today = [entry(f"{number:02d}") for number in range(10)]
-    part = Part(1, tuple(today), 3)
+    part = PlanPart(1, tuple(today), 3)
     rows, asked = merged([part], today)
     assert rows == [(f"{number:02d}", "1") for number in range(10)]
     assert asked == [part.shard_name(shard) for shard in range(3)], "each shard is read once"
 
 
 def test_parts_are_merged_by_name_and_of_a_changed_picture_the_newest_counts() -> None:
-    first = Part(1, tuple(entry(name) for name in "bdfh"), 2)
-    second = Part(2, (entry("a"), entry("d", "2"), entry("g")), 2)
-    third = Part(3, (entry("d", "3"), entry("i")), 1)
+    first = PlanPart(1, tuple(entry(name) for name in "bdfh"), 2)
+    second = PlanPart(2, (entry("a"), entry("d", "2"), entry("g")), 2)
+    third = PlanPart(3, (entry("d", "3"), entry("i")), 1)
     today = [*(entry(name) for name in "abfghi"), entry("d", "3")]
     rows, _ = merged([first, second, third], today)
     assert rows == [("a", "1"), ("b", "1"), ("d", "3"), *((name, "1") for name in "fghi")]
 
 
 def test_pictures_that_are_gone_have_no_row() -> None:
-    part = Part(1, tuple(entry(name) for name in "abcd"), 2)
+    part = PlanPart(1, tuple(entry(name) for name in "abcd"), 2)
     assert merged([part], [entry("b"), entry("c")])[0] == [("b", "1"), ("c", "1")]
 
 
 def test_a_shard_without_any_picture_of_today_is_not_read() -> None:
-    part = Part(1, tuple(entry(name) for name in "abcd"), 2)
+    part = PlanPart(1, tuple(entry(name) for name in "abcd"), 2)
     rows, asked = merged([part], [entry("c"), entry("d")])
     assert rows == [("c", "1"), ("d", "1")]
     assert asked == [part.shard_name(1)]
 
 
 def test_a_picture_that_changed_back_has_the_row_of_its_version() -> None:
-    first, second = Part(1, (entry("a"), entry("b")), 1), Part(2, (entry("a", "2"),), 1)
+    first, second = PlanPart(1, (entry("a"), entry("b")), 1), PlanPart(2, (entry("a", "2"),), 1)
     assert merged([first, second], [entry("a"), entry("b")])[0] == [("a", "1"), ("b", "1")]
 
 
 def test_a_shard_that_is_not_as_long_as_planned_is_an_error() -> None:
-    part = Part(1, (entry("a"), entry("b")), 1)
+    part = PlanPart(1, (entry("a"), entry("b")), 1)
     short = shards.SCHEMA.empty_table()
     with pytest.raises(ValueError, match="zip"):
-        list(submission.rows_of([part], lambda *_: short, {entry("a")}))
+        list(submission.iter_rows([part], lambda *_: short, {entry("a")}))
 
 
 def test_of_a_shard_the_table_is_let_go_before_its_rows_are_used() -> None:
-    part = Part(1, tuple(entry(name) for name in "abcd"), 2)
+    part = PlanPart(1, tuple(entry(name) for name in "abcd"), 2)
     tables: list[weakref.ref] = []
 
-    def read(part: Part, shard: int) -> pa.Table:
+    def read(part: PlanPart, shard: int) -> pa.Table:
         assert all(table() is None for table in tables)
         own = [entry.name for entry in part.shard(shard)]
         table = pa.table({"img": own, "rle_mask": own})
         tables.append(weakref.ref(table))
         return table
 
-    for row in submission.rows_of([part], read, set(part.pictures)):
+    for row in submission.iter_rows([part], read, set(part.pictures)):
         assert row["img"] == row["rle_mask"]
         assert all(table() is None for table in tables)
     assert len(tables) == 2
@@ -224,8 +224,8 @@ def test_of_a_shard_the_table_is_let_go_before_its_rows_are_used() -> None:
 
 def test_plans_made_over_time_merge_to_the_catalogue_of_today() -> None:
     """Ten days of pictures that come, change and go; the plan is that of `next_part`."""
-    parts: list[Part] = []
-    catalogue: dict[str, Entry] = {}
+    parts: list[PlanPart] = []
+    catalogue: dict[str, FileInfo] = {}
     for day in range(10):
         for number in range(30):
             name = f"{number:02d}.jpg"
@@ -233,7 +233,7 @@ def test_plans_made_over_time_merge_to_the_catalogue_of_today() -> None:
                 catalogue[name] = entry(name, str(day))
             elif (number + day) % 11 == 0:
                 catalogue.pop(name, None)
-        if part := plan.next_part(parts, list(catalogue.values()), asked=4):
+        if part := plan.plan_new(parts, list(catalogue.values()), asked=4):
             parts.append(part)
     assert len(parts) > 5
     rows, asked = merged(parts, list(catalogue.values()))
@@ -250,42 +250,42 @@ def test_shards_are_read_ahead_in_the_order_in_which_they_are_asked_for(seed: in
     for number in range(1, chance.randint(2, 12)):
         start, step = chance.randrange(50), chance.choice([1, 1, 2, 7])
         own = tuple(entry(name, str(number)) for name in names[start::step])
-        parts.append(Part(number, own, chance.randint(1, len(own))))
+        parts.append(PlanPart(number, own, chance.randint(1, len(own))))
     for name in names:
         if versions := [one for part in parts for one in part.pictures if one.name == name]:
             today += chance.choices(versions, k=chance.randrange(2))
     begun: list[tuple[int, int]] = []
     taken: list[tuple[int, int]] = []
 
-    def read(part: Part, shard: int) -> pa.Table:
+    def read(part: PlanPart, shard: int) -> pa.Table:
         begun.append((part.number, shard))
         return pa.table({"img": [one.name for one in part.shard(shard)]})
 
-    with submission.reading_ahead(parts, read, set(today)) as ahead:
+    with submission.prefetch_shards(parts, read, set(today)) as ahead:
 
-        def follow(part: Part, shard: int) -> pa.Table:
+        def follow(part: PlanPart, shard: int) -> pa.Table:
             taken.append((part.number, shard))
             assert len(begun) - len(taken) <= submission._AHEAD
             return ahead(part, shard)
 
-        rows = [row["img"] for row in submission.rows_of(parts, follow, set(today))]
+        rows = [row["img"] for row in submission.iter_rows(parts, follow, set(today))]
     assert rows == sorted(one.name for one in today)
     assert sorted(begun) == sorted(taken)
     assert len(set(taken)) == len(taken)
 
 
 def test_what_a_shard_raises_that_is_read_ahead_comes_when_it_is_asked_for() -> None:
-    part = Part(1, tuple(entry(name) for name in "abcdef"), 6)
+    part = PlanPart(1, tuple(entry(name) for name in "abcdef"), 6)
 
-    def read(part: Part, shard: int) -> pa.Table:
+    def read(part: PlanPart, shard: int) -> pa.Table:
         if shard == 2:
-            raise shards.Damaged("the third")
+            raise shards.CorruptShardError("the third")
         return pa.table({"img": [one.name for one in part.shard(shard)]})
 
-    with submission.reading_ahead([part], read, set(part.pictures)) as ahead:
-        rows = submission.rows_of([part], ahead, set(part.pictures))
+    with submission.prefetch_shards([part], read, set(part.pictures)) as ahead:
+        rows = submission.iter_rows([part], ahead, set(part.pictures))
         assert [next(rows)["img"], next(rows)["img"]] == ["a", "b"]
-        with pytest.raises(shards.Damaged, match="the third"):
+        with pytest.raises(shards.CorruptShardError, match="the third"):
             next(rows)
 
 

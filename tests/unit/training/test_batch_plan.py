@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from carvana_ray.errors import InputError
-from carvana_ray.training.batch_plan import BatchPlan, Block
+from carvana_ray.training.batch_plan import BatchPlan, WorkerBatch
 
 EPOCHS = 3
 GRID = [
@@ -24,23 +24,23 @@ def plan(
     return BatchPlan(train=train, val=val, batch=batch, workers=workers, epochs=epochs, seed=seed)
 
 
-def blocks(one: BatchPlan) -> list[Block]:
-    return [one.block(index) for index in range(one.epochs * one.blocks_per_epoch)]
+def blocks(one: BatchPlan) -> list[WorkerBatch]:
+    return [one.worker_batch(index) for index in range(one.epochs * one.blocks_per_epoch)]
 
 
-def epoch(one: BatchPlan, number: int, training: bool) -> list[Block]:
+def epoch(one: BatchPlan, number: int, training: bool) -> list[WorkerBatch]:
     return [b for b in blocks(one) if b.epoch == number and b.training == training]
 
 
-def together(parts: list[Block]) -> tuple[np.ndarray, np.ndarray]:
-    pictures = np.concatenate([b.pictures for b in parts]) if parts else np.empty(0, np.int64)
+def together(parts: list[WorkerBatch]) -> tuple[np.ndarray, np.ndarray]:
+    pictures = np.concatenate([b.indices for b in parts]) if parts else np.empty(0, np.int64)
     weight = np.concatenate([b.weight for b in parts]) if parts else np.empty(0, np.float32)
     return pictures, weight
 
 
-def real(block: Block) -> list[int]:
+def real(block: WorkerBatch) -> list[int]:
     """Return the pictures of a block that count."""
-    return block.pictures[block.weight == 1].tolist()
+    return block.indices[block.weight == 1].tolist()
 
 
 def batches(one: BatchPlan) -> list[tuple[int, int, bool, list[int]]]:
@@ -69,7 +69,7 @@ def test_every_law_of_an_epoch(train: int, val: int, batch: int, workers: int) -
         pictures, weight = together(epoch(one, number, training=False))
         assert sorted(pictures[weight == 1].tolist()) == list(range(train, train + val))
         assert set(weight.tolist()) <= {0.0, 1.0}
-        assert len(pictures) == -(-val // batch) * workers * one.share, "whole batches"
+        assert len(pictures) == -(-val // batch) * workers * one.per_worker, "whole batches"
         assert set(pictures.tolist()) <= set(range(train, train + val)), "fillers are pictures too"
 
 
@@ -79,8 +79,8 @@ def test_blocks_go_round_the_ranks_and_have_equal_length(
 ) -> None:
     for index, one in enumerate(blocks(plan(train, val, batch, workers))):
         assert one.rank == index % workers
-        assert one.pictures.shape == one.weight.shape == (-(-batch // workers),)
-        assert one.pictures.dtype == np.int64
+        assert one.indices.shape == one.weight.shape == (-(-batch // workers),)
+        assert one.indices.dtype == np.int64
         assert one.weight.dtype == np.float32
 
 
@@ -91,18 +91,18 @@ def test_training_batches_are_shared_as_evenly_as_can_be_and_fillers_come_last(
     one = plan(train, val, batch, workers)
     for block in blocks(one):
         count = len(real(block))
-        assert block.weight.tolist() == [1.0] * count + [0.0] * (one.share - count)
+        assert block.weight.tolist() == [1.0] * count + [0.0] * (one.per_worker - count)
         if block.training:
             assert count == batch // workers + (block.rank < batch % workers)
             assert count >= 1, "every worker has something to learn from"
-            assert set(block.pictures[count:].tolist()) <= {real(block)[-1]}
+            assert set(block.indices[count:].tolist()) <= {real(block)[-1]}
 
 
 def test_sixteen_pictures_are_six_five_and_five_for_three_workers() -> None:
     one = plan(33, 0, 16, 3)
-    assert one.share == 6
+    assert one.per_worker == 6
     assert [b.weight.sum() for b in blocks(one)[:3]] == [6, 5, 5]
-    order = one.order(0)[:16].tolist()
+    order = one.permutation(0)[:16].tolist()
     assert [real(b) for b in blocks(one)[:3]] == [order[0::3], order[1::3], order[2::3]]
 
 
@@ -135,10 +135,10 @@ def test_epochs_differ_in_order_and_in_what_is_left_out() -> None:
 
 def test_an_order_is_a_permutation_of_seed_and_epoch() -> None:
     one = plan(33, 0, 8, 1)
-    assert sorted(one.order(0).tolist()) == list(range(33))
-    assert one.order(1).tolist() == plan(33, 5, 4, 2).order(1).tolist()
-    assert one.order(1).tolist() != plan(33, 0, 8, 1, seed=1).order(1).tolist()
-    assert one.order(1).tolist() != one.order(2).tolist()
+    assert sorted(one.permutation(0).tolist()) == list(range(33))
+    assert one.permutation(1).tolist() == plan(33, 5, 4, 2).permutation(1).tolist()
+    assert one.permutation(1).tolist() != plan(33, 0, 8, 1, seed=1).permutation(1).tolist()
+    assert one.permutation(1).tolist() != one.permutation(2).tolist()
 
 
 def test_the_validation_pictures_come_in_listed_order_in_every_epoch() -> None:
@@ -150,7 +150,7 @@ def test_the_validation_pictures_come_in_listed_order_in_every_epoch() -> None:
 
 def test_a_block_can_be_asked_for_without_those_before_it() -> None:
     one, other = plan(33, 9, 4, 2), plan(33, 9, 4, 2)
-    assert np.array_equal(one.block(25).pictures, blocks(other)[25].pictures)
+    assert np.array_equal(one.worker_batch(25).indices, blocks(other)[25].indices)
 
 
 def test_the_generator_of_a_picture_does_not_depend_on_where_it_lies() -> None:
@@ -170,7 +170,7 @@ def test_the_generator_of_a_picture_does_not_depend_on_where_it_lies() -> None:
 
 def test_the_generator_of_a_picture_depends_on_the_seed() -> None:
     one, other = plan(8, 0, 8, 1), plan(8, 0, 8, 1, seed=1)
-    block = one.block(0)
+    block = one.worker_batch(0)
     assert one.rng(block, 0).random() != other.rng(block, 0).random()
 
 
@@ -181,7 +181,7 @@ def test_more_workers_than_pictures_in_a_batch_are_an_error_that_names_both_flag
     with pytest.raises(InputError, match=rf"--batch-size {batch} .*--workers {workers} ") as caught:
         plan(100, 10, batch, workers)
     assert "\n" not in str(caught.value)
-    assert plan(100, 10, batch, batch).share == 1
+    assert plan(100, 10, batch, batch).per_worker == 1
 
 
 def test_a_batch_above_the_training_set_names_its_flag() -> None:

@@ -17,26 +17,28 @@ from support.s3_servers import Server
 from carvana_ray import config, storage
 from carvana_ray.checkpoints import model as checkpoint
 from carvana_ray.checkpoints import train_state as states
-from carvana_ray.checkpoints.model import Manifest
-from carvana_ray.config.flags import Train
+from carvana_ray.checkpoints.model import ModelManifest
+from carvana_ray.config.flags import TrainFlags
 from carvana_ray.config.recipes import RECIPES
 from carvana_ray.errors import InputError
-from carvana_ray.runtime.resources import Cluster
+from carvana_ray.runtime.resources import ClusterResources
 from carvana_ray.stages import pipeline
 from carvana_ray.stages.train import stage as train
 from carvana_ray.training import finetune
 from carvana_ray.training import run as course
 from carvana_ray.training import state as learner
 
-HERE = Cluster(cpus=4, gpus=0, nodes=1)  # as the fixture has it
+HERE = ClusterResources(cpus=4, gpus=0, nodes=1)  # as the fixture has it
 FEW = {"batch_size": 8, "holdout_cars": "2", "val_cars": "1", "limit": 40}
 TINY_RATE = 1e-30  # a step of Adam is at most the rate: far below what float32 adds to a weight
 
 
-def write_model(folder: Path, seed: int = 0, recipe: str = "default", **changes: Any) -> Manifest:
+def write_model(
+    folder: Path, seed: int = 0, recipe: str = "default", **changes: Any
+) -> ModelManifest:
     """Write a model folder of a recipe, its weights drawn."""
     torch.manual_seed(seed)
-    design = learner.design(2, RECIPES[recipe])
+    design = learner.unet_config(2, RECIPES[recipe])
     values: dict[str, Any] = {
         "design": design,
         "training": {"recipe": recipe},
@@ -47,13 +49,13 @@ def write_model(folder: Path, seed: int = 0, recipe: str = "default", **changes:
     return models.write_model(folder, design.build(), [{"epoch": 1}], **(values | changes))
 
 
-def flags_of(tmp_path: Path, **changes: Any) -> Train:
+def flags_of(tmp_path: Path, **changes: Any) -> TrainFlags:
     values = {"init_from": str(tmp_path / "model"), "out": str(tmp_path / "out"), **changes}
-    return Train(**values)
+    return TrainFlags(**values)
 
 
-def taken(flags: Train) -> Train:
-    return finetune.resolved(flags, finetune.read(flags))
+def taken(flags: TrainFlags) -> TrainFlags:
+    return finetune.resolve_flags(flags, finetune.read(flags))
 
 
 @pytest.mark.parametrize("recipe", list(RECIPES))
@@ -62,9 +64,9 @@ def test_the_network_is_the_models(tmp_path: Path, recipe: str) -> None:
     flags = taken(flags_of(tmp_path, epochs=7))
     assert (flags.recipe, flags.base, flags.downscale) == (recipe, 2, 8)
     assert flags.epochs == 7
-    assert flags.rate == RECIPES[recipe].learning_rate
+    assert flags.resolved_learning_rate == RECIPES[recipe].learning_rate
     assert taken(flags) == flags
-    assert taken(flags_of(tmp_path, learning_rate=0.5)).rate == 0.5
+    assert taken(flags_of(tmp_path, learning_rate=0.5)).resolved_learning_rate == 0.5
 
 
 def test_workers_find_a_model_that_was_named_from_a_folder(
@@ -76,9 +78,9 @@ def test_workers_find_a_model_that_was_named_from_a_folder(
 
 
 def test_without_a_model_nothing_changes() -> None:
-    flags = Train()
+    flags = TrainFlags()
     assert (flags.recipe, flags.base, flags.downscale) == ("default", 32, 4)
-    assert flags.rate == RECIPES["default"].learning_rate
+    assert flags.resolved_learning_rate == RECIPES["default"].learning_rate
     assert taken(flags) is flags
 
 
@@ -122,19 +124,19 @@ def test_a_model_that_is_not_there_or_damaged_is_refused_by_the_flag(tmp_path: P
     with pytest.raises(InputError, match="the folder that this run writes"):
         finetune.read(flags_of(tmp_path, out=str(tmp_path)))
     with pytest.raises(InputError, match="another model was written there"):
-        finetune.weights(flags, "00")
-    assert set(finetune.weights(flags, manifest.sha256)) == set(
+        finetune.load_base_weights(flags, "00")
+    assert set(finetune.load_base_weights(flags, manifest.sha256)) == set(
         manifest.design.build().state_dict()
     )
     data = bytearray((tmp_path / "model/model.pt").read_bytes())
     data[len(data) // 2] ^= 1
     (tmp_path / "model/model.pt").write_bytes(data)
     with pytest.raises(InputError, match="damaged, its SHA-256"):
-        finetune.weights(flags, manifest.sha256)
+        finetune.load_base_weights(flags, manifest.sha256)
 
 
 def test_a_pipeline_refuses_a_model_before_it_draws(tmp_path: Path) -> None:
-    flags = config.Pipeline(init_from=str(tmp_path / "model"), out=str(tmp_path / "out"))
+    flags = config.PipelineFlags(init_from=str(tmp_path / "model"), out=str(tmp_path / "out"))
     with pytest.raises(InputError, match="model: no model there"):
         pipeline.check(flags)
     write_model(tmp_path / "model")
@@ -146,7 +148,7 @@ def test_a_pipeline_refuses_a_model_before_it_draws(tmp_path: Path) -> None:
 def test_what_is_kept_of_a_model_that_has_gone_is_its_manifest(tmp_path: Path) -> None:
     manifest = write_model(tmp_path / "model")
     flags = flags_of(tmp_path)
-    finetune.keep(flags, manifest)
+    finetune.record_base(flags, manifest)
     shutil.move(tmp_path / "model", tmp_path / "moved")
     assert finetune.read(flags) == manifest
     with pytest.raises(InputError, match="other: no model there"):
@@ -164,18 +166,18 @@ def test_a_model_in_s3_is_one_as_any(
     manifest = write_model(tmp_path / "model")
     for name in (checkpoint.WEIGHTS, checkpoint.MANIFEST):
         data = (tmp_path / "model" / name).read_bytes()
-        storage.publish(f"{home}/model/{name}", data)
-    flags = Train(init_from=f"{home}/model/", out=f"{home}/out")
+        storage.write_atomic(f"{home}/model/{name}", data)
+    flags = TrainFlags(init_from=f"{home}/model/", out=f"{home}/out")
     assert finetune.read(flags) == manifest
     assert taken(flags).init_from == f"{home}/model"
-    finetune.keep(flags, manifest)
-    assert set(finetune.weights(flags, manifest.sha256)) == set(
+    finetune.record_base(flags, manifest)
+    assert set(finetune.load_base_weights(flags, manifest.sha256)) == set(
         manifest.design.build().state_dict()
     )
-    storage.remove_folder(f"{home}/model")
+    storage.remove_dir(f"{home}/model")
     assert finetune.read(flags) == manifest
     with pytest.raises(InputError, match=f"--init-from {home}/model: no model there"):
-        finetune.weights(flags, manifest.sha256)
+        finetune.load_base_weights(flags, manifest.sha256)
 
 
 def test_cars_that_the_old_model_knows_are_warned_of(
@@ -183,9 +185,9 @@ def test_cars_that_the_old_model_knows_are_warned_of(
 ) -> None:
     init = write_model(tmp_path / "model")
     with caplog.at_level(logging.WARNING):
-        finetune.warn_of_known_cars(init, (["c"], ["e"], ["f"]))
+        finetune.warn_on_leakage(init, (["c"], ["e"], ["f"]))
         assert caplog.text == ""
-        finetune.warn_of_known_cars(init, (["e"], ["d"], ["c"]))
+        finetune.warn_on_leakage(init, (["e"], ["d"], ["c"]))
     assert "trained on 2 of the cars" in caplog.text
     assert "--holdout-cars" in caplog.text
 
@@ -196,15 +198,15 @@ def test_states_belong_to_one_model(data: Path, tmp_path: Path) -> None:
     def name(seed: int | None) -> str:
         init = None if seed is None else write_model(tmp_path / "model", seed)
         flags = flags_of(tmp_path, data=str(data), **FEW) if init else None
-        plain = Train(data=str(data), base=2, downscale=8, **FEW)  # type: ignore[arg-type]
-        return course.plan(finetune.resolved(flags or plain, init), 1, init).run
+        plain = TrainFlags(data=str(data), base=2, downscale=8, **FEW)  # type: ignore[arg-type]
+        return course.plan_run(finetune.resolve_flags(flags or plain, init), 1, init).run
 
     assert len({name(None), name(0), name(1)}) == 3
     assert name(1) == name(1)
 
 
 def weights_in(folder: Path) -> dict[str, torch.Tensor]:
-    return dict(checkpoint.read_model(str(folder))[0].state_dict())
+    return dict(checkpoint.load_model(str(folder))[0].state_dict())
 
 
 def of_norms(name: str) -> bool:
@@ -217,12 +219,12 @@ def of_norms(name: str) -> bool:
 def test_with_a_rate_of_nothing_the_weights_stay_those_of_the_model(
     data: Path, ray_session: None, tmp_path: Path, recipe: str, workers: int
 ) -> None:
-    first = Train(
+    first = TrainFlags(
         data=str(data), out=str(tmp_path / "first"), recipe=recipe, base=2, downscale=8, epochs=2,
         workers=workers, **FEW,
     )  # type: ignore[arg-type]  # fmt: skip
     trained = train.run(first, HERE)
-    flags = Train(
+    flags = TrainFlags(
         data=str(data), out=str(tmp_path / "out"), init_from=str(tmp_path / "first/model"),
         epochs=1, learning_rate=TINY_RATE, workers=workers, **FEW,
     )  # type: ignore[arg-type]  # fmt: skip
@@ -234,8 +236,8 @@ def test_with_a_rate_of_nothing_the_weights_stay_those_of_the_model(
         assert tuned["val_dice"] == trained["val_dice"]
     else:  # statistics of normalization are learned without a rate, too
         assert after["down.0.1.num_batches_tracked"] > before["down.0.1.num_batches_tracked"]
-    old = checkpoint.read_manifest(str(tmp_path / "first/model"))
-    new = checkpoint.read_manifest(str(tmp_path / "out/model"))
+    old = checkpoint.load_manifest(str(tmp_path / "first/model"))
+    new = checkpoint.load_manifest(str(tmp_path / "out/model"))
     assert (old.started_from, new.started_from) == ([], [old.sha256])
     assert new.train_cars == old.train_cars
     assert old.train_cars
@@ -259,7 +261,7 @@ def test_training_goes_on_from_its_states_without_the_model(
     values: dict[str, Any] = {"data": str(photos), "epochs": 2, "batch_size": 4}
     flags = flags_of(tmp_path, holdout_cars="1", val_cars="1", **values)
     train.run(flags, HERE)
-    manifest = checkpoint.read_manifest(str(tmp_path / "out/model"))
+    manifest = checkpoint.load_manifest(str(tmp_path / "out/model"))
     assert (manifest.height, manifest.width) == (301, 402)
     assert manifest.started_from == [old.sha256, "0f"]
     expected = weights_in(tmp_path / "out/model")
@@ -281,4 +283,4 @@ def test_training_goes_on_from_its_states_without_the_model(
     train.run(flags, HERE)
     assert not run.exists()
     (other,) = (tmp_path / "out/checkpoints").iterdir()
-    assert states.epochs_there(str(other)) == [1, 2]
+    assert states.list_epochs(str(other)) == [1, 2]

@@ -16,9 +16,9 @@ from carvana_ray.config.recipes import RECIPES
 from carvana_ray.training import loop as training
 from carvana_ray.training import state as learner
 from carvana_ray.training.batch_plan import BatchPlan
-from carvana_ray.training.loop import Worker
-from carvana_ray.training.state import Batch, State
-from carvana_ray.unet.network import Design
+from carvana_ray.training.loop import WorkerContext
+from carvana_ray.training.state import Batch, TrainState
+from carvana_ray.unet.network import UNetConfig
 
 RATE = 0.02  # a network this small, on pictures this small, takes ten times the default's
 PLAN = BatchPlan(train=20, val=6, batch=4, workers=1, epochs=12, seed=3)
@@ -38,15 +38,15 @@ def stream(plan: BatchPlan, first_epoch: int = 0) -> Iterator[Batch]:
     gray, share = pictures()
     image = images.standardize(gray)
     for index in range(first_epoch * plan.blocks_per_epoch, plan.epochs * plan.blocks_per_epoch):
-        block = plan.block(index)
+        block = plan.worker_batch(index)
         yield {
-            "image": torch.from_numpy(image[block.pictures]),
-            "share": torch.from_numpy(share[block.pictures]),
+            "image": torch.from_numpy(image[block.indices]),
+            "share": torch.from_numpy(share[block.indices]),
             "weight": torch.from_numpy(block.weight),
         }
 
 
-def lone_worker(**changes: Any) -> Worker:
+def lone_worker(**changes: Any) -> WorkerContext:
     ticks = iter(range(10**9))
     values: dict[str, Any] = {
         "device": torch.device("cpu"),
@@ -55,15 +55,15 @@ def lone_worker(**changes: Any) -> Worker:
         "clock": lambda: next(ticks) / 1000,
         "progress": lambda done: None,
     }
-    return Worker(**(values | changes))
+    return WorkerContext(**(values | changes))
 
 
-def fresh(recipe: str = "default", plan: BatchPlan = PLAN) -> State:
-    scored = learner.Scored(learner.build(4, RECIPES[recipe], seed=0))
-    return learner.start(scored, scored, RECIPES[recipe], RATE, plan.epochs * plan.train_steps)
+def fresh(recipe: str = "default", plan: BatchPlan = PLAN) -> TrainState:
+    scored = learner.ModelWithLoss(learner.build_model(4, RECIPES[recipe], seed=0))
+    return learner.init_state(scored, scored, RECIPES[recipe], RATE, plan.epochs * plan.train_steps)
 
 
-def run(state: State, report: Callable[[State], None] = lambda _: None) -> State:
+def run(state: TrainState, report: Callable[[TrainState], None] = lambda _: None) -> TrainState:
     training.train(state, stream(PLAN, state.epoch), PLAN, lone_worker(), report)
     return state
 
@@ -75,12 +75,12 @@ def without_times(history: list[dict[str, float]]) -> list[dict[str, float]]:
 
 
 @pytest.fixture(scope="module")
-def whole() -> State:
+def whole() -> TrainState:
     torch.set_num_threads(1)
     return run(fresh())
 
 
-def test_it_learns(whole: State) -> None:
+def test_it_learns(whole: TrainState) -> None:
     rows = whole.history
     assert [row["epoch"] for row in rows] == list(range(1, 13))
     assert rows[-1]["loss"] < 0.6 * rows[0]["loss"]
@@ -94,7 +94,7 @@ def test_the_same_seed_gives_the_same_loss_twice(recipe: str) -> None:
     assert without_times(first.history) == without_times(second.history)
 
 
-def test_a_resumed_run_is_the_run_itself(whole: State) -> None:
+def test_a_resumed_run_is_the_run_itself(whole: TrainState) -> None:
     saved: list[bytes] = []
     run(fresh(), lambda state: saved.append(checkpoint.to_bytes(state.state_dict())))
     again = fresh()
@@ -107,23 +107,23 @@ def test_a_resumed_run_is_the_run_itself(whole: State) -> None:
 
 
 def test_a_run_that_goes_on_from_its_newest_good_state_is_the_run_itself(
-    whole: State, tmp_path: Path
+    whole: TrainState, tmp_path: Path
 ) -> None:
     """Stopped in its fifth epoch; the state of the fourth is torn, so the third one's is taken."""
     folder = str(tmp_path)
 
-    def report(state: State) -> None:
-        states.write(folder, state.state_dict(), Design(base=4, norm="batch"))
+    def report(state: TrainState) -> None:
+        states.save(folder, state.state_dict(), UNetConfig(base=4, norm="batch"))
         if state.epoch == 4:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         run(fresh(), report)
-    torn = Path(states.folder_of(folder, 4)) / states.STATE
+    torn = Path(states.epoch_dir(folder, 4)) / states.STATE
     torn.write_bytes(torn.read_bytes()[:-1000])
     torch.manual_seed(99)  # as of another process
     again = fresh()
-    saved, skipped = states.newest(folder, Design(base=4, norm="batch"))
+    saved, skipped = states.load_latest(folder, UNetConfig(base=4, norm="batch"))
     assert len(skipped) == 1
     assert saved is not None
     again.load_state_dict(saved)
@@ -134,7 +134,7 @@ def test_a_run_that_goes_on_from_its_newest_good_state_is_the_run_itself(
         assert torch.equal(value, again.model.state_dict()[name]), name
 
 
-def test_the_one_cycle_ends_near_zero_and_the_flat_rate_stays(whole: State) -> None:
+def test_the_one_cycle_ends_near_zero_and_the_flat_rate_stays(whole: TrainState) -> None:
     assert whole.history[-1]["learning_rate"] == pytest.approx(RATE / 25e4)
     flat = run(fresh("2017"))
     assert {row["learning_rate"] for row in flat.history} == {RATE}
@@ -153,7 +153,7 @@ def test_validation_counts_each_picture_once_and_fillers_never() -> None:
         logits = state.model(torch.from_numpy(images.standardize(gray[20:]))[:, None])
     mask, truth = logits[:, 0].numpy() > 0, share[20:] > 127
     dice = [2 * (m & t).sum() / (m.sum() + t.sum()) for m, t in zip(mask, truth, strict=True)]
-    found = training.means(tally, "val_")
+    found = training.tally_means(tally, "val_")
     assert tally[2] == 6
     assert found["val_dice"] == pytest.approx(np.mean(dice), abs=1e-6)
     assert found["val_accuracy"] == pytest.approx((mask == truth).mean(), abs=1e-6)
@@ -177,7 +177,7 @@ def test_workers_share_what_their_normalizations_have_seen() -> None:
     for state, other in zip(states_of, reversed(others), strict=True):
         left = iter(value for value in other if value.is_floating_point())
         worker = lone_worker(count=2, add_up=lambda value, left=left: value + next(left))
-        training.share_statistics(state.model, worker)
+        training.average_buffers(state.model, worker)
         shared = [value for value in state.model.buffers() if value.is_floating_point()]
         assert all(bool((value == 4).all()) for value in shared)
 
@@ -187,11 +187,11 @@ def test_workers_share_what_their_normalizations_have_seen() -> None:
 @pytest.mark.parametrize("compiled", [False, True])
 def test_a_gpu_learns_in_half_precision(compiled: bool) -> None:
     device = torch.device("cuda")
-    scored = learner.Scored(learner.build(4, RECIPES["default"], seed=0)).to(device)
+    scored = learner.ModelWithLoss(learner.build_model(4, RECIPES["default"], seed=0)).to(device)
     if compiled:
         scored.compile()
     steps = PLAN.epochs * PLAN.train_steps
-    state = learner.start(scored, scored, RECIPES["default"], RATE, steps)
+    state = learner.init_state(scored, scored, RECIPES["default"], RATE, steps)
     assert state.scaler.is_enabled()
     batches = ({name: one.to(device) for name, one in batch.items()} for batch in stream(PLAN))
     training.train(state, batches, PLAN, lone_worker(device=device), lambda _: None)
@@ -202,7 +202,7 @@ def test_a_loss_that_is_no_number_stops_the_run() -> None:
     state = fresh()
     with torch.no_grad():
         state.model.head.bias.fill_(float("nan"))
-    with pytest.raises(training.Diverged, match="epoch 1"):
+    with pytest.raises(training.DivergedError, match="epoch 1"):
         run(state)
 
 
@@ -229,17 +229,17 @@ class Poisoned:
             self.taken += 1
             yield batch
 
-    def train(self) -> tuple[str, State]:
+    def train(self) -> tuple[str, TrainState]:
         """Return what the run says that stops here, and its state."""
         torch.set_num_threads(1)
-        scored = learner.Scored(learner.build(1, RECIPES["default"], seed=0))
-        state = learner.start(scored, scored, RECIPES["default"], 1e-3, 1000)
-        with pytest.raises(training.Diverged) as caught:
+        scored = learner.ModelWithLoss(learner.build_model(1, RECIPES["default"], seed=0))
+        state = learner.init_state(scored, scored, RECIPES["default"], 1e-3, 1000)
+        with pytest.raises(training.DivergedError) as caught:
             training.train(state, iter(self), LONG, lone_worker(), lambda _: None)
         return str(caught.value), state
 
 
-LOOK = training.LOOK_EVERY
+LOOK = training.CHECK_FINITE_EVERY
 
 
 @pytest.mark.parametrize(
@@ -285,7 +285,7 @@ def test_an_epoch_whose_weights_are_no_numbers_is_not_reported() -> None:
 
     state.optimizer.register_step_post_hook(after)
     reported: list[int] = []
-    with pytest.raises(training.Diverged, match="epoch 2"):
+    with pytest.raises(training.DivergedError, match="epoch 2"):
         run(state, lambda state: reported.append(state.epoch))
     assert reported == [1]
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from carvana_ray.training.prefetch import Arrays, on_device
+from carvana_ray.training.prefetch import Arrays, prefetch_to_device
 
 DEVICES = [
     "cpu",
@@ -29,7 +29,7 @@ def some(count: int) -> Iterator[Arrays]:
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_all_batches_arrive_in_order(device: str) -> None:
-    for number, batch in enumerate(on_device(some(40), 4, torch.device(device))):
+    for number, batch in enumerate(prefetch_to_device(some(40), 4, torch.device(device))):
         assert batch["image"].device.type == device
         assert batch["image"].dtype == torch.float32
         assert batch["share"].dtype == torch.uint8
@@ -41,7 +41,9 @@ def test_all_batches_arrive_in_order(device: str) -> None:
 @pytest.mark.parametrize("device", DEVICES)
 def test_blocks_of_several_batches_are_cut(device: str) -> None:
     blocks = ({"share": np.arange(start, start + 6, dtype=np.uint8)} for start in (0, 6))
-    found = [batch["share"].tolist() for batch in on_device(blocks, 2, torch.device(device))]
+    found = [
+        batch["share"].tolist() for batch in prefetch_to_device(blocks, 2, torch.device(device))
+    ]
     assert found == [[0, 1], [2, 3], [4, 5], [6, 7], [8, 9], [10, 11]]
 
 
@@ -51,7 +53,7 @@ def test_an_error_comes_where_its_batch_is_due(device: str) -> None:
         yield from some(3)
         raise RuntimeError("the fourth")
 
-    batches = on_device(broken(), 4, torch.device(device))
+    batches = prefetch_to_device(broken(), 4, torch.device(device))
     assert [int(next(batches)["share"][0, 0]) for _ in range(3)] == [0, 1, 2]
     with pytest.raises(RuntimeError, match="the fourth"):
         next(batches)
@@ -59,6 +61,6 @@ def test_an_error_comes_where_its_batch_is_due(device: str) -> None:
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_none_that_waits_is_lost_when_one_stops_early(device: str) -> None:
-    batches = on_device(some(100), 4, torch.device(device))
+    batches = prefetch_to_device(some(100), 4, torch.device(device))
     next(batches)
     batches.close()  # type: ignore[attr-defined]

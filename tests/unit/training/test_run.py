@@ -27,26 +27,26 @@ def row(epoch: int, val_dice: float, images: int = 100, rate: float = 50.0) -> d
 
 
 def test_the_best_epoch_is_kept_and_of_equals_the_last() -> None:
-    assert course.best_row([row(1, 0.5), row(2, 0.7), row(3, 0.6)])["epoch"] == 2
-    assert course.best_row([row(1, 0.5), row(2, 0.5), row(3, 0.4)])["epoch"] == 2
+    assert course.best_epoch([row(1, 0.5), row(2, 0.7), row(3, 0.6)])["epoch"] == 2
+    assert course.best_epoch([row(1, 0.5), row(2, 0.5), row(3, 0.4)])["epoch"] == 2
 
 
 def test_without_validation_the_last_epoch_is_kept() -> None:
     rows = [{"epoch": 1.0, "dice": 0.9}, {"epoch": 2.0, "dice": 0.8}]
-    assert course.best_row(rows)["epoch"] == 2
+    assert course.best_epoch(rows)["epoch"] == 2
 
 
 def test_rates_are_means_over_time_not_over_epochs() -> None:
-    found = course.summary([row(1, 0.1, 100, 100.0), row(2, 0.2, 100, 25.0)])
+    found = course.summarize([row(1, 0.1, 100, 100.0), row(2, 0.2, 100, 25.0)])
     assert found["images"] == 200
     assert found["images_per_second"] == 40.0  # 200 in 1 + 4 seconds
     assert found["data_wait_fraction"] == pytest.approx((0.5 * 1 + 0.25 * 4) / 5)
     assert found["val_dice"] == 0.2
 
 
-def a_course(train: int, val: int, batch: int = 4, workers: int = 1) -> course.Course:
+def a_course(train: int, val: int, batch: int = 4, workers: int = 1) -> course.TrainingRun:
     names = [f"{at:012x}_01" for at in range(train + val)]
-    return course.Course(
+    return course.TrainingRun(
         pictures="/data/train",
         masks="/data/train_masks",
         pairs=[(f"{name}.jpg", f"{name}_mask.gif") for name in names],
@@ -58,7 +58,7 @@ def a_course(train: int, val: int, batch: int = 4, workers: int = 1) -> course.C
     )
 
 
-def errors_at(one: course.Course, *places: int) -> list[str]:
+def errors_at(one: course.TrainingRun, *places: int) -> list[str]:
     """Return what `decode` says where the pictures at some places are bad."""
     return [
         f"{one.pictures}/{picture}: truncated" if place in places else ""
@@ -66,14 +66,14 @@ def errors_at(one: course.Course, *places: int) -> list[str]:
     ]
 
 
-def flags(on_bad_picture: str = "fail", **others: int) -> config.Train:
-    return config.Train(on_bad_picture=on_bad_picture, **others)  # type: ignore[arg-type]
+def flags(on_bad_picture: str = "fail", **others: int) -> config.TrainFlags:
+    return config.TrainFlags(on_bad_picture=on_bad_picture, **others)  # type: ignore[arg-type]
 
 
 def test_without_bad_pairs_all_are_kept_and_the_plan_stays() -> None:
     one = a_course(20, 6)
     for kind in ("fail", "skip"):
-        kept, plan = course.sift(flags(kind), one, errors_at(one))
+        kept, plan = course.drop_bad_pairs(flags(kind), one, errors_at(one))
         assert kept.tolist() == list(range(26))
         assert kept.dtype == np.int64
         assert plan == one.plan
@@ -86,7 +86,7 @@ def test_bad_pairs_are_an_error_of_one_line_that_names_three_of_them(
     one = a_course(20, 6)
     errors = errors_at(one, *places)
     with pytest.raises(InputError, match=f"--data: {len(places)} of 26 ") as caught:
-        course.sift(flags(), one, errors)
+        course.drop_bad_pairs(flags(), one, errors)
     text = str(caught.value)
     assert "\n" not in text
     assert "--on-bad-picture skip" in text
@@ -100,25 +100,25 @@ def test_skipping_keeps_the_others_in_order_and_the_plan_counts_them(
     places: tuple[int, ...],
 ) -> None:
     one = a_course(20, 6)
-    kept, plan = course.sift(flags("skip"), one, errors_at(one, *places))
+    kept, plan = course.drop_bad_pairs(flags("skip"), one, errors_at(one, *places))
     assert kept.tolist() == [place for place in range(26) if place not in places]
     assert plan.train == sum(place < 20 for place in kept)
     assert plan.val == sum(place >= 20 for place in kept)
     assert (plan.batch, plan.epochs, plan.seed) == (4, 3, 1)
     # What the plan takes for training was for training before, and what it validates on was not.
     for index in range(plan.epochs * plan.blocks_per_epoch):
-        block = plan.block(index)
-        assert ((kept[block.pictures] < 20) == block.training).all()
+        block = plan.worker_batch(index)
+        assert ((kept[block.indices] < 20) == block.training).all()
 
 
 def test_too_many_bad_pairs_are_an_error_though_they_may_be_skipped() -> None:
     """At most 100, or one in a hundred, whichever is more."""
     for total, most in ((400, 100), (10_000, 100), (30_000, 300)):
         one = a_course(total - 50, 50)
-        kept, _ = course.sift(flags("skip"), one, errors_at(one, *range(most)))
+        kept, _ = course.drop_bad_pairs(flags("skip"), one, errors_at(one, *range(most)))
         assert len(kept) == total - most
         with pytest.raises(InputError, match=f"--data: {most + 1} of {total} ") as caught:
-            course.sift(flags("skip"), one, errors_at(one, *range(most + 1)))
+            course.drop_bad_pairs(flags("skip"), one, errors_at(one, *range(most + 1)))
         assert "too many to leave out" in str(caught.value)
         assert "--on-bad-picture skip" not in str(caught.value)
         assert "\n" not in str(caught.value)
@@ -127,37 +127,39 @@ def test_too_many_bad_pairs_are_an_error_though_they_may_be_skipped() -> None:
 def test_too_few_left_for_a_batch_are_an_error_that_names_its_flag() -> None:
     one = a_course(20, 6)
     with pytest.raises(InputError, match=r"--batch-size 4 .* 3 "):
-        course.sift(flags("skip"), one, errors_at(one, *range(17)))
+        course.drop_bad_pairs(flags("skip"), one, errors_at(one, *range(17)))
 
 
 def test_a_plan_is_shared_out_anew_with_nothing_else_changed() -> None:
     plan = a_course(33, 9, batch=16, workers=4).plan
     for workers in (1, 3, 16):
-        again = course.shared(plan, workers)
+        again = course.with_workers(plan, workers)
         assert again == BatchPlan(train=33, val=9, batch=16, workers=workers, epochs=3, seed=1)
         assert again.train_steps == plan.train_steps
-    assert course.shared(course.shared(plan, 3), 4) == plan
+    assert course.with_workers(course.with_workers(plan, 3), 4) == plan
     with pytest.raises(InputError, match=r"--batch-size 16 .*--workers 17"):
-        course.shared(plan, 17)
+        course.with_workers(plan, 17)
 
 
 @pytest.mark.parametrize("base", [1, 8, 32])
 def test_the_room_of_a_run_is_sixteen_numbers_a_weight(base: int) -> None:
-    weights = sum(one.numel() for one in learner.build(base, RECIPES["default"], 0).parameters())
-    assert course.room(flags(base=base)) == 4 * weights * 16
+    weights = sum(
+        one.numel() for one in learner.build_model(base, RECIPES["default"], 0).parameters()
+    )
+    assert course.disk_bytes(flags(base=base)) == 4 * weights * 16
 
 
 def test_the_room_of_a_run_is_what_its_files_take(tmp_path: Path) -> None:
     """Three newest states, the best, one that is being written, and the model."""
     recipe = RECIPES["default"]
-    model = learner.build(8, recipe, seed=0)
-    scored = learner.Scored(model)
-    state = learner.start(scored, scored, recipe, rate=0.01, total_steps=4)
+    model = learner.build_model(8, recipe, seed=0)
+    scored = learner.ModelWithLoss(model)
+    state = learner.init_state(scored, scored, recipe, rate=0.01, total_steps=4)
     model(torch.zeros(1, 1, 32, 32)).sum().backward()
     state.optimizer.step()
-    for epoch in range(1, states.KEPT + 3):
+    for epoch in range(1, states.KEEP_LAST + 3):
         state.epoch, state.history = epoch, [{"epoch": float(n + 1)} for n in range(epoch)]
-        states.write(str(tmp_path), state.state_dict(), learner.design(8, recipe))
+        states.save(str(tmp_path), state.state_dict(), learner.unet_config(8, recipe))
     used = sum(file.stat().st_size for file in tmp_path.rglob("*") if file.is_file())
     used += len(checkpoint.to_bytes(dict(model.state_dict())))
-    assert course.room(flags(base=8)) == pytest.approx(used, rel=0.05)
+    assert course.disk_bytes(flags(base=8)) == pytest.approx(used, rel=0.05)

@@ -52,12 +52,12 @@ def test_pictures_are_moved_for_training_alone_and_standardized_as_for_predictio
     mirror = torch.tensor([[-1.0, 0, 0], [0, 1, 0]]).repeat(2, 1, 1)
     batch = {"image": gray, "share": share, "weight": torch.ones(2), "warp": mirror}
     as_predicted = images.standardize(gray)
-    image, target, weight = learner.prepared(batch, training=False)
+    image, target, weight = learner.prepare_batch(batch, training=False)
     assert torch.equal(image, as_predicted)
     assert torch.equal(target, share)
     assert torch.equal(weight, batch["weight"])
-    image, target, _ = learner.prepared(batch, training=True)
+    image, target, _ = learner.prepare_batch(batch, training=True)
     assert torch.allclose(image, as_predicted.flip(-1), atol=1e-3)
     assert torch.allclose(target, share.flip(-1).float(), atol=0.1)
     ready = {"image": as_predicted, "share": share, "weight": torch.ones(2)}
-    assert learner.prepared(ready, training=True)[0] is as_predicted, "not a second time"
+    assert learner.prepare_batch(ready, training=True)[0] is as_predicted, "not a second time"

@@ -12,12 +12,12 @@ from support import s3_servers
 
 from carvana_ray import config, storage
 from carvana_ray.errors import InputError
-from carvana_ray.runtime.resources import Cluster
+from carvana_ray.runtime.resources import ClusterResources
 from carvana_ray.stages import pipeline
 from carvana_ray.stages.train import stage as train
 from carvana_ray.training import tensorboard as events
 
-HERE = Cluster(cpus=4, gpus=0, nodes=1)
+HERE = ClusterResources(cpus=4, gpus=0, nodes=1)
 
 
 def read_back(folder: Path) -> dict[str, list[tuple[int, float]]]:
@@ -56,7 +56,7 @@ def tensorboard() -> None:
 
 @pytest.mark.usefixtures("tensorboard")
 def test_events_are_the_history(tmp_path: Path) -> None:
-    events.keep(str(tmp_path), rows(12))
+    events.write_missing(str(tmp_path), rows(12))
     assert read_back(tmp_path) == expected(rows(12))
 
 
@@ -65,7 +65,7 @@ def test_without_validation_there_are_no_figures_of_it(tmp_path: Path) -> None:
     history = [
         {key: value for key, value in row.items() if not key.startswith("val_")} for row in rows(2)
     ]
-    events.keep(str(tmp_path), history)
+    events.write_missing(str(tmp_path), history)
     found = read_back(tmp_path)
     assert found == expected(history)
     assert not [tag for tag in found if "validation" in tag]
@@ -74,13 +74,13 @@ def test_without_validation_there_are_no_figures_of_it(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("tensorboard")
 def test_no_epoch_is_lost_or_doubled_whatever_is_lost(tmp_path: Path) -> None:
     for epoch in range(1, 4):
-        events.keep(str(tmp_path), rows(epoch), fresh=True)
+        events.write_missing(str(tmp_path), rows(epoch), fresh=True)
     (tmp_path / events.file_name({"epoch": 2})).unlink()  # killed between state and file
     again = [*rows(2), {**rows(3)[2], "loss": 0.5}]  # its state is lost: it is trained anew
-    events.keep(str(tmp_path), again, fresh=True)
+    events.write_missing(str(tmp_path), again, fresh=True)
     assert read_back(tmp_path) == expected(again)
     before = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
-    events.keep(str(tmp_path), again)
+    events.write_missing(str(tmp_path), again)
     assert {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
 
 
@@ -90,8 +90,8 @@ def test_events_are_in_s3_too(
 ) -> None:
     place = f"{bucket(s3)}/runs/first/{events.FOLDER}"
     for epoch in (1, 2):
-        events.keep(place, rows(epoch), fresh=True)
-    for entry in storage.listing(place):
+        events.write_missing(place, rows(epoch), fresh=True)
+    for entry in storage.list_files(place):
         (tmp_path / entry.name).write_bytes(storage.read(storage.join(place, entry.name)))
     assert read_back(tmp_path) == expected(rows(2))
 
@@ -102,14 +102,14 @@ def test_without_the_package_one_line_says_what_to_install(
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     asked: dict[str, Any] = {"out": str(tmp_path), "tensorboard": True}
     for check in (
-        lambda: train.check(config.Train(data=str(data), **asked)),
-        lambda: pipeline.check(config.Pipeline(**asked)),
-        lambda: pipeline.check(config.Pipeline(data=str(data), **asked)),
+        lambda: train.check(config.TrainFlags(data=str(data), **asked)),
+        lambda: pipeline.check(config.PipelineFlags(**asked)),
+        lambda: pipeline.check(config.PipelineFlags(data=str(data), **asked)),
     ):
         with pytest.raises(InputError, match="pip install tensorboard") as caught:
             check()
         assert "\n" not in str(caught.value)
-    assert train.check(config.Train(data=str(data), out=str(tmp_path))), "nor is it asked for"
+    assert train.check(config.TrainFlags(data=str(data), out=str(tmp_path))), "nor is it asked for"
 
 
 @pytest.mark.ray
@@ -118,7 +118,7 @@ def test_without_the_package_one_line_says_what_to_install(
 def test_a_training_that_goes_on_has_each_epoch_once(
     data: Path, ray_session: None, tmp_path: Path
 ) -> None:
-    flags = config.Train(
+    flags = config.TrainFlags(
         data=str(data),
         out=str(tmp_path),
         epochs=3,

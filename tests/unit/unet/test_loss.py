@@ -39,7 +39,7 @@ def test_a_perfect_mask_costs_nothing_and_an_empty_one_neither() -> None:
 def test_bf16_logits_are_summed_in_float32() -> None:
     logits, target = batch()
     rounded = logits.bfloat16()
-    assert loss.batch_sums(rounded, target).dtype == torch.float32
+    assert loss.loss_sums(rounded, target).dtype == torch.float32
     torch.testing.assert_close(
         loss.bce_dice(rounded, target), loss.bce_dice(rounded.float(), target)
     )
@@ -55,8 +55,8 @@ def gradients(model: torch.nn.Module, count: int, rank: int) -> tuple[float, lis
         return total
 
     image, target = batch()
-    sums = loss.batch_sums(model(image[rank::count]), target[rank::count])
-    value = loss.from_sums(loss.over_workers(sums, add_up))
+    sums = loss.loss_sums(model(image[rank::count]), target[rank::count])
+    value = loss.loss_from_sums(loss.reduce_sums(sums, add_up))
     (value * count).backward()
     return value.item(), [p.grad.clone() for p in model.parameters() if p.grad is not None]
 
@@ -114,11 +114,11 @@ def weights(real: int, fillers: int) -> Tensor:
 @pytest.mark.parametrize("odd", ODD)
 def test_fillers_do_not_count_whatever_they_hold(odd: float) -> None:
     logits, target = batch(5)
-    expected = loss.batch_sums(logits, target)
+    expected = loss.loss_sums(logits, target)
     assert expected[3] == logits.numel()
-    assert torch.equal(expected, loss.batch_sums(logits, target, torch.ones(5)))
+    assert torch.equal(expected, loss.loss_sums(logits, target, torch.ones(5)))
     for other in (odd, 0.5):
-        found = loss.batch_sums(filled(logits, 3, odd), filled(target, 3, other), weights(5, 3))
+        found = loss.loss_sums(filled(logits, 3, odd), filled(target, 3, other), weights(5, 3))
         torch.testing.assert_close(found, expected)
 
 
@@ -126,9 +126,9 @@ def test_fillers_do_not_count_whatever_they_hold(odd: float) -> None:
 def test_fillers_have_a_gradient_of_zero_and_change_no_other(odd: float) -> None:
     logits, target = batch(5)
     alone = logits.clone().requires_grad_()
-    loss.from_sums(loss.batch_sums(alone, target)).backward()
+    loss.loss_from_sums(loss.loss_sums(alone, target)).backward()
     both = filled(logits, 3, odd).requires_grad_()
-    loss.from_sums(loss.batch_sums(both, filled(target, 3, odd), weights(5, 3))).backward()
+    loss.loss_from_sums(loss.loss_sums(both, filled(target, 3, odd), weights(5, 3))).backward()
     assert alone.grad is not None
     assert both.grad is not None
     assert (both.grad[5:] == 0).all()
@@ -139,13 +139,13 @@ def test_fillers_have_a_gradient_of_zero_and_change_no_other(odd: float) -> None
 def test_a_batch_of_fillers_alone_adds_nothing() -> None:
     """As the last validation batch may be for a worker."""
     logits, target = batch(3)
-    assert loss.batch_sums(logits, target, torch.zeros(3)).tolist() == [0, 0, 0, 0]
+    assert loss.loss_sums(logits, target, torch.zeros(3)).tolist() == [0, 0, 0, 0]
 
 
 def test_a_real_picture_that_is_no_number_is_not_hidden() -> None:
     logits, target = batch(5)
     logits[2, 0, 3, 4] = float("nan")
-    assert loss.from_sums(loss.batch_sums(logits, target, torch.ones(5))).isnan()
+    assert loss.loss_from_sums(loss.loss_sums(logits, target, torch.ones(5))).isnan()
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5, 7, 16])
@@ -161,10 +161,10 @@ def test_workers_with_fillers_have_the_gradients_of_one_with_the_whole_batch(cou
         fillers = share - len(own)
         own = torch.cat([own, own[-1:].repeat(fillers)])
         weight = weights(share - fillers, fillers)
-        sums.append(loss.batch_sums(model(image[own]), target[own], weight))
+        sums.append(loss.loss_sums(model(image[own]), target[own], weight))
     total = torch.stack([one.detach() for one in sums]).sum(0)
     for one in sums:  # as each worker does, and the gradients add up in the network
-        value = loss.from_sums(loss.over_workers(one, lambda own: total.clone()))
+        value = loss.loss_from_sums(loss.reduce_sums(one, lambda own: total.clone()))
         assert value.item() == pytest.approx(expected_loss, rel=1e-6)
         value.backward()
     scale = max(grad.abs().max().item() for grad in expected)

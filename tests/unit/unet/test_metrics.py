@@ -58,28 +58,28 @@ def test_sums_are_those_of_the_pictures_of_weight_1(weight: list[int]) -> None:
             images += 1
             dice += brute(one, truth)
             accuracy += float((one == truth).mean())
-    sums = metrics.picture_sums(logits, target, torch.tensor(weight, dtype=torch.float32))
+    sums = metrics.metric_sums(logits, target, torch.tensor(weight, dtype=torch.float32))
     assert sums.dtype == torch.float64
-    assert sums.shape == (len(metrics.COUNTED),)
+    assert sums.shape == (len(metrics.METRICS),)
     assert sums.tolist() == pytest.approx([images, dice, accuracy], abs=1e-5)
 
 
 def test_what_fills_up_a_batch_changes_nothing() -> None:
     logits, target = batch()
     weight = torch.tensor([1.0, 1, 1, 0, 0, 0])
-    before = metrics.picture_sums(logits, target, weight)
+    before = metrics.metric_sums(logits, target, weight)
     logits[3:], target[3:] = 7, 0
-    assert torch.equal(metrics.picture_sums(logits, target, weight), before)
+    assert torch.equal(metrics.metric_sums(logits, target, weight), before)
 
 
 def test_sums_of_two_halves_add_up_to_those_of_the_whole() -> None:
     logits, target = batch()
     weight = torch.ones(6)
     parts = [
-        metrics.picture_sums(logits[half], target[half], weight[half])
+        metrics.metric_sums(logits[half], target[half], weight[half])
         for half in (slice(0, 2), slice(2, 6))
     ]
-    whole = metrics.picture_sums(logits, target, weight)
+    whole = metrics.metric_sums(logits, target, weight)
     assert torch.allclose(parts[0] + parts[1], whole, atol=1e-6)
 
 
@@ -89,4 +89,4 @@ def test_dice_is_the_mean_over_pictures_and_not_over_pixels() -> None:
     target[0] = 1  # a large car that is not found
     target[1, 0, 0, 0] = 1
     logits[1, 0, 0, 0] = 1  # a small one that is
-    assert metrics.picture_sums(logits, target, torch.ones(2)).tolist()[:2] == [2, 1]
+    assert metrics.metric_sums(logits, target, torch.ones(2)).tolist()[:2] == [2, 1]

@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from carvana_ray.unet.network import Design, UNet, glorot, parameters
+from carvana_ray.unet.network import UNet, UNetConfig, count_parameters, glorot_init_
 
 
 def test_without_norm_it_is_the_network_of_2017() -> None:
@@ -19,7 +19,7 @@ def test_without_norm_it_is_the_network_of_2017() -> None:
         expected += 4 * coarse * fine + fine
         expected += 9 * 2 * fine * fine + fine + 9 * fine * fine + fine
     expected += 32 + 1
-    assert parameters(model) == expected == 7_759_521
+    assert count_parameters(model) == expected == 7_759_521
 
 
 @pytest.mark.parametrize("size", [(32, 48), (16, 16), (17, 31), (40, 60), (5, 7)])
@@ -53,7 +53,7 @@ def test_a_folded_network_is_a_network_of_the_blocks_of_a_picture() -> None:
 
 @pytest.mark.parametrize("fold", [1, 4])
 def test_a_design_builds_the_network_that_it_says(fold: int) -> None:
-    design = Design(base=2, norm="none", fold=fold)
+    design = UNetConfig(base=2, norm="none", fold=fold)
     expected = UNet(base=2, norm="none", fold=fold).state_dict()
     found = design.build().state_dict()
     assert {name: value.shape for name, value in found.items()} == {
@@ -81,7 +81,7 @@ def test_every_parameter_gets_a_gradient() -> None:
 def test_glorot_keeps_to_its_bound_and_sets_biases_to_zero() -> None:
     torch.manual_seed(0)
     model = UNet(base=8, norm="none")
-    glorot(model)
+    glorot_init_(model)
     convolution = model.down[1][0]
     bound = (6 / (9 * 8 + 9 * 16)) ** 0.5
     assert convolution.weight.abs().max() <= bound
