@@ -177,5 +177,5 @@ def run_pipeline(data: Path, out: Path, run_job: Run) -> None:
     assert set(result) == {"job", "dice", "submission", "report", "seconds"}
     assert "Dice" in done.stderr
     for job in ("pipeline", "train", "evaluate", "predict"):
-        (line,) = re.findall(rf"^{job}: .*needs about.*", done.stderr, re.MULTILINE)
-        assert line.endswith(" are free"), "each says before what it will do"
+        (line,) = re.findall(rf"^{job}: .* free in .*", done.stderr, re.MULTILINE)
+        assert line.endswith(f" free in {out}"), "each job first says what it will do"

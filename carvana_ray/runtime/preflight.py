@@ -1,49 +1,37 @@
-"""What a job is going to do, in one line, and whether the disk has room for it."""
+"""The line that a job logs before it starts: the work, the workers and the free disk space."""
 
 import logging
-from typing import TYPE_CHECKING
 
 from carvana_ray import storage
 from carvana_ray.runtime.resources import WorkerAllocation
 
-if TYPE_CHECKING:
-    pass
-
 log = logging.getLogger(__name__)
 
-# Needs are estimates, of pictures like Kaggle's: below this much more of free space it may not do.
-TIGHT = 1.25
 
-
-def announce(job: str, what: str, out: str, needed: int, where: str = "") -> None:
-    """Say in the log what a job will do, and warn where the disk may be too small for it.
+def announce(job: str, summary: str, out: str, where: str = "") -> None:
+    """Log in one line what a job will do.
 
     Args:
-        job: its name.
-        what: it will do.
-        out: folder of its results.
-        needed: bytes that are still to be written there, an estimate.
-        where: it runs.
+        job: name of the job.
+        summary: the work, such as ``5 epochs of 1,184 images``.
+        out: folder of the results. Its free space is part of the line, unless it is in S3.
+        where: the workers, see `describe_workers`.
     """
     free = storage.free_space(out)
-    room = f"needs about {format_bytes(needed)}"
-    if free is not None:
-        room += f", {format_bytes(free)} are free"
-    log.info("%s", "; ".join(filter(None, [f"{job}: {what}", where, room])))
-    if free is not None and free < TIGHT * needed:
-        log.warning(
-            "%s: the disk of %s may be too small: %s are free, about %s are needed",
-            job,
-            out,
-            format_bytes(free),
-            format_bytes(needed),
-        )
+    space = "" if free is None else f"{format_bytes(free)} free in {out}"
+    log.info("%s", "; ".join(filter(None, [f"{job}: {summary}", where, space])))
 
 
-def count_of(count: int, what: str, done: int = 0) -> str:
-    """Return a number of things, and how many of them are done: ``100,064 pictures, 256 done``."""
-    text = f"{count:,} {what if count != 1 else what.removesuffix('s')}"
-    return f"{text}, {done:,} of them done before" if done else text
+def count_of(count: int, noun: str, done: int = 0) -> str:
+    """Return a count with its noun: ``1 image``, ``100,064 images, 256 of them already done``.
+
+    Args:
+        count: how many.
+        noun: in the plural, which ends with s.
+        done: how many of them an earlier run has done.
+    """
+    text = f"{count:,} {noun if count != 1 else noun.removesuffix('s')}"
+    return f"{text}, {done:,} of them already done" if done else text
 
 
 def describe_workers(workers: WorkerAllocation) -> str:
@@ -51,14 +39,14 @@ def describe_workers(workers: WorkerAllocation) -> str:
     if workers.use_gpu:
         gpus = count_of(workers.count, "GPUs")
         return f"{gpus} (decoding {workers.decode:.0%} of JPEGs)" if workers.decode else gpus
-    each = f"of {count_of(workers.cpus, 'CPUs')}"
-    return f"1 process {each}" if workers.count == 1 else f"{workers.count} processes {each}"
+    processes = "1 process" if workers.count == 1 else f"{workers.count} processes"
+    return f"{processes} of {count_of(workers.cpus, 'CPUs')}"
 
 
 def format_bytes(count: int) -> str:
-    """Return bytes in words: ``12 MB``, ``1.3 GB``, ``61 GB``."""
+    """Return a number of bytes with its unit: ``12 MB``, ``1.3 GB``, ``61 GB``."""
     for unit, scale in (("TB", 1e12), ("GB", 1e9)):
         if count >= 0.9995 * scale:
             value = count / scale
             return f"{value:.1f} {unit}" if value < 9.95 else f"{value:,.0f} {unit}"
-    return f"{max(count, 0) / 1e6:,.0f} MB"
+    return f"{count / 1e6:,.0f} MB"

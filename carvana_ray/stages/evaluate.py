@@ -38,20 +38,19 @@ from carvana_ray.unet import metrics
 Score = dict[str, Any]
 SHOWN = "dice", "ceiling", "more", "less"
 Checked = tuple[ModelManifest, list[tuple[str, str]]]
-REPORT_BYTES = 20_000_000  # the page, its parts and its sheets take 8 MB
 
 
 def check(flags: config.EvaluateFlags) -> Checked:
     """Return the model's manifest and the (picture, mask) names of its held-out cars.
 
     Raises:
-        InputError: model or pictures cannot be, or there is no room for the results.
+        InputError: model or pictures cannot be, or --out cannot be written.
     """
     if not flags.data:
         raise InputError("--data is missing: a folder with train/ and train_masks/")
     _, manifest = checkpoint.load_model(storage.resolve(flags.model_uri))
     folders = course.image_and_mask_dirs(storage.resolve(flags.data))
-    storage.require_space(storage.resolve(flags.out), REPORT_BYTES)
+    storage.require_writable(storage.resolve(flags.out))
     return manifest, held_out(*folders, manifest.holdout_cars)[: flags.limit or None]
 
 
@@ -75,7 +74,7 @@ def run(
     how = how_to_load(folder, manifest, size=None)
     workers = allocate_workers(flags, cluster)
     what = f"{outlook.count_of(len(pairs), 'pictures')}; {checkpoint.of_model(manifest)}"
-    outlook.announce("evaluate", what, out, REPORT_BYTES, outlook.describe_workers(workers))
+    outlook.announce("evaluate", what, out, outlook.describe_workers(workers))
     chain = predict_dataset(rows, how, model, workers)
     laps.end("start, list the pictures")
     scores, rate = _score(chain, masks, dict(pairs), manifest.downscale, workers)

@@ -14,7 +14,6 @@ from carvana_ray import config, storage
 from carvana_ray.checkpoints import model as checkpoint
 from carvana_ray.config import cli
 from carvana_ray.data import catalog as catalogue
-from carvana_ray.data import layout as carvana
 from carvana_ray.errors import BadImagesError
 from carvana_ray.report import builder as parts
 from carvana_ray.runtime import preflight as outlook
@@ -23,29 +22,19 @@ from carvana_ray.stages import evaluate, sample
 from carvana_ray.stages.predict import stage as predict
 from carvana_ray.stages.train import stage as train
 from carvana_ray.training import finetune
-from carvana_ray.training import run as course
 from carvana_ray.training import tensorboard as events
 
 
-def check(flags: config.PipelineFlags) -> int:
-    """Return the bytes that all steps together may need on disk.
-
-    Raises:
-        InputError: the data given cannot be.
-    """
-    asked, drawn = flags.sample_test_cars * carvana.VIEWS, 0
+def check(flags: config.PipelineFlags) -> None:
+    """Raise `InputError` if a step cannot run with these flags or this data."""
     if flags.data:
         train.check(_train(flags, flags.data))
-        asked = len(catalogue.load_catalog(flags.data, flags.limit, flags.partial).entries)
+        catalogue.load_catalog(flags.data, flags.limit, flags.partial)
     else:
         if flags.tensorboard:
             events.require_writer()
-        sampled = cli.subset(config.SampleFlags, flags, out=_sample_folder(flags))
-        sample.check(sampled)
-        drawn = sample.room(sampled)
-    learning = finetune.resolve_flags(_train(flags, flags.data), finetune.read(flags))
-    each = predict.SHARD_BYTES + predict.ROW_BYTES
-    return drawn + course.disk_bytes(learning) + asked * each + predict.REPORT_BYTES
+        sample.check(cli.subset(config.SampleFlags, flags, out=_sample_folder(flags)))
+        finetune.resolve_flags(_train(flags, flags.data), finetune.read(flags))
 
 
 def _sample_folder(flags: config.PipelineFlags) -> str:
@@ -57,20 +46,14 @@ def _train(flags: config.PipelineFlags, data: str) -> config.TrainFlags:
 
 
 def run(
-    flags: config.PipelineFlags, cluster: ClusterResources, needed: int | None = None
+    flags: config.PipelineFlags, cluster: ClusterResources, _checked: None = None
 ) -> dict[str, Any]:
-    """Run all steps; return the job's result.
-
-    Args:
-        flags, cluster: what to do, and where.
-        needed: what `check` has returned, if it was asked already.
-    """
+    """Run all steps; return the job's result."""
     began = time.monotonic()
     out = storage.resolve(flags.out)
     steps: dict[str, dict[str, Any]] = {}
     order = "train, evaluate, predict" if flags.data else "sample, train, evaluate, predict"
-    what = f"{order}; what is there is not done twice"
-    outlook.announce("pipeline", what, out, check(flags) if needed is None else needed)
+    outlook.announce("pipeline", f"{order}; finished steps are skipped", out)
     allocate_workers(flags, cluster)  # what cannot be is said before anything is trained
     data = flags.data
     if not data:

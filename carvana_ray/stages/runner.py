@@ -1,5 +1,6 @@
 """What every job does around its stage: flags, log, session, exit code, one line of JSON."""
 
+import errno
 import json
 import logging
 import os
@@ -237,7 +238,9 @@ def _machine_hint(cause: BaseException) -> str:
     if isinstance(cause, MemoryError) or type(cause).__name__ == "OutOfMemoryError":
         return "out of memory: use fewer --workers, a smaller --batch-size or a larger machine"
     if isinstance(cause, OutOfDiskError | ObjectStoreFullError):
-        return "make room on the disk of Ray's files"
+        return "free disk space where Ray keeps its files"
+    if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "free disk space, then run the same command again"
     if isinstance(cause, PROCESS_LOST) and not getattr(cause, "actor_init_failed", False):
         return "a process or a machine was lost; the same command again goes on from here"
     return ""

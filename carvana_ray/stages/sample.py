@@ -26,21 +26,15 @@ from carvana_ray.stages.ingest.blocks import Columns
 
 VIEWS_A_BLOCK = 4  # 2 s of drawing: long enough for a task, often enough for the progress display
 MARKER = "sample.json"
-PICTURE_BYTES = 110_000  # on disk, with its mask; 93 kB a JPEG on average
 
 
 def check(flags: config.SampleFlags) -> None:
-    """Raise `InputError` if the folder holds other pictures, or there is no room for these."""
+    """Raise `InputError` if the folder holds other images or cannot be written."""
     out = storage.resolve(flags.out)
     folders = _cars(flags)
     for folder, cars in folders.items():
         _refuse_others(storage.join(out, folder), {name for _, name in cars})
-    storage.require_space(out, room(flags))
-
-
-def room(flags: config.SampleFlags) -> int:
-    """Return the bytes on disk of the pictures that are still to be drawn."""
-    return (_asked(flags) - _there(flags)) * PICTURE_BYTES
+    storage.require_writable(out)
 
 
 def _asked(flags: config.SampleFlags) -> int:
@@ -75,7 +69,7 @@ def run(
     marker, text = storage.join(out, MARKER), json.dumps({"seed": flags.seed, **result}).encode()
     if not (storage.exists(marker) and storage.read(marker) == text):
         what = outlook.count_of(_asked(flags), "pictures", _there(flags))
-        outlook.announce("sample", f"draw {what}", out, room(flags), f"{cluster.cpus} CPUs")
+        outlook.announce("sample", f"draw {what}", out, f"{cluster.cpus} CPUs")
         runs = _draw_all(out, flags.seed, train, test)
         _write_tables(out, flags.seed, train, test, runs)
         storage.write_atomic(marker, text, replace=True)

@@ -107,24 +107,17 @@ def list_dirs(uri: str) -> list[str]:
         return sorted(one.name for one in found if one.is_dir())
 
 
-def require_space(uri: str, needed: int, scratch: int) -> None:
-    """Raise `InputError` if a folder cannot be written, or its disk has not `needed` bytes free.
+def require_writable(uri: str) -> None:
+    """Raise `InputError` if files cannot be written to a folder, which is created if needed.
 
-    A file is written and removed again: neither the owner nor the mode of a folder tell of a
-    read-only mount or a quota.
+    A file is written and removed again, because neither the owner nor the mode of a folder shows
+    a read-only mount or a quota.
     """
-    del scratch  # a file that is being published lies in the same folder
     try:
         write_atomic(probe := os.path.join(uri, f"{TEMP_PREFIX}{uuid.uuid4().hex}"), b"?", True)
         remove(probe)
     except OSError as error:
         raise InputError(f"--out {uri}: cannot be written: {error.strerror}") from error
-    free = shutil.disk_usage(uri).free
-    if free < needed:
-        raise InputError(
-            f"--out {uri}: {free / 1e6:,.0f} MB are free there, about {needed / 1e6:,.0f} MB are "
-            "needed; make room, or name a folder on another disk"
-        )
 
 
 def free_space(uri: str) -> int | None:

@@ -172,25 +172,14 @@ def remove_dir(uri: str) -> None:
     _store(uri).remove_dir(uri)
 
 
-def require_space(uri: str, needed: int, scratch: int = 0) -> None:
-    """Raise `InputError` if a folder cannot be written, or there is not room enough.
-
-    Args:
-        uri: the folder; it is made.
-        needed: bytes that will be written there; a bucket has no end.
-        scratch: bytes of a file that is `publishing`, which for S3 lies on this machine meanwhile.
-    """
-    _store(uri).require_space(uri, needed, scratch)
+def require_writable(uri: str) -> None:
+    """Raise `InputError` if files cannot be written to a folder, which is created if needed."""
+    _store(uri).require_writable(uri)
 
 
 def free_space(uri: str) -> int | None:
     """Return the bytes that are free where a folder is or will be, None where nobody knows: S3."""
     return _store(uri).free_space(uri)
-
-
-def dir_size(uri: str) -> int:
-    """Return the bytes of the files that lie in a folder itself; 0 if it is not there."""
-    return sum(entry.size for entry in list_files(uri)) if exists(uri) else 0
 
 
 def remove_stale_temps(uri: str) -> None:

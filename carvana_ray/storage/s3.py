@@ -13,7 +13,6 @@ import io
 import logging
 import os
 import re
-import shutil
 import tempfile
 import time
 import uuid
@@ -303,9 +302,8 @@ def remove_dir(uri: str) -> None:
             remove(f"{S3_SCHEME}{_split(uri)[0]}/{one['Key']}")
 
 
-def require_space(uri: str, needed: int, scratch: int) -> None:
-    """Raise `InputError` if nothing can be written, or this disk has not `scratch` bytes free."""
-    del needed  # a bucket has no end
+def require_writable(uri: str) -> None:
+    """Raise `InputError` if objects cannot be written below a prefix."""
     probe = f"{uri}/{TEMP_PREFIX}{uuid.uuid4().hex}"
     try:
         write_atomic(probe, b"1", False)
@@ -318,13 +316,6 @@ def require_space(uri: str, needed: int, scratch: int) -> None:
         remove(probe)
     except StorageAccessError as error:
         raise InputError(f"--out {uri}: cannot be written: {error.strerror}") from error
-    free = shutil.disk_usage(tempfile.gettempdir()).free
-    if free < scratch:
-        raise InputError(
-            f"{tempfile.gettempdir()}: {free / 1e6:,.0f} MB are free there, about "
-            f"{scratch / 1e6:,.0f} MB are needed before the submission is uploaded; make room, or "
-            "set TMPDIR to a folder on another disk"
-        )
 
 
 def free_space(uri: str) -> int | None:

@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from carvana_ray import storage
-from carvana_ray.checkpoints import train_state as states
 from carvana_ray.checkpoints.model import ModelManifest
 from carvana_ray.config.flags import TrainFlags
 from carvana_ray.config.recipes import RECIPES
@@ -21,7 +19,6 @@ from carvana_ray.data.checksums import load_checksums
 from carvana_ray.errors import BadImageError, InputError
 from carvana_ray.images import validate as formats
 from carvana_ray.storage.router import FileInfo
-from carvana_ray.training import state as learner
 from carvana_ray.training.batch_plan import BatchPlan
 
 Rows = list[dict[str, float]]
@@ -179,21 +176,6 @@ def drop_bad_pairs(
 def with_workers(plan: BatchPlan, workers: int) -> BatchPlan:
     """Return the same batches for another number of workers."""
     return dataclasses.replace(plan, workers=workers)
-
-
-def disk_bytes(flags: TrainFlags, there: int = 0) -> int:
-    """Return the bytes on disk that a run needs: its states, one more while it is written.
-
-    Args:
-        flags: of the network.
-        there: states that are there already; older ones make place for newer ones.
-    """
-    with torch.device("meta"):  # counted, not made
-        network = learner.unet_config(flags.base, RECIPES[flags.recipe]).build()
-        weights = sum(one.numel() for one in network.parameters())
-    # float32; Adam holds two moments of each weight; the model folder has the weights once more.
-    to_come = states.KEEP_LAST + 2 - min(there, states.KEEP_LAST + 1)
-    return 4 * weights * (3 * to_come + 1)
 
 
 def image_and_mask_dirs(data: str) -> tuple[str, str]:

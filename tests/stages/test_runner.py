@@ -1,6 +1,8 @@
 """What every job does around its stage: exit code and last line, whatever happens inside."""
 
+import errno
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -84,11 +86,13 @@ def in_a_worker(error: Exception) -> Exception:
         exceptions.NodeDiedError("gone"),
         exceptions.OutOfDiskError(),
         exceptions.OutOfMemoryError("killed"),
+        OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
+        in_a_worker(OSError(errno.EDQUOT, os.strerror(errno.EDQUOT), "/out/file")),
         in_a_worker(MemoryError("9 GB")),
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_a_lost_process_and_a_full_memory_are_one_line(
+def test_a_lost_process_a_full_memory_and_a_full_disk_are_one_line(
     error: Exception, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert job._print_error("predict", error, verbose=False) == 1

@@ -35,11 +35,6 @@ from carvana_ray.storage.router import FileInfo
 log = logging.getLogger(__name__)
 
 FOLDER = "cutouts"
-# Bytes of a file for each of its picture's: at most, of 24 of Kaggle's JPEG and their true masks
-# (mean: PNG 4.3, before a picture 10.6, WebP 0.6 and 1.4). What is a PNG already does not grow.
-GROWTH = {"png": 6.0, "webp": 1.0}
-GROWTH_ON_A_PICTURE = {"png": 12.0, "webp": 1.6}
-MASK_BYTES = 60_000  # with soft edges; 6,000 without
 
 
 @dataclass(frozen=True)
@@ -68,7 +63,7 @@ def check(flags: config.CutoutFlags) -> Checked:
     """Return what is asked for.
 
     Raises:
-        InputError: model, masks, background or pictures cannot be, or there is no room.
+        InputError: model, masks, background or pictures cannot be, or --out cannot be written.
     """
     background = cutout.parse_background(
         flags.background, lambda uri: storage.read(storage.resolve(uri), reading.MAX_BYTES)
@@ -95,8 +90,7 @@ def check(flags: config.CutoutFlags) -> Checked:
     else:
         _, manifest = checkpoint.load_model(storage.resolve(flags.model_uri))
     out = storage.resolve(flags.out)
-    there = 0 if storage.is_remote(out) else storage.dir_size(storage.join(out, FOLDER))
-    storage.require_space(out, _room(entries, style) - there)
+    storage.require_writable(out)
     return Checked(folder, entries, crcs, style, _settings(flags, style, manifest), manifest)
 
 
@@ -116,17 +110,6 @@ def _settings(
         "version": cutout.VERSION,
         **({"decode": flags.decode} if manifest and flags.decode != "cpu" else {}),
     }
-
-
-def _room(entries: Sequence[FileInfo], style: CutoutStyle) -> int:
-    """Return the bytes that cut-outs may need."""
-    if style.mask_only:
-        return MASK_BYTES * len(entries)
-    growth = GROWTH_ON_A_PICTURE if isinstance(style.background, bytes) else GROWTH
-    return sum(
-        round(one.size * (1 if one.name.lower().endswith(".png") else growth[style.format]))
-        for one in entries
-    )
 
 
 def run(
@@ -151,8 +134,7 @@ def run(
     resumed = len(asked.entries) - len(todo)
     what = outlook.count_of(len(asked.entries), "pictures", resumed)
     kind = checkpoint.of_model(asked.manifest) if asked.manifest else "masks of a submission"
-    needed = _room(todo, asked.style)
-    outlook.announce("cutout", f"{what}; {kind}", target, needed, outlook.describe_workers(workers))
+    outlook.announce("cutout", f"{what}; {kind}", target, outlook.describe_workers(workers))
     seen, rate = CutoutTally(asked.folder, len(todo)), 0.0
     if todo:
         with gauges.meter("cut out", len(asked.entries), resumed) as meter:

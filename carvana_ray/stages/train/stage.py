@@ -53,7 +53,7 @@ def check(flags: config.TrainFlags) -> TrainingRun:
     course = courses.plan_run(flags, flags.workers or 1, init)
     out = storage.resolve(flags.out)
     begun = states.list_epochs(_run_folder(out, course))
-    storage.require_space(out, courses.disk_bytes(flags, len(begun)))
+    storage.require_writable(out)
     if init and not begun and not _finished(storage.join(out, "model"), course.run):
         finetune.load_base_weights(flags, init.sha256)  # read, to know now whether they are whole
     return course
@@ -182,9 +182,7 @@ def _foretell(
     if course.plan.val:
         what += f" and {course.plan.val:,} for validation"
     kind = checkpoint.describe_network(flags.recipe, flags.base, flags.downscale)
-    begun = states.list_epochs(_run_folder(out, course))
-    needed = courses.disk_bytes(flags, len(begun))
-    outlook.announce("train", f"{what}; {kind}", out, needed, outlook.describe_workers(workers))
+    outlook.announce("train", f"{what}; {kind}", out, outlook.describe_workers(workers))
 
 
 def _write_model(

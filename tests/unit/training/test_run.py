@@ -1,18 +1,11 @@
 """A training run's summary, what it leaves out and what it needs; test_input has its parts."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
-import torch
 
 from carvana_ray import config
-from carvana_ray.checkpoints import model as checkpoint
-from carvana_ray.checkpoints import train_state as states
-from carvana_ray.config.recipes import RECIPES
 from carvana_ray.errors import InputError
 from carvana_ray.training import run as course
-from carvana_ray.training import state as learner
 from carvana_ray.training.batch_plan import BatchPlan
 
 
@@ -139,27 +132,3 @@ def test_a_plan_is_shared_out_anew_with_nothing_else_changed() -> None:
     assert course.with_workers(course.with_workers(plan, 3), 4) == plan
     with pytest.raises(InputError, match=r"--batch-size 16 .*--workers 17"):
         course.with_workers(plan, 17)
-
-
-@pytest.mark.parametrize("base", [1, 8, 32])
-def test_the_room_of_a_run_is_sixteen_numbers_a_weight(base: int) -> None:
-    weights = sum(
-        one.numel() for one in learner.build_model(base, RECIPES["default"], 0).parameters()
-    )
-    assert course.disk_bytes(flags(base=base)) == 4 * weights * 16
-
-
-def test_the_room_of_a_run_is_what_its_files_take(tmp_path: Path) -> None:
-    """Three newest states, the best, one that is being written, and the model."""
-    recipe = RECIPES["default"]
-    model = learner.build_model(8, recipe, seed=0)
-    scored = learner.ModelWithLoss(model)
-    state = learner.init_state(scored, scored, recipe, rate=0.01, total_steps=4)
-    model(torch.zeros(1, 1, 32, 32)).sum().backward()
-    state.optimizer.step()
-    for epoch in range(1, states.KEEP_LAST + 3):
-        state.epoch, state.history = epoch, [{"epoch": float(n + 1)} for n in range(epoch)]
-        states.save(str(tmp_path), state.state_dict(), learner.unet_config(8, recipe))
-    used = sum(file.stat().st_size for file in tmp_path.rglob("*") if file.is_file())
-    used += len(checkpoint.to_bytes(dict(model.state_dict())))
-    assert course.disk_bytes(flags(base=8)) == pytest.approx(used, rel=0.05)
