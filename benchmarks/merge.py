@@ -98,7 +98,7 @@ def stored(
         }
     )
     name = part.shard_name(shard)
-    data = shards.to_bytes(rows, shards.key(RUN, part, shard))
+    data = shards.serialize_shard(rows, shards.shard_key(RUN, part, shard))
     storage.write_atomic(storage.join(folder, name), data)
     return None
 
@@ -117,7 +117,7 @@ def make(folder: str, parts: list[PlanPart]) -> dict[str, Any]:
 def merge(folder: str, target: str, parts: list[PlanPart], order: list[str]) -> dict[str, Any]:
     """Merge as a prediction does, and check what is written; return seconds of both."""
     cpu = time.process_time()
-    keep = {entry for part in parts for entry in part.pictures}
+    keep = {entry for part in parts for entry in part.images}
 
     def walk() -> Iterator[tuple[str, str]]:
         read = functools.partial(stored, folder)
@@ -128,7 +128,7 @@ def merge(folder: str, target: str, parts: list[PlanPart], order: list[str]) -> 
     packed = target.endswith(".gz")
     with storage.atomic_writer(target) as file:
         began = time.perf_counter()
-        rows = submission.write(file, walk(), order, packed, spool_folder=folder)
+        rows = submission.write_submission(file, walk(), order, packed, spool_folder=folder)
         written = time.perf_counter()
         pixels = carvana.HEIGHT * carvana.WIDTH
         found = submission.validate_written(file, packed, order, lambda _: pixels)
@@ -195,7 +195,7 @@ def main() -> None:
     parser.add_argument("--folder", help="where the temporary one is made")
     flags = parser.parse_args()
     parts = planned(flags.pictures, flags.parts)
-    order = sorted(entry.name for part in parts for entry in part.pictures)
+    order = sorted(entry.name for part in parts for entry in part.images)
     if flags.shuffled:
         random.Random(0).shuffle(order)
     with tempfile.TemporaryDirectory(dir=flags.folder) as root:

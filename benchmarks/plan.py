@@ -92,7 +92,7 @@ def measure(pictures: int, folder: str) -> dict[str, Any]:
     del part, data
     parts = steps.run("read", lambda: plan.load_plan(folder))
     tasks = steps.run("to_do", lambda: to_do(folder, parts, entries))
-    if [entry for part in parts for entry in part.pictures] != entries:
+    if [entry for part in parts for entry in part.images] != entries:
         raise RuntimeError("the plan that was read is not the one that was made")
     memory = steps.results
     return {

@@ -78,7 +78,9 @@ def to_csv(verdicts: Sequence[ReviewItem], facts: Mapping[str, MaskShape]) -> by
     for one in verdicts:
         found = facts[one.name]
         said = one.name, f"{one.score:.2f}", int(one.listed), "; ".join(one.reasons)
-        table.writerow([*said, found.area, found.pieces, found.holes, f"{found.outline:.3f}"])
+        table.writerow(
+            [*said, found.area, found.pieces, found.holes, f"{found.perimeter_ratio:.3f}"]
+        )
     return text.getvalue().encode()
 
 
@@ -98,7 +100,7 @@ def _alone(one: MaskShape) -> list[tuple[float, str]]:
         return [(EMPTY, "the mask is empty")]
     if (share := one.area / (one.height * one.width)) >= FULL:  # of all views alike, perhaps
         return [(EMPTY, f"covers {share:.0%} of the picture: hardly any ground is left")]
-    stray, hollow = one.stray / one.area, one.hollow / one.area
+    stray, hollow = one.stray_pixels / one.area, one.largest_hole / one.area
     others = one.pieces - 1
     return [
         (
@@ -107,8 +109,8 @@ def _alone(one: MaskShape) -> list[tuple[float, str]]:
         ),
         (hollow / HOLLOW, f"a hole of {hollow:.1%} of the mask, {one.holes} in all"),
         (
-            max(one.outline - PLAIN, 0) / OUTLINE,
-            f"a ragged outline, {one.outline:.1f} times as long as that of its box",
+            max(one.perimeter_ratio - PLAIN, 0) / OUTLINE,
+            f"a ragged outline, {one.perimeter_ratio:.1f} times as long as that of its box",
         ),
     ]
 

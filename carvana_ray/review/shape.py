@@ -42,20 +42,20 @@ class MaskShape:
     bottom: int = 0
     left: int = 0
     right: int = 0
-    x: float = 0.0
-    y: float = 0.0
+    center_x: float = 0.0
+    center_y: float = 0.0
     first_x: float = 0.0
     last_x: float = 0.0
     first_y: float = 0.0
     last_y: float = 0.0
     spread_x: float = 0.0
     spread_y: float = 0.0
-    lean: float = 0.0
+    xy_correlation: float = 0.0
     pieces: int = 0
-    stray: int = 0
+    stray_pixels: int = 0
     holes: int = 0
-    hollow: int = 0
-    outline: float = 0.0
+    largest_hole: int = 0
+    perimeter_ratio: float = 0.0
 
 
 def measure(text: str, height: int, width: int) -> MaskShape:
@@ -70,7 +70,7 @@ def measure(text: str, height: int, width: int) -> MaskShape:
     length = right - left
     area = int(length.sum())
     over, below = _touching(row, left, right, width)
-    label = labels(len(row), over, below)
+    label = label_components(len(row), over, below)
     sizes = np.bincount(label, weights=length)
     x, y, spread_x, spread_y, lean = _moments(row, left, right)
     box = int(row[0]), int(row[-1]) + 1, int(left.min()), int(right.max())
@@ -90,10 +90,10 @@ def measure(text: str, height: int, width: int) -> MaskShape:
         spread_y,
         lean,
         pieces=int((sizes > 0).sum()),
-        stray=area - int(sizes.max()),
+        stray_pixels=area - int(sizes.max()),
         holes=holes,
-        hollow=hollow,
-        outline=edges / (2 * (box[1] - box[0] + box[3] - box[2])),
+        largest_hole=hollow,
+        perimeter_ratio=edges / (2 * (box[1] - box[0] + box[3] - box[2])),
     )
 
 
@@ -123,7 +123,7 @@ def _touching(row: Ints, left: Ints, right: Ints, width: int, reach: int = 0) ->
     return upper, first[upper] + place
 
 
-def labels(count: int, one: Ints, other: Ints) -> Ints:
+def label_components(count: int, one: Ints, other: Ints) -> Ints:
     """Return for each of `count` nodes the smallest node that edges (one, other) join it to."""
     label = np.arange(count)
     while True:
@@ -174,7 +174,7 @@ def _holes(row: Ints, left: Ints, right: Ints, width: int) -> tuple[int, int]:
         return 0, 0
     gap_row, gap_left, gap_right = row[inner], right[inner], left[inner + 1]
     over, below = _touching(gap_row, gap_left, gap_right, width, reach=1)
-    label = labels(len(inner), over, below)
+    label = label_components(len(inner), over, below)
     open_ = np.zeros(len(inner), dtype=bool)
     for step in (-1, 1):  # what is left and right of all runs of a row, and empty rows, is outside
         at = np.searchsorted(row, gap_row + step, side="left")

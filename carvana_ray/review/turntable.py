@@ -80,13 +80,13 @@ def _features(one: MaskShape) -> Floats:
     return np.array(
         [
             unit * np.log(one.area / (one.height * one.width)),
-            scale * (one.x - one.width / 2),
-            scale * one.y,
+            scale * (one.center_x - one.width / 2),
+            scale * one.center_y,
             scale * one.first_y,
             scale * one.last_y,
             unit * np.log(one.spread_x / one.width),
             unit * np.log(one.spread_y / one.height),
-            unit * one.lean,
+            unit * one.xy_correlation,
         ]
     )
 

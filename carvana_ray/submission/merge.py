@@ -22,7 +22,6 @@ from carvana_ray.submission.plan import PlanPart
 log = logging.getLogger(__name__)
 
 SUCCESS = "_SUCCESS.json"
-CARS_SHOWN = 4  # cars whose rows are kept for the contact sheets
 
 
 @dataclass
@@ -30,6 +29,7 @@ class MergeSummary:
     """What one walk through all rows has found.
 
     Attributes:
+        sheet_cars: number of cars whose rows are kept for the contact sheets.
         bad: rows of bad pictures.
         rotated: pictures whose EXIF orientation says that viewers turn them; their masks are those
             of the pixels as they are stored.
@@ -37,20 +37,21 @@ class MergeSummary:
         pixels: of each picture.
     """
 
+    sheet_cars: int
     bad: list[dict[str, Any]] = field(default_factory=list)
     rotated: int = 0
-    shown: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
-    pixels: dict[str, int] = field(default_factory=dict)
+    sheet_rows: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    pixel_counts: dict[str, int] = field(default_factory=dict)
 
     def add_row(self, row: dict[str, Any]) -> None:
         """Take a row of a shard."""
         name, car = row["img"], carvana.car_of(row["img"])
-        self.pixels[name] = row["height"] * row["width"]
+        self.pixel_counts[name] = row["height"] * row["width"]
         self.rotated += row["orientation"] != 1
         if row["status"] != quarantine.OK:
             self.bad.append({**row, "rle_mask": ""})
-        if car in self.shown or len(self.shown) < CARS_SHOWN:
-            self.shown.setdefault(car, []).append(row)
+        if car in self.sheet_rows or len(self.sheet_rows) < self.sheet_cars:
+            self.sheet_rows.setdefault(car, []).append(row)
 
 
 class _HeldBack(Exception):
@@ -63,6 +64,7 @@ def merge_shards(
     folder: str,
     catalogue: Catalog,
     target: str,
+    sheet_cars: int,
 ) -> MergeSummary:
     """Merge shards into a submission and check it; without one if bad pictures forbid it.
 
@@ -72,11 +74,12 @@ def merge_shards(
         folder: of the run.
         catalogue: the pictures that the submission is of.
         target: the file; one of an earlier run is replaced, or removed if there is none now.
+        sheet_cars: number of cars whose rows are kept for the contact sheets.
 
     Raises:
         Unfinished: a shard was damaged meanwhile, or the disk is full.
     """
-    merged = MergeSummary()
+    merged = MergeSummary(sheet_cars)
 
     def walk() -> Iterator[tuple[str, str]]:
         read, keep = functools.partial(shards.read_shard, folder), set(catalogue.entries)
@@ -89,11 +92,11 @@ def merge_shards(
     try:
         spool = None if storage.is_remote(target) else storage.parent(target)
         with storage.atomic_writer(target) as file:
-            submission.write(file, walk(), catalogue.order, packed, spool)
+            submission.write_submission(file, walk(), catalogue.order, packed, spool)
             if not may_publish(flags, merged):
                 raise _HeldBack
             faults = submission.validate_written(
-                file, packed, catalogue.order, merged.pixels.__getitem__
+                file, packed, catalogue.order, merged.pixel_counts.__getitem__
             )
             if faults:
                 raise RuntimeError(f"{target}: not as it should be, please report: {faults[:3]}")

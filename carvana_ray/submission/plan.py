@@ -51,7 +51,7 @@ class PlanPart:
     """
 
     number: int
-    pictures: tuple[FileInfo, ...]
+    images: tuple[FileInfo, ...]
     shards: int
 
     @property
@@ -66,12 +66,12 @@ class PlanPart:
 
     def shard(self, shard: int) -> tuple[FileInfo, ...]:
         """Return the pictures of a shard; lengths differ by one at most."""
-        count = len(self.pictures)
-        return self.pictures[count * shard // self.shards : count * (shard + 1) // self.shards]
+        count = len(self.images)
+        return self.images[count * shard // self.shards : count * (shard + 1) // self.shards]
 
     def to_bytes(self) -> bytes:
         """Return the bytes of the part's file."""
-        pictures = [[entry.name, entry.size, entry.version] for entry in self.pictures]
+        pictures = [[entry.name, entry.size, entry.version] for entry in self.images]
         body = {"format": FORMAT, "part": self.number, "shards": self.shards, "pictures": pictures}
         return json.dumps({"sha256": digest(body), **body}).encode()
 
@@ -104,7 +104,7 @@ def plan_new(
         asked: pictures a shard at most, 0 for the default.
         most: the default for many pictures.
     """
-    planned = {entry for part in parts for entry in part.pictures}
+    planned = {entry for part in parts for entry in part.images}
     new = sorted(entry for entry in listing if entry not in planned)
     if not new:
         return None

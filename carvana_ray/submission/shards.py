@@ -160,7 +160,7 @@ def list_shards(folder: str) -> set[str]:
     return {f"shards/{entry.name}" for entry in storage.list_files(place, (".parquet",))}
 
 
-def key(run: str, part: PlanPart, shard: int) -> str:
+def shard_key(run: str, part: PlanPart, shard: int) -> str:
     """Return what names a shard and all that its rows depend on.
 
     Args:
@@ -186,7 +186,7 @@ def _digest(key: str, table: pa.Table) -> str:
     return sha256.hexdigest()
 
 
-def to_bytes(rows: pa.Table, key: str) -> bytes:
+def serialize_shard(rows: pa.Table, key: str) -> bytes:
     """Return a shard's file, made in memory.
 
     Args:
@@ -225,7 +225,7 @@ def read_shard(folder: str, part: PlanPart, shard: int) -> pa.Table:
         table = pq.read_table(io.BytesIO(data))
         sha256 = (table.schema.metadata or {})[DIGEST].decode()
         table = table.replace_schema_metadata().cast(SCHEMA)
-        expected = _digest(key(storage.name(folder), part, shard), table)
+        expected = _digest(shard_key(storage.name(folder), part, shard), table)
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         raise CorruptShardError(f"{uri}: {str(error).splitlines()[0]}") from error
     if sha256 != expected:

@@ -24,12 +24,12 @@ from carvana_ray.data.csv_reader import Row
 from carvana_ray.submission import validate as faults
 from carvana_ray.submission.plan import PlanPart
 
-Read = Callable[[PlanPart, int], pa.Table]  # from part and number of a shard to its rows
-_AHEAD = 8  # shards, of 2.3 MB each: what a store on a network needs to hide its latency
-_TOGETHER = 64  # lines that are written at a time, some 0.6 MB
+ReadShard = Callable[[PlanPart, int], pa.Table]  # from part and number of a shard to its rows
+_SHARDS_AHEAD = 8  # shards, of 2.3 MB each: what a store on a network needs to hide its latency
+_LINES_PER_WRITE = 64  # lines that are written at a time, some 0.6 MB
 
 
-def iter_rows(parts: Sequence[PlanPart], read: Read, keep: set) -> Iterator[dict]:
+def iter_rows(parts: Sequence[PlanPart], read: ReadShard, keep: set) -> Iterator[dict]:
     """Yield the rows of all shards, in order of name, each picture once.
 
     Args:
@@ -55,7 +55,7 @@ def iter_rows(parts: Sequence[PlanPart], read: Read, keep: set) -> Iterator[dict
 
 
 @contextlib.contextmanager
-def prefetch_shards(parts: Sequence[PlanPart], read: Read, keep: set) -> Iterator[Read]:
+def prefetch_shards(parts: Sequence[PlanPart], read: ReadShard, keep: set) -> Iterator[ReadShard]:
     """Give a `read` for `rows_of` that has the next shards already, read by threads meanwhile.
 
     A part's next shard is asked for after the last row of the one before, so by the names of those
@@ -73,7 +73,7 @@ def prefetch_shards(parts: Sequence[PlanPart], read: Read, keep: set) -> Iterato
                 last = kept[-1]
     following = iter(sorted(asked, key=lambda one: one[:2]))
     under_way: dict[tuple[int, int], Future[pa.Table]] = {}
-    pool = ThreadPoolExecutor(_AHEAD)
+    pool = ThreadPoolExecutor(_SHARDS_AHEAD)
 
     def more(count: int) -> None:
         for *_, part, shard in itertools.islice(following, count):
@@ -84,13 +84,13 @@ def prefetch_shards(parts: Sequence[PlanPart], read: Read, keep: set) -> Iterato
         return under_way.pop((part.number, shard)).result()
 
     try:
-        more(_AHEAD)
+        more(_SHARDS_AHEAD)
         yield taken
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def write(
+def write_submission(
     file: BinaryIO,
     rows: Iterable[Row],
     order: Sequence[str],
@@ -118,7 +118,7 @@ def write(
     lines = map(_line, rows) if by_name else _reordered(rows, order, spool_folder)
     out.write(_line(carvana.CSV_HEADER))
     count = 0
-    while some := list(itertools.islice(lines, _TOGETHER)):
+    while some := list(itertools.islice(lines, _LINES_PER_WRITE)):
         out.write(b"".join(some))
         count += len(some)
     if packed:

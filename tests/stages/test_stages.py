@@ -341,7 +341,7 @@ def written_shard(folder: Path, masks: list[np.ndarray], bad: set[int]) -> PlanP
         "place": list(range(len(masks))),
         "count": [len(masks)] * len(masks),
     }
-    data = shards.to_bytes(pa.table(rows), shards.key(folder.name, part, 0))
+    data = shards.serialize_shard(pa.table(rows), shards.shard_key(folder.name, part, 0))
     storage.write_atomic(str(folder / part.shard_name(0)), data)
     return part
 
@@ -366,7 +366,7 @@ def test_a_list_that_cannot_be_made_says_why_and_costs_nothing(
     tmp_path: Path, ray_session: None
 ) -> None:
     part = written_shard(tmp_path, [np.ones((8, 8), dtype=bool)] * 2, bad=set())
-    catalogue = Catalog(str(tmp_path), list(part.pictures), ["car_01.jpg"], None, {})
+    catalogue = Catalog(str(tmp_path), list(part.images), ["car_01.jpg"], None, {})
     (tmp_path / part.shard_name(0)).write_bytes(b"torn")
     found, crcs = review.review_masks(str(tmp_path), str(tmp_path), [part], catalogue, 2)
     assert found["problem"]

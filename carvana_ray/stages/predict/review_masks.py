@@ -29,7 +29,7 @@ from carvana_ray.submission.plan import PlanPart
 log = logging.getLogger(__name__)
 
 FILE = "review.csv"
-MOST, FEWEST = 24, 8  # figures; the fewest are shown even if nothing is unusual
+MAX_FIGURES, MIN_FIGURES = 24, 8  # figures; the fewest are shown even if nothing is unusual
 
 
 @dataclass
@@ -42,9 +42,9 @@ class MaskMeasurements:
         shard: that has a picture, by its name.
     """
 
-    facts: dict[str, MaskShape] = field(default_factory=dict)
+    shapes: dict[str, MaskShape] = field(default_factory=dict)
     crcs: dict[str, int] = field(default_factory=dict)
-    shard: dict[str, str] = field(default_factory=dict)
+    shard_uris: dict[str, str] = field(default_factory=dict)
 
 
 def review_masks(
@@ -65,12 +65,12 @@ def review_masks(
     seen = MaskMeasurements()
     try:
         seen = _look_at_all(folder, parts, catalogue, cpus)
-        verdicts = review.rank(seen.facts)
-        data = review.to_csv(verdicts, seen.facts)
+        verdicts = review.rank(seen.shapes)
+        data = review.to_csv(verdicts, seen.shapes)
         storage.write_atomic(storage.join(out, FILE), data, replace=True)
         listed = sum(one.listed for one in verdicts)
-        shown = verdicts[: min(max(listed, FEWEST), MOST)]
-        rows = [_row(seen.shard[one.name], one.name) for one in shown]
+        shown = verdicts[: min(max(listed, MIN_FIGURES), MAX_FIGURES)]
+        rows = [_row(seen.shard_uris[one.name], one.name) for one in shown]
         words = [
             {"lines": [f"Score {one.score:.1f}"], "reasons": list(one.reasons)} for one in shown
         ]
@@ -106,11 +106,11 @@ def _look_at_all(
             columns = {name: column.tolist() for name, column in batch.items()}
             names = columns["img"]
             seen.crcs |= zip(names, columns["crc32"], strict=True)
-            seen.shard |= zip(names, columns["uri"], strict=True)
+            seen.shard_uris |= zip(names, columns["uri"], strict=True)
             facts = zip(*(columns[key] for key in FIELDS), strict=True)
             for name, status, values in zip(names, columns["status"], facts, strict=True):
                 if status == quarantine.OK:
-                    seen.facts[name] = MaskShape(*values)
+                    seen.shapes[name] = MaskShape(*values)
             meter.set(len(seen.crcs))
     return seen
 

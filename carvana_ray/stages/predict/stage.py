@@ -102,7 +102,7 @@ def run(
     rate = _predict(flags, left, catalogue, folder, how, model, workers)
     laps.end("read, predict, write shards")
     target = storage.join(out, flags.submission)
-    merged = merge.merge_shards(flags, parts, folder, catalogue, target)
+    merged = merge.merge_shards(flags, parts, folder, catalogue, target, sheets.CARS)
     log.debug("merged and checked")
     laps.end("merge and check")
     result = {
@@ -126,14 +126,14 @@ def run(
         "result": result,
         "review": reviewed,
         "bad": [[row["img"], row["status"]] for row in merged.bad],
-        "shown": sheets.unscored_figures(catalogue.folder, sheets.pick_rows(merged.shown)),
+        "shown": sheets.unscored_figures(catalogue.folder, sheets.pick_rows(merged.sheet_rows)),
         "seconds": laps.seconds,
         "speed": {"Prediction: pictures a second": round(rate, 1)} if rate else {},
     }
     log.info("report: %s", reports.add_section(out, "predict", part))
     if held_back:
         raise held_back
-    for name, image in sheets.car_sheets(catalogue.folder, merged.shown).items():
+    for name, image in sheets.car_sheets(catalogue.folder, merged.sheet_rows).items():
         storage.write_atomic(storage.join(out, "sheets", name), image, replace=True)
     return {**result, "seconds": round(time.monotonic() - began, 1)}
 
@@ -157,7 +157,7 @@ def _plan(flags: config.PredictFlags, folder: str, catalogue: Catalog, most: int
     parts = plan.load_plan(folder)
     while new := plan.plan_new(parts, catalogue.entries, flags.shard_size, most):
         if flags.merge_only:
-            raise InputError(f"--merge-only: {len(new.pictures)} pictures are in no plan yet")
+            raise InputError(f"--merge-only: {len(new.images)} pictures are in no plan yet")
         storage.write_atomic(storage.join(folder, new.name), new.to_bytes())
         parts = plan.load_plan(folder)  # another driver may have been first, with other pictures
     return parts

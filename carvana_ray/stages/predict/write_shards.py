@@ -29,7 +29,9 @@ def write_dataset(
         writers: tasks at a time. Without a bound Ray starts a process for each block that waits,
             and what these need to start is more than what they do.
     """
-    keys = {task.name: shards.key(storage.name(folder), task.part, task.shard) for task in tasks}
+    keys = {
+        task.name: shards.shard_key(storage.name(folder), task.part, task.shard) for task in tasks
+    }
     replace = {task.name for task in tasks if task.replace}
     return masks.map_batches(
         functools.partial(write_shards, folder=folder, keys=keys, replace=replace),
@@ -67,7 +69,7 @@ def write_shards(
         if not gone:
             texts = [rle.text_from_bounds(ends) for ends in own["ends"].to_pylist()]
             own = own.append_column("rle_mask", pa.array(texts, pa.large_string()))
-            data = shards.to_bytes(own, keys[file])
+            data = shards.serialize_shard(own, keys[file])
             try:
                 storage.write_atomic(storage.join(folder, file), data, replace=file in replace)
             except OSError as error:

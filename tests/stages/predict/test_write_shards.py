@@ -37,7 +37,7 @@ def test_a_block_holds_several_shards_or_fails(tmp_path: Path) -> None:
     entries = tuple(FileInfo(f"{place}.jpg", 1, "1") for place in range(3))
     one, two = PlanPart(1, entries[:2], 1), PlanPart(2, entries, 1)
     run = storage.name(str(tmp_path))
-    keys = {part.shard_name(0): shards.key(run, part, 0) for part in (one, two)}
+    keys = {part.shard_name(0): shards.shard_key(run, part, 0) for part in (one, two)}
     both = pa.concat_tables(
         [
             rows_of_shard(one.shard_name(0), [0, 1], 2),

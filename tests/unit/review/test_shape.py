@@ -61,18 +61,20 @@ def check(mask: Mask) -> None:
     y, x = np.nonzero(mask)
     box = y.min(), y.max() + 1, x.min(), x.max() + 1
     assert (found.top, found.bottom, found.left, found.right) == box
-    assert found.x == pytest.approx((x + 0.5).mean())
-    assert found.y == pytest.approx((y + 0.5).mean())
+    assert found.center_x == pytest.approx((x + 0.5).mean())
+    assert found.center_y == pytest.approx((y + 0.5).mean())
     assert found.spread_x == pytest.approx(np.sqrt(x.var() + 1 / 12))
     assert found.spread_y == pytest.approx(np.sqrt(y.var() + 1 / 12))
     covariance = ((x - x.mean()) * (y - y.mean())).mean()
-    assert found.lean == pytest.approx(covariance / (found.spread_x * found.spread_y), abs=1e-9)
+    assert found.xy_correlation == pytest.approx(
+        covariance / (found.spread_x * found.spread_y), abs=1e-9
+    )
     pieces, holes = parts_of(mask, NEXT), holes_of(mask)
-    assert (found.pieces, found.stray) == (len(pieces), sum(pieces) - max(pieces))
-    assert (found.holes, found.hollow) == (len(holes), max(holes, default=0))
+    assert (found.pieces, found.stray_pixels) == (len(pieces), sum(pieces) - max(pieces))
+    assert (found.holes, found.largest_hole) == (len(holes), max(holes, default=0))
     padded = np.pad(mask, 1).astype(int)
     edges = np.abs(np.diff(padded, axis=0)).sum() + np.abs(np.diff(padded, axis=1)).sum()
-    assert found.outline == pytest.approx(edges / (2 * (box[1] - box[0] + box[3] - box[2])))
+    assert found.perimeter_ratio == pytest.approx(edges / (2 * (box[1] - box[0] + box[3] - box[2])))
 
 
 @settings(max_examples=300, deadline=None)
@@ -100,7 +102,7 @@ def test_facts_of_shapes_that_are_easily_got_wrong(rows: list[str]) -> None:
 
 def test_labels_join_long_chains() -> None:
     order = np.random.default_rng(0).permutation(2000)
-    found = silhouette.labels(2000, order[:-1], order[1:])
+    found = silhouette.label_components(2000, order[:-1], order[1:])
     assert set(found.tolist()) == {0}
 
 

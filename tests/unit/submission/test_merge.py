@@ -17,13 +17,13 @@ from carvana_ray import config, storage
 from carvana_ray.data import quarantine
 from carvana_ray.data.catalog import Catalog
 from carvana_ray.errors import BadImagesError, IncompleteError
-from carvana_ray.report import figures as sheets
 from carvana_ray.storage import base as store
 from carvana_ray.storage.router import FileInfo
 from carvana_ray.submission import merge, shards
 from carvana_ray.submission import validate as faults
 from carvana_ray.submission.plan import PlanPart
 
+SHEET_CARS = 4
 RUN = "0123456789abcdef"
 SIZE = (4, 5)
 BAD = "truncated: 3 bytes"
@@ -43,7 +43,7 @@ class Job:
             PlanPart(number, tuple(sorted(pictures)), min(shards_each, len(pictures)))
             for number, pictures in enumerate(parts, 1)
         ]
-        newest = {one.name: one for part in self.parts for one in part.pictures}
+        newest = {one.name: one for part in self.parts for one in part.images}
         entries = sorted(newest.values())
         self.catalogue = self.of(entries, [one.name for one in entries])
 
@@ -74,7 +74,9 @@ class Job:
                     for place, one in enumerate(own)
                 ]
                 self.file(part, shard).parent.mkdir(parents=True, exist_ok=True)
-                data = shards.to_bytes(pa.Table.from_pylist(rows), shards.key(RUN, part, shard))
+                data = shards.serialize_shard(
+                    pa.Table.from_pylist(rows), shards.shard_key(RUN, part, shard)
+                )
                 self.file(part, shard).write_bytes(data)
         return self
 
@@ -84,7 +86,9 @@ class Job:
     def merged(self, **changes: Any) -> merge.MergeSummary:
         flags = self.flags(**changes)
         target = storage.join(str(self.out), flags.submission)
-        return merge.merge_shards(flags, self.parts, self.folder, self.catalogue, target)
+        return merge.merge_shards(
+            flags, self.parts, self.folder, self.catalogue, target, SHEET_CARS
+        )
 
     def finish(self, merged: merge.MergeSummary, **changes: Any) -> None:
         merge.finish_run(
@@ -134,9 +138,9 @@ def test_all_rows_come_in_order_of_name_and_pass_their_check(job: Job) -> None:
         [one.name, mask_of(one)] for one in job.catalogue.entries
     ]
     assert (merged.bad, merged.rotated) == ([], 0)
-    assert merged.pixels == dict.fromkeys(job.catalogue.order, 20)
+    assert merged.pixel_counts == dict.fromkeys(job.catalogue.order, 20)
     rows, found, _ = faults.validate_file(
-        str(job.submission), job.catalogue.order, merged.pixels.__getitem__
+        str(job.submission), job.catalogue.order, merged.pixel_counts.__getitem__
     )
     assert (rows, found) == (5, [])
     assert not job.drafts()
@@ -343,7 +347,7 @@ def test_a_picture_that_no_shard_has_is_never_left_out(job: Job) -> None:
 def test_each_mask_is_held_against_the_size_of_its_own_picture(job: Job) -> None:
     large = {"height": 100, "width": 100, "rle_mask": "10000 1"}
     merged = job.make({entry("c"): large}).merged()
-    assert merged.pixels["c.jpg"] == 10_000
+    assert merged.pixel_counts["c.jpg"] == 10_000
     assert dict(rows_in(job.submission.read_bytes()))["c.jpg"] == "10000 1"
 
 
@@ -367,12 +371,12 @@ def test_without_an_orientation_nothing_is_said_of_it(
 
 
 def test_all_views_of_the_first_cars_are_shown_and_no_others(tmp_path: Path) -> None:
-    names = [f"{car}_{view:02d}" for car in "abcdefg"[: sheets.CARS + 2] for view in (1, 2)]
+    names = [f"{car}_{view:02d}" for car in "abcdefg"[: SHEET_CARS + 2] for view in (1, 2)]
     merged = Job(tmp_path, [entry(name) for name in names], shards_each=3).make().merged()
-    assert {car: [row["img"] for row in rows] for car, rows in merged.shown.items()} == {
-        car: [f"{car}_01.jpg", f"{car}_02.jpg"] for car in "abcdefg"[: sheets.CARS]
+    assert {car: [row["img"] for row in rows] for car, rows in merged.sheet_rows.items()} == {
+        car: [f"{car}_01.jpg", f"{car}_02.jpg"] for car in "abcdefg"[:SHEET_CARS]
     }
-    assert len(merged.pixels) == len(names)
+    assert len(merged.pixel_counts) == len(names)
 
 
 @pytest.mark.parametrize(
@@ -390,7 +394,7 @@ def test_what_bad_pictures_leave_room_for(
     job: Job, bad: int, on_bad_picture: str, max_bad: int, allowed: bool
 ) -> None:
     flags = job.flags(on_bad_picture=on_bad_picture, max_bad=max_bad)
-    assert merge.may_publish(flags, merge.MergeSummary(bad=[{}] * bad)) is allowed
+    assert merge.may_publish(flags, merge.MergeSummary(SHEET_CARS, bad=[{}] * bad)) is allowed
 
 
 def test_a_comma_or_a_quote_in_a_name_or_a_reason_stays_in_its_cell(tmp_path: Path) -> None:

@@ -265,11 +265,11 @@ def test_the_next_part_has_new_and_changed_pictures_alone() -> None:
     second = plan.plan_new([first], today)
     assert second is not None
     assert second.number == 2
-    assert list(second.pictures) == [today[7], today[9], today[50], today[51]]
+    assert list(second.images) == [today[7], today[9], today[50], today[51]]
     assert plan.plan_new([first, second], today) is None
     third = plan.plan_new([first, second], [*today, FileInfo("z.jpg", 1, "1")])
     assert third is not None
-    assert (third.number, third.pictures) == (3, (FileInfo("z.jpg", 1, "1"),))
+    assert (third.number, third.images) == (3, (FileInfo("z.jpg", 1, "1"),))
 
 
 def test_a_picture_that_changed_back_is_planned_already() -> None:
@@ -331,7 +331,7 @@ def test_however_a_catalogue_grows_each_picture_is_planned_once_as_it_is(
         chance.shuffle(listing)
         part = plan.plan_new(plan.load_plan(folder), listing, chance.choice([0, 1, 3]))
         if part is not None:
-            assert set(part.pictures) <= set(listing)
+            assert set(part.images) <= set(listing)
             assert not (tmp_path / part.name).exists()
             (tmp_path / part.name).write_bytes(part.to_bytes())
         parts = plan.load_plan(folder)

@@ -61,7 +61,9 @@ class Folder:
         table = rows(len(own), **({"img": [entry.name for entry in own]} | changes))
         file = self.path / name
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(shards.to_bytes(table, shards.key(self.path.name, part, shard)))
+        file.write_bytes(
+            shards.serialize_shard(table, shards.shard_key(self.path.name, part, shard))
+        )
         return file
 
     def left(
@@ -70,7 +72,7 @@ class Folder:
         today: list[FileInfo] | None = None,
         crcs: dict[str, int] | None = None,
     ) -> shards.PendingShards:
-        every = [entry for part in parts for entry in part.pictures]
+        every = [entry for part in parts for entry in part.images]
         return shards.pending(self.uri, parts, every if today is None else today, crcs or {})
 
 
@@ -126,7 +128,7 @@ def test_names_and_texts_of_any_alphabet_go_round(folder: Folder) -> None:
 
 def test_a_shard_has_the_columns_of_the_schema_alone_in_their_order() -> None:
     table = rows(3).select(sorted(rows(3).column_names, reverse=True))
-    buffer = pa.BufferReader(shards.to_bytes(table, KEY))
+    buffer = pa.BufferReader(shards.serialize_shard(table, KEY))
     assert pq.read_schema(buffer).names == shards.SCHEMA.names
 
 
@@ -134,16 +136,16 @@ def test_the_same_rows_are_the_same_bytes_however_they_lie_in_memory() -> None:
     whole = rows(40)
     pieces = pa.concat_tables([rows(40).slice(0, 7), rows(40).slice(7)])
     assert pieces["img"].num_chunks > 1
-    bytes_of = shards.to_bytes(whole, KEY)
-    assert bytes_of == shards.to_bytes(rows(40), KEY)
-    assert bytes_of == shards.to_bytes(pieces, KEY)
-    assert bytes_of == shards.to_bytes(whole.select(whole.column_names[::-1]), KEY)
+    bytes_of = shards.serialize_shard(whole, KEY)
+    assert bytes_of == shards.serialize_shard(rows(40), KEY)
+    assert bytes_of == shards.serialize_shard(pieces, KEY)
+    assert bytes_of == shards.serialize_shard(whole.select(whole.column_names[::-1]), KEY)
 
 
 def test_other_rows_and_another_key_are_other_bytes() -> None:
-    one = shards.to_bytes(rows(2), KEY)
-    assert shards.to_bytes(rows(2, rle_mask=["", "1 1"]), KEY) != one
-    assert shards.to_bytes(rows(2), KEY[::-1]) != one
+    one = shards.serialize_shard(rows(2), KEY)
+    assert shards.serialize_shard(rows(2, rle_mask=["", "1 1"]), KEY) != one
+    assert shards.serialize_shard(rows(2), KEY[::-1]) != one
 
 
 @pytest.mark.parametrize(
@@ -151,7 +153,7 @@ def test_other_rows_and_another_key_are_other_bytes() -> None:
 )
 def test_the_hash_tells_where_a_text_ends(texts: list) -> None:
     def sha256(texts: list) -> bytes:
-        data = shards.to_bytes(rows(2, rle_mask=texts), KEY)
+        data = shards.serialize_shard(rows(2, rle_mask=texts), KEY)
         return pq.read_schema(pa.BufferReader(data)).metadata[shards.DIGEST]
 
     assert sha256(texts) != sha256(["1 12 ", "2"])
@@ -161,13 +163,13 @@ def test_the_hash_tells_where_a_text_ends(texts: list) -> None:
 def test_a_key_is_of_run_place_and_every_picture_as_it_was() -> None:
     def key(run: str = RUN, number: int = 1, version: str = "1", count: int = 4) -> str:
         entries = tuple(FileInfo(f"{place}.jpg", 5, version) for place in range(count))
-        return shards.key(run, PlanPart(number, entries, 2), 0)
+        return shards.shard_key(run, PlanPart(number, entries, 2), 0)
 
     others = [key("b" * 16), key(number=2), key(version="2"), key(count=6)]
     assert key() == key()
     assert len({key(), *others}) == 5
     part = PlanPart(1, tuple(FileInfo(f"{place}.jpg", 5, "1") for place in range(4)), 2)
-    assert shards.key(RUN, part, 0) != shards.key(RUN, part, 1)
+    assert shards.shard_key(RUN, part, 0) != shards.shard_key(RUN, part, 1)
 
 
 def test_a_plan_that_is_made_anew_does_not_believe_masks_of_older_pictures(folder: Folder) -> None:
@@ -204,12 +206,12 @@ def test_rows_that_are_not_the_whole_shard_in_order_are_refused(
     place: list[int], count: list[int]
 ) -> None:
     with pytest.raises(RuntimeError, match="not written"):
-        shards.to_bytes(rows(3, place=place, count=count), KEY)
+        shards.serialize_shard(rows(3, place=place, count=count), KEY)
 
 
 def test_no_rows_at_all_are_refused_like_any_other_wrong_block() -> None:
     with pytest.raises(RuntimeError, match="not written"):
-        shards.to_bytes(rows(3).slice(0, 0), KEY)
+        shards.serialize_shard(rows(3).slice(0, 0), KEY)
 
 
 @settings(deadline=None, max_examples=100)
@@ -217,10 +219,10 @@ def test_no_rows_at_all_are_refused_like_any_other_wrong_block() -> None:
 def test_only_the_places_in_order_and_whole_are_taken(places: list[int], count: int) -> None:
     table = rows(len(places), place=places, count=[count] * len(places))
     if places == list(range(count)):
-        assert shards.to_bytes(table, KEY)
+        assert shards.serialize_shard(table, KEY)
     else:
         with pytest.raises(RuntimeError):
-            shards.to_bytes(table, KEY)
+            shards.serialize_shard(table, KEY)
 
 
 def test_any_flipped_bit_is_found_or_means_nothing(
@@ -320,7 +322,7 @@ def test_rows_of_other_pictures_than_planned_are_damaged_even_with_the_right_key
     folder: Folder,
 ) -> None:
     part = PlanPart(1, entries(2), 1)
-    folder.put(part, img=[entry.name for entry in part.pictures[::-1]])
+    folder.put(part, img=[entry.name for entry in part.images[::-1]])
     with pytest.raises(CorruptShardError, match="not those of the plan"):
         shards.read_shard(folder.uri, part, 0)
 
@@ -445,7 +447,7 @@ def test_of_a_changed_picture_the_shard_with_the_new_one_is_needed(folder: Folde
         PlanPart(1, entries(4), 4),
         PlanPart(2, (FileInfo(entries(4)[2].name, 1, "2"),), 1),
     )
-    today = [*entries(4)[:2], entries(4)[3], second.pictures[0]]
+    today = [*entries(4)[:2], entries(4)[3], second.images[0]]
     assert folder.left([first, second], today).tasks == [
         ShardTask(first, 0),
         ShardTask(first, 1),
@@ -478,14 +480,14 @@ def test_a_picture_that_was_missing_and_is_listed_is_made_again(folder: Folder) 
     folder.put(part, status=["ok", "missing: the file was there", "ok"])
     left = folder.left([part])
     assert left.tasks == [ShardTask(part, 0, replace=True)]
-    assert left.damaged == [f"{part.pictures[1].name} was missing, and is there again"]
+    assert left.damaged == [f"{part.images[1].name} was missing, and is there again"]
     assert left.bad == 0
 
 
 def test_a_picture_that_was_missing_and_is_still_is_nobodys_concern(folder: Folder) -> None:
     part = PlanPart(1, entries(3), 1)
     folder.put(part, status=["ok", "missing: the file was there", "ok"])
-    assert folder.left([part], [part.pictures[0], part.pictures[2]]) == shards.PendingShards(
+    assert folder.left([part], [part.images[0], part.images[2]]) == shards.PendingShards(
         [], 1, 0, []
     )
 
@@ -494,7 +496,7 @@ def test_a_picture_with_another_crc_than_it_must_have_is_made_again(folder: Fold
     part = PlanPart(1, entries(6), 2)
     for shard in range(2):
         folder.put(part, shard, crc32=[7, 8, 4_294_967_295])
-    names = [entry.name for entry in part.pictures]
+    names = [entry.name for entry in part.images]
     right = dict(zip(names, [7, 8, 4_294_967_295] * 2, strict=True))
     assert folder.left([part], crcs=right) == shards.PendingShards([], 2, 0, [])
     assert folder.left([part], crcs={names[1]: 8, "stranger.jpg": 1}).tasks == []
@@ -507,32 +509,32 @@ def test_a_picture_with_another_crc_than_it_must_have_is_made_again(folder: Fold
 def test_the_crc_of_a_changed_picture_says_nothing_of_its_old_version(folder: Folder) -> None:
     """Else each changed picture would have its whole old shard made again."""
     first = PlanPart(1, entries(3), 1)
-    second = PlanPart(2, (FileInfo(first.pictures[0].name, 1, "2"),), 1)
+    second = PlanPart(2, (FileInfo(first.images[0].name, 1, "2"),), 1)
     folder.put(first, crc32=[1, 2, 3])
     folder.put(second, crc32=[9])
-    today = [*first.pictures[1:], *second.pictures]
-    crcs = {first.pictures[0].name: 9}
+    today = [*first.images[1:], *second.images]
+    crcs = {first.images[0].name: 9}
     assert folder.left([first, second], today, crcs) == shards.PendingShards([], 2, 0, [])
 
 
 def test_a_bad_picture_of_another_crc_is_not_made_again_for_ever(folder: Folder) -> None:
     part = PlanPart(1, entries(2), 1)
     folder.put(part, status=["checksum: another", "truncated: so"], crc32=[7, 7])
-    crcs = {part.pictures[0].name: 8}
+    crcs = {part.images[0].name: 8}
     assert folder.left([part], crcs=crcs) == shards.PendingShards([], 1, 2, [])
 
 
 def test_a_bad_picture_that_has_changed_without_a_trace_is_read_again(folder: Folder) -> None:
     part = PlanPart(1, entries(2), 1)
     folder.put(part, status=["ok", "truncated: so"], crc32=[7, 7])
-    assert folder.left([part], crcs={part.pictures[1].name: 7}).tasks == []
-    assert len(folder.left([part], crcs={part.pictures[1].name: 8}).tasks) == 1
+    assert folder.left([part], crcs={part.images[1].name: 7}).tasks == []
+    assert len(folder.left([part], crcs={part.images[1].name: 8}).tasks) == 1
 
 
 def test_a_picture_that_was_never_read_has_no_crc_to_compare(folder: Folder) -> None:
     part = PlanPart(1, entries(1), 1)
     folder.put(part, status=["crash: it kills"], crc32=[0])
-    assert folder.left([part], crcs={part.pictures[0].name: 8}).tasks == []
+    assert folder.left([part], crcs={part.images[0].name: 8}).tasks == []
 
 
 @pytest.mark.parametrize("crcs", [{}, {entries(1)[0].name: 7}], ids=["no list", "a right one"])
@@ -543,7 +545,7 @@ def test_a_picture_that_a_wrong_list_of_crcs_refused_is_made_again_without_it(
     folder.put(part, status=["checksum: another"], crc32=[7])
     left = folder.left([part], crcs=crcs)
     assert left.tasks == [ShardTask(part, 0, replace=True)]
-    assert part.pictures[0].name in left.damaged[0]
+    assert part.images[0].name in left.damaged[0]
 
 
 def test_after_any_history_what_is_left_is_what_a_naive_look_finds(tmp_path: Path) -> None:
@@ -552,7 +554,7 @@ def test_after_any_history_what_is_left_is_what_a_naive_look_finds(tmp_path: Pat
     for turn in range(30):
         folder = Folder(tmp_path, f"{turn:016x}")
         parts = [PlanPart(1, entries(20), 5), PlanPart(2, entries(9, "2"), 3)]
-        today = [one for part in parts for one in part.pictures if chance.random() < 0.3]
+        today = [one for part in parts for one in part.images if chance.random() < 0.3]
         tasks, needed, bad = [], 0, 0
         for part in parts:
             for shard in range(part.shards):

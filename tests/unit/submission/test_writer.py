@@ -46,7 +46,7 @@ def test_a_list_without_the_header_is_an_input_error(tmp_path: Path, text: str) 
 
 def written(rows: list[tuple[str, str]], order: list[str], compress: bool = False) -> bytes:
     file = io.BytesIO()
-    assert submission.write(file, rows, order, compress) == len(order)
+    assert submission.write_submission(file, rows, order, compress) == len(order)
     assert not file.closed
     return file.getvalue()
 
@@ -66,7 +66,7 @@ def test_rows_are_written_in_the_order_asked_for(order: tuple[str, ...]) -> None
 
 def test_rows_may_come_from_a_generator() -> None:
     file = io.BytesIO()
-    assert submission.write(file, (row for row in ROWS), [D, A, C, B], False) == 4
+    assert submission.write_submission(file, (row for row in ROWS), [D, A, C, B], False) == 4
     assert file.getvalue().decode().splitlines()[1] == f"{D},1 12"
 
 
@@ -75,7 +75,7 @@ def test_rows_may_come_from_a_generator() -> None:
 )
 def test_rows_that_are_not_those_of_another_order_are_an_error(rows: list[tuple[str, str]]) -> None:
     with pytest.raises(ValueError, match=r"zip|is due"):
-        submission.write(io.BytesIO(), rows, NAMES[::-1], False)
+        submission.write_submission(io.BytesIO(), rows, NAMES[::-1], False)
 
 
 def test_rows_wait_for_their_order_in_the_folder_that_is_given(
@@ -83,13 +83,15 @@ def test_rows_wait_for_their_order_in_the_folder_that_is_given(
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
     file = io.BytesIO()
-    assert submission.write(file, ROWS, NAMES[::-1], False, spool_folder=str(tmp_path)) == 4
+    assert (
+        submission.write_submission(file, ROWS, NAMES[::-1], False, spool_folder=str(tmp_path)) == 4
+    )
     assert (
         file.getvalue()
         == "".join(["img,rle_mask\n", *(f"{name},{runs}\n" for name, runs in ROWS[::-1])]).encode()
     )
     with pytest.raises(FileNotFoundError):
-        submission.write(io.BytesIO(), ROWS, NAMES[::-1], False)
+        submission.write_submission(io.BytesIO(), ROWS, NAMES[::-1], False)
     assert written(ROWS, NAMES).decode() == GOOD, "in order of name nothing waits"
     assert list(tmp_path.iterdir()) == []
 
@@ -98,7 +100,7 @@ def test_rows_wait_for_their_order_in_the_folder_that_is_given(
 def test_a_packed_file_is_the_same_bytes_every_time(order: list[str]) -> None:
     packed = written(ROWS, order, compress=True)
     with tempfile.NamedTemporaryFile() as file:  # has a name, which gzip would write down
-        submission.write(file, ROWS, order, True)
+        submission.write_submission(file, ROWS, order, True)
         file.seek(0)
         assert file.read() == packed
     assert gzip.decompress(packed) == written(ROWS, order)
@@ -216,7 +218,7 @@ def test_of_a_shard_the_table_is_let_go_before_its_rows_are_used() -> None:
         tables.append(weakref.ref(table))
         return table
 
-    for row in submission.iter_rows([part], read, set(part.pictures)):
+    for row in submission.iter_rows([part], read, set(part.images)):
         assert row["img"] == row["rle_mask"]
         assert all(table() is None for table in tables)
     assert len(tables) == 2
@@ -265,7 +267,7 @@ def test_shards_are_read_ahead_in_the_order_in_which_they_are_asked_for(seed: in
 
         def follow(part: PlanPart, shard: int) -> pa.Table:
             taken.append((part.number, shard))
-            assert len(begun) - len(taken) <= submission._AHEAD
+            assert len(begun) - len(taken) <= submission._SHARDS_AHEAD
             return ahead(part, shard)
 
         rows = [row["img"] for row in submission.iter_rows(parts, follow, set(today))]
@@ -282,8 +284,8 @@ def test_what_a_shard_raises_that_is_read_ahead_comes_when_it_is_asked_for() -> 
             raise shards.CorruptShardError("the third")
         return pa.table({"img": [one.name for one in part.shard(shard)]})
 
-    with submission.prefetch_shards([part], read, set(part.pictures)) as ahead:
-        rows = submission.iter_rows([part], ahead, set(part.pictures))
+    with submission.prefetch_shards([part], read, set(part.images)) as ahead:
+        rows = submission.iter_rows([part], ahead, set(part.images))
         assert [next(rows)["img"], next(rows)["img"]] == ["a", "b"]
         with pytest.raises(shards.CorruptShardError, match="the third"):
             next(rows)
