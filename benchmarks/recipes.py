@@ -48,12 +48,12 @@ SIZE = (carvana.HEIGHT, carvana.WIDTH)
 TRIED: dict[str, Recipe] = {
     **RECIPES,
     "folded": dataclasses.replace(
-        RECIPES["default"], fold=4, downscale=1, epochs=20, batch_size=16, clip=None
+        RECIPES["default"], unshuffle=4, downscale=1, epochs=20, batch_size=16, grad_clip_norm=None
     ),
     "default-16": dataclasses.replace(RECIPES["default"], batch_size=16),
     "default-20": dataclasses.replace(RECIPES["default"], epochs=20),
     "best-20": dataclasses.replace(RECIPES["best"], epochs=20),
-    "best-still": dataclasses.replace(RECIPES["best"], jitter=False),
+    "best-still": dataclasses.replace(RECIPES["best"], affine_augment=False),
 }
 Pairs = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 
@@ -84,7 +84,7 @@ def batches(plan: BatchPlan, recipe: Recipe, data: torch.Tensor) -> Iterator[lea
         rngs = [plan.rng(block, place) for place in range(len(block.indices))]
         image, share = data[:, torch.from_numpy(block.indices).to(device)]
         batch = {"weight": torch.from_numpy(block.weight).to(device)}
-        if recipe.jitter:
+        if recipe.affine_augment:
             drawn = np.stack([augment.sample_affine(rng, recipe.flip) for rng in rngs])
             batch["warp"] = torch.from_numpy(drawn).to(device)
         else:
@@ -135,8 +135,8 @@ def score(
     state: learner.TrainState, recipe: Recipe, gray: torch.Tensor, truth: torch.Tensor
 ) -> dict[str, float]:
     """Return Dice over pictures, uint8 [n, h, w], whose masks are bool [n, H, W]; and the rate."""
-    ask = Predictor(state.model, gray.device, recipe.mirror)
-    few = predictor.max_batch(*gray.shape[1:], recipe.fold)
+    ask = Predictor(state.model, gray.device, recipe.tta_flip)
+    few = predictor.max_batch(*gray.shape[1:], recipe.unshuffle)
     found, seconds = [], 0.0
     for at in range(0, len(gray), few):
         pictures = gray[at : at + few].cpu().numpy()

@@ -72,9 +72,9 @@ def step_of(device: torch.device, compiled: bool) -> Callable[..., None]:
         value = loss.bce_dice(logits, target)
         optimizer.zero_grad(set_to_none=True)
         scaler.scale(value).backward()
-        if RECIPE.clip:
+        if RECIPE.grad_clip_norm:
             scaler.unscale_(optimizer)
-            torch.nn.utils.clip_grad_norm_(network.parameters(), RECIPE.clip)
+            torch.nn.utils.clip_grad_norm_(network.parameters(), RECIPE.grad_clip_norm)
         scaler.step(optimizer)
         scaler.update()
 

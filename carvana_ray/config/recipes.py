@@ -1,26 +1,30 @@
-"""How networks are made and trained: the recipes that one asks for by name.
+"""Named recipes: how a network is built and trained. docs/recipes.md gives the effect of each part.
 
-What each part of them brings is in docs/recipes.md. Standard library alone.
+Standard library alone.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How a network is made and trained.
+    """How a network is built and trained.
 
     Attributes:
         norm: normalization layers, ``batch`` or ``none``.
-        init: first weights, ``torch`` (its layers' own) or ``glorot``.
-        schedule: learning rate over the run, ``one-cycle`` or ``flat``.
-        learning_rate: of Adam; the highest of the cycle.
-        flip: mirror every other training picture.
-        clip: the longest gradient of all weights together; longer ones are cut. None: any.
-        fold: pixels a side of the network's picture that share a place, see `unet.UNet`.
-        jitter: move and size training pictures at random, see `augment.draw`.
-        mirror: to predict, ask the network of the mirrored picture, too, and take the mean.
-        downscale, epochs, batch_size: what the flags of these names are where they are not given.
+        init: initial weights, ``torch`` (PyTorch's defaults) or ``glorot``.
+        schedule: learning rate schedule, ``one-cycle`` or ``flat``.
+        learning_rate: learning rate of Adam; with ``one-cycle`` the peak.
+        flip: mirror every other training image.
+        grad_clip_norm: upper limit of the gradient's L2 norm over all weights; None: no clipping.
+        unshuffle: pixels per side of the block that becomes the channels of one input pixel, see
+            `unet.UNet`.
+        affine_augment: shift and scale training images at random, see `images.augment`.
+        tta_flip: predict each image and its mirror image, and average the probabilities.
+        downscale: default of ``--downscale``.
+        epochs: default of ``--epochs``.
+        batch_size: default of ``--batch-size``.
     """
 
     norm: str = "batch"
@@ -28,15 +32,28 @@ class Recipe:
     schedule: str = "one-cycle"
     learning_rate: float = 2e-3
     flip: bool = True
-    clip: float | None = 1.0
-    fold: int = 1
-    jitter: bool = False
-    mirror: bool = False
+    grad_clip_norm: float | None = 1.0
+    unshuffle: int = 1
+    affine_augment: bool = False
+    tta_flip: bool = False
     downscale: int = 4
     epochs: int = 5
     batch_size: int = 8
 
+    def hash_fields(self) -> dict[str, Any]:
+        """Return the fields for the hash that is a run's id, under their original names.
 
+        Other names or another order change the ids, so that interrupted runs start anew.
+        """
+        return {_HASH_KEYS.get(name, name): value for name, value in asdict(self).items()}
+
+
+_HASH_KEYS = {
+    "grad_clip_norm": "clip",
+    "unshuffle": "fold",
+    "affine_augment": "jitter",
+    "tta_flip": "mirror",
+}
 RECIPES = {
     "default": Recipe(),
     "2017": Recipe(
@@ -45,12 +62,12 @@ RECIPES = {
         schedule="flat",
         learning_rate=1e-3,
         flip=False,
-        clip=None,
+        grad_clip_norm=None,
         batch_size=16,
     ),
-    "best": Recipe(fold=4, jitter=True, mirror=True, downscale=1, epochs=60),
+    "best": Recipe(unshuffle=4, affine_augment=True, tta_flip=True, downscale=1, epochs=60),
 }
-RECIPE_DEFAULTED = ("downscale", "epochs", "batch_size")
+RECIPE_DEFAULTED = ("downscale", "epochs", "batch_size")  # flags whose default the recipe sets
 
-# What a network is made of where neither a flag nor a model to start from says it.
+# A new model's network, unless a flag or `--init-from` says otherwise.
 NEW_MODEL_DEFAULTS = {"recipe": "default", "base": 32}

@@ -113,7 +113,7 @@ def _name(
     """Return a hash of all that a model folder depends on; the number of workers is none of it."""
     used = {name for pair in train + val for name in pair}
     depends = {
-        "recipe": dataclasses.asdict(RECIPES[flags.recipe]),
+        "recipe": RECIPES[flags.recipe].hash_fields(),
         "rate": flags.resolved_learning_rate,
         "downscale": flags.downscale,
         "base": flags.base,

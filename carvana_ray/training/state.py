@@ -24,7 +24,7 @@ Row = dict[str, float]
 
 def unet_config(base: int, recipe: Recipe) -> UNetConfig:
     """Return what the network of a recipe is made of."""
-    return UNetConfig(base=base, norm=recipe.norm, fold=recipe.fold)
+    return UNetConfig(base=base, norm=recipe.norm, fold=recipe.unshuffle)
 
 
 def build_model(base: int, recipe: Recipe, seed: int) -> UNet:
@@ -127,7 +127,7 @@ def init_state(
         optimizer=optimizer,
         schedule=schedule,
         scaler=scaler,
-        clip=recipe.clip,
+        clip=recipe.grad_clip_norm,
     )
 
 

@@ -208,7 +208,7 @@ def _write_model(
     manifest = checkpoint.ModelManifest(
         sha256=checkpoint.sha256(weights),
         design=design,
-        mirror=recipe.mirror,
+        mirror=recipe.tta_flip,
         downscale=flags.downscale,
         height=course.size[0],
         width=course.size[1],

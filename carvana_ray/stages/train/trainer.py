@@ -82,7 +82,7 @@ class StreamDataConfig(DataConfig):
             self._board,
             self._kept,
             recipe.flip,
-            recipe.jitter,
+            recipe.affine_augment,
             first_epoch=saved["epoch"] if saved else 0,
             steps=take.steps_per_block(plan.per_worker, self._grid),
             elastic=bool(self._flags.min_workers),

@@ -81,7 +81,9 @@ def train_loop_per_worker(settings: dict[str, Any]) -> None:
     if saved:
         state.load_state_dict(saved)
     if device.type == "cuda":  # while others decode the pictures
-        learner.warm_up(state, _blank(plan.per_worker, settings["grid"], recipe.jitter, device))
+        learner.warm_up(
+            state, _blank(plan.per_worker, settings["grid"], recipe.affine_augment, device)
+        )
     marks.append((time.time(), "warm"))
     profile = settings["profile"] if rank == 0 else ""
     worker = training.WorkerContext(

@@ -5,42 +5,14 @@ import json
 from typing import Any
 
 import pytest
+from support.flags import ALL, REQUIRED, WITHOUT_REQUIRED, usage_error
 
 from carvana_ray import __version__, config
 from carvana_ray.config import cli
 from carvana_ray.errors import InputError
 
-WITHOUT_FLAGS = [
-    config.ModelFlags,
-    config.SampleFlags,
-    config.TrainFlags,
-    config.EvaluateFlags,
-    config.PredictFlags,
-    config.PipelineFlags,
-]
 
-
-ALL = [*WITHOUT_FLAGS, config.CheckFlags, config.CutoutFlags]
-
-
-NEEDED = {config.CheckFlags: ["a.csv"], config.CutoutFlags: ["--data", "photos"]}
-
-
-def refused(kind: type[Any], argv: list[str], capsys: pytest.CaptureFixture[str], flag: str) -> str:
-    """Parse a wrong command line; return the one line that it says."""
-    with pytest.raises(SystemExit) as caught:
-        cli.parse(kind, "job", argv)
-    assert caught.value.code == 2
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert said.err.count("\n") == 1
-    assert said.err.endswith("\n")
-    assert said.err.startswith("job: error: ")
-    assert flag in said.err
-    return said.err
-
-
-@pytest.mark.parametrize("kind", WITHOUT_FLAGS)
+@pytest.mark.parametrize("kind", WITHOUT_REQUIRED)
 def test_no_flags_are_the_defaults(kind: type[Any]) -> None:
     assert cli.parse(kind, "job", []) == kind()
 
@@ -103,7 +75,7 @@ def test_a_switch_takes_no_value() -> None:
 def test_a_word_that_is_no_flag_is_named(
     kind: type[Any], word: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    refused(kind, [*NEEDED.get(kind, []), word], capsys, word)
+    usage_error(kind, [*REQUIRED.get(kind, []), word], capsys, word)
 
 
 @pytest.mark.parametrize(
@@ -120,19 +92,19 @@ def test_a_word_that_is_no_flag_is_named(
 def test_an_abbreviation_is_no_flag(
     kind: type[Any], word: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    refused(kind, [*NEEDED.get(kind, []), word, "2"], capsys, word)
+    usage_error(kind, [*REQUIRED.get(kind, []), word, "2"], capsys, word)
 
 
 @pytest.mark.parametrize("kind", ALL)
 def test_a_flag_without_its_value_is_named(
     kind: type[Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    refused(kind, ["--data"], capsys, "--data")
+    usage_error(kind, ["--data"], capsys, "--data")
 
 
 @pytest.mark.parametrize("kind", ALL)
 def test_a_configuration_goes_round_through_json(kind: type[Any]) -> None:
-    one = cli.parse(kind, "job", NEEDED.get(kind, []))
+    one = cli.parse(kind, "job", REQUIRED.get(kind, []))
     values = json.loads(json.dumps(cli.to_json(one)))
     assert values == cli.to_json(one)
     assert kind(**values) == one

@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any
 
 import pytest
-from test_cli import ALL, NEEDED, refused
+from support.flags import ALL, REQUIRED, usage_error
 
 from carvana_ray import config
 from carvana_ray.config import cli, recipes
@@ -12,8 +12,8 @@ from carvana_ray.errors import InputError
 
 
 def test_check_needs_a_file_to_check(capsys: pytest.CaptureFixture[str]) -> None:
-    refused(config.CheckFlags, [], capsys, "--submission")
-    assert cli.parse(config.CheckFlags, "check", NEEDED[config.CheckFlags]).submission == "a.csv"
+    usage_error(config.CheckFlags, [], capsys, "--submission")
+    assert cli.parse(config.CheckFlags, "check", REQUIRED[config.CheckFlags]).submission == "a.csv"
 
 
 def test_the_pipeline_has_the_flags_of_all_its_jobs() -> None:
@@ -72,8 +72,8 @@ def test_the_pipeline_has_the_flags_of_all_its_jobs() -> None:
 def test_a_value_that_cannot_be_is_refused_in_one_line_that_names_the_flag(
     kind: type[Any], flag: str, value: str | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    argv = [*NEEDED.get(kind, []), flag, *([] if value is None else [value])]
-    said = refused(kind, argv, capsys, flag)
+    argv = [*REQUIRED.get(kind, []), flag, *([] if value is None else [value])]
+    said = usage_error(kind, argv, capsys, flag)
     if value and flag != "--model":  # the pipeline takes none at all
         assert value in said
 
@@ -165,5 +165,7 @@ def test_quiet_and_verbose_do_not_go_together(
     kind: type[Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     for one in ("--quiet", "--verbose"):
-        assert getattr(cli.parse(kind, "job", [*NEEDED.get(kind, []), one]), one[2:])
-    refused(kind, [*NEEDED.get(kind, []), "--quiet", "--verbose"], capsys, "--quiet, --verbose")
+        assert getattr(cli.parse(kind, "job", [*REQUIRED.get(kind, []), one]), one[2:])
+    usage_error(
+        kind, [*REQUIRED.get(kind, []), "--quiet", "--verbose"], capsys, "--quiet, --verbose"
+    )
