@@ -65,3 +65,8 @@ class BadImagesError(Exception):
 def first_line(error: BaseException) -> str:
     """Return the first line of what an error says, or its name where it says nothing."""
     return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+def plural(count: int, noun: str) -> str:
+    """Return a count with its noun: ``1 image``, ``2 images``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -105,6 +105,15 @@ def load_latest(run: str, design: UNetConfig) -> tuple[dict[str, Any] | None, li
     return None, skipped
 
 
+def latest_epoch(run: str, design: UNetConfig) -> int | None:
+    """Return the epoch of the newest good checkpoint of a run, or None.
+
+    The checks are those of `load_latest`, so it names the same epoch; the tensors are released.
+    """
+    state, _ = load_latest(run, design)
+    return None if state is None else state["epoch"]
+
+
 def prune(run: str, best: int) -> None:
     """Remove all epochs but the newest `KEPT` and the best one."""
     there = list_epochs(run)

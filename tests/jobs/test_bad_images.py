@@ -266,8 +266,9 @@ def test_a_damaged_file_is_read_or_refused_with_a_reason_and_nothing_else(
 MEASURE = """
 import json, sys
 from pathlib import Path
-from carvana_ray import formats, images
-from carvana_ray.errors import BadPicture
+from carvana_ray import images
+from carvana_ray.errors import BadImageError
+from carvana_ray.images import validate
 
 def peak():  # of this process alone; what getrusage says starts from the peak of its parent
     status = Path("/proc/self/status").read_text()
@@ -277,11 +278,11 @@ good, *bombs = map(Path, sys.argv[1:])
 images.load_gray(good.read_bytes(), 4)
 before, words = peak(), []
 for bomb in bombs:
-    for read in (images.load_gray, images.load_mask, formats.size_of, formats.orientation_of):
+    for read in (images.load_gray, images.load_mask, validate.image_size, validate.orientation_of):
         try:
             read(bomb.read_bytes())
             words.append("ok")
-        except BadPicture as bad:
+        except BadImageError as bad:
             words.append(str(bad).split(":")[0])
 print(json.dumps({"mb": peak() - before, "words": words}))
 """

@@ -1,21 +1,17 @@
 """A model folder is whole or refused: round trip, and every way to damage it."""
 
 import json
-import os
-import pickle
 import random
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
+from support.damage import DAMAGES, SAVES, change_manifest, evil_was_here, plant
 from support.models import write_model
 
 from carvana_ray.checkpoints import model as checkpoint
-from carvana_ray.checkpoints import train_state as states
 from carvana_ray.checkpoints.model import ModelManifest
 from carvana_ray.errors import InputError
 from carvana_ray.unet.network import UNet
@@ -62,11 +58,6 @@ def truncate(folder: Path) -> None:
     (folder / "model.pt").write_bytes((folder / "model.pt").read_bytes()[:-100])
 
 
-def change_manifest(folder: Path, **changes: object) -> None:
-    text = json.loads((folder / "manifest.json").read_text())
-    (folder / "manifest.json").write_text(json.dumps(text | changes))
-
-
 def weights_of(folder: Path, model: torch.nn.Module) -> None:
     """Weights whose hash is right, and that still are not this network's."""
     data = checkpoint.to_bytes(dict(model.state_dict()))
@@ -105,100 +96,6 @@ def test_a_damaged_folder_is_refused_by_name(
         checkpoint.load_model(str(folder))
     assert str(folder) in str(error.value)
     assert "\n" not in str(error.value)
-
-
-class Evil:
-    """Makes a folder where it is unpickled without care."""
-
-    def __init__(self, folder: Path) -> None:
-        self.mark = str(folder / "evil-was-here")
-
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return (os.mkdir, (self.mark,))
-
-
-def evil_was_here(folder: Path) -> bool:
-    return (folder / "evil-was-here").exists()
-
-
-@dataclass(frozen=True)
-class Saved:
-    """A kind of folder with a manifest and one file of tensors: a model's, or a state's."""
-
-    file: str
-    weights: Callable[[dict[str, Any]], dict[str, Any]]
-
-    def put(self, folder: Path, data: bytes) -> None:
-        """Write the file, and its hash into the manifest."""
-        (folder / self.file).write_bytes(data)
-        change_manifest(folder, sha256=checkpoint.sha256(data))
-
-    def change(self, folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
-        """Change the weights within the file, whose hash is right afterwards."""
-        values = checkpoint.from_bytes((folder / self.file).read_bytes())
-        change(self.weights(values))
-        self.put(folder, checkpoint.to_bytes(values))
-
-    def make(self, folder: Path) -> None:
-        """Write a good model folder."""
-        torch.manual_seed(0)
-        write(folder, UNet(base=2))
-
-
-SAVES = {
-    "model": Saved(checkpoint.WEIGHTS, lambda values: values),
-    "state": Saved(states.STATE, lambda values: values["model"]),
-}
-
-
-def evil_pickle(folder: Path, saved: Saved) -> None:
-    values = checkpoint.from_bytes((folder / saved.file).read_bytes())
-    saved.weights(values)["evil"] = Evil(folder)
-    torch.save(values, folder / saved.file)
-    saved.put(folder, (folder / saved.file).read_bytes())
-
-
-def bare_evil_pickle(folder: Path, saved: Saved) -> None:
-    saved.put(folder, pickle.dumps(Evil(folder), protocol=2))
-
-
-def half(folder: Path, saved: Saved) -> bytes:
-    data = (folder / saved.file).read_bytes()
-    return data[: len(data) // 2]
-
-
-def flipped_bit(folder: Path, saved: Saved) -> None:
-    data = bytearray((folder / saved.file).read_bytes())
-    data[len(data) // 2] ^= 1
-    (folder / saved.file).write_bytes(data)
-
-
-NO_WEIGHTS = "not (the weights of its manifest|a state to go on from): "
-DAMAGES: dict[str, tuple[Callable[[Path, Saved], object], str]] = {
-    "evil pickle": (evil_pickle, NO_WEIGHTS + "Weights only"),
-    "bare evil pickle": (bare_evil_pickle, NO_WEIGHTS + "Weights only"),
-    "torn": (lambda f, s: (f / s.file).write_bytes(half(f, s)), "damaged, its SHA-256"),
-    "torn, its hash right": (lambda f, s: s.put(f, half(f, s)), NO_WEIGHTS),
-    "flipped bit": (flipped_bit, "damaged, its SHA-256"),
-    "weight not a number": (
-        lambda f, s: s.change(f, lambda w: w["head.bias"].fill_(float("nan"))),
-        NO_WEIGHTS + r"head\.bias has weights that are not finite",
-    ),
-    "wrong shape": (
-        lambda f, s: s.change(f, lambda w: w.update({"head.weight": torch.zeros(1, 3, 1, 1)})),
-        NO_WEIGHTS + r"head\.weight is torch\.float32 \(1, 3, 1, 1\)",
-    ),
-    "missing manifest": (lambda f, _: (f / "manifest.json").unlink(), r"no manifest\.json"),
-    "other format": (lambda f, _: change_manifest(f, format=2), "format 2, this version reads"),
-    "empty file": (lambda f, s: s.put(f, b""), NO_WEIGHTS),
-}
-
-
-def plant(folder: Path, saved: Saved, name: str) -> str:
-    """Damage a good folder; return what the refusal must say, a regular expression."""
-    damage, reason = DAMAGES[name]
-    damage(folder, saved)
-    return reason
 
 
 @pytest.mark.parametrize("name", DAMAGES)

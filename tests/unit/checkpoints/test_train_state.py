@@ -12,20 +12,24 @@ from typing import Any
 
 import pytest
 import torch
-from test_checkpoint import DAMAGES, SAVES, Saved, evil_was_here, plant
-from test_training import fresh, lone_worker, stream
+from support.damage import DAMAGES, SAVES, evil_was_here, plant
+from support.models import write_model
 
 from carvana_ray import storage
 from carvana_ray.checkpoints import model as checkpoint
 from carvana_ray.checkpoints import train_state as states
+from carvana_ray.config.recipes import RECIPES
 from carvana_ray.errors import InputError
-from carvana_ray.training import loop as training
-from carvana_ray.training.batch_plan import BatchPlan
-from carvana_ray.training.state import TrainState
-from carvana_ray.unet.network import UNetConfig
+from carvana_ray.training.state import ModelWithLoss, TrainState, init_state
+from carvana_ray.unet.network import UNet, UNetConfig
 
-DESIGN = UNetConfig(base=4, norm="batch")  # of `fresh`
-SMALL = BatchPlan(train=8, val=4, batch=4, workers=1, epochs=5, seed=3)
+DESIGN = UNetConfig(base=4, norm="batch")
+
+
+def fresh(seed: int = 0) -> TrainState:
+    torch.manual_seed(seed)
+    model = ModelWithLoss(DESIGN.build())
+    return init_state(model, model, RECIPES["default"], 0.02, 10)
 
 
 def write(run: Path, state: dict[str, Any]) -> None:
@@ -33,7 +37,10 @@ def write(run: Path, state: dict[str, Any]) -> None:
 
 
 def newest(run: Path) -> tuple[dict[str, Any] | None, list[str]]:
-    return states.load_latest(str(run), DESIGN)
+    """Return what `load_latest` does, whose epoch must be that of `latest_epoch`."""
+    state, skipped = states.load_latest(str(run), DESIGN)
+    assert states.latest_epoch(str(run), DESIGN) == (state["epoch"] if state else None)
+    return state, skipped
 
 
 def same(one: Any, other: Any) -> bool:
@@ -49,15 +56,17 @@ def same(one: Any, other: Any) -> bool:
 
 @pytest.fixture(scope="module")
 def five(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
-    """The folder of a run of five epochs, all kept, and what `State.state_dict` was after each."""
+    """The folder of a run of five epochs, all kept, and `TrainState.state_dict` after each."""
     torch.set_num_threads(1)
     run, seen = tmp_path_factory.mktemp("states") / "run", []
-
-    def report(state: TrainState) -> None:
+    state = fresh()
+    for epoch in range(1, 6):
+        state.model(torch.randn(2, 1, 16, 16)).square().mean().backward()
+        state.optimizer.step()
+        state.schedule.step()
+        state.epoch, state.history = epoch, [*state.history, {"epoch": epoch, "loss": 1 / epoch}]
         write(run, state.state_dict())
         seen.append(checkpoint.from_bytes(checkpoint.to_bytes(state.state_dict())))
-
-    training.train(fresh(plan=SMALL), stream(SMALL), SMALL, lone_worker(), report)
     return run, seen
 
 
@@ -109,7 +118,7 @@ def test_the_random_state_and_all_else_a_state_is_made_of_are_in_it(
     state = five[1][-1]
     assert set(state) == states.KEYS
     assert state["random"].dtype == torch.uint8
-    again = fresh(plan=SMALL)
+    again = fresh(seed=1)
     again.load_state_dict(state)
     assert same(again.state_dict(), state)
 
@@ -276,7 +285,7 @@ TRY_ALL = """
 import json, sys
 from carvana_ray.checkpoints import model, train_state
 from carvana_ray.errors import InputError
-from carvana_ray.unet.network import UNetConfig
+from carvana_ray.unet.network import UNet, UNetConfig
 for kind, place in json.load(sys.stdin):
     try:
         if kind == "state":
@@ -304,7 +313,7 @@ def test_nothing_planted_runs_even_where_the_environment_asks_for_it(
             if kind == "state":
                 shutil.copytree(folder(run, 5), at)
             else:
-                saved.make(at)
+                write_model(at, UNet(base=2))
             reasons.append((at, plant(at, saved, name)))
             asked.append((kind, str(place)))
     done = subprocess.run(
@@ -331,10 +340,10 @@ def test_the_evil_file_does_harm_where_it_is_loaded_without_care(
     run: Path, tmp_path: Path, kind: str
 ) -> None:
     """The tests above can fail."""
-    saved: Saved = SAVES[kind]
+    saved = SAVES[kind]
     at = folder(run, 5) if kind == "state" else tmp_path / "model"
     if kind == "model":
-        saved.make(at)
+        write_model(at, UNet(base=2))
     plant(at, saved, "evil pickle")
     assert not evil_was_here(at)
     torch.load(at / saved.file, weights_only=False)

@@ -35,28 +35,6 @@ def test_without_a_list_of_checksums_none_is_known(folder: Path) -> None:
     assert read(folder).crcs == {}
 
 
-@pytest.mark.parametrize("end", ["\n", "\r\n"])
-def test_a_list_of_checksums_is_read(folder: Path, end: str) -> None:
-    lines = ["img,crc32", "a_01.jpg,0000000a", "b_01.jpg,FFFFffff", '"c, d.jpg",7', "Käfer.jpg,0"]
-    (folder / "crc32.csv").write_text(end.join(lines) + end, encoding="utf-8", newline="")
-    assert checksums.load_checksums(str(folder)) == {
-        "a_01.jpg": 10,
-        "b_01.jpg": 0xFFFFFFFF,
-        "c, d.jpg": 7,
-        "Käfer.jpg": 0,
-    }
-
-
-def test_the_last_line_of_a_list_needs_no_end(folder: Path) -> None:
-    (folder / "crc32.csv").write_text("img,crc32\na.jpg,ff")
-    assert checksums.load_checksums(str(folder)) == {"a.jpg": 255}
-
-
-def test_a_list_of_no_picture_is_a_list(folder: Path) -> None:
-    (folder / "crc32.csv").write_text("img,crc32\n")
-    assert checksums.load_checksums(str(folder)) == {}
-
-
 def test_a_list_as_zip_writes_its_checksums_is_what_the_bytes_have(folder: Path) -> None:
     files = sorted((folder / "test").iterdir())
     lines = [f"{file.name},{zlib.crc32(file.read_bytes()):08x}" for file in files]

@@ -7,14 +7,12 @@ import itertools
 import random
 import tempfile
 import weakref
-from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
 from carvana_ray.data import csv_reader
-from carvana_ray.errors import InputError
 from carvana_ray.storage.router import FileInfo
 from carvana_ray.submission import plan, shards
 from carvana_ray.submission import validate as faults
@@ -24,24 +22,6 @@ from carvana_ray.submission.plan import PlanPart
 NAMES = [f"0cdf5b5d0ce{car}_{view:02d}.jpg" for car in range(2) for view in (1, 2)]
 A, B, C, D = NAMES
 GOOD = f"img,rle_mask\n{A},1 3 9 2\n{B},\n{C},12 1\n{D},1 12\n"
-
-
-@pytest.mark.parametrize("pack", [bytes, gzip.compress])
-def test_the_names_of_a_list_come_in_its_order(
-    tmp_path: Path, pack: Callable[[bytes], bytes]
-) -> None:
-    place = tmp_path / ("a.csv" if pack is bytes else "a.csv.gz")
-    place.write_bytes(
-        pack(f'img,rle_mask\r\n{D},1 1\r\n{A},1 1\r\n"x, ""y"".jpg",1 1\r\n'.encode())
-    )
-    assert csv_reader.read_names(str(place)) == [D, A, 'x, "y".jpg']
-
-
-@pytest.mark.parametrize("text", ["", "img\n", "a.jpg,1 1\n", "rle_mask,img\n"])
-def test_a_list_without_the_header_is_an_input_error(tmp_path: Path, text: str) -> None:
-    (tmp_path / "a.csv").write_text(text)
-    with pytest.raises(InputError, match="first line"):
-        csv_reader.read_names(str(tmp_path / "a.csv"))
 
 
 def written(rows: list[tuple[str, str]], order: list[str], compress: bool = False) -> bytes:
@@ -289,29 +269,3 @@ def test_what_a_shard_raises_that_is_read_ahead_comes_when_it_is_asked_for() -> 
         assert [next(rows)["img"], next(rows)["img"]] == ["a", "b"]
         with pytest.raises(shards.CorruptShardError, match="the third"):
             next(rows)
-
-
-def test_rows_are_read_as_they_were_written(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_text(GOOD)
-    rows = list(csv_reader.read_rows(str(tmp_path / "a.csv")))
-    assert rows == [(A, "1 3 9 2"), (B, ""), (C, "12 1"), (D, "1 12")]
-    digests = csv_reader.digests(str(tmp_path / "a.csv"), [A, B, C])
-    assert set(digests) == {A, B, C}
-    assert len(set(digests.values())) == 3
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        (GOOD.replace("img", "image"), "first line"),
-        (GOOD + "e_01.jpg\n", "line 6: 1 columns"),
-        (GOOD + f"{A},1 1\n", f"{A} has more than one row"),
-        (GOOD.replace(f"{C},12 1\n", ""), f"1 of 4 pictures have no row, the first is {C}"),
-    ],
-)
-def test_a_submission_without_a_mask_for_each_picture_is_an_input_error(
-    tmp_path: Path, text: str, said: str
-) -> None:
-    (tmp_path / "a.csv").write_text(text)
-    with pytest.raises(InputError, match=said):
-        csv_reader.digests(str(tmp_path / "a.csv"), NAMES)

@@ -1,0 +1,33 @@
+"""crc32.csv: read as a table of checksums, or refused with its name."""
+
+from pathlib import Path
+
+import pytest
+
+from carvana_ray.data.checksums import load_checksums
+
+
+def test_without_a_list_no_checksum_is_known(tmp_path: Path) -> None:
+    assert load_checksums(str(tmp_path)) == {}
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_list_of_checksums_is_read(tmp_path: Path, end: str) -> None:
+    lines = ["img,crc32", "a_01.jpg,0000000a", "b_01.jpg,FFFFffff", '"c, d.jpg",7', "Käfer.jpg,0"]
+    (tmp_path / "crc32.csv").write_text(end.join(lines) + end, encoding="utf-8", newline="")
+    assert load_checksums(str(tmp_path)) == {
+        "a_01.jpg": 10,
+        "b_01.jpg": 0xFFFFFFFF,
+        "c, d.jpg": 7,
+        "Käfer.jpg": 0,
+    }
+
+
+def test_the_last_line_of_a_list_needs_no_end(tmp_path: Path) -> None:
+    (tmp_path / "crc32.csv").write_text("img,crc32\na.jpg,ff")
+    assert load_checksums(str(tmp_path)) == {"a.jpg": 255}
+
+
+def test_a_list_of_no_picture_is_a_list(tmp_path: Path) -> None:
+    (tmp_path / "crc32.csv").write_text("img,crc32\n")
+    assert load_checksums(str(tmp_path)) == {}
