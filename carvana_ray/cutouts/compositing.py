@@ -1,11 +1,12 @@
-"""Pixels and a share of car in, the bytes of a cut-out out. Knows no files, no torch.
+"""Turn an image and its mask into the bytes of a cut-out. Knows no storage and no torch.
 
-Alpha is 255 for car and 0 for none. A hard alpha is the mask itself; a soft one follows the
-network's share of car, and is 128 or more exactly where the mask is.
+Alpha is 255 for the car and 0 for the background. Hard alpha is the mask itself; soft alpha follows
+the network's soft mask and is 128 or more exactly where the mask is true.
 """
 
 import functools
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,17 +16,17 @@ from PIL import ExifTags, Image, ImageColor, ImageOps
 
 from carvana_ray import images
 from carvana_ray.errors import InputError
-from carvana_ray.images import validate as formats
+from carvana_ray.images import validate
 
 TRANSPARENT = "transparent"
-VERSION = 1  # of the pixels that come out of here for the same picture, mask and style
-OPAQUE_FROM = 250  # of 255: colours of such pixels are the car's alone
-SPREAD = 2  # blocks of the network's grid to each side; an edge's alpha rises over about one
-# Of 7 real cut-outs of 1918 x 1280, one core: level 1 takes 56 ms and 597 kB, 3 65 ms and 574 kB, 6
-# (Pillow's own) 117 ms and 523 kB, 9 439 ms and 517 kB (2026-11-22).
+VERSION = 1  # raise it when the same image, mask and style give other pixels
+OPAQUE_FROM = 250  # alpha from which a pixel counts as pure car color
+SPREAD = 2  # blocks averaged to each side; alpha rises over about one block at an edge
+# 7 real cut-outs of 1918 x 1280, one core: level 1 takes 56 ms and 597 kB, 3 65 ms and 574 kB, 6
+# (Pillow's default) 117 ms and 523 kB, 9 439 ms and 517 kB (2026-11-22).
 PNG_LEVEL = 1
-# The same ones: method 0 takes 101 ms and 236 kB, 2 215 ms and 94 kB, 4 (Pillow's own) 342 ms and
-# 91 kB; without loss 287 ms and 319 kB. Alpha is kept without loss in all of them.
+# The same cut-outs: method 0 takes 101 ms and 236 kB, 2 215 ms and 94 kB, 4 (Pillow's default)
+# 342 ms and 91 kB; lossless 287 ms and 319 kB. Alpha is lossless in all of them.
 WEBP = {"quality": 90, "method": 2, "alpha_quality": 100}
 
 RGB = tuple[int, int, int]
@@ -33,13 +34,13 @@ RGB = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class CutoutStyle:
-    """How cut-outs are to look.
+    """How a cut-out looks.
 
     Attributes:
-        soft: edges.
-        background: None for transparent, a colour, or a picture file's bytes.
+        soft: anti-aliased alpha from the soft mask; False: binary alpha.
+        background: None for transparent, an RGB color, or the bytes of an image file.
         format: ``png`` or ``webp``.
-        mask_only: alpha alone: 1 bit a pixel, 8 bits where edges are soft.
+        mask_only: write alpha alone, without colors: 1 bit a pixel, 8 bits if `soft`.
     """
 
     soft: bool
@@ -49,73 +50,132 @@ class CutoutStyle:
 
     @property
     def suffix(self) -> str:
-        """Of the files."""
+        """The suffix of a cut-out's file name: ``.png`` or ``.webp``."""
         return f".{self.format}"
 
 
-def parse_color(text: str) -> RGB | None:
-    """Return what a colour's name, ``#rgb`` or ``#rrggbb`` stands for; None if it is none."""
-    try:
-        found = ImageColor.getrgb(text)
-    except ValueError:
-        return None
-    return found[:3] if len(found) == 3 else None
+def render(
+    data: bytes,
+    style: CutoutStyle,
+    soft_mask: NDArray[np.uint8] | None = None,
+    mask: NDArray[np.bool_] | None = None,
+) -> bytes:
+    """Cut the car out of one image file and return the bytes of the cut-out's file.
 
+    Give either `soft_mask` or `mask`. Alpha is computed as follows:
 
-def soft_alpha(share: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    """Return alpha of soft edges, by the network's share of car: uint8 [height, width].
+    * `soft_mask` with ``style.soft``: alpha is the upsampled soft mask S at twice its contrast,
+      ``clip(ceil(2 S - 128), 0, 255)`` (see `soft_alpha`). Alpha is 128 or more exactly where
+      `images.enlarge` says car.
+    * `soft_mask` without ``style.soft``: alpha is 255 where `images.enlarge` says car, else 0.
+    * `mask`: alpha is 255 where the mask is true, else 0, whatever ``style.soft`` says.
 
-    The share is stretched to twice its contrast about a half: ``2 share - 127.5``. As it is, an
-    edge is two blocks wide, and where a network is in doubt about the ground that shines through; a
-    share below a quarter is none. A half exactly is rounded down, so that 128 and more is exactly
-    where `images.enlarge` has car.
+    A soft edge pixel shows some of the old background. Its color C is replaced by
+    ``alpha C + (1 - alpha) M``, where M is the mean of the opaque car pixels near it (see
+    `decontaminate_edges`), before it is laid over the new background.
+
+    The size of the cut-out is the size of the image as it is stored: EXIF orientation and color
+    profile are copied to the cut-out, all other metadata is dropped.
 
     Args:
-        share: uint8 [h, w].
-        height, width: H, W of the picture.
+        data: bytes of a JPEG, PNG or WebP image of any size [H, W].
+        style: edges, background and file format.
+        soft_mask: the network's soft mask, uint8 [h, w], 0..255 where 255 is car, on a grid that
+            divides the image into whole blocks, as `Predictor.soft_masks` returns it.
+        mask: bool [H, W], for example a decoded row of a submission.
+
+    Returns:
+        Bytes of a PNG or WebP file: RGBA with a transparent background, RGB on any other
+        background, and a gray image of alpha with ``style.mask_only``.
 
     Raises:
-        ValueError: [h, w] is no whole fraction of [H, W].
+        BadImageError: `data` is damaged, too large or of another format.
+        ValueError: both masks or neither are given, or the grid does not fit the image.
     """
-    doubled = 2 * images.upsample(share, height, width) - 128  # exact in float32
+    if (soft_mask is None) == (mask is None):
+        raise ValueError("render needs either a soft mask or a mask")
+    height, width = validate.image_size(data)
+    if soft_mask is None:
+        assert mask is not None
+        alpha = hard_alpha(mask)
+    elif style.soft:
+        alpha = soft_alpha(soft_mask, height, width)
+    else:
+        alpha = hard_alpha(images.enlarge(soft_mask, height, width))
+    if style.mask_only:
+        return encode(Image.fromarray(alpha).convert("L" if style.soft else "1"), style, data)
+    image = images.load_rgb(data)
+    if style.soft and soft_mask is not None:
+        block = images.infer_downscale(height, width, *soft_mask.shape)
+        image = decontaminate_edges(image, alpha, block)
+    return encode(composite(image, alpha, style.background), style, data)
+
+
+def soft_alpha(soft_mask: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """Return the alpha of soft edges: ``clip(ceil(2 S - 128), 0, 255)`` of the upsampled S.
+
+    Twice the contrast, because an upsampled edge is two blocks wide, and background where the
+    network is in doubt would shine through. Values of S below a quarter become transparent. Exactly
+    one half (127.5) rounds down to 127, so that alpha is 128 or more exactly where
+    `images.enlarge` says car.
+
+    Args:
+        soft_mask: uint8 [h, w].
+        height, width: size [H, W] of the image.
+
+    Returns:
+        uint8 [H, W].
+
+    Raises:
+        ValueError: the grid [h, w] does not divide [H, W] into whole blocks.
+    """
+    doubled = 2 * images.upsample(soft_mask, height, width) - 128  # exact in float32
     return np.ceil(doubled).clip(0, 255).astype(np.uint8)
 
 
 def hard_alpha(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Return alpha of a mask: uint8 [H, W], 255 for car, else 0."""
+    """Return the alpha of a mask: uint8 [H, W], 255 where it is true, else 0."""
     return mask.view(np.uint8) * np.uint8(255)
 
 
-def decontaminate_edges(picture: Image.Image, alpha: NDArray[np.uint8], block: int) -> Image.Image:
-    """Return a picture whose colours at soft edges are more the car's and less the background's.
+def decontaminate_edges(image: Image.Image, alpha: NDArray[np.uint8], block: int) -> Image.Image:
+    """Remove the background's color from the soft edges of an image.
 
-    A pixel of an edge shows some background, which would be a pale line on another one. Its colour
-    C becomes ``alpha C + (1 - alpha) M``, M the mean of the pixels about it that are wholly car; it
-    stays where there are none. M is smooth, and taken on the network's grid: 16 times less work.
+    A pixel with 0 < alpha < 255 mixes car and background: on a dark background it would be a pale
+    line. Its color C becomes ``alpha C + (1 - alpha) M``. M is the mean of the pixels with alpha
+    of at least `OPAQUE_FROM` within `SPREAD` blocks; a pixel without such neighbors keeps C. M is
+    smooth, so it is computed on the network's grid: 16 times less work at a quarter of the size.
 
     Args:
-        picture: RGB, [H, W].
+        image: RGB, [H, W].
         alpha: uint8 [H, W].
-        block: side of a block of the grid, in pixels.
+        block: side of a block of the network's grid, in pixels.
+
+    Returns:
+        RGB, [H, W]. Pixels with alpha of 0 or 255 are unchanged.
     """
     height, width = alpha.shape
     edge = np.flatnonzero((alpha > 0) & (alpha < 255))
     if not len(edge):
-        return picture
-    means = _means(picture, alpha >= OPAQUE_FROM, block)
-    found = _sampled(means, (edge // width + 0.5) / block, (edge % width + 0.5) / block)
-    known = found[:, 3] >= 0.5
-    edge, mean = edge[known], found[known, :3] / found[known, 3:]
-    pixels = np.array(picture).reshape(-1, 3)
-    share = alpha.reshape(-1)[edge, None] / np.float32(255)
-    pixels[edge] = np.rint(share * pixels[edge] + (1 - share) * mean)
+        return image
+    means = _opaque_means(image, alpha >= OPAQUE_FROM, block)
+    near = _sample_bilinear(means, (edge // width + 0.5) / block, (edge % width + 0.5) / block)
+    has_car = near[:, 3] >= 0.5
+    edge, mean = edge[has_car], near[has_car, :3] / near[has_car, 3:]
+    pixels = np.array(image).reshape(-1, 3)
+    weight = alpha.reshape(-1)[edge, None] / np.float32(255)
+    pixels[edge] = np.rint(weight * pixels[edge] + (1 - weight) * mean)
     return Image.fromarray(pixels.reshape(height, width, 3))
 
 
-def _means(picture: Image.Image, sure: NDArray[np.bool_], block: int) -> NDArray[np.float32]:
-    """Return red, green, blue and 1 about each block [h, w, 4]; zeros without a block's worth."""
-    weighted = picture.copy()
-    weighted.putalpha(Image.fromarray(hard_alpha(sure)))
+def _opaque_means(image: Image.Image, opaque: NDArray[np.bool_], block: int) -> NDArray[np.float32]:
+    """Return the mean color of the opaque pixels around each block.
+
+    Returns:
+        [h, w, 4]: red, green, blue and 1; zeros where less than one block's worth is opaque.
+    """
+    weighted = image.copy()
+    weighted.putalpha(Image.fromarray(hard_alpha(opaque)))
     small = np.asarray(weighted.convert("RGBa").reduce(block), dtype=np.float32) / np.float32(255)
     sums = _box_sums(_box_sums(small, SPREAD, 0), SPREAD, 1)
     weight = sums[..., 3:]
@@ -124,86 +184,85 @@ def _means(picture: Image.Image, sure: NDArray[np.bool_], block: int) -> NDArray
     return means
 
 
-def _sampled(
+def _sample_bilinear(
     values: NDArray[np.float32], y: NDArray[np.float64], x: NDArray[np.float64]
 ) -> NDArray[np.float32]:
-    """Return values [h, w, c] at points [n], bilinear: [n, c]; a block's centre is at its half."""
+    """Return values [h, w, c] at n points (y, x): [n, c]. The center of block 0 is at 0.5."""
     h, w, _ = values.shape
     y, x = np.clip(y - 0.5, 0, h - 1), np.clip(x - 0.5, 0, w - 1)
     top, left = y.astype(np.intp), x.astype(np.intp)
-    down, right = np.minimum(top + 1, h - 1), np.minimum(left + 1, w - 1)
-    below, beside = ((one % 1).astype(np.float32)[:, None] for one in (y, x))
-    upper = values[top, left] * (1 - beside) + values[top, right] * beside
-    lower = values[down, left] * (1 - beside) + values[down, right] * beside
-    return upper * (1 - below) + lower * below
+    bottom, right = np.minimum(top + 1, h - 1), np.minimum(left + 1, w - 1)
+    dy, dx = ((position % 1).astype(np.float32)[:, None] for position in (y, x))
+    upper = values[top, left] * (1 - dx) + values[top, right] * dx
+    lower = values[bottom, left] * (1 - dx) + values[bottom, right] * dx
+    return upper * (1 - dy) + lower * dy
 
 
 def _box_sums(values: NDArray[np.float32], radius: int, axis: int) -> NDArray[np.float32]:
-    """Return the sums of ``2 radius + 1`` neighbours along an axis, of those that there are."""
+    """Return the sums over a window of ``2 radius + 1`` along an axis, zero-padded at the ends."""
     margin = [(0, 0)] * values.ndim
     margin[axis] = (radius, radius)
     padded = np.pad(values, margin)
-    result = np.zeros_like(values)
+    sums = np.zeros_like(values)
     for start in range(2 * radius + 1):
-        result += padded.take(range(start, start + values.shape[axis]), axis)
-    return result
+        sums += padded.take(range(start, start + values.shape[axis]), axis)
+    return sums
 
 
 def composite(
-    picture: Image.Image, alpha: NDArray[np.uint8], background: RGB | bytes | None
+    image: Image.Image, alpha: NDArray[np.uint8], background: RGB | bytes | None
 ) -> Image.Image:
-    """Return a picture cut out, RGBA, or laid on a background, RGB.
+    """Return an image on a transparent background (RGBA) or laid over another one (RGB).
 
     Args:
-        picture: RGB, [H, W].
+        image: RGB, [H, W].
         alpha: uint8 [H, W].
-        background: see `Style`.
+        background: None for transparent, an RGB color, or the bytes of an image file.
 
     Raises:
-        BadPicture: the background is none.
+        BadImageError: the background is not a usable image.
     """
     if background is None:
-        result = picture.copy()
+        result = image.copy()
         result.putalpha(Image.fromarray(alpha))
         pixels = np.asarray(result).view(np.uint32)[..., 0]
-        # What nobody sees is black: it packs best, and nothing of the background leaves the studio.
+        # Invisible pixels become black: that compresses best, and the file hides no background.
         return Image.fromarray(
             np.where(alpha > 0, pixels, np.uint32(0)).view(np.uint8).reshape(*alpha.shape, 4),
             "RGBA",
         )
     if isinstance(background, bytes):
-        ground = fit_background(background, picture.size)
+        below = fit_background(background, image.size)
     else:
-        ground = Image.new("RGB", picture.size, background)
-    return Image.composite(picture, ground, Image.fromarray(alpha))
+        below = Image.new("RGB", image.size, background)
+    return Image.composite(image, below, Image.fromarray(alpha))
 
 
 @functools.lru_cache(maxsize=2)
 def fit_background(data: bytes, size: tuple[int, int]) -> Image.Image:
-    """Return a background picture that fills (width, height): scaled to cover it, its middle.
+    """Return a background image scaled to cover (width, height) and cropped around its center.
 
     Raises:
-        BadPicture: it is none.
+        BadImageError: `data` is not a usable image.
     """
     return ImageOps.fit(images.load_rgb(data), size, Image.Resampling.BICUBIC)
 
 
 def encode(image: Image.Image, style: CutoutStyle, data: bytes) -> bytes:
-    """Return the bytes of a file.
+    """Return the bytes of a cut-out's file.
 
     Args:
-        image: of `compose`, or a mask.
-        style: its format.
-        data: the picture that it was made of: its orientation (EXIF) and its colour profile are
-            kept; nothing else of its EXIF block is, where a small picture of all may be, or a
-            place.
+        image: a result of `composite`, or alpha alone.
+        style: its `format` is used.
+        data: the image file that was cut out. Its EXIF orientation and color profile are copied;
+            the rest of its EXIF block may hold a thumbnail of the whole image, or a location.
     """
     options: dict[str, Any] = WEBP if style.format == "webp" else {"compress_level": PNG_LEVEL}
-    if (turn := formats.orientation_of(data)) != 1:
+    source = validate.open_image(data)
+    if (orientation := validate.exif_orientation(source)) != 1:
         exif = Image.Exif()
-        exif[ExifTags.Base.Orientation] = turn
+        exif[ExifTags.Base.Orientation] = orientation
         options = options | {"exif": exif.tobytes()}
-    source = formats.open_image(data)
     profile = source.info.get("icc_profile")
     if profile and source.mode in ("RGB", "P") and image.mode in ("RGB", "RGBA"):
         options = options | {"icc_profile": profile}
@@ -212,58 +271,35 @@ def encode(image: Image.Image, style: CutoutStyle, data: bytes) -> bytes:
     return buffer.getvalue()
 
 
-def render(
-    data: bytes, style: CutoutStyle, share: NDArray[np.uint8] | None, mask: NDArray[np.bool_] | None
-) -> bytes:
-    """Return a picture's cut-out.
+def parse_background(text: str, read: Callable[[str], bytes]) -> RGB | bytes | None:
+    """Return the background that ``--background`` names, as `CutoutStyle` stores it.
 
     Args:
-        data: the picture, of any size [H, W].
-        style: how it is to look.
-        share: the network's share of car, uint8 [h, w].
-        mask: bool [H, W] where there is no share; its edges are hard.
+        text: ``transparent``, a color, or the URI of an image.
+        read: returns the bytes of a URI; raises `InputError`.
 
     Raises:
-        BadPicture: see `images.load_colour`.
-    """
-    height, width = formats.image_size(data)
-    if share is None:
-        assert mask is not None
-        alpha = hard_alpha(mask)
-    elif style.soft:
-        alpha = soft_alpha(share, height, width)
-    else:
-        alpha = hard_alpha(images.enlarge(share, height, width))
-    if style.mask_only:
-        return encode(Image.fromarray(alpha).convert("L" if style.soft else "1"), style, data)
-    picture = images.load_rgb(data)
-    if style.soft and share is not None:
-        picture = decontaminate_edges(
-            picture, alpha, images.infer_downscale(height, width, *share.shape)
-        )
-    return encode(composite(picture, alpha, style.background), style, data)
-
-
-def parse_background(text: str, read: Any) -> RGB | bytes | None:
-    """Return what ``--background`` asks for, see `Style`.
-
-    Args:
-        text: ``transparent``, a colour, or a picture's URI.
-        read: from URI to bytes; raises `InputError`.
-
-    Raises:
-        InputError: it is none of the three.
+        InputError: `text` is none of the three.
     """
     if text == TRANSPARENT:
         return None
-    if found := parse_color(text):
-        return found
+    if color := parse_color(text):
+        return color
     try:
         data = read(text)
         images.load_rgb(data)
-    except ValueError as error:  # InputError and BadPicture
+    except ValueError as error:  # InputError and BadImageError
         raise InputError(
-            f"--background {text}: neither transparent, nor a colour (white, #f0f0f0), nor a "
-            f"picture: {error}"
+            f"--background {text}: neither transparent, nor a color (white, #f0f0f0), nor an "
+            f"image: {error}"
         ) from error
     return data
+
+
+def parse_color(text: str) -> RGB | None:
+    """Return the RGB of a color name, ``#rgb`` or ``#rrggbb``; None for any other text."""
+    try:
+        color = ImageColor.getrgb(text)
+    except ValueError:
+        return None
+    return color[:3] if len(color) == 3 else None

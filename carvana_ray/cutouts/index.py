@@ -1,10 +1,10 @@
-"""What a folder of cut-outs holds: how they were made, and of which pictures.
+"""The index of a folder of cut-outs: their settings and source images.
 
-    cutouts/_cutouts.json     settings, and folder, name, size and version of each picture
-    cutouts/red_roadster.png  of red_roadster.jpg
+    cutouts/_cutouts.json     settings, and folder, name, size and version of each source image
+    cutouts/red_roadster.png  cut out of red_roadster.jpg
 
-A cut-out is done when its file is there: files are published whole, and one whose picture has
-changed is removed before the ledger says so.
+A cut-out is done when its file exists: files are written atomically, and the cut-out of a changed
+image is removed before the index is updated.
 """
 
 import json
@@ -22,11 +22,11 @@ FILE = "_cutouts.json"
 
 @dataclass(frozen=True)
 class SourceImage:
-    """A picture.
+    """An image to cut out.
 
     Attributes:
-        folder: where it is.
-        entry: its name there, with size and version.
+        folder: URI of the image's folder.
+        entry: name in that folder, size and version.
     """
 
     folder: str
@@ -34,19 +34,24 @@ class SourceImage:
 
     @property
     def uri(self) -> str:
-        """Its place."""
+        """The URI of the image."""
         return storage.join(self.folder, self.entry.name)
 
 
 @dataclass(frozen=True)
 class CutoutIndex:
-    """Settings by the name of their flag, and the picture of each cut-out."""
+    """Content of `FILE`.
+
+    Attributes:
+        settings: plain values by setting, equal for all cut-outs of a folder.
+        sources: source image by name of its cut-out.
+    """
 
     settings: dict[str, Any]
     sources: dict[str, SourceImage]
 
     def to_bytes(self) -> bytes:
-        """Return the bytes of its file."""
+        """Return the index as JSON."""
         folders: dict[str, list[list[Any]]] = {}
         for name, source in sorted(self.sources.items()):
             row = [name, source.entry.name, source.entry.size, source.entry.version]
@@ -56,111 +61,123 @@ class CutoutIndex:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "CutoutIndex":
-        """Return the ledger of a file that `to_bytes` wrote.
+        """Return the index that `to_bytes` wrote.
 
         Raises:
-            ValueError, KeyError, TypeError, AttributeError: it is none, or damaged.
+            ValueError, KeyError, TypeError, AttributeError: `data` is damaged or no index.
         """
         body = json.loads(data)
         if body["format"] != FORMAT:
             raise ValueError(f"format {body['format']}, this version writes format {FORMAT}")
         sources = {
-            name: SourceImage(folder, FileInfo(picture, size, version))
+            name: SourceImage(folder, FileInfo(image, size, version))
             for folder, rows in body["pictures"].items()
-            for name, picture, size, version in rows
+            for name, image, size, version in rows
         }
         return cls(dict(body["settings"]), sources)
 
 
-def cutout_name(picture: str, suffix: str) -> str:
-    """Return the cut-out's file name: the picture's own, without folder, with another suffix."""
-    return storage.name(picture).rsplit(".", 1)[0] + suffix
+def cutout_name(image: str, suffix: str) -> str:
+    """Return the file name of an image's cut-out: the image's name with another suffix."""
+    return storage.name(image).rsplit(".", 1)[0] + suffix
 
 
 def by_output_name(sources: Iterable[SourceImage], suffix: str) -> dict[str, SourceImage]:
-    """Return the pictures by the name of their cut-outs.
+    """Return the images by name of their cut-out.
 
     Raises:
-        InputError: two would have the same.
+        InputError: two images have the same name but for the suffix.
     """
-    found: dict[str, SourceImage] = {}
+    named: dict[str, SourceImage] = {}
     for source in sources:
         name = cutout_name(source.entry.name, suffix)
-        if name in found:
+        if name in named:
             raise InputError(
-                f"{found[name].uri} and {source.uri}: both would become {name}; rename one, or cut "
+                f"{named[name].uri} and {source.uri}: both would become {name}; rename one, or cut "
                 "them out with another --out"
             )
-        found[name] = source
-    return found
+        named[name] = source
+    return named
 
 
 def sync(
     folder: str, settings: Mapping[str, Any], wanted: Mapping[str, SourceImage], suffix: str
 ) -> list[str]:
-    """Enter pictures into the ledger of a folder; return the names of the cut-outs to make.
+    """Add images to the index of a folder, and remove the cut-outs of images that have changed.
 
     Args:
-        folder: of the cut-outs.
-        settings: that they are to be made with, plain values.
-        wanted: pictures by the name of their cut-outs.
-        suffix: of all cut-outs.
+        folder: URI of the folder of cut-outs.
+        settings: plain values that the cut-outs depend on.
+        wanted: images by name of their cut-out.
+        suffix: file name suffix of all cut-outs.
+
+    Returns:
+        Names of the cut-outs that are still to be made, in the order of `wanted`.
 
     Raises:
-        InputError: the folder has cut-outs made otherwise, or of other pictures of the same name;
-            or files that nobody knows.
+        InputError: the folder has cut-outs made with other settings, cut-outs of other images with
+            the same name, or files that the index does not list.
     """
-    there = set()
+    existing = set()
     if storage.exists(folder):
-        there = {entry.name for entry in storage.list_files(folder, (suffix,))}
-    old = _read(folder, settings)
-    if old is None:
-        old = CutoutIndex(dict(settings), {})
-    if strange := sorted((there & set(wanted)) - set(old.sources)):
-        raise InputError(
-            f"{storage.join(folder, strange[0])}: is there, but no {FILE} says how it was made; "
-            "use another --out, or remove that folder"
-        )
+        existing = {entry.name for entry in storage.list_files(folder, (suffix,))}
+    index = _read(folder, settings)
+    old = index or CutoutIndex(dict(settings), {})
     stale = {name for name, source in wanted.items() if old.sources.get(name, source) != source}
-    for name in sorted(stale):
-        if old.sources[name].uri != wanted[name].uri:
-            raise InputError(
-                f"{storage.join(folder, name)}: is of {old.sources[name].uri}, and "
-                f"{wanted[name].uri} would become the same; use another --out"
-            )
-    for name in sorted(stale & there):
+    _require_own_files(folder, old, wanted, existing, stale)
+    for name in sorted(stale & existing):
         storage.remove(storage.join(folder, name))
     new = CutoutIndex(dict(settings), {**old.sources, **wanted})
-    if new != old or not storage.exists(storage.join(folder, FILE)):
+    if new != index:
         storage.write_atomic(storage.join(folder, FILE), new.to_bytes(), replace=True)
-    return [name for name in wanted if name in stale or name not in there]
+    return [name for name in wanted if name in stale or name not in existing]
+
+
+def _require_own_files(
+    folder: str,
+    index: CutoutIndex,
+    wanted: Mapping[str, SourceImage],
+    existing: set[str],
+    stale: set[str],
+) -> None:
+    """Raise `InputError` if a wanted name exists unlisted or belongs to another image's URI."""
+    if unlisted := sorted((existing & set(wanted)) - set(index.sources)):
+        raise InputError(
+            f"{storage.join(folder, unlisted[0])}: the file exists, but {FILE} does not list it; "
+            "use another --out, or remove that folder"
+        )
+    for name in sorted(stale):
+        if index.sources[name].uri != wanted[name].uri:
+            raise InputError(
+                f"{storage.join(folder, name)}: the cut-out of {index.sources[name].uri} has the "
+                f"name that {wanted[name].uri} needs; use another --out"
+            )
 
 
 def _read(folder: str, settings: Mapping[str, Any]) -> CutoutIndex | None:
-    """Return the ledger of a folder, None if there is none.
+    """Return the index of a folder, or None if the folder has no index.
 
     Raises:
-        InputError: it is damaged, or of other settings.
+        InputError: the index is damaged or has other settings.
     """
     uri = storage.join(folder, FILE)
     if not storage.exists(uri):
         return None
     data = storage.read(uri)
     try:
-        ledger = CutoutIndex.from_bytes(data)
+        index = CutoutIndex.from_bytes(data)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(
             f"{uri}: damaged ({error}); use another --out, or remove that folder"
         ) from error
-    names = [*settings, *(name for name in ledger.settings if name not in settings)]
-    other = [
-        f"{name}: {ledger.settings.get(name)} there, {settings.get(name)} now"
-        for name in names
-        if ledger.settings.get(name) != settings.get(name)
+    changed = [
+        f"{name}: was {index.settings.get(name)}, is now {settings.get(name)}"
+        for name in dict.fromkeys((*settings, *index.settings))
+        if index.settings.get(name) != settings.get(name)
     ]
-    if other:
+    if changed:
         raise InputError(
-            f"{folder}: has cut-outs made with other settings ({'; '.join(other)}); use another "
+            f"{folder}: has cut-outs made with other settings ({'; '.join(changed)}); use another "
             "--out, or remove that folder"
         )
-    return ledger
+    return index

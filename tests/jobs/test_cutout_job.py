@@ -141,9 +141,9 @@ def test_other_settings_and_another_model_are_never_mixed(
     cut(photos, tmp_path, submission=submission, limit=2)
     before = files_in(tmp_path)
     for flags, said in (
-        ({"submission": submission, "background": "red"}, "background: transparent there"),
-        ({"model": model}, "model: none, rows of a submission there"),
-        ({"submission": submission, "format": "webp"}, "format: png there, webp now"),
+        ({"submission": submission, "background": "red"}, "background: was transparent, is now"),
+        ({"model": model}, "model: was none, rows of a submission, is now"),
+        ({"submission": submission, "format": "webp"}, "format: was png, is now webp"),
     ):
         with pytest.raises(InputError, match=said):
             cut(photos, tmp_path, **flags)  # type: ignore[arg-type]

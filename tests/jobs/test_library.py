@@ -1,4 +1,4 @@
-"""docs/library.md: what it shows runs, and does what it says."""
+"""The example of docs/library.md runs and gives matching cut-out and mask."""
 
 import re
 from pathlib import Path
@@ -17,18 +17,18 @@ PAGE = Path(__file__).parents[2] / "docs/library.md"
 
 
 @pytest.mark.parametrize("size", [(1280, 1918), (333, 501)])
-def test_the_ten_lines_cut_out_a_picture(
+def test_the_example_cuts_out_an_image(
     size: tuple[int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.manual_seed(0)
     write_model(tmp_path / "model", UNet(base=2))
-    picture, _ = draw_pair(1, size)
-    (tmp_path / "car.jpg").write_bytes(picture)
+    image, _ = draw_pair(1, size)
+    (tmp_path / "car.jpg").write_bytes(image)
     (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
     monkeypatch.chdir(tmp_path)
-    made: dict[str, object] = {}
-    exec(code, made)
+    variables: dict[str, object] = {}
+    exec(code, variables)
     cut = np.asarray(Image.open("car.png"))
     assert cut.shape == (*size, 4)
-    mask = rle.decode(str(made["text"]), *size)
+    mask = rle.decode(str(variables["text"]), *size)
     assert np.array_equal(mask, cut[..., 3] >= 128)
