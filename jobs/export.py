@@ -23,22 +23,23 @@ def export(flags: config.ExportFlags) -> dict[str, Any]:
     # torch takes seconds to import: --help does not need it
     from carvana_ray import storage
     from carvana_ray.checkpoints import model as checkpoint
-    from carvana_ray.export import onnx as export
-    from carvana_ray.export import verify as exported
+    from carvana_ray.export import onnx, verify
 
     began = time.monotonic()
     out = storage.resolve(flags.out_uri)
-    export.require(*export.NEEDED)
+    onnx.require_packages(*onnx.EXPORT_PACKAGES)
     network, manifest = checkpoint.load_model(storage.resolve(flags.model))
-    checked = export.installed(export.RUNTIME)
+    checked = onnx.is_installed(onnx.RUNTIME_PACKAGE)
     pictures = _pictures(flags) if checked else []
-    log.info("export: writing the network as ONNX, opset %d; half a minute or so", export.OPSET)
-    data = export.to_onnx(network, manifest, flags.input)
+    log.info("export: writing the network as ONNX, opset %d; half a minute or so", onnx.OPSET)
+    data = onnx.to_onnx(network, manifest, flags.input)
     result: dict[str, Any] = {"onnx": out, "input": flags.input, "bytes": len(data)}
     if checked:
-        result |= exported.check(data, network, manifest, pictures)
+        result |= verify.verify(data, network, manifest, pictures)
     else:
-        log.warning("export: NOT checked, there is no %s: %s", export.RUNTIME, export.command())
+        log.warning(
+            "export: NOT checked, there is no %s: %s", onnx.RUNTIME_PACKAGE, onnx.install_command()
+        )
         result |= {"images": 0, "pixels_differ": None, "dice": None}
     storage.write_atomic(out, data, replace=True)
     return result | {"seconds": round(time.monotonic() - began, 1)}

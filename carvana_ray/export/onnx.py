@@ -1,13 +1,12 @@
-"""A model folder as one ONNX file: decoded pixels in, masks out, in any language that runs ONNX.
+"""Export a model folder as one ONNX file: decoded pixels in, masks out.
 
-All that prediction does to pixels is in the graph: gray, block mean, standardization, network,
-enlargement, threshold. What is before it is the decoder's work. A JPEG that is decoded in full and
-averaged differs from one that is decoded at a fraction of its size (`images.load_gray`) by 0.7 gray
-levels on average; so there are two kinds of file, by what they take (`SOURCES`).
+The graph holds everything that prediction does to pixels: gray, block means, standardization,
+network, upsampling, threshold. Decoding stays outside. A JPEG that is decoded at full size and
+averaged differs by 0.7 gray levels on average from one that is decoded at a fraction of its size
+(`images.load_gray`); so there are two kinds of file, named by their input (`SOURCES`).
 
-The network is the one that `checkpoint.read_model` builds; nothing here knows what is in it.
-torch's exporter needs onnx and onnxscript, the check onnxruntime: they are asked for by name where
-they are missing, and no other job needs them.
+torch's exporter needs onnx and onnxscript, verification needs onnxruntime. All are optional: only
+export uses them, and names the ones that are missing.
 """
 
 import contextlib
@@ -25,31 +24,31 @@ from torch import Tensor, nn
 from carvana_ray import __version__, images
 from carvana_ray.checkpoints.model import ModelManifest
 from carvana_ray.errors import InputError
-from carvana_ray.inference import fused
+from carvana_ray.inference.fused import FusedUNet
 from carvana_ray.unet.network import UNet
 
-# What a file takes: all pixels, or gray levels on the network's grid as `images.load_gray` gives.
+# The input of a file: all pixels, or gray levels on the network's grid as in `images.load_gray`.
 SOURCES = ("picture", "gray")
 OUTPUTS = ("mask", "alpha")
-OPSET = 18  # of December 2022; what torch's exporter writes without converting to another one
-NEEDED = ("onnx", "onnxscript")
-RUNTIME = "onnxruntime"
-# (H, W) of the pictures that are traced. One more than a multiple of 16 is odd on every grid, so a
-# network that pads to whole blocks does so, as it must for any size to be right.
-TRACED = (305, 401)
+OPSET = 18  # of December 2022; torch's exporter writes it without a conversion
+EXPORT_PACKAGES = ("onnx", "onnxscript")
+RUNTIME_PACKAGE = "onnxruntime"
+# (H, W) of the example images for tracing. One more than a multiple of 16 is odd on every grid, so
+# the network pads to whole blocks in the trace, which other sizes need.
+TRACE_SIZE = (305, 401)
 
 
-class Masks(nn.Module):
-    """A network between what `predict` does to pixels before it and after it.
+class MaskGraph(nn.Module):
+    """The network with everything that `predict` does to pixels before and after it.
 
     Args:
-        network: standardized pictures [B, 1, h, w] to logits [B, 1, h, w], in evaluation.
-        downscale: of the model, see `images.load_gray`.
+        network: maps standardized images [B, 1, h, w] to logits [B, 1, h, w], in eval mode.
+        downscale: pixels per side of a block of the network's grid.
         source: one of `SOURCES`.
-        mirror: see `predictor.Predictor`.
+        mirror: average the network's output with that of the mirrored image.
     """
 
-    halves: Tensor
+    rounding_offsets: Tensor
 
     def __init__(
         self, network: nn.Module, downscale: int, source: str, mirror: bool = False
@@ -57,73 +56,79 @@ class Masks(nn.Module):
         super().__init__()
         self.network, self.downscale = network, downscale
         self.source, self.mirror = source, mirror
-        self.register_buffer("halves", _halves(downscale), persistent=False)
+        self.register_buffer("rounding_offsets", _rounding_offsets(downscale), persistent=False)
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mask and alpha of the pictures.
+        """Return the mask and the alpha of a batch of images.
 
         Args:
-            pixels: uint8 [B, H, W, 3], the order of colours does not matter; or [B, h, w].
+            pixels: uint8 [B, H, W, 3] with channels in any order, or gray levels uint8 [B, h, w].
 
         Returns:
-            uint8 [B, H, W] each, of gray levels [B, h * downscale, w * downscale]: 255 where car is
-            and 0 elsewhere; `cutout.soft_alpha`.
+            Two tensors, uint8 [B, H, W]; of gray levels [B, h * downscale, w * downscale]. The mask
+            is 255 for car and 0 for background; alpha is that of
+            `carvana_ray.cutouts.compositing.soft_alpha`.
         """
         gray = self.block_means(pixels) if self.source == "picture" else pixels.float()
         x = images.standardize(gray).unsqueeze(1)
-        share = torch.sigmoid(self.network(x))
+        soft_mask = torch.sigmoid(self.network(x))
         if self.mirror:
-            share = (share + torch.sigmoid(self.network(x.flip(-1)).flip(-1))) / 2
-        share = (share * 255).round()
+            soft_mask = (soft_mask + torch.sigmoid(self.network(x.flip(-1)).flip(-1))) / 2
+        soft_mask = (soft_mask * 255).round()
         if self.downscale > 1:  # exact in float32, see `images.enlarge`
-            share = F.interpolate(
-                share, scale_factor=float(self.downscale), mode="bilinear", align_corners=False
+            scale = float(self.downscale)
+            soft_mask = F.interpolate(
+                soft_mask, scale_factor=scale, mode="bilinear", align_corners=False
             )
-        smooth = share[:, 0]
+        upsampled = soft_mask[:, 0]
         if self.source == "picture":
-            smooth = smooth[:, : pixels.shape[1], : pixels.shape[2]]
-        mask = (smooth > 127.5).to(torch.uint8) * 255
-        return mask, (2 * smooth - 128).ceil().clamp(0, 255).to(torch.uint8)
+            upsampled = upsampled[:, : pixels.shape[1], : pixels.shape[2]]
+        mask = (upsampled > 127.5).to(torch.uint8) * 255
+        return mask, (2 * upsampled - 128).ceil().clamp(0, 255).to(torch.uint8)
 
     def block_means(self, pixels: Tensor) -> Tensor:
-        """Return the gray levels that `images.gray_of` gives for these pixels: float32 [B, h, w].
+        """Return the gray levels of `images.to_gray`: float32 [B, h, w] of [B, H, W, 3].
 
-        Two roundings, as there: the mean of red, green and blue of each pixel (thirds have no
-        ties), and the mean of each block.
+        As in `images.to_gray` there are two roundings: the mean of the three channels of a pixel
+        (thirds have no ties), and the mean of the pixels of a block.
         """
         gray = (pixels.float().sum(-1) / 3).round()
-        times = self.downscale
-        if times == 1:
+        side = self.downscale
+        if side == 1:
             return gray
         height, width = gray.shape[-2:]
-        whole = F.pad(gray.unsqueeze(1), (0, -width % times, 0, -height % times))
-        sums = F.avg_pool2d(whole, times)[:, 0] * times**2  # a power of two: exact
+        padded = F.pad(gray.unsqueeze(1), (0, -width % side, 0, -height % side))
+        sums = F.avg_pool2d(padded, side)[:, 0] * side**2  # a power of two: exact
         h, w = sums.shape[-2:]
-        rows = (height - times * torch.arange(h)).clamp(max=times)
-        columns = (width - times * torch.arange(w)).clamp(max=times)
+        rows = (height - side * torch.arange(h)).clamp(max=side)
+        columns = (width - side * torch.arange(w)).clamp(max=side)
         counts = rows[:, None] * columns
-        return ((sums + self.halves[counts]) / counts).floor()
+        return ((sums + self.rounding_offsets[counts]) / counts).floor()
 
 
-def _halves(downscale: int) -> Tensor:
-    """Return for 0..downscale ** 2 pixels what Pillow adds to their sum before it divides.
+def _rounding_offsets(downscale: int) -> Tensor:
+    """Return the number that Pillow adds to the sum of n pixels before it divides by n.
 
-    ``Image.reduce`` multiplies by a rounded reciprocal (``Reduce.c``): what would come out whole
-    comes out one less, but for powers of two. Half a unit less is the same, and far from any tie.
+    ``Image.reduce`` multiplies by a rounded reciprocal (``Reduce.c``), so a mean that would be a
+    whole number comes out one less unless n is a power of two. Half a unit less gives the same, and
+    is far from any tie.
+
+    Returns:
+        Float [downscale ** 2 + 1], by n.
     """
     counts = torch.arange(downscale**2 + 1)
     power_of_two = (counts & (counts - 1)) == 0
     return counts // 2 - torch.where(power_of_two, 0.0, 0.5)
 
 
-def require(*packages: str) -> None:
-    """Raise `InputError` if packages that export alone needs are not installed."""
-    missing = [name for name in packages if not installed(name)]
-    if missing:
-        raise InputError(f"to export, {' and '.join(missing)} must be installed: {command()}")
+def require_packages(*packages: str) -> None:
+    """Raise `InputError` if any of these optional packages is missing."""
+    if missing := [name for name in packages if not is_installed(name)]:
+        names = " and ".join(missing)
+        raise InputError(f"to export, {names} must be installed: {install_command()}")
 
 
-def installed(package: str) -> bool:
+def is_installed(package: str) -> bool:
     """Return whether a package can be imported."""
     try:
         importlib.import_module(package)
@@ -132,53 +137,53 @@ def installed(package: str) -> bool:
     return True
 
 
-def command() -> str:
-    """Return the command that installs all that export can use."""
-    return f"pip install {' '.join((*NEEDED, RUNTIME))}"
+def install_command() -> str:
+    """Return the command that installs all optional packages of export."""
+    return f"pip install {' '.join((*EXPORT_PACKAGES, RUNTIME_PACKAGE))}"
 
 
 def to_onnx(network: UNet, manifest: ModelManifest, source: str) -> bytes:
-    """Return the ONNX file of a model, with its metadata; batch, height and width are free.
+    """Return a model as an ONNX file with metadata; batch, height and width are free.
 
     Args:
-        network, manifest: as `checkpoint.read_model` gives them.
+        network, manifest: as returned by `carvana_ray.checkpoints.model.load_model`.
         source: one of `SOURCES`.
 
     Raises:
         InputError: a package is missing.
     """
-    model = Masks(fused.FusedUNet(network), manifest.downscale, source, manifest.mirror)
-    return write(model.eval(), manifest)
-
-
-def write(model: Masks, manifest: ModelManifest) -> bytes:
-    """Return the ONNX file of a network with all about it, see `to_onnx`."""
-    require(*NEEDED)
-    shape = (2, *TRACED, 3) if model.source == "picture" else (2, *TRACED)
-    free = dict.fromkeys(range(3), torch.export.Dim.DYNAMIC)
-    with _quiet():
-        # Sizes that need no padding are a branch of their own in networks that pad: their guards
-        # become assertions, which ONNX has none of. To pad by nothing is right, too.
+    require_packages(*EXPORT_PACKAGES)
+    graph = MaskGraph(FusedUNet(network), manifest.downscale, source, manifest.mirror).eval()
+    shape = (2, *TRACE_SIZE, 3) if source == "picture" else (2, *TRACE_SIZE)
+    free_sizes = dict.fromkeys(range(3), torch.export.Dim.DYNAMIC)
+    with _without_warnings():
+        # A network that pads takes another branch for sizes that need no padding. Guards for that
+        # branch become assertions, which ONNX does not have; padding by 0 gives the same result.
         traced = torch.export.export(
-            model,
+            graph,
             (torch.zeros(shape, dtype=torch.uint8),),
-            dynamic_shapes=(free,),
+            dynamic_shapes=(free_sizes,),
             prefer_deferred_runtime_asserts_over_guards=True,
         )
         program: Any = torch.onnx.export(
             traced,
             dynamo=True,
-            input_names=[model.source],
+            input_names=[source],
             output_names=list(OUTPUTS),
             opset_version=OPSET,
             verbose=False,
         )
-    return _finished(program.model_proto, manifest, model.source)
+    proto = program.model_proto
+    _remove_traces(proto)
+    _name_sizes(proto.graph, manifest.downscale, source)
+    for key, text in metadata(manifest, source).items():
+        proto.metadata_props.add(key=key, value=text)
+    return proto.SerializeToString()
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """torch tells of packages that nobody here needs, by loggers that reset their own level."""
+def _without_warnings() -> Iterator[None]:
+    """Silence torch's warnings about optional packages: its loggers reset their own level."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -189,29 +194,29 @@ def _quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-def _finished(proto: Any, manifest: ModelManifest, source: str) -> bytes:
-    """Name the free sizes, put in the metadata, take out the paths of whoever exported it."""
+def _remove_traces(proto: Any) -> None:
+    """Remove torch's names for sizes, and stack traces with paths of this machine."""
     graph = proto.graph
-    del graph.value_info[:]  # with sizes named by torch
+    del graph.value_info[:]
     for part in (proto, graph, *graph.node, *graph.input, *graph.output, *graph.initializer):
         part.ClearField("doc_string")
-        part.ClearField("metadata_props")  # stack traces
-    times = manifest.downscale
-    whole = ["batch", "height", "width"]
-    inside = whole if source == "picture" else ["batch", "h", "w"]
-    outside = whole if source == "picture" else ["batch", f"{times}*h", f"{times}*w"]
+        part.ClearField("metadata_props")
+
+
+def _name_sizes(graph: Any, downscale: int, source: str) -> None:
+    """Name the free sizes of input and outputs."""
+    inputs = outputs = ("batch", "height", "width")
+    if source == "gray":
+        inputs = ("batch", "h", "w")
+        outputs = ("batch", f"{downscale}*h", f"{downscale}*w")
     for value in (*graph.input, *graph.output):
-        names = inside if value.name == source else outside
-        for place, name in enumerate(names):
-            value.type.tensor_type.shape.dim[place].dim_param = name
-    for key, text in metadata(manifest, source).items():
-        proto.metadata_props.add(key=key, value=text)
-    return proto.SerializeToString()
+        names = inputs if value.name == source else outputs
+        for axis, name in enumerate(names):
+            value.type.tensor_type.shape.dim[axis].dim_param = name
 
 
 def metadata(manifest: ModelManifest, source: str) -> dict[str, str]:
-    """Return what a file says of itself, as plain strings."""
-    told = manifest.to_json()
+    """Return the metadata of an exported file."""
     layout = "[batch, height, width, 3], decoded pixels as stored, red, green, blue in any order"
     if source == "gray":
         layout = (
@@ -221,12 +226,12 @@ def metadata(manifest: ModelManifest, source: str) -> dict[str, str]:
         "carvana_ray.version": __version__,
         "carvana_ray.model_sha256": manifest.sha256,
         "carvana_ray.run": manifest.run,
-        "carvana_ray.network": json.dumps(told["network"]),
+        "carvana_ray.network": json.dumps(manifest.to_json()["network"]),
         "carvana_ray.input": f"uint8 {layout}",
         "carvana_ray.downscale": str(manifest.downscale),
         "carvana_ray.standardize": "(x - mean) / sqrt(variance + 1), each picture by its own",
-        "carvana_ray.mirror": json.dumps(manifest.mirror),  # in the graph, for whoever wonders
-        "carvana_ray.threshold": "0.5 of the network's share of car, after enlarging",
+        "carvana_ray.mirror": json.dumps(manifest.mirror),  # for information: it is in the graph
+        "carvana_ray.threshold": "0.5 of the network's soft mask, after enlarging",
         "carvana_ray.mask": "255 car, 0 none",
         "carvana_ray.alpha": "soft edges; 128 and more exactly where the mask is 255",
         "carvana_ray.trained_on": f"{manifest.height} x {manifest.width} (height x width)",
