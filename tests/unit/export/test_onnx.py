@@ -53,10 +53,10 @@ def test_the_trace_size_needs_padding_on_every_grid() -> None:
 
 
 def test_files_pass_the_onnx_checker() -> None:
-    import onnx
+    from onnx import checker
 
-    onnx.checker.check_model(exported_bytes("batch", 8, "picture"), full_check=True)
-    onnx.checker.check_model(exported_bytes("batch", 4, "gray"), full_check=True)
+    checker.check_model(exported_bytes("batch", 8, "picture"), full_check=True)
+    checker.check_model(exported_bytes("batch", 4, "gray"), full_check=True)
 
 
 def test_the_example_of_the_documentation_cuts_out_an_image(
