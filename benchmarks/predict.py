@@ -16,7 +16,6 @@ import argparse
 import io
 import itertools
 import json
-import logging
 import multiprocessing
 import os
 import platform
@@ -31,6 +30,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import usage
 from PIL import Image
 
 from carvana_ray import images, rle
@@ -38,9 +38,6 @@ from carvana_ray.checkpoints import model as checkpoint
 from carvana_ray.data import layout as carvana
 from carvana_ray.inference import predictor
 from carvana_ray.inference.predictor import Predictor
-from carvana_ray.runtime.profiler import LOGGER, Profiler, Timeline
-
-said = logging.getLogger(f"{LOGGER}.benchmark")  # a mark of the time line for each line of the job
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SECONDS = 5.0
@@ -128,32 +125,40 @@ def one_by_one(model: str, source: list[Path], device: torch.device) -> float:
     return per_second(work)
 
 
-def job(data: Path, model: str, out: Path, *flags: str) -> tuple[dict[str, Any], float, Timeline]:
-    """Run jobs/predict.py; return its result, the command's seconds, and what was busy."""
+def job(
+    data: Path, model: str, out: Path, *flags: str
+) -> tuple[dict[str, Any], float, dict[str, float]]:
+    """Run jobs/predict.py; return its result, the command's seconds, and `busy`."""
     command = [sys.executable, str(REPOSITORY / "jobs/predict.py"), "--data", str(data)]
     command += ["--model", model, "--out", str(out), "--verbose", *flags]
     began = time.perf_counter()
-    with Profiler() as profiler:  # from outside: traces within would cost the job some seconds
+    lines: list[tuple[float, str]] = []
+    with usage.UsageSampler() as sampler:
         pipe = subprocess.PIPE
         running = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True)
         assert running.stdout is not None
         assert running.stderr is not None
         for line in running.stderr:
-            said.debug("%s", line.rstrip())
+            lines.append((sampler.now(), line.rstrip()))
         result = running.stdout.read().splitlines()[-1]
         if running.wait():
             raise SystemExit(f"{shlex.join(command)} ended with {running.returncode}")
-    return json.loads(result), time.perf_counter() - began, profiler.timeline
+    return json.loads(result), time.perf_counter() - began, busy(lines, sampler)
 
 
-def busy(timeline: Timeline) -> dict[str, float]:
-    """Return how busy CPUs and GPUs were, 0..1, and when: from the first shard to the last."""
+def busy(lines: list[tuple[float, str]], sampler: usage.UsageSampler) -> dict[str, float]:
+    """Return how busy CPUs and GPUs were, 0..1, and when: from the first shard to the last.
+
+    Args:
+        lines: (second, line) of the job's log.
+        sampler: of the same time.
+    """
     first, last = (
-        next(second for second, line in marks if line.startswith("predict: ") and word in line)
-        for word, marks in ((" first ", timeline.marks), (" of ", timeline.marks[::-1]))
+        next(second for second, line in log if line.startswith("predict: ") and word in line)
+        for word, log in ((" first ", lines), (" of ", lines[::-1]))
     )
     shares = {"first_shard_s": round(first, 1), "last_shard_s": round(last, 1)}
-    for name, samples in (("cpu_busy", timeline.cpu), ("gpu_busy", timeline.gpu)):
+    for name, samples in (("cpu_busy", sampler.cpu), ("gpu_busy", sampler.gpu)):
         values = [value for second, value in samples if first < second <= last]
         if values:
             shares[name] = round(float(np.mean(values)), 3)
@@ -180,7 +185,7 @@ def main() -> None:
         found["one"] = one_by_one(flags.model, source, device)
         out = flags.keep or Path(scratch, "out")
         data = Path(scratch, "data")
-        result, seconds, timeline = job(data, flags.model, out, "--decode", flags.decode)
+        result, seconds, used = job(data, flags.model, out, "--decode", flags.decode)
     found["ours"] = result["images_per_second"]
     lower = min(found["decode"], found["network"])
     for name, value in found.items():
@@ -188,7 +193,7 @@ def main() -> None:
     ratios = {
         "to_lower_ceiling": round(found["ours"] / lower, 3),
         "to_one_by_one": round(found["ours"] / found["one"], 1),
-        **busy(timeline),
+        **used,
         "job_s": result["seconds"],
         "command_s": round(seconds, 1),
     }

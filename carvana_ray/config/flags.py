@@ -38,8 +38,7 @@ class RayFlags(LogFlags):
         None, "logical CPUs of a local Ray session (default: cores + 1, for the reader)"
     )
     profile: bool = option(
-        False,
-        "write to OUT/profile where the time went: a time line, traces, Ray Data's statistics",
+        False, "train, predict: write a torch trace and Ray Data's statistics to OUT/profile"
     )
 
     def __post_init__(self) -> None:

@@ -1,46 +1,58 @@
-"""A trace of some steps of a worker, by PyTorch's profiler."""
+"""A trace of a few steps of one worker, by PyTorch's profiler."""
 
-from typing import Any
+import tempfile
+from pathlib import Path
 
 import torch
 from torch.profiler import ProfilerActivity
 
 from carvana_ray import storage
-from carvana_ray.runtime import profiler as profiling
 
-AFTER, WARM, STEPS = 5, 2, 6
+PROFILE_DIR = "profile"  # below --out
+SKIPPED, WARM_UP, TRACED = 5, 2, 6  # steps, in this order
 
 
 class Trace:
-    """Watches steps `AFTER` + `WARM` to + `STEPS`, and writes what it saw; must be told of each.
+    """Traces `TRACED` steps and writes them to a folder.
 
     Args:
-        folder: for NAME-trace.json.gz and NAME-kernels.txt.
+        folder: for NAME-trace.json.gz, which opens in https://ui.perfetto.dev, and
+            NAME-kernels.txt, a table of kernels.
         name: of the worker.
     """
 
     def __init__(self, folder: str, name: str) -> None:
         self._folder, self._name = folder, name
-        kinds = [ProfilerActivity.CPU]
+        activities = [ProfilerActivity.CPU]
         if torch.cuda.is_available():
-            kinds.append(ProfilerActivity.CUDA)
+            activities.append(ProfilerActivity.CUDA)
         self._profiler = torch.profiler.profile(
-            activities=kinds,
-            schedule=torch.profiler.schedule(wait=AFTER, warmup=WARM, active=STEPS, repeat=1),
+            activities=activities,
+            schedule=torch.profiler.schedule(wait=SKIPPED, warmup=WARM_UP, active=TRACED, repeat=1),
             on_trace_ready=self._write,
         )
         self._profiler.start()
-        self._left = AFTER + WARM + STEPS
+        self._steps_left = SKIPPED + WARM_UP + TRACED
 
     def step(self) -> None:
-        """Say that a step is over."""
-        if self._left > 0:
-            self._left -= 1
+        """End a step. The caller calls this after each step, also after the trace is complete."""
+        if self._steps_left > 0:
+            self._steps_left -= 1
             self._profiler.step()
-            if not self._left:
+            if not self._steps_left:
                 self._profiler.stop()
 
-    def _write(self, profiler: Any) -> None:
-        for name, data in profiling.trace(profiler).items():
-            uri = storage.join(self._folder, f"{self._name}-{name}")
-            storage.write_atomic(uri, data, replace=True)
+    def _write(self, profile: torch.profiler.profile) -> None:
+        with tempfile.TemporaryDirectory() as scratch:
+            path = Path(scratch) / "trace.json.gz"
+            profile.export_chrome_trace(str(path))
+            self._write_file(path.name, path.read_bytes())
+        rows = profile.key_averages()
+        on_gpu = any(row.self_device_time_total for row in rows)
+        by = "self_device_time_total" if on_gpu else "self_cpu_time_total"
+        table = rows.table(sort_by=by, row_limit=40, max_name_column_width=90)
+        self._write_file("kernels.txt", table.encode())
+
+    def _write_file(self, name: str, data: bytes) -> None:
+        uri = storage.join(self._folder, f"{self._name}-{name}")
+        storage.write_atomic(uri, data, replace=True)

@@ -26,7 +26,6 @@ from ray.exceptions import (
 from carvana_ray import config, errors, storage
 from carvana_ray.config import cli
 from carvana_ray.errors import IncompleteError, InputError, StorageUnavailableError, first_line
-from carvana_ray.runtime import profiler as profiling
 from carvana_ray.runtime import progress
 from carvana_ray.runtime.background import run_in_background
 from carvana_ray.runtime.resources import ClusterResources, allocate_workers
@@ -93,8 +92,7 @@ def run(
         The exit code.
     """
     flags = cli.parse(kind, job, argv, epilog)
-    work = partial(_profiled, job, flags, partial(_in_session, flags, load))
-    return run_guarded(job, work, flags=flags)
+    return run_guarded(job, partial(_in_session, flags, load), flags=flags)
 
 
 def _in_session(flags: C, load: "Callable[[], Stage[C, P]]") -> Result:
@@ -130,21 +128,6 @@ def _in_session(flags: C, load: "Callable[[], Stage[C, P]]") -> Result:
         return stage.run(flags, cluster, found)
 
 
-def _profiled(job: str, flags: config.RayFlags, work: Callable[[], Result]) -> Result:
-    """Do a piece of work; with --profile, write its time line, however it ends."""
-    if not flags.profile:
-        return work()
-    profiler = profiling.Profiler()
-    try:
-        with profiler:
-            return work()
-    finally:
-        folder = storage.join(storage.resolve(flags.out), profiling.FOLDER)
-        for name, data in profiler.timeline.files(job).items():
-            storage.write_atomic(storage.join(folder, name), data, replace=True)
-        log.info("where the time went: %s", folder)
-
-
 def require_shared_paths(flags: config.RayFlags, cluster: ClusterResources) -> None:
     """Raise `InputError` if other nodes cannot find what a local path names."""
     if (cluster.nodes == 1 and not cluster.autoscaler_max) or flags.shared_filesystem:
@@ -176,7 +159,7 @@ def _configure_logging(flags: config.LogFlags) -> None:
     logging.basicConfig(level=level, format="%(message)s", handlers=[_Stderr()])
     logging.getLogger("botocore").setLevel(logging.WARNING)  # it tells where credentials are
     if flags.verbose:
-        logging.getLogger(profiling.LOGGER).setLevel(logging.DEBUG)
+        logging.getLogger("carvana_ray").setLevel(logging.DEBUG)
     progress.show(not flags.quiet)
 
 

@@ -151,10 +151,3 @@ def test_quiet_leaves_warnings_and_the_result_verbose_says_more(
     if "quiet" in flags:
         assert done.stderr == "a warning\n"
     assert ("a detail" in done.stderr) == ("verbose" in flags)
-
-
-def test_a_quiet_job_with_a_profile_is_quiet() -> None:
-    profiled = "from carvana_ray.runtime.profiler import Profiler\n    with Profiler():\n        "
-    body = profiled + "logging.getLogger('carvana_ray.x').info('a step')"
-    assert ended(body, "quiet=True").stderr == ""
-    assert ended(body).stderr == "a step\n"

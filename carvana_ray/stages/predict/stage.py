@@ -24,9 +24,9 @@ from carvana_ray.report import builder as reports
 from carvana_ray.report import figures as sheets
 from carvana_ray.report import provenance as lineage
 from carvana_ray.runtime import preflight as outlook
-from carvana_ray.runtime.profiler import FOLDER
 from carvana_ray.runtime.progress import StageTimer
 from carvana_ray.runtime.resources import ClusterResources, WorkerAllocation, allocate_workers
+from carvana_ray.runtime.torch_trace import PROFILE_DIR
 from carvana_ray.stages import ray_metrics as gauges
 from carvana_ray.stages.ingest import blocks as dataset
 from carvana_ray.stages.ingest import crash_isolation as poison
@@ -201,7 +201,7 @@ def _predict(
     if not tasks:
         return 0.0
     limits, bad = limits_of(flags, catalogue.folder, len(catalogue.entries)), left.bad
-    profile = storage.join(storage.resolve(flags.out), FOLDER) if flags.profile else ""
+    profile = storage.join(storage.resolve(flags.out), PROFILE_DIR) if flags.profile else ""
     with gauges.meter("predict", sum(len(task.entries) for task in tasks)) as meter:
 
         def make(todo: Sequence[ShardTask], verdicts: Mapping[str, str], lost: int) -> set[str]:

@@ -17,8 +17,8 @@ from carvana_ray import config, images, storage
 from carvana_ray.checkpoints import train_state as states
 from carvana_ray.config.recipes import RECIPES
 from carvana_ray.runtime.background import run_in_background
-from carvana_ray.runtime.profiler import FOLDER
 from carvana_ray.runtime.resources import ClusterResources, WorkerAllocation
+from carvana_ray.runtime.torch_trace import PROFILE_DIR
 from carvana_ray.stages.train import assemble_batches as take
 from carvana_ray.stages.train import dataset as feed
 from carvana_ray.stages.train.worker import train_loop_per_worker
@@ -131,7 +131,7 @@ class Fitting:
             "threads": self.workers.cpus,
             "grid": grid,
             "events": events.folder_of(out, course.run) if flags.tensorboard else "",
-            "profile": storage.join(out, FOLDER) if flags.profile else "",
+            "profile": storage.join(out, PROFILE_DIR) if flags.profile else "",
         }
         _set_ray_env(self.cluster)
         return run_in_background(_trainer(flags, self.workers, settings, deal, self.scratch).fit)
