@@ -81,10 +81,9 @@ def by_chain(paths: list[str], downscale: int, block: int) -> Iterator[int]:
     rows = [reading.block_row("", names[at : at + block]) for at in range(0, len(names), block)]
     load = functools.partial(
         reading.read_images,
-        folder=str(Path(paths[0]).parent),
-        downscale=downscale,
-        size=None,
-        blank=(carvana.HEIGHT, carvana.WIDTH),
+        options=reading.ReadOptions(
+            str(Path(paths[0]).parent), downscale, None, (carvana.HEIGHT, carvana.WIDTH)
+        ),
     )
     return _counts(dataset.from_blocks(rows).map_batches(load, batch_size=None, num_cpus=1))
 

@@ -87,13 +87,13 @@ def stored(
         "crc32": 0,
         "orientation": 1,
         "status": quarantine.OK,
-        "count": count,
+        "rows": count,
     }
     rows = pa.table(
         {
             "img": [entry.name for entry in part.shard(shard)],
             "rle_mask": texts,
-            "place": range(count),
+            "row": range(count),
             **{name: [value] * count for name, value in constant.items()},
         }
     )

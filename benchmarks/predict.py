@@ -1,6 +1,6 @@
 """How fast a catalogue is predicted, beside the ceilings of the machine and one picture at a time.
 
-    python benchmarks/predict.py --data FOLDER --model MODEL [--pictures 100064] [--decode both]
+    python benchmarks/predict.py --data FOLDER --model MODEL [--pictures 100064] [--decode gpu]
 
     decode    a bare pool of processes, one a core: open, read, `load_gray`; no Ray
     network   batches that are on the device already, one replica
@@ -172,7 +172,7 @@ def main() -> None:
     parser.add_argument("--model", required=True, help="model folder, downscale 4")
     parser.add_argument("--pictures", type=int, default=100_064)
     parser.add_argument("--keep", type=Path, help="folder for the job's results")
-    parser.add_argument("--decode", default="cpu", help="of the job")
+    parser.add_argument("--decode", default="cpu", choices=["cpu", "gpu"], help="of the job")
     flags = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     found: dict[str, Any] = {"cores": os.cpu_count()}

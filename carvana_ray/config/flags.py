@@ -183,8 +183,8 @@ class EvaluateFlags(ModelFlags):
     """Score a model on cars that it was not trained on."""
 
     model: str = option("", "model folder (default: OUT/model)")
-    decode: Literal["cpu", "gpu", "both"] = option(
-        "cpu", "who decodes JPEGs; gpu: its engines; both: they share the work (torchvision)"
+    decode: Literal["cpu", "gpu"] = option(
+        "cpu", "device that decodes JPEGs; gpu uses nvJPEG and needs torchvision"
     )
 
     @property

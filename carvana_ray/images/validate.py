@@ -163,18 +163,6 @@ def nvjpeg_can_decode(image: Image.Image) -> bool:
     return True
 
 
-def left_to_engines(name: str, share: float) -> bool:
-    """Return whether a picture is one of a share that is left to the engines of a GPU.
-
-    Its name alone decides, so that it gets the same mask in every run.
-
-    Args:
-        name: of the picture.
-        share: 0..1 of all pictures.
-    """
-    return zlib.crc32(name.encode()) < share * 2**32
-
-
 def image_size(data: bytes) -> tuple[int, int]:
     """Return a picture's (H, W) from its header.
 

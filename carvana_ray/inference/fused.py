@@ -61,7 +61,7 @@ class FusedUNet(UNet):
     def _downsample(self, x: Tensor) -> tuple[Tensor, Tensor]:
         fast = kernels.load_triton(x.device, "unet_kernels_triton")
         if fast and 2 * max(x.shape[1], 32) * x.shape[2] * x.shape[3] < COUNTED:
-            return fast.halve(x)
+            return fast.pool_into(x)
         return super()._downsample(x)
 
     def _upsample_concat(self, kept: Tensor, coarse: Tensor, enlarge: nn.Module) -> Tensor:
@@ -69,7 +69,7 @@ class FusedUNet(UNet):
             return super()._upsample_concat(kept, coarse, enlarge)
         fast = kernels.load_triton(coarse.device, "unet_kernels_triton")
         assert fast, "who has halved joins"
-        return fast.join(kept, coarse, enlarge)
+        return fast.upconv_into(kept, coarse, enlarge)
 
 
 def _fused(level: nn.Module) -> nn.Sequential:

@@ -42,7 +42,7 @@ def run_boundaries(share: Tensor, height: int, width: int) -> Tensor:
         the first and after the last counting as none.
     """
     if fast := load_triton(share.device, "mask_kernels_triton"):
-        return fast.edges(share, height, width)
+        return fast.run_boundaries(share, height, width)
     return run_boundaries_torch(share, height, width)
 
 
@@ -69,7 +69,7 @@ def block_means(rgb: Tensor, downscale: int) -> Tensor:
         cut by the border, of what there is of it.
     """
     if fast := load_triton(rgb.device, "mask_kernels_triton"):
-        return fast.mean_of_blocks(rgb, downscale)
+        return fast.block_means(rgb, downscale)
     return block_means_torch(rgb, downscale)
 
 
@@ -96,7 +96,7 @@ def load_triton(device: torch.device, name: str) -> ModuleType | None:
         return None
     try:
         found = importlib.import_module(f"carvana_ray.inference.{name}")
-        found.try_out(device)
+        found.self_test(device)
     except Exception as error:  # Triton compiles for whatever GPU this is: no list of what may fail
         log.warning("no %s, slower: %s: %s", name, type(error).__name__, error)
         return None

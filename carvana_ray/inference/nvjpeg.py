@@ -20,7 +20,7 @@ from torch import Tensor
 
 from carvana_ray import images
 from carvana_ray.errors import BadImageError
-from carvana_ray.inference import mask_kernels as kernels
+from carvana_ray.inference import mask_kernels
 
 log = logging.getLogger(__name__)
 
@@ -28,98 +28,96 @@ Decode = Callable[[Sequence[bytes]], list[Tensor]]
 
 
 class EncodedImages:
-    """Pictures, some of which are JPEG files still: they are decoded as they are asked for.
+    """Images that reach the GPU as JPEG files and are decoded there when the network needs them.
 
     Args:
-        data: of each picture its gray levels uint8 [h, w], or a JPEG file uint8 [1, length].
-        coded: bool each: which of the two.
-        sizes: full size (H, W) of each.
+        files: the JPEG file of each image; empty for an image that was decoded on the CPU.
+        gray: uint8 [h, w], the gray levels of each image without a file.
+        sizes: full size (H, W) of each image.
         downscale: see `images.load_gray`.
-        device: where they are to be.
-        decode: JPEG files to uint8 [3, H, W] each, on that device; see `engines`.
+        device: device of the results.
+        decode: maps JPEG files to uint8 [3, H, W] each on that device, see `make_decoder`.
 
     Attributes:
-        bad: why pictures cannot be decoded after all, by their place; their gray levels are 0.
+        errors: reason why an image cannot be decoded, by its row; its gray levels are 0.
     """
 
     def __init__(
         self,
-        data: Sequence[NDArray[np.uint8]],
-        coded: Sequence[bool],
+        files: Sequence[bytes],
+        gray: Sequence[NDArray[np.uint8]],
         sizes: Sequence[tuple[int, int]],
         downscale: int,
         device: torch.device,
         decode: Decode,
     ) -> None:
-        self._data, self._coded, self._sizes = data, coded, sizes
+        self._files, self._decoded, self._sizes = files, gray, sizes
         self._downscale, self._device, self._decode = downscale, device, decode
         self.errors: dict[int, str] = {}
 
     def __len__(self) -> int:
-        return len(self._data)
+        return len(self._files)
 
-    def grid(self, place: int) -> tuple[int, int]:
-        """Return the (h, w) of a picture on the network's grid."""
-        return images.grid_size(*self._sizes[place], self._downscale)
+    def grid(self, row: int) -> tuple[int, int]:
+        """Return the (h, w) of an image on the network's grid."""
+        return images.grid_size(*self._sizes[row], self._downscale)
 
-    def gray_first(self, places: Sequence[int]) -> list[int]:
-        """Return places in the order to ask for them in: the network sees those that are gray
-        already while the engines are at work."""
-        return sorted(places, key=lambda place: bool(self._coded[place]))
-
-    def stack(self, places: Sequence[int]) -> Tensor:
-        """Return pictures of one size: uint8 [len(places), h, w] on the device."""
+    def stack(self, rows: Sequence[int]) -> Tensor:
+        """Return images of one full size: uint8 [len(rows), h, w] on the device."""
         stream = _stream(self._device)
-        with torch.cuda.stream(stream):  # of None: as if this line were not there
-            gray = self._stack(places)
+        with torch.cuda.stream(stream):  # no-op when the stream is None (CPU)
+            gray = self._stack(rows)
         if stream:
-            asking = torch.cuda.current_stream(self._device)
-            asking.wait_stream(stream)
-            gray.record_stream(asking)
+            network_stream = torch.cuda.current_stream(self._device)
+            network_stream.wait_stream(stream)
+            gray.record_stream(network_stream)
         return gray
 
-    def _stack(self, places: Sequence[int]) -> Tensor:
-        ready = [place for place in places if not self._coded[place]]
-        files = [place for place in places if self._coded[place]]
-        parts = [make(some) for make, some in ((self._gray, ready), (self._decoded, files)) if some]
-        gray = torch.cat(parts) if len(parts) > 1 else parts[0]
-        if list(places) == ready + files:
-            return gray
-        at = {place: row for row, place in enumerate(ready + files)}
-        return gray[[at[place] for place in places]]
+    def _stack(self, rows: Sequence[int]) -> Tensor:
+        encoded = [row for row in rows if self._files[row]]
+        if not encoded:
+            return self._upload(rows)
+        if len(encoded) == len(rows):
+            return self._decode_rows(rows)
+        h, w = self.grid(rows[0])
+        gray = torch.empty(len(rows), h, w, dtype=torch.uint8, device=self._device)
+        is_encoded = torch.tensor([bool(self._files[row]) for row in rows], device=self._device)
+        gray[is_encoded] = self._decode_rows(encoded)
+        gray[~is_encoded] = self._upload([row for row in rows if not self._files[row]])
+        return gray
 
-    def _gray(self, places: Sequence[int]) -> Tensor:
-        gray = torch.from_numpy(np.stack([self._data[place] for place in places]))
+    def _upload(self, rows: Sequence[int]) -> Tensor:
+        gray = torch.from_numpy(np.stack([self._decoded[row] for row in rows]))
         if self._device.type == "cuda":
             gray = gray.pin_memory()
         return gray.to(self._device, non_blocking=True)
 
-    def _decoded(self, places: Sequence[int]) -> Tensor:
+    def _decode_rows(self, rows: Sequence[int]) -> Tensor:
         try:
-            return self._by_engines(places)
+            return self._decode_on_gpu(rows)
         except torch.OutOfMemoryError:
             raise
-        except RuntimeError as error:  # one of them, but of which torchvision says nothing
+        except RuntimeError as error:  # torchvision does not say which file is at fault
             if self._device.type == "cuda":
-                torch.cuda.synchronize(self._device)  # raises where the GPU itself is at fault
-            if len(places) == 1:
+                torch.cuda.synchronize(self._device)  # raises if the GPU itself is at fault
+            if len(rows) == 1:
                 log.debug("a JPEG is decoded on the CPU: %s", error)
-                return self._on_cpu(places[0])[None]
-        # Each alone: what stands beside a bad picture is decoded as it always is.
-        return torch.cat([self._decoded([place]) for place in places])
+                return self._decode_on_cpu(rows[0])[None]
+        # One by one, so that a bad image does not change the decoder of its neighbors.
+        return torch.cat([self._decode_rows([row]) for row in rows])
 
-    def _by_engines(self, places: Sequence[int]) -> Tensor:
-        rgb = self._decode([self._data[place].tobytes() for place in places])
-        if {tuple(one.shape[1:]) for one in rgb} != {self._sizes[place] for place in places}:
-            raise RuntimeError("a picture of another size than its header says")
-        return kernels.block_means(torch.stack(rgb), self._downscale)
+    def _decode_on_gpu(self, rows: Sequence[int]) -> Tensor:
+        rgb = self._decode([self._files[row] for row in rows])
+        if {tuple(image.shape[1:]) for image in rgb} != {self._sizes[row] for row in rows}:
+            raise RuntimeError("an image differs in size from its header")
+        return mask_kernels.block_means(torch.stack(rgb), self._downscale)
 
-    def _on_cpu(self, place: int) -> Tensor:
+    def _decode_on_cpu(self, row: int) -> Tensor:
         try:
-            gray = torch.tensor(images.load_gray(self._data[place].tobytes(), self._downscale))
-        except BadImageError as bad:
-            self.errors[place] = str(bad)
-            gray = torch.zeros(self.grid(place), dtype=torch.uint8)
+            gray = torch.tensor(images.load_gray(self._files[row], self._downscale))
+        except BadImageError as error:
+            self.errors[row] = str(error)
+            gray = torch.zeros(self.grid(row), dtype=torch.uint8)
         return gray.to(self._device)
 
 

@@ -154,7 +154,7 @@ class Predictor:
             sizes: full size (H, W) of each.
         """
         ends: list[RunBounds] = [np.empty(0, np.int32)] * len(pictures)
-        for size, places in _by_size(pictures, sizes):
+        for size, places in _by_size(sizes):
             found = self._ends_of_parts(self._parts(pictures, places), *size)
             for place, one in zip(places, found, strict=True):
                 ends[place] = one
@@ -169,7 +169,7 @@ class Predictor:
             pictures, sizes: see `ends_of_any`.
         """
         shares: list[NDArray[np.uint8]] = [np.empty((0, 0), np.uint8)] * len(pictures)
-        for _, places in _by_size(pictures, sizes):
+        for _, places in _by_size(sizes):
             parts = self._parts(pictures, places)
             found = (one for part in parts for one in self.soft_masks(part).cpu().numpy())
             for place, one in zip(places, found, strict=True):
@@ -200,14 +200,10 @@ class Predictor:
         ]
 
 
-def _by_size(
-    pictures: Pictures, sizes: Sequence[tuple[int, int]]
-) -> Iterator[tuple[tuple[int, int], list[int]]]:
-    """Yield each size and the places of its pictures, in the order to ask for them in."""
+def _by_size(sizes: Sequence[tuple[int, int]]) -> Iterator[tuple[tuple[int, int], list[int]]]:
+    """Yield each size and the rows of its images."""
     for size in dict.fromkeys(sizes):
         places = [place for place, other in enumerate(sizes) if other == size]
-        if isinstance(pictures, EncodedImages):
-            places = pictures.gray_first(places)
         yield size, places
 
 

@@ -38,7 +38,7 @@ def describe_workers(workers: WorkerAllocation) -> str:
     """Return where networks run: ``2 GPUs``, ``1 process of 2 CPUs``."""
     if workers.use_gpu:
         gpus = count_of(workers.count, "GPUs")
-        return f"{gpus} (decoding {workers.decode:.0%} of JPEGs)" if workers.decode else gpus
+        return f"{gpus} (decoding JPEGs)" if workers.decode_on_gpu else gpus
     processes = "1 process" if workers.count == 1 else f"{workers.count} processes"
     return f"{processes} of {count_of(workers.cpus, 'CPUs')}"
 

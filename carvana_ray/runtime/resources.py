@@ -10,13 +10,6 @@ from typing import Any
 from carvana_ray.config.flags import EvaluateFlags, ModelFlags
 from carvana_ray.errors import InputError
 
-# What a picture takes of a core and of an H200, default recipe, and by how much less and more where
-# engines decode (benchmarks/results, predict_h200_2026-11-23). Their replicas ask in a loop whether
-# they are done, so a core for each of them does nothing else.
-CORE_MS, DECODING_CORE_MS = 4.3, 3.8
-GPU_MS, DECODING_GPU_MS = 0.18, 0.12
-REPLICAS_DECODING = 3
-
 
 @dataclass(frozen=True)
 class ClusterResources:
@@ -45,13 +38,13 @@ class WorkerAllocation:
         count: how many.
         cpus: logical CPUs of each, and torch threads.
         use_gpu: one GPU each.
-        decode: share of their pictures' JPEGs that these GPUs decode, 0..1.
+        decode_on_gpu: these GPUs decode the JPEGs, too.
     """
 
     count: int
     cpus: int
     use_gpu: bool
-    decode: float = 0.0
+    decode_on_gpu: bool = False
 
 
 def allocate_workers(config: ModelFlags, cluster: ClusterResources) -> WorkerAllocation:
@@ -80,9 +73,9 @@ def allocate_workers(config: ModelFlags, cluster: ClusterResources) -> WorkerAll
             f"{flag}: needs {least + 1} CPUs (one a worker, one to read pictures); {there}; use "
             f"fewer workers, more nodes, or --num-cpus {least + 1} on one machine"
         )
-    decode = _engines_share(config, use_gpu, cpus / asked)
+    decode_on_gpu = _decode_on_gpu(config, use_gpu)
     if cluster.autoscaler_max:  # nodes that are not there yet: no more is known of them
-        return WorkerAllocation(asked, 1, use_gpu, decode)
+        return WorkerAllocation(asked, 1, use_gpu, decode_on_gpu)
     each = cluster.each or ((cpus, gpus),)
     per_worker = (cpus - 1) // asked if not use_gpu else 1
     while per_worker > 1 and _places(each, per_worker, use_gpu) < asked:
@@ -93,37 +86,25 @@ def allocate_workers(config: ModelFlags, cluster: ClusterResources) -> WorkerAll
             f"{flag}: only {places} fit, since a worker's CPU{' and GPU' if use_gpu else ''} must "
             "be of one node"
         )
-    return WorkerAllocation(asked, per_worker, use_gpu, decode)
+    return WorkerAllocation(asked, per_worker, use_gpu, decode_on_gpu)
 
 
-def _engines_share(config: ModelFlags, use_gpu: bool, cores: float) -> float:
-    """Return the share of JPEGs that GPUs decode.
-
-    With `both` it is the one with which cores and GPU are done at the same time.
-
-    Args:
-        config: of a job.
-        use_gpu: whether networks are asked on GPUs.
-        cores: beside each.
+def _decode_on_gpu(config: ModelFlags, use_gpu: bool) -> bool:
+    """Return whether the workers' GPUs decode JPEGs.
 
     Raises:
-        InputError: it is asked for and cannot be.
+        InputError: `--decode gpu` without a GPU or torchvision.
     """
     if not isinstance(config, EvaluateFlags) or config.decode == "cpu":
-        return 0.0
-    flag = f"--decode {config.decode}"
+        return False
     if not use_gpu:
-        raise InputError(f"{flag}: the network is asked on CPUs here; use --decode cpu")
+        raise InputError("--decode gpu: the model runs on CPUs here; use --decode cpu")
     if not find_spec("torchvision"):  # here, and so on all nodes
         raise InputError(
-            f"{flag}: needs torchvision, of the same release as torch "
+            "--decode gpu: needs torchvision, of the same release as torch "
             "(pip install torchvision==0.28.0)"
         )
-    if config.decode == "gpu":
-        return 1.0
-    reading = max(cores - REPLICAS_DECODING, 1)
-    share = (CORE_MS / reading - GPU_MS) / (DECODING_CORE_MS / reading + DECODING_GPU_MS)
-    return round(min(max(share, 0.0), 1.0), 2)
+    return True
 
 
 def _places(each: tuple[tuple[int, int], ...], cpus: int, use_gpu: bool) -> int:

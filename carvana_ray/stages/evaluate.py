@@ -30,7 +30,7 @@ from carvana_ray.runtime.resources import ClusterResources, WorkerAllocation, al
 from carvana_ray.stages import ray_metrics as gauges
 from carvana_ray.stages.ingest import read_images as reading
 from carvana_ray.stages.ingest.blocks import Columns
-from carvana_ray.stages.predict.mask_predictor import beside, how_to_load, predict_dataset
+from carvana_ray.stages.predict.mask_predictor import beside, predict_dataset, read_options
 from carvana_ray.submission import plan
 from carvana_ray.training import run as course
 from carvana_ray.unet import metrics
@@ -71,11 +71,11 @@ def run(
         reading.block_row("", [name for name, _ in pairs[start : start + plan.MIN_SHARD_SIZE]])
         for start in range(0, len(pairs), plan.MIN_SHARD_SIZE)
     ]
-    how = how_to_load(folder, manifest, size=None)
     workers = allocate_workers(flags, cluster)
+    options = read_options(folder, manifest, None, workers)
     what = f"{outlook.count_of(len(pairs), 'pictures')}; {checkpoint.of_model(manifest)}"
     outlook.announce("evaluate", what, out, outlook.describe_workers(workers))
-    chain = predict_dataset(rows, how, model, workers)
+    chain = predict_dataset(rows, options, model, workers)
     laps.end("start, list the pictures")
     scores, rate = _score(chain, masks, dict(pairs), manifest.downscale, workers)
     laps.end("read, predict, compare")
@@ -191,7 +191,7 @@ def score(batch: Columns, *, masks: str, mask_of: dict[str, str], downscale: int
         more and less, pixels of mask without car and of car without mask, as shares of the car.
     """
     found = np.zeros((len(batch["img"]), len(SHOWN)))
-    texts = np.array([rle.text_from_bounds(ends) for ends in batch["ends"]], dtype=object)
+    texts = np.array([rle.text_from_bounds(ends) for ends in batch["run_bounds"]], dtype=object)
     status = batch["status"].astype(object)
     for place, name in enumerate(batch["img"]):
         if status[place] != quarantine.OK:  # a blank one of any size stands for it

@@ -2,7 +2,6 @@
 
     predict/<run_id>/plan-0001.json     the pictures, in order of name, and their cut
     predict/<run_id>/plan-0002.json     pictures that are new or have changed since
-    predict/<run_id>/decode.json        with --decode both: the share that engines decode
 
 The names and contents of all shards follow from the plan alone, so whoever makes a shard makes the
 same one, and no part of the plan ever changes.
@@ -16,7 +15,7 @@ from typing import Any
 
 from carvana_ray import storage
 from carvana_ray.data import layout as carvana
-from carvana_ray.errors import FileMissingError, InputError
+from carvana_ray.errors import InputError
 from carvana_ray.storage.router import FileInfo
 
 FORMAT = 3
@@ -134,33 +133,6 @@ def load_plan(folder: str) -> list[PlanPart]:
                     f"{uri}: damaged ({error}); remove it, and its pictures are planned again"
                 ) from error
     return parts
-
-
-def settled(folder: str, share: float) -> float:
-    """Return the share of pictures that engines decode in a run: the one that it has begun with.
-
-    Args:
-        folder: of the run.
-        share: to begin with, if it has not begun.
-
-    Raises:
-        InputError: what it has begun with is damaged.
-    """
-    uri = storage.join(folder, "decode.json")
-    try:  # first: not every store in S3 refuses to write what is there
-        data = storage.read(uri)
-    except FileMissingError:
-        storage.write_atomic(uri, json.dumps({"share": share}).encode())
-        data = storage.read(uri)  # another driver may have been first
-    try:
-        found = json.loads(data)["share"]
-        if not 0 <= float(found) <= 1:
-            raise ValueError(f"a share of {found}")
-        return float(found)
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise InputError(
-            f"{uri}: damaged ({error}); remove it, and what is left is decoded as this cluster can"
-        ) from error
 
 
 def digest(body: Any) -> str:

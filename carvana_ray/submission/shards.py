@@ -190,15 +190,15 @@ def serialize_shard(rows: pa.Table, key: str) -> bytes:
     """Return a shard's file, made in memory.
 
     Args:
-        rows: columns of `SCHEMA`, and ``place`` and ``count``: where in the shard a row belongs,
+        rows: columns of `SCHEMA`, and ``row`` and ``rows``: where in the shard a row belongs,
             and how many the shard has.
         key: of the shard; it is part of the hash.
 
     Raises:
         RuntimeError: the rows are not all rows of the shard, in order.
     """
-    counts = set(rows["count"].to_pylist())
-    if counts != {len(rows)} or rows["place"].to_pylist() != list(range(len(rows))):
+    counts = set(rows["rows"].to_pylist())
+    if counts != {len(rows)} or rows["row"].to_pylist() != list(range(len(rows))):
         raise RuntimeError(
             f"a shard of {counts} pictures came in as a block of {len(rows)} rows: "
             f"{rows['img'].to_pylist()[:3]}...; it is not written"

@@ -88,9 +88,7 @@ def rows(cases: dict[str, Case], folder: Path, size: tuple[int, int] | None) -> 
     for key, value in reading.block_row("block", list(cases), crcs).items():
         batch[key] = np.empty(1, dtype=object)
         batch[key][0] = value
-    loaded = reading.read_images(
-        batch, folder=str(folder), downscale=4, size=size, blank=corpus.SIZE
-    )
+    loaded = reading.read_images(batch, reading.ReadOptions(str(folder), 4, size, corpus.SIZE))
     return [first_word(status) for status in loaded["status"]]
 
 

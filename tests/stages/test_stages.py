@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import ray
+from support.blocks import batch_of
 from support.pairs import draw_pair
-from test_reading import batch_of
 
 from carvana_ray import images, rle, storage
 from carvana_ray.data import layout as carvana
@@ -306,7 +306,9 @@ def test_scores_are_kaggles_dice(data: Path) -> None:
         "img": np.array([name, other]),
         "height": np.array([SIZE[0]] * 2),
         "width": np.array([SIZE[1]] * 2),
-        "ends": np.array([np.int32(rle.mask_to_runs(shifted)).T.tobytes(), b""], dtype=object),
+        "run_bounds": np.array(
+            [np.int32(rle.mask_to_runs(shifted)).T.tobytes(), b""], dtype=object
+        ),
         "status": np.array(["ok", "ok"]),
         "crc32": np.array([1, 2]),
     }
@@ -338,8 +340,8 @@ def written_shard(folder: Path, masks: list[np.ndarray], bad: set[int]) -> PlanP
         "crc32": list(range(len(masks))),
         "orientation": [1] * len(masks),
         "status": ["truncated: x" if n in bad else quarantine.OK for n in range(len(masks))],
-        "place": list(range(len(masks))),
-        "count": [len(masks)] * len(masks),
+        "row": list(range(len(masks))),
+        "rows": [len(masks)] * len(masks),
     }
     data = shards.serialize_shard(pa.table(rows), shards.shard_key(folder.name, part, 0))
     storage.write_atomic(str(folder / part.shard_name(0)), data)

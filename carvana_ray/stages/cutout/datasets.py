@@ -20,6 +20,7 @@ from carvana_ray.stages.ingest import blocks as dataset
 from carvana_ray.stages.ingest import crash_isolation as poison
 from carvana_ray.stages.ingest import read_images as reading
 from carvana_ray.stages.ingest.crash_isolation import LOST_A_REPLICA, LOST_BLOCKS
+from carvana_ray.stages.ingest.read_images import ReadOptions
 from carvana_ray.stages.predict.mask_predictor import (
     SoftMaskPredictor,
     predict_dataset,
@@ -72,21 +73,23 @@ class CutoutJob:
     style: CutoutStyle
     see: See
 
-    def from_model(self, how: dict[str, Any], model: str, workers: WorkerAllocation) -> None:
+    def from_model(self, options: ReadOptions, model: str, workers: WorkerAllocation) -> None:
         """Cut out by the masks of a network.
 
         Args:
-            how: of `masks.how_to_load`.
+            options: of `read_options`.
             model: its folder.
             workers: that hold it.
         """
 
         def make(few: Sequence[Block], verdicts: Mapping[str, str], lost: int) -> set[str]:
             rows = [block.row(self.crcs, verdicts) for block in few]
-            shares = predict_dataset(rows, how, model, workers, lost, asked=SoftMaskPredictor)
+            shares = predict_dataset(rows, options, model, workers, lost, asked=SoftMaskPredictor)
             return self._written(shares, compose.from_shares, **_beside(workers))
 
-        trial = functools.partial(_try, how=how, model=model, workers=workers, style=self.style)
+        trial = functools.partial(
+            _try, options=options, model=model, workers=workers, style=self.style
+        )
         poison.run_with_isolation(
             blocks(self.entries),
             make,
@@ -161,11 +164,11 @@ def _texts(uri: str, entries: Sequence[FileInfo]) -> Iterator[dict[str, str]]:
 
 
 def _try(
-    name: str, how: dict[str, Any], model: str, workers: WorkerAllocation, style: CutoutStyle
+    name: str, options: ReadOptions, model: str, workers: WorkerAllocation, style: CutoutStyle
 ) -> None:
     """Cut out a picture and drop it."""
-    shares = predict_one(name, how, model, workers, SoftMaskPredictor)
-    compose.from_shares(shares, folder=how["folder"], target=None, style=style)
+    shares = predict_one(name, options, model, workers, SoftMaskPredictor)
+    compose.from_shares(shares, folder=options.folder, target=None, style=style)
 
 
 def _try_row(name: str, folder: str, style: CutoutStyle, texts: Mapping[str, str]) -> None:

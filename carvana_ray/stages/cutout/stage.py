@@ -29,7 +29,7 @@ from carvana_ray.stages import ray_metrics as gauges
 from carvana_ray.stages.cutout import write_cutouts as compose
 from carvana_ray.stages.cutout.datasets import CutoutJob
 from carvana_ray.stages.ingest import read_images as reading
-from carvana_ray.stages.predict.mask_predictor import how_to_load
+from carvana_ray.stages.predict.mask_predictor import read_options
 from carvana_ray.storage.router import FileInfo
 
 log = logging.getLogger(__name__)
@@ -145,8 +145,8 @@ def run(
 
             cutting = CutoutJob(todo, asked.folder, target, asked.crcs, asked.style, see)
             if asked.manifest:
-                how = how_to_load(asked.folder, asked.manifest, size=None)
-                cutting.from_model(how, storage.resolve(flags.model_uri), workers)
+                options = read_options(asked.folder, asked.manifest, None, workers)
+                cutting.from_model(options, storage.resolve(flags.model_uri), workers)
             else:
                 uri = storage.resolve(flags.submission)
                 cutting.from_submission(uri, max(1, cluster.cpus - 1))

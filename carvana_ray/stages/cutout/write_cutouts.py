@@ -32,7 +32,7 @@ def from_shares(batch: Columns, *, folder: str, target: str | None, style: Cutou
     """Map the network's share of car of pictures to their cut-outs; write these.
 
     Args:
-        batch: as `masks.masks_of` returns it, with ``share``.
+        batch: as `masks.masks_of` returns it, with ``soft_mask``.
         folder: of the pictures.
         target: of the cut-outs; None: they are made and dropped.
         style: how they are to look.
@@ -48,7 +48,7 @@ def from_shares(batch: Columns, *, folder: str, target: str | None, style: Cutou
     for place, name in enumerate(names):
         crc, status = int(batch["crc32"][place]), str(batch["status"][place])
         if good[place]:
-            status = made.status_of(name, next(files), crc, share=batch["share"][place])
+            status = made.status_of(name, next(files), crc, share=batch["soft_mask"][place])
         elif status.startswith(UNREACHABLE):
             status = f"{PROBLEM}: {storage.join(folder, name)}: {status}"
         made.add(batch["file"][place], name, crc, status)
@@ -67,11 +67,10 @@ def from_rows(batch: Columns, *, folder: str, target: str | None, style: CutoutS
     """
     row = dataset.single_row(batch)
     made = _Made(target, style)
-    read = [
-        name for name, verdict in zip(row["names"], row["verdicts"], strict=True) if not verdict
-    ]
+    presets = row["preset_status"]
+    read = [name for name, preset in zip(row["names"], presets, strict=True) if not preset]
     files = storage.read_many([storage.join(folder, name) for name in read], reading.MAX_BYTES)
-    facts = zip(row["names"], row["crcs"], row["verdicts"], row["texts"], strict=True)
+    facts = zip(row["names"], row["crcs"], presets, row["texts"], strict=True)
     for name, crc, verdict, text in facts:
         status, found = str(verdict), 0
         if not verdict:

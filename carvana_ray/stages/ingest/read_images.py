@@ -1,50 +1,101 @@
-"""Names of pictures in, their gray levels out: the map that reads.
+"""First map of prediction: image names in, gray levels on the network's grid out.
 
-The bytes of a picture never travel: open and decode happen in one task. Only what a GPU's engines
-are to decode goes on as it is.
+A task opens and decodes its images itself, so encoded files stay out of Ray's object store. With
+`--decode gpu` the files that nvJPEG can decode travel on to the GPU instead.
 """
 
 import contextlib
 import functools
-import itertools
 import os
 import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from carvana_ray import images, storage
-from carvana_ray.data import quarantine
-from carvana_ray.data.quarantine import OK
+from carvana_ray.data.quarantine import OK, UNREACHABLE
 from carvana_ray.errors import BadImageError, FileMissingError, FileTooLargeError
-from carvana_ray.images import validate as formats
-from carvana_ray.stages.ingest import blocks as dataset
-from carvana_ray.stages.ingest.blocks import Columns
+from carvana_ray.images.validate import (
+    compare_crc,
+    exif_orientation,
+    nvjpeg_can_decode,
+    open_image,
+)
+from carvana_ray.stages.ingest.blocks import Columns, single_row, stack_or_object
 
 UNKNOWN = -1  # in a column of CRC-32
-MOST_CODED = 2**20  # bytes of a JPEG that travels; one of 1280 x 1918 has 100,000
-MAX_BYTES = 8 * 16 * 1918 * 1280  # more than `formats.MAX_PIXELS` take in any of the formats
+MAX_ENCODED_BYTES = 2**20  # of a JPEG sent to the GPU; one of 1280 x 1918 has 100,000
+MAX_BYTES = 8 * 16 * 1918 * 1280  # more than `validate.MAX_PIXELS` take in any of the formats
+
+Gray = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """How to read the images of a job.
+
+    Attributes:
+        folder: URI of the folder that the image names are relative to.
+        downscale: see `images.load_gray`.
+        size: (H, W) that every image must have, or None for any size.
+        placeholder_size: (H, W) given to a bad image when `size` is None.
+        keep_encoded: pass on the JPEG files that nvJPEG can decode instead of decoding them.
+    """
+
+    folder: str
+    downscale: int
+    size: tuple[int, int] | None
+    placeholder_size: tuple[int, int]
+    keep_encoded: bool = False
+
+
+@dataclass(frozen=True)
+class ReadResult:
+    """One image after reading.
+
+    Attributes:
+        size: full size (H, W).
+        status: `OK`, or the reason why there are no pixels.
+        crc32: of the file's bytes as they were decoded; 0 if they were not read.
+        orientation: EXIF orientation, 1 to 8, see `exif_orientation`.
+        gray: uint8 [h, w] on the network's grid, zero for a bad image, 0 x 0 for an encoded one.
+        encoded: the JPEG file if the GPU is to decode it, else empty.
+    """
+
+    size: tuple[int, int]
+    status: str
+    crc32: int
+    orientation: int
+    gray: Gray
+    encoded: bytes = b""
 
 
 @functools.cache  # once a process
 def lower_priority() -> None:
-    """Let those who feed a GPU, or start to, have the cores first: they are few, all wait for
-    them."""
-    os.nice(4)  # from Ray's own 15 for its workers: less than half the share of the others
+    """Give this process less CPU time than the few processes that feed a GPU."""
+    os.nice(4)  # on top of Ray's 15 for its workers: less than half the CPU time of the others
 
 
 def crc_or_none(crc: int) -> int | None:
-    """Return a CRC-32 out of a column, or None where there is none."""
+    """Return a CRC-32 from a column, or None where the column holds `UNKNOWN`."""
     return None if crc == UNKNOWN else int(crc)
 
 
 def require_readable(answer: bytes | Exception) -> bytes:
-    """Return a file that was listed, as `storage.read_each` yields it, or raise why it cannot be
-    used. One that is gone or too large is a bad one; a fault of the network stays one."""
+    """Return the bytes of a listed file, or raise why it cannot be used.
+
+    Args:
+        answer: an element of `storage.read_many`.
+
+    Raises:
+        BadImageError: the file is missing or too large.
+        OSError: storage failed; the image itself may be good.
+    """
     if isinstance(answer, FileMissingError):
-        raise BadImageError("missing: the file was there when the pictures were listed")
+        raise BadImageError("missing: the file was there when the images were listed")
     if isinstance(answer, FileTooLargeError):
         raise BadImageError(f"too-large: more than {MAX_BYTES} bytes")
     if isinstance(answer, Exception):
@@ -52,11 +103,12 @@ def require_readable(answer: bytes | Exception) -> bytes:
     return answer
 
 
-def require_size(found: tuple[int, ...], size: tuple[int, int]) -> None:
-    """Raise `BadPicture` if a picture is not of the (H, W) that it must have."""
-    if tuple(found) != size:
+def require_size(size: tuple[int, ...], expected: tuple[int, int]) -> None:
+    """Raise `BadImageError` if the (H, W) of an image is not the expected one."""
+    if tuple(size) != expected:
         raise BadImageError(
-            f"wrong-size: {found[0]} x {found[1]} (height x width), expected {size[0]} x {size[1]}"
+            f"wrong-size: {size[0]} x {size[1]} (height x width), "
+            f"expected {expected[0]} x {expected[1]}"
         )
 
 
@@ -64,150 +116,152 @@ def block_row(
     file: str,
     names: Sequence[str],
     crcs: Mapping[str, int] | None = None,
-    verdicts: Mapping[str, str] | None = None,
+    preset_status: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Return the row that `load_pictures` takes.
+    """Return the input row of `read_images` for one block.
 
     Args:
-        file: a name for the block.
-        names: of pictures.
-        crcs: CRC-32 that a picture must have, where it is known.
-        verdicts: status of pictures that must not be read.
+        file: name of the block.
+        names: of its images.
+        crcs: expected CRC-32 by image name, where known.
+        preset_status: status by name of images that must not be read.
     """
     return {
         "file": file,
         "names": list(names),
         "crcs": [(crcs or {}).get(name, UNKNOWN) for name in names],
-        "verdicts": [(verdicts or {}).get(name, "") for name in names],
+        "preset_status": [(preset_status or {}).get(name, "") for name in names],
     }
 
 
-def read_images(
-    batch: Columns,
-    *,
-    folder: str,
-    downscale: int,
-    size: tuple[int, int] | None,
-    blank: tuple[int, int],
-    coded: float = 0.0,
-) -> Columns:
-    """Map a row of names to its pictures on the network's grid; a bad one is a row with a status.
+def read_images(batch: Columns, options: ReadOptions) -> Columns:
+    """Map a row of names to its images on the network's grid.
+
+    A bad image is a row whose status gives the reason. After a file that cannot be reached no
+    other file is tried: the block cannot be written anyway, and each try might take minutes.
 
     Args:
-        batch: one row of `pictures_row`.
-        folder: where they are.
-        downscale: see `images.load_gray`.
-        size: (H, W) that they must have, or None.
-        blank: (H, W) to give a bad picture.
-        coded: share of the pictures that are left to a GPU's engines if these can decode them
-            (`formats.for_engines`); which ones follows from their names.
+        batch: one row of `block_row`.
+        options: how to read.
 
     Returns:
-        columns [n]: file, place (from 0), count (n), img, status, crc32 (of the file's bytes as
-        they were decoded), height, width, orientation (`formats.orientation_of`), and gray: uint8
-        [n, h, w], or n arrays [h, w] of several sizes. With a share of `coded` there is a column
-        ``coded``, and where it is true gray is the file itself, uint8 [1, length]. The status is
-        `shards.OK`, the reason why the picture is bad, or `UNREACHABLE` and why: that is no fault
-        of the picture.
+        columns [n]: file, row (0 to n - 1), rows (n), img, status (`OK`, the reason why the image
+        is bad, or `UNREACHABLE` and the reason), crc32, height, width, orientation, and image:
+        uint8 [n, h, w], or n arrays [h, w] of several sizes. With `options.keep_encoded` there is
+        also encoded, bytes: the JPEG file where the GPU is to decode it (its image is 0 x 0).
     """
-    row = dataset.single_row(batch)
-    names = list(row["names"])
-    columns: dict[str, list[Any]] = {
-        name: [] for name in ("height", "width", "orientation", "crc32", "status")
-    }
-    pictures = _Pictures(len(names))
-    read = [not verdict for verdict in row["verdicts"]]
-    uris = [storage.join(folder, name) for name in itertools.compress(names, read)]
-    files = storage.read_many(uris, MAX_BYTES)
-    gone = ""
-    for name, crc, verdict in zip(names, row["crcs"], row["verdicts"], strict=True):
-        crc32 = zlib.crc32(b"")
-        found, orientation, status = size or blank, 1, str(verdict)
-        gray: NDArray[np.uint8] | None = None
-        as_it_is = False
-        if gone:
-            status = gone
-        elif not verdict:
-            try:
-                data = require_readable(next(files))
-                crc32 = zlib.crc32(data)
-                formats.compare_crc(crc32, crc_or_none(crc))
-                image = formats.open_image(data)  # once: its header costs 45 us
-                found = image.height, image.width
-                if size:
-                    require_size(found, size)
-                left = len(data) <= MOST_CODED and formats.left_to_engines(name, coded)
-                as_it_is = left and formats.nvjpeg_can_decode(image)
-                if as_it_is:
-                    gray = np.frombuffer(data, np.uint8)[None]
-                else:
-                    gray = images.to_gray(image, downscale)
-                orientation, status = formats.exif_orientation(image), OK
-            except BadImageError as bad:
-                found, status = size or blank, str(bad)
-            except OSError as error:
-                # The shard cannot be written without it; each of the others might take as long.
-                status = gone = f"{quarantine.UNREACHABLE}: {error.strerror or error}"
-        if gray is None:
-            gray = np.zeros(images.grid_size(*found, downscale), dtype=np.uint8)
-        pictures.add(gray, as_it_is)
-        values = (*found, orientation, crc32, status)
-        for column, value in zip(columns.values(), values, strict=True):
-            column.append(value)
+    row = single_row(batch)
+    names, presets = list(row["names"]), [str(status) for status in row["preset_status"]]
+    to_read = [name for name, preset in zip(names, presets, strict=True) if not preset]
+    files = storage.read_many([storage.join(options.folder, name) for name in to_read], MAX_BYTES)
+    block = _Block(len(names))
+    unreachable = ""
+    for crc, preset in zip(row["crcs"], presets, strict=True):
+        if unreachable or preset:
+            result = _placeholder(unreachable or preset, options)
+        else:
+            result = _read_one(next(files), crc_or_none(crc), options)
+            if result.status.startswith(UNREACHABLE):
+                unreachable = result.status
+        block.add(result)
     return {
         "file": np.full(len(names), row["file"]),
-        "place": np.arange(len(names)),
-        "count": np.full(len(names), len(names)),
+        "row": np.arange(len(names)),
+        "rows": np.full(len(names), len(names)),
         "img": np.array(names),
-        **pictures.columns(bool(coded)),
-        **{name: np.array(column) for name, column in columns.items()},
+        **block.columns(options.keep_encoded),
     }
 
 
-def read_images_low_priority(batch: Columns, **how: Any) -> Columns:
-    """Map a row as `load_pictures` does, letting other processes of Ray have the cores first."""
+def read_images_low_priority(batch: Columns, options: ReadOptions) -> Columns:
+    """Map a row as `read_images` does, at a lower CPU priority than Ray's other processes."""
     lower_priority()
-    return read_images(batch, **how)
+    return read_images(batch, options)
 
 
 def read_crcs(batch: Columns, *, folder: str) -> Columns:
     """Map a row of names to ``img`` str [n] and ``crc32`` int64 [n] of the files as they are.
 
-    A file that is gone is left out.
+    Missing and oversized files are left out.
     """
     names, crcs = [], []
-    asked = list(dataset.single_row(batch)["names"])
-    files = storage.read_many([storage.join(folder, name) for name in asked], MAX_BYTES)
-    for name, answer in zip(asked, files, strict=True):
+    block_names = list(single_row(batch)["names"])
+    files = storage.read_many([storage.join(folder, name) for name in block_names], MAX_BYTES)
+    for name, answer in zip(block_names, files, strict=True):
         with contextlib.suppress(BadImageError):
             crcs.append(zlib.crc32(require_readable(answer)))
             names.append(name)
     return {"img": np.array(names, dtype=object), "crc32": np.array(crcs, dtype=np.int64)}
 
 
-class _Pictures:
-    """Pictures of a block, or files of pictures.
+def _read_one(answer: bytes | Exception, crc: int | None, options: ReadOptions) -> ReadResult:
+    """Return an image, or a placeholder with the reason why it is bad or unreachable.
 
-    Gray levels are copied as they come: kept one by one, they would take fresh pages of memory each
-    time.
+    Args:
+        answer: an element of `storage.read_many`.
+        crc: expected CRC-32, or None.
+        options: how to read.
+    """
+    crc32 = 0
+    try:
+        data = require_readable(answer)
+        crc32 = zlib.crc32(data)
+        compare_crc(crc32, crc)
+        image = open_image(data)  # once: parsing its header costs 45 us
+        size = image.height, image.width
+        if options.size:
+            require_size(size, options.size)
+        small = options.keep_encoded and len(data) <= MAX_ENCODED_BYTES
+        encoded = data if small and nvjpeg_can_decode(image) else b""
+        gray = np.empty((0, 0), np.uint8) if encoded else images.to_gray(image, options.downscale)
+        return ReadResult(size, OK, crc32, exif_orientation(image), gray, encoded)
+    except BadImageError as error:
+        return _placeholder(str(error), options, crc32)
+    except OSError as error:
+        return _placeholder(f"{UNREACHABLE}: {error.strerror or error}", options, crc32)
+
+
+def _placeholder(status: str, options: ReadOptions, crc32: int = 0) -> ReadResult:
+    size = options.size or options.placeholder_size
+    gray = np.zeros(images.grid_size(*size, options.downscale), np.uint8)
+    return ReadResult(size, status, crc32, orientation=1, gray=gray)
+
+
+class _Block:
+    """Builds the columns of a block, image by image.
+
+    Gray levels are copied into one array as they come: kept one by one, each would take fresh
+    pages of memory.
     """
 
     def __init__(self, count: int) -> None:
-        self._count, self._used = count, 0
+        self._count, self._stacked = count, 0
         self._stack = np.empty((0, 0, 0), np.uint8)
-        self._all: list[NDArray[np.uint8]] = []
-        self._coded: list[bool] = []
+        self._gray: list[Gray] = []
+        self._encoded: list[bytes] = []
+        self._facts: list[tuple[int, int, int, int, str]] = []
 
-    def add(self, gray: NDArray[np.uint8], coded: bool) -> None:
-        if not self._used and not coded:
+    def add(self, result: ReadResult) -> None:
+        """Append an image."""
+        gray = result.gray
+        if not self._stacked:
             self._stack = np.empty((self._count, *gray.shape), np.uint8)
-        if not coded and gray.shape == self._stack.shape[1:]:
-            self._stack[self._used] = gray
-            gray = self._stack[self._used]
-            self._used += 1
-        self._all.append(gray)
-        self._coded.append(coded)
+        if gray.shape == self._stack.shape[1:]:
+            self._stack[self._stacked] = gray
+            gray = self._stack[self._stacked]
+            self._stacked += 1
+        self._gray.append(gray)
+        self._encoded.append(result.encoded)
+        self._facts.append((*result.size, result.orientation, result.crc32, result.status))
 
-    def columns(self, coded: bool) -> Columns:
-        gray = self._stack if self._used == self._count else dataset.stack_or_object(self._all)
-        return {"gray": gray, **({"coded": np.array(self._coded)} if coded else {})}
+    def columns(self, with_encoded: bool) -> Columns:
+        """Return the columns of all images."""
+        one_size = self._stacked == self._count
+        names = ("height", "width", "orientation", "crc32", "status")
+        columns: Columns = {
+            "image": self._stack if one_size else stack_or_object(self._gray),
+            **dict(zip(names, map(np.array, zip(*self._facts, strict=True)), strict=True)),
+        }
+        if with_encoded:
+            columns["encoded"] = np.array(self._encoded, dtype=object)
+        return columns

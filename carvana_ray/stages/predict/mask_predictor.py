@@ -19,11 +19,12 @@ from carvana_ray.data import quarantine
 from carvana_ray.inference import nvjpeg as jpegs
 from carvana_ray.inference.nvjpeg import EncodedImages
 from carvana_ray.inference.predictor import Pictures, Predictor
-from carvana_ray.runtime.resources import REPLICAS_DECODING, WorkerAllocation
+from carvana_ray.runtime.resources import WorkerAllocation
 from carvana_ray.runtime.torch_trace import Trace
 from carvana_ray.stages.ingest import blocks as dataset
 from carvana_ray.stages.ingest import read_images as reading
 from carvana_ray.stages.ingest.blocks import Columns
+from carvana_ray.stages.ingest.read_images import ReadOptions
 from carvana_ray.stages.ray_metrics import WaitTimer
 from carvana_ray.submission import plan
 
@@ -41,8 +42,7 @@ TASK_RETRIES = 2
 # all; the rest is for long runs on machines that come and go. With no replica left Ray Data waits
 # for half an hour before it ends the run.
 RESTARTS = 100
-# One computes while another takes in or hands out a batch. Where the GPU decodes, there is one more
-# (`resources.REPLICAS_DECODING`), which waits for its engines.
+# One computes while another takes in or hands out a batch.
 REPLICAS_A_GPU = 2
 READERS = 2  # for each replica on a CPU
 # Beside a GPU: a few more readers than cores, since between two blocks each of them waits for Ray.
@@ -67,7 +67,7 @@ class MaskPredictor:
         device = torch.device("cuda" if workers.use_gpu else "cpu")
         self._predictor = Predictor(network, device, manifest.mirror)
         self._downscale, self._device = manifest.downscale, device
-        self._decode = jpegs.make_decoder(device) if workers.decode else None
+        self._decode = jpegs.make_decoder(device) if workers.decode_on_gpu else None
         if workers.use_gpu:
             self._warm_up(manifest.height, manifest.width)
 
@@ -82,13 +82,16 @@ class MaskPredictor:
                 self._decode([file.getvalue()])
 
     def __call__(self, batch: Columns) -> Columns:
-        """Replace the pictures by ``ends`` (see `rle.text_of`), none for what could not be read."""
+        """Replace the images by ``run_bounds``, bytes as `rle.text_from_bounds` takes them.
+
+        They are empty for an image that could not be read.
+        """
         found = self._asked(batch, self._predictor.run_bounds_mixed)
         good = batch["status"] == quarantine.OK
         ends = [one.tobytes() if ok else b"" for one, ok in zip(found, good, strict=True)]
         if self._trace:
             self._trace.step()
-        return {**batch, "ends": np.array(ends, dtype=object)}
+        return {**batch, "run_bounds": np.array(ends, dtype=object)}
 
     def _asked(self, batch: Columns, ask: Callable[[Pictures, list[Size]], list[Any]]) -> list[Any]:
         """Take the pictures out of a batch and return what the network says of them.
@@ -99,10 +102,10 @@ class MaskPredictor:
         with self._waits:
             try:
                 if not self._decode:
-                    return ask(batch.pop("gray"), sizes)
-                gray, coded = batch.pop("gray"), batch.pop("coded")
+                    return ask(batch.pop("image"), sizes)
+                files, gray = batch.pop("encoded"), batch.pop("image")
                 pictures = EncodedImages(
-                    gray, coded, sizes, self._downscale, self._device, self._decode
+                    files, gray, sizes, self._downscale, self._device, self._decode
                 )
                 found = ask(pictures, sizes)
             except torch.AcceleratorError:  # after which CUDA does nothing more for this process
@@ -119,9 +122,9 @@ class SoftMaskPredictor(MaskPredictor):
     """The same, but what comes out is the network's share of car, before it is a mask."""
 
     def __call__(self, batch: Columns) -> Columns:
-        """Replace the pictures by ``share``, uint8 of the same shapes."""
+        """Replace the images by ``soft_mask``, uint8 of the same shapes."""
         found = self._asked(batch, self._predictor.soft_masks_mixed)
-        return {**batch, "share": dataset.stack_or_object(found)}
+        return {**batch, "soft_mask": dataset.stack_or_object(found)}
 
 
 @functools.lru_cache(maxsize=1)
@@ -133,7 +136,7 @@ def _loaded(
 
 def predict_one(
     name: str,
-    how: dict[str, Any],
+    options: ReadOptions,
     model: str,
     workers: WorkerAllocation,
     asked: type[MaskPredictor] = MaskPredictor,
@@ -142,7 +145,7 @@ def predict_one(
     row = reading.block_row("", [name])
     batch = {key: [value] for key, value in row.items()}
     made = _loaded(model, workers, asked)  # type: ignore[arg-type]  # a class has a hash
-    return made(reading.read_images(batch, coded=workers.decode, **how))
+    return made(reading.read_images(batch, options))
 
 
 def beside(workers: WorkerAllocation) -> dict[str, Any]:
@@ -158,39 +161,39 @@ def beside(workers: WorkerAllocation) -> dict[str, Any]:
 
 def _batch_size(workers: WorkerAllocation, downscale: int) -> int:
     """Return the pictures of a call: of large ones no more than a shard has."""
-    if workers.decode:
+    if workers.decode_on_gpu:
         return min(BATCH_DECODED, plan.max_shard_size(downscale))
     return min(BATCH_ON_GPU, plan.max_shard_size(downscale)) if workers.use_gpu else BATCH_ON_CPU
 
 
 def _replicas(workers: WorkerAllocation) -> int:
     """Return how many of a network share a worker's device."""
-    if workers.decode:
-        return REPLICAS_DECODING
     return REPLICAS_A_GPU if workers.use_gpu else 1
 
 
-def how_to_load(
-    folder: str, manifest: ModelManifest, size: tuple[int, int] | None
-) -> dict[str, Any]:
-    """Return the arguments of `reading.load_pictures` for a model's pictures.
+def read_options(
+    folder: str, manifest: ModelManifest, size: tuple[int, int] | None, workers: WorkerAllocation
+) -> ReadOptions:
+    """Return how to read the images of a model.
 
     Args:
-        folder: of the pictures.
+        folder: of the images.
         manifest: of the model; sizes and preprocessing come from there and nowhere else.
-        size: (H, W) that all pictures must have, or None.
+        size: (H, W) that all images must have, or None.
+        workers: the replicas of the model, which may decode JPEGs themselves.
     """
-    return {
-        "folder": folder,
-        "downscale": manifest.downscale,
-        "size": size,
-        "blank": (manifest.height, manifest.width),
-    }
+    return ReadOptions(
+        folder,
+        manifest.downscale,
+        size,
+        placeholder_size=(manifest.height, manifest.width),
+        keep_encoded=workers.decode_on_gpu,
+    )
 
 
 def predict_dataset(
     rows: list[dict[str, Any]],
-    how: dict[str, Any],
+    options: ReadOptions,
     model: str,
     workers: WorkerAllocation,
     lost: int = 0,
@@ -204,7 +207,7 @@ def predict_dataset(
 
     Args:
         rows: one a block, of `reading.pictures_row`.
-        how: of `how_to_load`.
+        options: of `read_options`.
         model: its folder.
         workers: that hold the network.
         lost: blocks that may be lost all the same. Only for who looks what has come out: Ray Data
@@ -213,23 +216,23 @@ def predict_dataset(
         asked: `Masks`, or `Shares` for the network's share of car.
 
     Returns:
-        columns file, place, count, img, status, crc32, orientation, height, width, and ends or
-        share.
+        columns file, row, rows, img, status, crc32, orientation, height, width, and run_bounds or
+        soft_mask.
     """
     read = dataset.from_blocks(rows)
     read.context.max_errored_blocks = lost
     load = reading.read_images_low_priority if workers.use_gpu else reading.read_images
     resources = beside(workers)
-    if workers.decode == 1:  # more would but take time to start
+    if workers.decode_on_gpu:  # more would but take time to start
         resources["compute"] = ray.data.TaskPoolStrategy(READERS_OF_FILES * workers.count)
     return read.map_batches(
-        functools.partial(load, coded=workers.decode, **how),
+        functools.partial(load, options=options),
         batch_size=None,
         max_retries=dataset.RETRIES,
         **resources,
     ).map_batches(
         asked,
-        batch_size=_batch_size(workers, how["downscale"]),
+        batch_size=_batch_size(workers, options.downscale),
         compute=ray.data.ActorPoolStrategy(size=workers.count * _replicas(workers)),
         num_gpus=1 / _replicas(workers) if workers.use_gpu else None,
         # Of none, Ray takes one for each replica on a GPU, and readers of a small machine wait.

@@ -6,7 +6,6 @@ Whatever crashes, the same command again does what is left: `shards.left` says w
 the plan and the shards alone.
 """
 
-import dataclasses
 import functools
 import logging
 import time
@@ -32,9 +31,10 @@ from carvana_ray.stages.ingest import blocks as dataset
 from carvana_ray.stages.ingest import crash_isolation as poison
 from carvana_ray.stages.ingest import read_images as reading
 from carvana_ray.stages.ingest.crash_isolation import LOST_A_REPLICA, LOST_BLOCKS
+from carvana_ray.stages.ingest.read_images import ReadOptions
 from carvana_ray.stages.predict import review_masks as review
 from carvana_ray.stages.predict import write_shards as write
-from carvana_ray.stages.predict.mask_predictor import how_to_load, predict_dataset, predict_one
+from carvana_ray.stages.predict.mask_predictor import predict_dataset, predict_one, read_options
 from carvana_ray.submission import merge, plan, shards
 from carvana_ray.submission.plan import PlanPart
 from carvana_ray.submission.shards import PendingShards, ShardTask
@@ -81,9 +81,6 @@ def run(
     folder = storage.join(out, "predict", run_id)
     for place in (out, folder, storage.join(folder, "shards")):
         storage.remove_stale_temps(place)
-    if flags.decode == "both":  # a cluster that has changed since must not make other masks
-        share = plan.settled(folder, workers.decode)
-        workers = dataclasses.replace(workers, decode=share)
     parts = _plan(flags, folder, catalogue, plan.max_shard_size(manifest.downscale))
     left = shards.pending(folder, parts, catalogue.entries, _crcs(flags, catalogue))
     log.debug("planned: %d of %d shards to make", len(left.tasks), left.needed)
@@ -97,9 +94,9 @@ def run(
         )
     _foretell(left, catalogue, manifest, out, workers)
     storage.remove(storage.join(folder, merge.SUCCESS))  # until this run has ended well
-    how = how_to_load(catalogue.folder, manifest, catalogue.size)
+    options = read_options(catalogue.folder, manifest, catalogue.size, workers)
     laps.end("plan, compare with what is there")
-    rate = _predict(flags, left, catalogue, folder, how, model, workers)
+    rate = _predict(flags, left, catalogue, folder, options, model, workers)
     laps.end("read, predict, write shards")
     target = storage.join(out, flags.submission)
     merged = merge.merge_shards(flags, parts, folder, catalogue, target, sheets.CARS)
@@ -192,7 +189,7 @@ def _predict(
     left: PendingShards,
     catalogue: Catalog,
     folder: str,
-    how: dict[str, Any],
+    options: ReadOptions,
     model: str,
     workers: WorkerAllocation,
 ) -> float:
@@ -212,7 +209,7 @@ def _predict(
                 )
                 for task in todo
             ]
-            masks = predict_dataset(rows, how, model, workers, lost, profile)
+            masks = predict_dataset(rows, options, model, workers, lost, profile)
             files = set()
             each = WRITERS_OF_A_GPU if workers.use_gpu else WRITERS
             made = write.write_dataset(masks, folder, todo, min(len(todo), each * workers.count))
@@ -234,7 +231,7 @@ def _predict(
             LOST_BLOCKS + LOST_A_REPLICA * workers.count,
             lambda names: poison.find_crashing(
                 names,
-                functools.partial(predict_one, how=how, model=model, workers=workers),
+                functools.partial(predict_one, options=options, model=model, workers=workers),
                 workers.cpus,
                 int(workers.use_gpu),
             ),

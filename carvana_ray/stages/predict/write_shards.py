@@ -67,7 +67,7 @@ def write_shards(
         gone = [text for text in bad if f"({quarantine.UNREACHABLE}" in text]
         problem = gone[0] if gone else ""
         if not gone:
-            texts = [rle.text_from_bounds(ends) for ends in own["ends"].to_pylist()]
+            texts = [rle.text_from_bounds(ends) for ends in own["run_bounds"].to_pylist()]
             own = own.append_column("rle_mask", pa.array(texts, pa.large_string()))
             data = shards.serialize_shard(own, keys[file])
             try:

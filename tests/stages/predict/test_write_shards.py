@@ -19,10 +19,10 @@ def rows_of_shard(file: str, places: list[int], count: int, status: str = "ok") 
     return pa.table(
         {
             "file": [file] * n,
-            "place": places,
-            "count": [count] * n,
+            "row": places,
+            "rows": [count] * n,
             "img": [f"{place}.jpg" for place in places],
-            "ends": [np.array([0, 2], np.int32).tobytes()] * n,
+            "run_bounds": [np.array([0, 2], np.int32).tobytes()] * n,
             "height": [10] * n,
             "width": [10] * n,
             "crc32": [5] * n,

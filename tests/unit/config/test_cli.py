@@ -128,3 +128,9 @@ def test_pick_takes_what_two_jobs_have_in_common_and_the_changes() -> None:
 
 def test_the_flag_of_a_field() -> None:
     assert cli.flag("on_bad_picture") == "--on-bad-picture"
+
+
+def test_an_unknown_decoder_names_the_two_choices(capsys: pytest.CaptureFixture[str]) -> None:
+    said = usage_error(config.PredictFlags, ["--decode", "both"], capsys, "--decode")
+    assert "cpu" in said
+    assert "gpu" in said

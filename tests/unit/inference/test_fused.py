@@ -48,14 +48,14 @@ class ByTorch:
     def __init__(self) -> None:
         self.calls: list[str] = []
 
-    def halve(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        self.calls.append("halve")
+    def pool_into(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        self.calls.append("pool_into")
         return torch.cat([x, torch.full_like(x, torch.nan)], dim=1), F.max_pool2d(x, 2)
 
-    def join(
+    def upconv_into(
         self, kept: torch.Tensor, coarse: torch.Tensor, enlarge: torch.nn.ConvTranspose2d
     ) -> torch.Tensor:
-        self.calls.append("join")
+        self.calls.append("upconv_into")
         kept[:, enlarge.out_channels :] = enlarge(coarse)
         return kept
 
@@ -71,7 +71,7 @@ def test_who_halves_joins(few: bool, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(fused, "COUNTED", 64 * 16 * 24)
     with torch.no_grad():
         torch.testing.assert_close(fused.FusedUNet(model)(picture), model(picture))
-    assert by_torch.calls == ["halve"] * (2 if few else 4) + ["join"] * (2 if few else 4)
+    assert by_torch.calls == ["pool_into"] * (2 if few else 4) + ["upconv_into"] * (2 if few else 4)
 
 
 @pytest.fixture
@@ -102,9 +102,9 @@ def test_kernels_between_levels_do_what_torch_does(
     x, coarse = (one.to(device, dtype) for one in (x, coarse))
     enlarge = torch.nn.ConvTranspose2d(2 * base, base, 2, stride=2).to(device, dtype)
     with torch.inference_mode():
-        kept, small = fast.halve(x)
+        kept, small = fast.pool_into(x)
         torch.testing.assert_close(small, F.max_pool2d(x, 2), rtol=0, atol=0, equal_nan=True)
-        found = fast.join(kept, coarse, enlarge)
+        found = fast.upconv_into(kept, coarse, enlarge)
         expected = torch.cat([x.float(), enlarge.float()(coarse.float())], dim=1)
     assert found.is_contiguous(memory_format=torch.channels_last)
     close = 1e-3 if dtype == torch.float16 else 1e-2

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 from PIL import Image
+from support.jpegs import decode_with_pillow, jpeg
 
 from carvana_ray import images
 from carvana_ray.images import validate as formats
@@ -18,102 +18,90 @@ from carvana_ray.inference.nvjpeg import Decode, EncodedImages
 from carvana_ray.unet.network import UNet
 
 CPU = torch.device("cpu")
+NO_GRAY = [np.empty((0, 0), np.uint8)]
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 
 
-def jpeg(seed: int, height: int = 61, width: int = 90, **how: object) -> bytes:
-    """A picture of soft blobs, as photographs are."""
-    coarse = np.random.default_rng(seed).integers(0, 256, (4, 6, 3), dtype=np.uint8)
-    image = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
-    with io.BytesIO() as file:
-        image.save(file, "JPEG", **{"quality": 92, **how})  # type: ignore[arg-type]
-        return file.getvalue()
+def encoded(files: Sequence[bytes], size: tuple[int, int] = (61, 90)) -> EncodedImages:
+    """Return images of one size that all come as files."""
+    count = len(files)
+    return EncodedImages(files, NO_GRAY * count, [size] * count, 4, CPU, decode_with_pillow)
 
 
-def by_pillow(files: Sequence[bytes]) -> list[torch.Tensor]:
-    """What engines do: everything, in full."""
-    try:
-        arrays = [np.asarray(Image.open(io.BytesIO(file)).convert("RGB")) for file in files]
-    except OSError as error:
-        raise RuntimeError("Failed to decode batch") from error
-    return [torch.tensor(array).permute(2, 0, 1) for array in arrays]
-
-
-def as_arrays(files: Sequence[bytes]) -> list[NDArray[np.uint8]]:
-    return [np.frombuffer(file, np.uint8)[None] for file in files]
-
-
-def coded(
-    data: Sequence[NDArray[np.uint8]], flags: list[bool], sizes: list[tuple[int, int]]
-) -> EncodedImages:
-    return EncodedImages(data, flags, sizes, 4, CPU, by_pillow)
-
-
-def test_files_and_gray_levels_come_in_the_order_that_is_asked_for() -> None:
+def test_files_and_gray_levels_come_in_the_requested_order() -> None:
     files = [jpeg(seed) for seed in range(4)]
     grays = [images.load_gray(file) for file in files]
-    first, _, third, _ = as_arrays(files)
-    pictures = coded([first, grays[1], third, grays[3]], [True, False, True, False], [(61, 90)] * 4)
-    assert (len(pictures), pictures.grid(2)) == (4, (16, 23))
-    places = [2, 3, 0, 1]
-    found = pictures.stack(places).numpy()
-    for one, place in zip(found, places, strict=True):
-        assert np.abs(one.astype(int) - grays[place]).mean() < 1
-    assert np.array_equal(found[[1, 3]], [grays[3], grays[1]])
-    assert not pictures.errors
+    mixed = EncodedImages(
+        [files[0], b"", files[2], b""],
+        [*NO_GRAY, grays[1], *NO_GRAY, grays[3]],
+        [(61, 90)] * 4,
+        4,
+        CPU,
+        decode_with_pillow,
+    )
+    assert (len(mixed), mixed.grid(2)) == (4, (16, 23))
+    rows = [2, 3, 0, 1]
+    stacked = mixed.stack(rows).numpy()
+    for gray, row in zip(stacked, rows, strict=True):
+        assert np.abs(gray.astype(int) - grays[row]).mean() < 1
+    assert np.array_equal(stacked[[1, 3]], [grays[3], grays[1]])
+    assert np.array_equal(mixed.stack([1, 3]), [grays[1], grays[3]])
+    assert not mixed.errors
 
 
-def test_one_that_engines_refuse_costs_the_others_nothing() -> None:
-    """They are decoded as without it, by engines: other pixels would be another mask."""
+def test_a_file_that_nvjpeg_rejects_does_not_change_its_neighbors() -> None:
+    """They are still decoded by nvJPEG: other pixels would give another mask."""
     files = [jpeg(0), jpeg(1)[:300] + b"\xff\xd9", b"\xff\xd8\xff" + bytes(90), jpeg(3)]
-    pictures = coded(as_arrays(files), [True] * 4, [(61, 90)] * 4)
-    found = pictures.stack([0, 1, 2, 3]).numpy()
-    for place in (0, 3):
-        alone = coded(as_arrays([files[place]]), [True], [(61, 90)]).stack([0])[0].numpy()
-        assert np.array_equal(found[place], alone)
-        assert not np.array_equal(found[place], images.load_gray(files[place])), "nor by Pillow"
-    assert 2 in pictures.errors
-    assert set(pictures.errors) <= {1, 2}
-    assert pictures.errors[2].startswith(("not-an-image", "truncated"))
-    assert (found[2] == 0).all()
+    batch = encoded(files)
+    stacked = batch.stack([0, 1, 2, 3]).numpy()
+    for row in (0, 3):
+        alone = encoded([files[row]]).stack([0])[0].numpy()
+        assert np.array_equal(stacked[row], alone)
+        assert not np.array_equal(stacked[row], images.load_gray(files[row])), "nor by Pillow"
+    assert 2 in batch.errors
+    assert set(batch.errors) <= {1, 2}
+    assert batch.errors[2].startswith(("not-an-image", "truncated"))
+    assert (stacked[2] == 0).all()
 
 
-def test_a_full_gpu_is_no_bad_picture() -> None:
+def test_a_full_gpu_is_not_a_bad_image() -> None:
     def full(files: Sequence[bytes]) -> list[torch.Tensor]:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    pictures = EncodedImages(as_arrays([jpeg(0)]), [True], [(61, 90)], 4, CPU, full)
+    batch = EncodedImages([jpeg(0)], NO_GRAY, [(61, 90)], 4, CPU, full)
     with pytest.raises(torch.OutOfMemoryError):
-        pictures.stack([0])
+        batch.stack([0])
 
 
-def test_the_network_sees_what_is_gray_before_engines_are_asked(
+def test_the_network_gets_few_images_at_a_time_in_their_order(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(predictor, "max_batch", lambda h, w, fold: 2)
-    seen: list[str] = []
-    ask = predictor.Predictor(UNet(base=2), CPU)
-    monkeypatch.setattr(ask, "shares", lambda gray: seen.append(f"{len(gray)}") or gray)
+    calls: list[str] = []
+    network = predictor.Predictor(UNet(base=2), CPU)
+    monkeypatch.setattr(
+        network, "soft_masks", lambda gray: calls.append(f"predict {len(gray)}") or gray
+    )
 
     def decode(files: Sequence[bytes]) -> list[torch.Tensor]:
-        seen.append(f"decode {len(files)}")
-        return by_pillow(files)
+        calls.append(f"decode {len(files)}")
+        return decode_with_pillow(files)
 
     files = [jpeg(seed) for seed in range(5)]
-    data, flags = as_arrays(files), [True, False, True, False, False]
-    for place in (1, 3, 4):
-        data[place] = images.load_gray(files[place])
-    pictures = EncodedImages(data, flags, [(61, 90)] * 5, 4, CPU, decode)
-    found = ask.soft_masks_mixed(pictures, [(61, 90)] * 5)
-    assert seen == ["2", "decode 1", "2", "decode 1", "1"]
-    for one, file in zip(found, files, strict=True):
-        assert np.abs(one.astype(int) - images.load_gray(file)).mean() < 1, "in their order"
+    data, gray = [b""] * 5, [images.load_gray(file) for file in files]
+    for row in (0, 2):
+        data[row] = files[row]
+    mixed = EncodedImages(data, gray, [(61, 90)] * 5, 4, CPU, decode)
+    masks = network.soft_masks_mixed(mixed, [(61, 90)] * 5)
+    assert calls == ["decode 1", "predict 2", "decode 1", "predict 2", "predict 1"]
+    for mask, file in zip(masks, files, strict=True):
+        assert np.abs(mask.astype(int) - images.load_gray(file)).mean() < 1, "in their order"
 
 
-def test_a_picture_of_another_size_than_its_header_says_is_decoded_again() -> None:
+def test_an_image_of_another_size_than_its_header_says_is_decoded_on_the_cpu() -> None:
     wrong = [torch.ones(3, 8, 8)]
-    pictures = EncodedImages(as_arrays([jpeg(0)]), [True], [(61, 90)], 4, CPU, lambda files: wrong)
-    assert np.array_equal(pictures.stack([0])[0].numpy(), images.load_gray(jpeg(0)))
+    batch = EncodedImages([jpeg(0)], NO_GRAY, [(61, 90)], 4, CPU, lambda files: wrong)
+    assert np.array_equal(batch.stack([0])[0].numpy(), images.load_gray(jpeg(0)))
 
 
 @pytest.mark.parametrize(
@@ -171,18 +159,6 @@ def test_engines_get_no_file_without_its_end() -> None:
         formats.nvjpeg_can_decode(formats.open_image(jpeg(0)[:-40]))
 
 
-def test_a_picture_is_left_to_engines_by_its_name_alone() -> None:
-    names = [f"{car:012x}_{view:02d}.jpg" for car in range(500) for view in range(1, 17)]
-    few, more, none, every = (
-        {name for name in names if formats.left_to_engines(name, share)}
-        for share in (0.2, 0.7, 0.0, 1.0)
-    )
-    assert few < more, "a larger share takes those of a smaller one, and others"
-    assert len(few) == pytest.approx(0.2 * len(names), rel=0.05)
-    assert len(more) == pytest.approx(0.7 * len(names), rel=0.05)
-    assert (len(none), len(every)) == (0, len(names))
-
-
 @pytest.fixture
 def decode() -> Decode:
     """The engines of a GPU."""
@@ -197,7 +173,7 @@ def test_engines_see_what_libjpeg_sees(decode: Decode, subsampling: int) -> None
     device = torch.device("cuda")
     size = (1280, 1918)
     files = [jpeg(seed, *size, subsampling=subsampling) for seed in range(70)]
-    pictures = EncodedImages(as_arrays(files), [True] * 70, [size] * 70, 4, device, decode)
+    pictures = EncodedImages(files, NO_GRAY * 70, [size] * 70, 4, device, decode)
     found = pictures.stack(range(70)).cpu().numpy()
     for one, file in zip(found, files, strict=True):
         differ = np.abs(one.astype(int) - images.load_gray(file))
@@ -223,7 +199,7 @@ def test_engines_survive_damaged_files(decode: Decode) -> None:
             bad[at : at + length] = rng.bytes(length) if rng.random() < 0.7 else bytes(length)
             files.append(bytes(bad))
         files[::4] = good[::4]
-        pictures = EncodedImages(as_arrays(files), [True] * 16, [size] * 16, 4, device, decode)
+        pictures = EncodedImages(files, NO_GRAY * 16, [size] * 16, 4, device, decode)
         found = pictures.stack(range(16)).cpu().numpy()
         for place in range(0, 16, 4):
             assert np.abs(found[place] - expected[place]).mean() < 0.3
@@ -234,8 +210,6 @@ def test_engines_survive_damaged_files(decode: Decode) -> None:
 def test_real_pictures_by_engines(decode: Decode, real_data: Path) -> None:
     device, size = torch.device("cuda"), (1280, 1918)
     files = [path.read_bytes() for path in sorted((real_data / "test").glob("*.jpg"))[:64]]
-    pictures = EncodedImages(
-        as_arrays(files), [True] * len(files), [size] * len(files), 4, device, decode
-    )
+    pictures = EncodedImages(files, NO_GRAY * len(files), [size] * len(files), 4, device, decode)
     for one, file in zip(pictures.stack(range(len(files))).cpu().numpy(), files, strict=True):
         assert np.abs(one.astype(int) - images.load_gray(file)).mean() < 0.3

@@ -28,11 +28,11 @@ def test_one_line_says_what_runs_where_and_how_much_disk_is_free(
     assert not (tmp_path / "not").exists()
 
 
-def test_the_workers_say_which_fraction_of_jpegs_gpus_decode() -> None:
+def test_the_workers_say_whether_gpus_decode_jpegs() -> None:
     assert preflight.describe_workers(WorkerAllocation(2, 1, True)) == "2 GPUs"
     assert (
-        preflight.describe_workers(WorkerAllocation(1, 1, True, decode=0.3))
-        == "1 GPU (decoding 30% of JPEGs)"
+        preflight.describe_workers(WorkerAllocation(1, 1, True, decode_on_gpu=True))
+        == "1 GPU (decoding JPEGs)"
     )
 
 

@@ -4,7 +4,6 @@ import functools
 import itertools
 import json
 from pathlib import Path
-from typing import Literal
 
 import pytest
 
@@ -196,33 +195,15 @@ def test_a_session_on_a_launched_head_knows_what_may_come(
     assert "the autoscaler may bring 82 CPUs and 4 GPUs" in refusal
 
 
-@pytest.mark.parametrize("who", ["gpu", "both"])
-def test_gpus_decode_where_they_are_asked_to_and_torchvision_is_there(
-    monkeypatch: pytest.MonkeyPatch, who: Literal["gpu", "both"]
+def test_gpus_decode_jpegs_on_request_if_torchvision_is_installed(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    there, asked = cluster((4, 1)), config.PredictFlags(decode=who, device="cuda")
+    one_gpu, decoding = cluster((4, 1)), config.PredictFlags(decode="gpu", device="cuda")
     monkeypatch.setattr(resources, "find_spec", lambda name: None)
-    assert f"--decode {who}: needs torchvision" in refused(asked, there)
-    assert allocate_workers(config.PredictFlags(device="cuda"), there) == WorkerAllocation(
-        1, 1, True
-    )
+    assert "--decode gpu: needs torchvision" in refused(decoding, one_gpu)
+    plain = allocate_workers(config.PredictFlags(device="cuda"), one_gpu)
+    assert plain == WorkerAllocation(1, 1, True)
     monkeypatch.setattr(resources, "find_spec", lambda name: name == "torchvision")
-    assert allocate_workers(asked, there) == WorkerAllocation(1, 1, True, decode=1.0)
-    on_cpu = config.PredictFlags(decode=who, device="cpu")
-    assert f"--decode {who}: " in refused(on_cpu, there), "there is no GPU that could"
-
-
-def test_the_more_cores_beside_a_gpu_the_less_it_decodes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resources, "find_spec", lambda name: True)
-    asked = config.PredictFlags(decode="both", device="cuda")
-    shares = [allocate_workers(asked, cluster((cores, 1))).decode for cores in range(2, 65)]
-    assert shares == sorted(shares, reverse=True)
-    assert shares[0] == 1.0
-    assert shares[-1] == 0.0
-    assert (
-        allocate_workers(asked, cluster((32, 2))).decode
-        == allocate_workers(asked, cluster((16, 1))).decode
-    )
-    # Of what was measured, pictures/s: 0.55 4,462, 0.75 4,163; 0.2 4,305, 0.3 4,380.
-    assert 0.55 <= allocate_workers(asked, cluster((9, 1))).decode <= 0.75
-    assert 0.2 <= allocate_workers(asked, cluster((17, 1))).decode <= 0.35
+    assert allocate_workers(decoding, one_gpu) == WorkerAllocation(1, 1, True, decode_on_gpu=True)
+    on_cpu = config.PredictFlags(decode="gpu", device="cpu")
+    assert "--decode gpu: the model runs on CPUs here" in refused(on_cpu, one_gpu)

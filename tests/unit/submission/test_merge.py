@@ -67,8 +67,8 @@ class Job:
                         "crc32": 4_000_000_000 + place,
                         "orientation": 1,
                         "status": "ok",
-                        "place": place,
-                        "count": len(own),
+                        "row": place,
+                        "rows": len(own),
                         **(changes or {}).get(one, {}),
                     }
                     for place, one in enumerate(own)

@@ -343,26 +343,3 @@ def test_however_a_catalogue_grows_each_picture_is_planned_once_as_it_is(
         bytes_now = {part.name: (tmp_path / part.name).read_bytes() for part in parts}
         assert before.items() <= bytes_now.items(), "a part has changed"
         before = bytes_now
-
-
-def test_a_run_keeps_the_share_that_it_began_with(tmp_path: Path) -> None:
-    run = str(tmp_path / "run")
-    assert plan.settled(run, 0.32) == 0.32
-    assert plan.settled(run, 0.08) == 0.32, "a cluster that has lost a machine"
-    assert plan.settled(str(tmp_path / "other"), 0.0) == 0.0
-    assert plan.settled(str(tmp_path / "other"), 0.5) == 0.0
-
-
-def test_a_share_is_kept_by_a_store_that_replaces_what_is_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    publish = storage.write_atomic
-    monkeypatch.setattr(storage, "write_atomic", lambda uri, data: publish(uri, data, replace=True))
-    assert [plan.settled(str(tmp_path), share) for share in (0.32, 0.08)] == [0.32, 0.32]
-
-
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"share": "x"}', '{"share": 2}', "null"])
-def test_a_share_that_cannot_be_is_named_and_not_used(tmp_path: Path, text: str) -> None:
-    (tmp_path / "decode.json").write_text(text)
-    with pytest.raises(InputError, match=r"decode\.json: damaged .* remove it"):
-        plan.settled(str(tmp_path), 0.5)

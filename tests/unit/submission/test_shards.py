@@ -38,8 +38,8 @@ def rows(pictures: int, **changes: list) -> pa.Table:
         "crc32": [4_000_000_000 + number for number in range(pictures)],
         "orientation": [1 + number % 8 for number in range(pictures)],
         "status": ["ok"] * pictures,
-        "place": list(range(pictures)),
-        "count": [pictures] * pictures,
+        "row": list(range(pictures)),
+        "rows": [pictures] * pictures,
     }
     return pa.table(columns | changes)
 
@@ -206,7 +206,7 @@ def test_rows_that_are_not_the_whole_shard_in_order_are_refused(
     place: list[int], count: list[int]
 ) -> None:
     with pytest.raises(RuntimeError, match="not written"):
-        shards.serialize_shard(rows(3, place=place, count=count), KEY)
+        shards.serialize_shard(rows(3, row=place, rows=count), KEY)
 
 
 def test_no_rows_at_all_are_refused_like_any_other_wrong_block() -> None:
@@ -217,7 +217,7 @@ def test_no_rows_at_all_are_refused_like_any_other_wrong_block() -> None:
 @settings(deadline=None, max_examples=100)
 @given(places=st.lists(st.integers(0, 3), min_size=1, max_size=5), count=st.integers(1, 5))
 def test_only_the_places_in_order_and_whole_are_taken(places: list[int], count: int) -> None:
-    table = rows(len(places), place=places, count=[count] * len(places))
+    table = rows(len(places), row=places, rows=[count] * len(places))
     if places == list(range(count)):
         assert shards.serialize_shard(table, KEY)
     else:
