@@ -1,8 +1,8 @@
-"""What is wrong with a submission: each fault by its name, its picture and its line.
+"""Validation of a submission: every fault with its name, its image and its line.
 
-For files of any origin, those written here and those of strangers: whatever the bytes are, the
-answer is a list of faults or one `InputError`. The rows go through `records` a megabyte at a time:
-a file of 0.9 GB needs the memory of that and of the names.
+Accepts files of any origin. Whatever the bytes are, the result is a list of faults or one
+`InputError`. Rows pass through `csv_reader` a megabyte at a time, so a file of 0.9 GB needs memory
+for that megabyte and for the names.
 """
 
 import csv
@@ -13,29 +13,27 @@ from dataclasses import asdict, dataclass
 from typing import BinaryIO
 
 from carvana_ray import rle
-from carvana_ray.data import csv_reader as records
-from carvana_ray.data import layout as carvana
+from carvana_ray.data import csv_reader, layout
 from carvana_ray.data.csv_reader import Record
 from carvana_ray.errors import InputError
 
-MAX_NAMED = 100  # faults of one kind that are listed; all are counted
-_LONGEST_NAME = 255  # as in a folder; of a fault's picture no more is listed
-
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a cell that begins so is run by a spreadsheet
+MAX_LISTED = 100  # faults of one name that are listed; all are counted
+_MAX_NAME_LENGTH = 255  # of a file name on common file systems; longer names are cut in faults
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")  # spreadsheets execute such a cell
 
 
 @dataclass(frozen=True)
 class SubmissionFault:
-    """What is wrong with a submission.
+    """A fault of a submission.
 
     Attributes:
-        fault: its name. Of the file: ``empty`` (no row), ``header``. Of the form of a line:
-            ``encoding`` (no UTF-8, or a byte order mark), ``nul``, ``line-ends``, ``quotes``.
-            Of a row: ``columns``, ``doubled``, ``foreign``, ``missing``, ``name`` (none of
-            Kaggle's, or a formula to a spreadsheet), or one of `rle.parse`.
-        img: the picture, where there is one; the first 255 characters.
-        line: of the file, from 1, where the row begins; 0 for what is not there.
-        detail: a sentence.
+        fault: name of the fault. Faults of the file: ``empty`` (no rows), ``header``. Faults of a
+            line's form: ``encoding`` (not UTF-8, or a byte order mark), ``nul``, ``line-ends``,
+            ``quotes``. Faults of a row: ``columns``, ``doubled``, ``foreign``, ``missing``,
+            ``name`` (not a name of Kaggle's, or a spreadsheet formula), or one of `rle.parse_runs`.
+        img: name of the image, at most 255 characters; "" if the fault has no image.
+        line: line of the file where the row begins, from 1; 0 if there is no such line.
+        detail: description in words.
     """
 
     fault: str
@@ -47,63 +45,118 @@ class SubmissionFault:
 def validate(
     file: BinaryIO, expected: Sequence[str] | None, pixels: Callable[[str], int]
 ) -> tuple[int, list[SubmissionFault], Counter]:
-    """Return (rows, faults, faults by name) of a submission; at most 100 of a name are listed.
+    """Validate an open submission.
 
-    LF and CR LF end a line; one blank line is a row too many. Holds a megabyte of rows, or one row
-    that is longer, and the names: two sets of those asked for, some 0.2 GB for a million, and none
-    of those that are not.
+    LF and CR LF end a line. A blank line is a row without columns. Memory: a megabyte of rows (or
+    one longer row) and two sets of the expected names, about 0.2 GB for a million names.
 
     Args:
-        file: the bytes of the CSV, from their start.
-        expected: the pictures that it must have; None: those that it has, by Kaggle's grammar.
-        pixels: from a picture that is expected to its height times width.
+        file: the CSV, opened in binary mode, at its start.
+        expected: names of the images that must have a row. None accepts any names of Kaggle's form.
+        pixels: returns height times width of an expected image.
+
+    Returns:
+        The number of rows, the faults (at most 100 of each name), and the count of each name.
 
     Raises:
-        InputError: it is no CSV at all: its first line is no text, or a line is endless.
+        InputError: the file is not a CSV: its first line is not text, or a line is too long.
     """
-    faults: list[SubmissionFault] = []
-    counts: Counter = Counter()
-
-    def fault(kind: str, img: str, line: int, detail: str) -> None:
-        counts[kind] += 1
-        if counts[kind] <= MAX_NAMED:
-            faults.append(SubmissionFault(kind, img[:_LONGEST_NAME], line, detail))
-
-    csv.field_size_limit(records.LONGEST)  # a ragged mask's runs exceed the 128 kB that csv allows
-    wanted = None if expected is None else set(expected)
-    seen: set[str] = set()
-
-    blocks = records.iter_record_blocks(file)
+    csv.field_size_limit(csv_reader.LONGEST)  # csv's default of 128 kB is too low for ragged masks
+    validator = _Validator(None if expected is None else frozenset(expected), pixels)
+    blocks = csv_reader.iter_record_blocks(file)
     first: list[Record] = next(blocks, [(1, [], "")])
     _, header, form = first.pop(0)
-    for kind, detail in _header_faults(header, form):
-        fault(kind, "", 1, detail)
-    count = 0
+    for fault, detail in _header_faults(header, form):
+        validator.add(fault, "", 1, detail)
+    rows = 0
     for block in itertools.chain([first], blocks):
-        sound = len(block) > 1 and _are_sound(block, wanted, pixels)
-        for line, row, form in block:
-            count += 1
-            name = row[0] if row else ""
-            if form or len(row) != 2:
-                kind, _, detail = form.partition(": ")
-                fault(kind or "columns", name, line, detail or f"{len(row)} columns, expected 2")
-            else:
-                for kind, detail in _name_faults(name, wanted):
-                    fault(kind, name, line, detail)
-                if not sound and (wanted is None or name in wanted):  # else nobody knows its size
-                    for kind, detail in _mask_faults(row[1], pixels(name)):
-                        fault(kind, name, line, detail)
-            if name in seen:
-                fault("doubled", name, line, "the picture has a row already")
-            # Whatever else stands where a name should is a fault already, and may be long.
-            if name in wanted if wanted is not None else carvana.KAGGLE_NAME.fullmatch(name):
-                seen.add(name)
-    if not count:
-        fault("empty", "", 0, "there is no row")
+        validator.check_block(block)
+        rows += len(block)
+    if not rows:
+        validator.add("empty", "", 0, "the file has no rows")
     for name in expected or ():
-        if name not in seen:
-            fault("missing", name, 0, "the picture has no row")
-    return count, faults, counts
+        if name not in validator.seen:
+            validator.add("missing", name, 0, "the image has no row")
+    return rows, validator.faults, validator.counts
+
+
+class _Validator:
+    """The checks of rows, and the faults found so far.
+
+    Attributes:
+        expected: names that must have a row; None for any names of Kaggle's form.
+        pixels: returns height times width of an expected image.
+        faults: the first `MAX_LISTED` faults of each name.
+        counts: number of faults by name.
+        seen: valid names that have a row.
+    """
+
+    def __init__(self, expected: frozenset[str] | None, pixels: Callable[[str], int]) -> None:
+        self.expected, self.pixels = expected, pixels
+        self.faults: list[SubmissionFault] = []
+        self.counts: Counter = Counter()
+        self.seen: set[str] = set()
+
+    def add(self, fault: str, img: str, line: int, detail: str) -> None:
+        """Count a fault; list it if fewer than `MAX_LISTED` of its name are listed."""
+        self.counts[fault] += 1
+        if self.counts[fault] <= MAX_LISTED:
+            self.faults.append(SubmissionFault(fault, img[:_MAX_NAME_LENGTH], line, detail))
+
+    def check_block(self, block: Sequence[Record]) -> None:
+        """Check the rows of a block."""
+        all_valid = len(block) > 1 and self._masks_are_valid(block)
+        for line, fields, form in block:
+            name = fields[0] if fields else ""
+            for fault, detail in self._row_faults(fields, form, all_valid):
+                self.add(fault, name, line, detail)
+            if name in self.seen:
+                self.add("doubled", name, line, "the image already has a row")
+            if self._is_valid_name(name):  # any other name is a fault already, and may be long
+                self.seen.add(name)
+
+    def _is_valid_name(self, name: str) -> bool:
+        if self.expected is None:
+            return layout.KAGGLE_NAME.fullmatch(name) is not None
+        return name in self.expected
+
+    def _masks_are_valid(self, block: Sequence[Record]) -> bool:
+        """Return True if no well-formed row has a faulty mask; False if one may have.
+
+        One call for many masks is several times faster than a call per mask.
+        """
+        masks = [
+            (fields[1], self.pixels(fields[0]))
+            for _, fields, form in block
+            if len(fields) == 2 and not form and self._has_size(fields[0])
+        ]
+        return rle.all_valid([text for text, _ in masks], [size for _, size in masks])
+
+    def _has_size(self, name: str) -> bool:
+        return self.expected is None or name in self.expected
+
+    def _row_faults(
+        self, fields: list[str], form: str, mask_is_valid: bool
+    ) -> Iterator[tuple[str, str]]:
+        """Yield (fault, detail) of a row."""
+        if form or len(fields) != 2:
+            fault, _, detail = form.partition(": ")
+            yield fault or "columns", detail or f"{len(fields)} columns, expected 2"
+            return
+        name, text = fields
+        yield from self._name_faults(name)
+        if not mask_is_valid and self._has_size(name):
+            yield from _mask_faults(text, self.pixels(name))
+
+    def _name_faults(self, name: str) -> Iterator[tuple[str, str]]:
+        """Yield (fault, detail) of a row's name."""
+        if name.startswith(_FORMULA_STARTS):
+            yield "name", "a spreadsheet would execute it as a formula"
+        elif not self._is_valid_name(name):
+            if self.expected is None:
+                yield "name", "not a name like 0004d4463b50_01.jpg"
+            else:
+                yield "foreign", "the image is not one of the expected images"
 
 
 def _header_faults(header: list[str], form: str) -> Iterator[tuple[str, str]]:
@@ -111,63 +164,40 @@ def _header_faults(header: list[str], form: str) -> Iterator[tuple[str, str]]:
 
     Args:
         header: its fields.
-        form: as of a `Record`.
+        form: form of the `Record`.
 
     Raises:
-        InputError: it is no text.
+        InputError: the line is not text.
     """
-    kind, _, detail = form.partition(": ")
-    if kind in ("encoding", "nul"):
+    fault, _, detail = form.partition(": ")
+    if fault in ("encoding", "nul"):
         raise InputError(f"the first line has {detail}")
-    if kind:
-        yield kind, detail
+    if fault:
+        yield fault, detail
     if header and header[0].startswith("\ufeff"):
         yield "encoding", "the file begins with a byte order mark, which would be part of a name"
         header = [header[0][1:], *header[1:]]
-    if tuple(header) != carvana.CSV_HEADER:
-        yield "header", f"{','.join(header)[:60]!r}, expected {','.join(carvana.CSV_HEADER)}"
-
-
-def _are_sound(
-    block: Sequence[Record], wanted: set[str] | None, pixels: Callable[[str], int]
-) -> bool:
-    """Return whether no row of two fields has a mask with a fault; False also where it may be."""
-    masks = [
-        (row[1], pixels(row[0]))
-        for _, row, form in block
-        if len(row) == 2 and not form and (wanted is None or row[0] in wanted)
-    ]
-    return rle.all_valid([text for text, _ in masks], [size for _, size in masks])
-
-
-def _name_faults(name: str, wanted: set[str] | None) -> Iterator[tuple[str, str]]:
-    """Yield (fault, detail) of a row's name; `wanted` as of `check`."""
-    if name.startswith(_FORMULA):
-        yield "name", "a spreadsheet would run it as a formula"
-    elif wanted is not None and name not in wanted:
-        yield "foreign", "the picture is not among those asked for"
-    elif wanted is None and not carvana.KAGGLE_NAME.fullmatch(name):
-        yield "name", "not a name like 0004d4463b50_01.jpg"
+    if tuple(header) != layout.CSV_HEADER:
+        yield "header", f"{','.join(header)[:60]!r}, expected {','.join(layout.CSV_HEADER)}"
 
 
 def _mask_faults(text: str, pixels: int) -> Iterator[tuple[str, str]]:
-    """Yield (fault, detail) of a row's runs."""
+    """Yield (fault, detail) of a row's run-length text."""
     try:
         rle.parse_runs(text, pixels)
     except ValueError as error:
-        kind, _, detail = str(error).partition(": ")
-        yield kind, detail
+        fault, _, detail = str(error).partition(": ")
+        yield fault, detail
 
 
 def validate_file(
     uri: str, expected: Sequence[str] | None, pixels: Callable[[str], int]
 ) -> tuple[int, list[dict], dict[str, int]]:
-    """Return `check` of a file, .csv or .csv.gz, as plain values.
+    """Validate a .csv or .csv.gz file; return the result of `validate` as plain values.
 
     Raises:
-        InputError: there is no such file, or it cannot be opened, or it is no CSV at all, or its
-            gzip is damaged.
+        InputError: the file is missing, cannot be opened, is not a CSV, or its gzip is damaged.
     """
-    with records.open_binary(uri) as file:
+    with csv_reader.open_binary(uri) as file:
         rows, faults, counts = validate(file, expected, pixels)
     return rows, [asdict(fault) for fault in faults], dict(counts)

@@ -1,7 +1,7 @@
-"""The submission: rows of shards into one CSV, in the order that Kaggle lists the pictures.
+"""The submission: rows of shards become one CSV, in the order of Kaggle's list.
 
-The rows go through one by one: a file of 0.9 GB needs the memory of a shard (of each part of the
-plan) and of the names. What is wrong with a submission `carvana_ray.faults` says.
+Rows pass through one by one: a file of 0.9 GB needs memory for one shard of each plan part and for
+the names. `carvana_ray.submission.validate` finds the faults of a submission.
 """
 
 import contextlib
@@ -10,84 +10,96 @@ import gzip
 import heapq
 import io
 import itertools
+import operator
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
 
-from carvana_ray.data import csv_reader as records
-from carvana_ray.data import layout as carvana
+from carvana_ray.data import csv_reader
 from carvana_ray.data.csv_reader import Row
-from carvana_ray.submission import validate as faults
+from carvana_ray.data.layout import CSV_HEADER
+from carvana_ray.storage.router import FileInfo
 from carvana_ray.submission.plan import PlanPart
+from carvana_ray.submission.validate import SubmissionFault, validate
 
-ReadShard = Callable[[PlanPart, int], pa.Table]  # from part and number of a shard to its rows
-_SHARDS_AHEAD = 8  # shards, of 2.3 MB each: what a store on a network needs to hide its latency
-_LINES_PER_WRITE = 64  # lines that are written at a time, some 0.6 MB
+ReadShard = Callable[[PlanPart, int], pa.Table]  # (part, number of the shard) -> rows
+_SHARDS_AHEAD = 8  # of 2.3 MB each; hides the latency of network storage
+_LINES_PER_WRITE = 64  # about 0.6 MB
 
 
-def iter_rows(parts: Sequence[PlanPart], read: ReadShard, keep: set) -> Iterator[dict]:
-    """Yield the rows of all shards, in order of name, each picture once.
+def iter_rows(
+    parts: Sequence[PlanPart], read: ReadShard, keep: set[FileInfo]
+) -> Iterator[dict[str, Any]]:
+    """Yield the rows of all shards in order of name, one row per image.
 
     Args:
-        parts: of the plan; of a picture that several parts plan, the one in `keep` counts.
-        read: from part and number of a shard to its rows.
-        keep: the catalogue's entries today.
+        parts: parts of the plan.
+        read: returns the rows of a shard.
+        keep: the catalog's images. If several parts plan an image, `keep` has the version to use.
     """
 
-    def rows(part: PlanPart) -> Iterator[tuple[str, int, dict]]:
+    def part_rows(part: PlanPart) -> Iterator[tuple[str, int, dict[str, Any]]]:
         for shard in range(part.shards):
-            entries = part.shard(shard)
-            if not any(entry in keep for entry in entries):
+            images = part.shard(shard)
+            if keep.isdisjoint(images):
                 continue
-            # One expression: of the table and of the rows that do not count nothing is held on to.
+            # A single expression, so that the table and unused rows are freed before the first row.
             yield from [
-                (entry.name, part.number, row)
-                for entry, row in zip(entries, read(part, shard).to_pylist(), strict=True)
-                if entry in keep
+                (image.name, part.number, row)
+                for image, row in zip(images, read(part, shard).to_pylist(), strict=True)
+                if image in keep
             ]
 
-    for _, _, row in heapq.merge(*map(rows, parts)):
+    for _, _, row in heapq.merge(*map(part_rows, parts)):
         yield row
 
 
 @contextlib.contextmanager
-def prefetch_shards(parts: Sequence[PlanPart], read: ReadShard, keep: set) -> Iterator[ReadShard]:
-    """Give a `read` for `rows_of` that has the next shards already, read by threads meanwhile.
-
-    A part's next shard is asked for after the last row of the one before, so by the names of those
-    rows all are in order.
+def prefetch_shards(
+    parts: Sequence[PlanPart], read: ReadShard, keep: set[FileInfo]
+) -> Iterator[ReadShard]:
+    """Provide a `read` for `iter_rows` that loads the next `_SHARDS_AHEAD` shards in threads.
 
     Args:
-        parts, read, keep: as of `rows_of`.
+        parts, read, keep: arguments of `iter_rows`.
     """
-    asked: list[tuple[str, int, PlanPart, int]] = []
-    for place, part in enumerate(parts):
-        last = ""
-        for shard in range(part.shards):
-            if kept := [entry.name for entry in part.shard(shard) if entry in keep]:
-                asked.append((last, place, part, shard))
-                last = kept[-1]
-    following = iter(sorted(asked, key=lambda one: one[:2]))
-    under_way: dict[tuple[int, int], Future[pa.Table]] = {}
+    upcoming = iter(_read_order(parts, keep))
+    futures: dict[tuple[int, int], Future[pa.Table]] = {}
     pool = ThreadPoolExecutor(_SHARDS_AHEAD)
 
-    def more(count: int) -> None:
-        for *_, part, shard in itertools.islice(following, count):
-            under_way[part.number, shard] = pool.submit(read, part, shard)
+    def submit(count: int) -> None:
+        for part, shard in itertools.islice(upcoming, count):
+            futures[part.number, shard] = pool.submit(read, part, shard)
 
-    def taken(part: PlanPart, shard: int) -> pa.Table:
-        more(1)
-        return under_way.pop((part.number, shard)).result()
+    def read_ahead(part: PlanPart, shard: int) -> pa.Table:
+        submit(1)
+        return futures.pop((part.number, shard)).result()
 
     try:
-        more(_SHARDS_AHEAD)
-        yield taken
+        submit(_SHARDS_AHEAD)
+        yield read_ahead
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _read_order(parts: Sequence[PlanPart], keep: set[FileInfo]) -> list[tuple[PlanPart, int]]:
+    """Return (part, number of the shard) in the order in which `iter_rows` reads them.
+
+    `iter_rows` reads a part's next shard after it yields the last row of the one before, so that
+    row's name is the sort key. On ties the parts keep their order.
+    """
+    order: list[tuple[str, PlanPart, int]] = []
+    for part in parts:
+        previous = ""
+        for shard in range(part.shards):
+            if names := [image.name for image in part.shard(shard) if image in keep]:
+                order.append((previous, part, shard))
+                previous = names[-1]
+    return [(part, shard) for _, part, shard in sorted(order, key=operator.itemgetter(0))]
 
 
 def write_submission(
@@ -97,66 +109,78 @@ def write_submission(
     compress: bool,
     spool_folder: str | None = None,
 ) -> int:
-    """Write a submission to an open file; return the number of rows.
+    """Write a submission to an open file.
 
     Args:
-        file: binary, at its start.
-        rows: (picture, runs), each picture of `order` once, in order of name.
-        order: the pictures, in the order that the file shall have.
-        compress: with gzip; the same rows always give the same bytes.
-        spool_folder: where all rows are kept meanwhile if `order` is not that of names: as much
-            again as the file, not compressed. None: the system's folder for such files, which may
-            be a small one in memory.
+        file: file opened in binary mode, at its start.
+        rows: (image, run-length text) of each image of `order` once, in order of name.
+        order: names of the images, in the order of the file's rows.
+        compress: whether to compress with gzip. Equal rows give equal bytes.
+        spool_folder: folder of a temporary file that holds all rows, uncompressed, if `order` is
+            not sorted by name. None uses the system's temporary folder, which may be a small one in
+            memory.
+
+    Returns:
+        The number of rows.
 
     Raises:
-        ValueError: `order` is not that of names, and `rows` are not those of `order`.
+        ValueError: `order` is not sorted by name, and `rows` are not its images.
     """
-    # The header of gzip holds a name and a time; without them the same rows are the same bytes.
-    packed = gzip.GzipFile("", "wb", 6, file, mtime=0) if compress else None
-    out: BinaryIO = packed or file  # type: ignore[assignment]
-    by_name = all(one <= other for one, other in itertools.pairwise(order))
-    lines = map(_line, rows) if by_name else _reordered(rows, order, spool_folder)
-    out.write(_line(carvana.CSV_HEADER))
+    # No file name and no time in the header of gzip: equal rows give equal bytes.
+    gzip_file = gzip.GzipFile("", "wb", 6, file, mtime=0) if compress else None
+    out: BinaryIO = gzip_file or file  # type: ignore[assignment]
+    is_sorted = all(name <= following for name, following in itertools.pairwise(order))
+    lines = map(_format_line, rows) if is_sorted else _reorder(rows, order, spool_folder)
+    out.write(_format_line(CSV_HEADER))
     count = 0
-    while some := list(itertools.islice(lines, _LINES_PER_WRITE)):
-        out.write(b"".join(some))
-        count += len(some)
-    if packed:
-        packed.close()
+    while chunk := list(itertools.islice(lines, _LINES_PER_WRITE)):
+        out.write(b"".join(chunk))
+        count += len(chunk)
+    if gzip_file:
+        gzip_file.close()
     return count
 
 
-def _line(row: Row) -> bytes:
-    """Return the line of a row as `csv` writes it, which takes 100 us for runs."""
-    if not any(odd in cell for cell in row for odd in ',"\r\n'):
+def _format_line(row: Row) -> bytes:
+    """Return the line that `csv` writes for a row. Only rows with special characters need `csv`.
+
+    It takes 100 us for the runs of a mask.
+    """
+    if not any(special in cell for cell in row for special in ',"\r\n'):
         return ",".join(row).encode() + b"\n"
     line = io.StringIO(newline="")
     csv.writer(line, lineterminator="\n").writerow(row)
     return line.getvalue().encode()
 
 
-def _reordered(rows: Iterable[Row], order: Sequence[str], folder: str | None) -> Iterator[bytes]:
-    """Yield lines in another order, through a file on disk and an index of 24 bytes a row."""
+def _reorder(rows: Iterable[Row], order: Sequence[str], folder: str | None) -> Iterator[bytes]:
+    """Yield lines in the given order, by way of a temporary file and an index of 24 bytes a row.
+
+    Args:
+        rows: the rows in order of name.
+        order: names in the order of the lines.
+        folder: folder of the temporary file; None for the system's.
+    """
     starts = np.zeros(len(order), dtype=np.int64)
     lengths = np.zeros(len(order), dtype=np.int64)
-    places = np.array(sorted(range(len(order)), key=order.__getitem__), dtype=np.int64)
+    by_name = np.array(sorted(range(len(order)), key=order.__getitem__), dtype=np.int64)
     with tempfile.TemporaryFile(dir=folder) as spool:
         end = 0
-        for place, row in zip(places, rows, strict=True):
-            if row[0] != order[place]:
-                raise ValueError(f"a row of {row[0]} came where that of {order[place]} is due")
-            starts[place], lengths[place] = end, spool.write(_line(row))
-            end += int(lengths[place])
+        for index, row in zip(by_name, rows, strict=True):
+            if row[0] != order[index]:
+                raise ValueError(f"the next row is of {row[0]}, expected {order[index]}")
+            starts[index], lengths[index] = end, spool.write(_format_line(row))
+            end += int(lengths[index])
         for start, length in zip(starts.tolist(), lengths.tolist(), strict=True):
             spool.seek(start)
             yield spool.read(length)
 
 
 def validate_written(
-    file: BinaryIO, packed: bool, expected: Sequence[str], pixels: Callable[[str], int]
-) -> list[faults.SubmissionFault]:
-    """Return the faults of what `write` has written to a file that is still open."""
+    file: BinaryIO, compressed: bool, expected: Sequence[str], pixels: Callable[[str], int]
+) -> list[SubmissionFault]:
+    """Return the faults of the submission that `write_submission` wrote to a file still open."""
     file.flush()
     file.seek(0)
-    _, found, _ = faults.validate(records.gunzip_if(file, packed), expected, pixels)
-    return found
+    _, faults, _ = validate(csv_reader.gunzip_if(file, compressed), expected, pixels)
+    return faults
