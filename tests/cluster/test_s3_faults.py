@@ -11,14 +11,21 @@ from types import SimpleNamespace
 
 import pytest
 from botocore.retries.standard import ExponentialBackoff
+from support.s3_buckets import (
+    check_message,
+    keys,
+    part_bytes,
+    put,
+    unfinished_uploads,
+    write_through,
+)
 from support.s3_servers import Faulty, Server, faulty, why_no_proxy
-from test_s3 import check_message, keys, parts, pending, publish_through, put
 
 from carvana_ray import storage
 from carvana_ray.errors import InputError, StorageAccessError, StorageUnavailableError
 from carvana_ray.storage import s3, s3_client
 
-__all__ = ["parts"]  # a fixture
+__all__ = ["part_bytes"]  # a fixture
 
 DATA = os.urandom(100_000)
 
@@ -134,11 +141,11 @@ def test_a_body_that_is_never_what_was_written_is_an_error(
 
 @pytest.mark.parametrize("kind", ["short", "cut", "flip"])
 def test_a_large_file_that_is_not_what_was_written_is_read_again(
-    faulty_s3: Faulty, home: str, parts: int, kind: str
+    faulty_s3: Faulty, home: str, part_bytes: int, kind: str
 ) -> None:
     """Its ETag is not the MD5 of the whole."""
-    data = os.urandom(2 * parts + 1)
-    publish_through(f"{home}/large", data)
+    data = os.urandom(2 * part_bytes + 1)
+    write_through(f"{home}/large", data)
     faulty_s3.fault(kind, match="/large", method="GET")
     with storage.open_read(f"{home}/large") as file:
         assert file.read() == data
@@ -203,11 +210,11 @@ def test_a_bit_that_flips_on_the_way_up_is_never_stored(
 @pytest.mark.parametrize("kind", ["503", "reset", "lost"])
 @pytest.mark.parametrize("query", ["uploads", "partNumber=2", "uploadId"])
 def test_a_large_file_outlives_two_faults_of_each_request(
-    faulty_s3: Faulty, home: str, parts: int, kind: str, query: str
+    faulty_s3: Faulty, home: str, part_bytes: int, kind: str, query: str
 ) -> None:
-    data = os.urandom(2 * parts + 1)
+    data = os.urandom(2 * part_bytes + 1)
     faulty_s3.fault(kind, match="/large", query=query, n=2, per="all")
-    publish_through(f"{home}/large", data)
+    write_through(f"{home}/large", data)
     assert len(faulty_s3.requests()) <= 5 + 2 + 1
     assert storage.read(f"{home}/large") == data
 
@@ -217,7 +224,7 @@ def test_a_large_file_outlives_two_faults_of_each_request(
 def test_an_upload_that_cannot_be_ended_leaves_nothing(
     faulty_s3: Faulty,
     home: str,
-    parts: int,
+    part_bytes: int,
     kind: str,
     query: str,
     monkeypatch: pytest.MonkeyPatch,
@@ -227,11 +234,11 @@ def test_an_upload_that_cannot_be_ended_leaves_nothing(
     method = "PUT" if "part" in query else "POST"
     faulty_s3.fault(kind, match="/file", method=method, query=query, n=None)
     with pytest.raises(StorageUnavailableError) as caught:
-        publish_through(f"{home}/file", b"x" * (2 * parts + 1))
+        write_through(f"{home}/file", b"x" * (2 * part_bytes + 1))
     check_message(caught.value, f"{home}/file")
     assert len([one for one in seen(faulty_s3) if one[1] == kind]) == (1 if kind == "403" else 3)
     assert storage.read(f"{home}/file") == DATA, "the old one"
-    assert pending(faulty_s3, home) == []
+    assert unfinished_uploads(faulty_s3, home) == []
 
 
 @pytest.mark.parametrize(("kind", "says"), [("403", "no right"), ("expired", "expired")])

@@ -15,9 +15,9 @@ import pytest
 from PIL import Image
 from support.commands import REPOSITORY, Run, result_of
 from support.pairs import draw_pair
+from support.s3_buckets import download, upload
 from support.s3_servers import Server
 from support.watched import SIZE, Opened, make_model
-from test_s3_jobs import download, upload
 from test_survival import KILLER, draw, wait_for
 
 from carvana_ray import config, rle

@@ -6,32 +6,12 @@ from pathlib import Path
 
 import pytest
 from support.commands import SMALL, Run, result_of
+from support.s3_buckets import deny, download, upload
 from support.s3_servers import Faulty, Server
-from test_s3 import deny
 
 pytestmark = pytest.mark.ray
 
 TRAINED = ("--epochs", 3, *SMALL)
-
-
-def upload(server: Server, folder: Path, uri: str) -> None:
-    """Put all files of a folder under a URI, past the program."""
-    bucket, _, prefix = uri.removeprefix("s3://").partition("/")
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            key = f"{prefix}/{path.relative_to(folder)}".strip("/")
-            server.client().put_object(Bucket=bucket, Key=key, Body=path.read_bytes())
-
-
-def download(server: Server, uri: str) -> dict[str, bytes]:
-    """Return all objects under a URI, past the program."""
-    bucket, _, prefix = uri.removeprefix("s3://").partition("/")
-    client, found = server.client(), {}
-    for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
-        for one in page.get("Contents", []):
-            body = client.get_object(Bucket=bucket, Key=one["Key"])["Body"].read()
-            found[one["Key"].removeprefix(f"{prefix}/")] = body
-    return found
 
 
 @pytest.fixture(scope="session")

@@ -270,54 +270,11 @@ def test_reading_gives_a_file_piece_by_piece(tmp_path: Path) -> None:
         assert [file.read(4), file.read(4), file.read(4)] == [b"0123", b"4567", b"89"]
 
 
-def test_places_are_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HOME", "/home/somebody")
-    assert storage.resolve("runs/../out/") == str(tmp_path / "out")
-    assert storage.resolve("~/data") == "/home/somebody/data"
-    assert storage.resolve("/a/b") == "/a/b"
-
-
-@pytest.mark.parametrize("uri", ["gs://bucket/a", "http://host/a", "ftp://host/a"])
-def test_a_scheme_that_is_not_supported_is_an_input_error(uri: str) -> None:
-    with pytest.raises(InputError, match=uri):
-        storage.resolve(uri)
-
-
-@pytest.mark.parametrize(
-    ("parts", "joined"),
-    [
-        (("/a", "b"), "/a/b"),
-        (("/a/", "b", "c.csv"), "/a/b/c.csv"),
-        (("/a//", "b"), "/a/b"),
-        (("s3://bucket", "b"), "s3://bucket/b"),
-    ],
-)
-def test_join_puts_one_slash_between_names(parts: tuple[str, ...], joined: str) -> None:
-    assert storage.join(*parts) == joined
-
-
-def test_join_from_the_root_stays_at_the_root() -> None:
-    assert os.path.normpath(storage.join("/", "a")) in ("/a", "//a")
-    assert storage.resolve(storage.join("/", "a")) in ("/a", "//a")
-
-
 def test_files_and_folders_exist_and_others_do_not(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     assert storage.exists(str(tmp_path))
     assert storage.exists(str(tmp_path / "file"))
     assert not storage.exists(str(tmp_path / "missing"))
-
-
-@pytest.mark.parametrize(
-    ("uri", "folder"), [("/a/b/c.csv", "/a/b"), ("/a/b", "/a"), ("/a", "/"), ("a", "")]
-)
-def test_the_parent_is_the_folder_that_something_is_in(uri: str, folder: str) -> None:
-    assert storage.parent(uri) == folder
-
-
-def test_the_parent_of_a_joined_name_is_where_it_was_joined_to() -> None:
-    assert storage.parent(storage.join("/a/b", "c")) == "/a/b"
 
 
 def test_the_folders_of_a_folder_come_in_order_and_without_its_files(tmp_path: Path) -> None:
