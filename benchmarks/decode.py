@@ -1,16 +1,16 @@
-"""How fast a picture becomes gray levels: in one process, and through Ray Data on all cores.
+"""Measure how fast an image is decoded to gray levels, in one process and through Ray Data.
 
     python benchmarks/decode.py --data FOLDER [--limit 96] [--processes N] [--chain 400]
 
-One process, bytes in memory, seconds of CPU:
+One process, files in memory, CPU time:
 
-    full decode   what most would write: all pixels by Pillow, a resize, the mean of the colours
-    simplejpeg    another binding of libjpeg-turbo, scaled while it decodes, where it is installed
-    PyTurboJPEG   another one; it finds libturbojpeg by itself, or where TURBOJPEG says
-    load_gray     ours
+    full decode   the obvious way: all pixels by Pillow, a resize, the mean of the channels
+    simplejpeg    a binding of libjpeg-turbo with scaled decoding, if it is installed
+    PyTurboJPEG   another one; it finds libturbojpeg by itself, or by the variable TURBOJPEG
+    load_gray     this project
 
-These take turns, round by round, and the best round of each picture counts: a shared machine only
-ever adds time. All cores, from files: see `decode_chain.py`. The last line is one JSON object.
+The decoders take turns, and the best round of each image counts: other work on a shared machine
+only adds time. For all cores, from files, see `decode_chain.py`. The last line is one JSON object.
 """
 
 import argparse
@@ -30,34 +30,34 @@ from numpy.typing import NDArray
 from PIL import Image, features
 
 from carvana_ray import images
-from carvana_ray.data import layout as carvana
+from carvana_ray.data import layout
 
 Gray = NDArray[np.uint8]
-Way = Callable[[bytes, int], Gray]
+Decoder = Callable[[bytes, int], Gray]
 MEAN = (1 / 3, 1 / 3, 1 / 3, 0)
 
 
 def full_decode(data: bytes, downscale: int) -> Gray:
-    """Decode all, average blocks in colour, average the colours."""
+    """Decode all pixels, average blocks, then average the channels."""
     return decode_chain.small_mean(Image.open(io.BytesIO(data)).convert("RGB"), downscale)
 
 
 def bindings() -> dict[str, Way]:
-    """Return the other bindings that are here; the mean of their colours by Pillow, as in ours.
+    """Return the installed bindings; Pillow averages their channels, as in `images.load_gray`.
 
-    None is among the requirements: pip install simplejpeg PyTurboJPEG. imagecodecs, OpenCV and
-    torchvision do not decode at a quarter, or not in colour.
+    The bindings are not among the requirements: pip install simplejpeg PyTurboJPEG. imagecodecs,
+    OpenCV and torchvision cannot decode at a quarter of the size, or not in color.
     """
-    found: dict[str, Way] = {}
+    decoders: dict[str, Decoder] = {}
     try:
         import simplejpeg
 
         def by_simplejpeg(data: bytes, downscale: int) -> Gray:
-            height, width = images.grid_size(carvana.HEIGHT, carvana.WIDTH, downscale)
+            height, width = images.grid_size(layout.HEIGHT, layout.WIDTH, downscale)
             rgb = simplejpeg.decode_jpeg(data, "RGB", min_height=height, min_width=width)
             return np.asarray(Image.fromarray(rgb).convert("L", MEAN))
 
-        found["simplejpeg"] = by_simplejpeg
+        decoders["simplejpeg"] = by_simplejpeg
     except ImportError:
         pass
     try:
@@ -69,57 +69,55 @@ def bindings() -> dict[str, Way]:
             rgb = decoder.decode(data, turbojpeg.TJPF_RGB, (1, downscale))
             return np.asarray(Image.fromarray(rgb).convert("L", MEAN))
 
-        found["PyTurboJPEG"] = by_turbojpeg
-    except (ImportError, RuntimeError, OSError):  # the library that it wraps is not there
+        decoders["PyTurboJPEG"] = by_turbojpeg
+    except (ImportError, RuntimeError, OSError):  # libturbojpeg is missing
         pass
-    return found
+    return decoders
 
 
 def milliseconds(
-    ways: dict[str, Way], pictures: list[bytes], downscale: int, rounds: int
+    decoders: dict[str, Decoder], files: list[bytes], downscale: int, rounds: int
 ) -> dict[str, float]:
-    """Return each way's milliseconds of CPU a picture, the best of the rounds for each picture."""
-    best = np.full((len(ways), len(pictures)), np.inf)
+    """Return the CPU milliseconds per image of each decoder, from the best round of each image."""
+    best = np.full((len(decoders), len(files)), np.inf)
     for _ in range(rounds):
-        for number, way in enumerate(ways.values()):
-            for place, data in enumerate(pictures):
+        for row, decode in enumerate(decoders.values()):
+            for column, data in enumerate(files):
                 began = time.thread_time()
-                way(data, downscale)
-                best[number, place] = min(best[number, place], time.thread_time() - began)
-    return dict(zip(ways, (best.mean(axis=1) * 1e3).tolist(), strict=True))
+                decode(data, downscale)
+                best[row, column] = min(best[row, column], time.thread_time() - began)
+    return dict(zip(decoders, (best.mean(axis=1) * 1e3).tolist(), strict=True))
 
 
-def one_process(
-    pictures: list[bytes], downscale: int, rounds: int
-) -> dict[str, float | str | None]:
-    """Print a table of the ways and return its figures."""
-    there = bindings()
-    ways = {"full decode": full_decode, **there, "load_gray": images.load_gray}
-    best = milliseconds(ways, pictures, downscale, rounds)
-    some = pictures[:16]
-    full = [full_decode(data, downscale) * 1.0 for data in some]
-    ours = [images.load_gray(data, downscale) * 1.0 for data in some]
-    print(f"\n{'one process':12} ms a picture   levels from full decode (mean), from ours (most)")
+def one_process(files: list[bytes], downscale: int, rounds: int) -> dict[str, float | str | None]:
+    """Print a table of the decoders and return its figures."""
+    installed = bindings()
+    decoders = {"full decode": full_decode, **installed, "load_gray": images.load_gray}
+    best = milliseconds(decoders, files, downscale, rounds)
+    compared = files[:16]
+    full = [full_decode(data, downscale) * 1.0 for data in compared]
+    ours = [images.load_gray(data, downscale) * 1.0 for data in compared]
+    print(f"\n{'one process':12} ms an image   levels from full decode (mean), from ours (max)")
     off, same = {}, {}
-    for name, way in ways.items():
-        grays = [way(data, downscale) for data in some]
+    for name, decode in decoders.items():
+        grays = [decode(data, downscale) for data in compared]
         off[name] = float(np.mean([np.abs(a - b) for a, b in zip(grays, full, strict=True)]))
         same[name] = float(np.max([np.abs(a - b) for a, b in zip(grays, ours, strict=True)]))
-        print(f"{name:12} {best[name]:12.2f} {off[name]:26.2f} {same[name]:19.0f}")
-    found: dict[str, float | str | None] = {
+        print(f"{name:12} {best[name]:11.2f} {off[name]:26.2f} {same[name]:19.0f}")
+    figures: dict[str, float | str | None] = {
         "full_ms": best["full decode"],
         "load_gray_ms": best["load_gray"],
         "ratio": best["full decode"] / best["load_gray"],
         "difference_levels": off["load_gray"],
         "fastest_binding": None,
     }
-    others = [name for name in there if same[name] <= 1]
+    others = [name for name in installed if same[name] <= 1]
     if not others:
-        print("no other binding here: pip install simplejpeg PyTurboJPEG")
-        return found
+        print("no other binding is installed: pip install simplejpeg PyTurboJPEG")
+        return figures
     fastest = min(others, key=best.__getitem__)
-    found |= {f"to_{name.lower()}": best["load_gray"] / best[name] for name in others}
-    return found | {
+    figures |= {f"to_{name.lower()}": best["load_gray"] / best[name] for name in others}
+    return figures | {
         "fastest_binding": fastest,
         "to_fastest_binding": best["load_gray"] / best[fastest],
     }
@@ -129,45 +127,42 @@ def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", required=True, help="folder with train/")
-    parser.add_argument("--limit", type=int, default=96, help="pictures, in one process")
+    parser.add_argument("--limit", type=int, default=96, help="images, in one process")
     parser.add_argument("--downscale", type=int, default=4, choices=images.DOWNSCALES)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--chain", type=int, default=400, help="pictures end to end; 0: none")
+    parser.add_argument("--chain", type=int, default=400, help="images end to end; 0: skip")
     flags = parser.parse_args()
-    every = sorted(Path(flags.data, "train").resolve().glob("*.jpg"))
-    if not every:
-        parser.error(f"--data {flags.data}: no train/*.jpg there")
-    paths = every[:: max(1, len(every) // flags.limit)][: flags.limit]  # over all cars
-    pictures = [path.read_bytes() for path in paths]
-    print(f"{len(pictures)} pictures of {np.mean([len(p) for p in pictures]) / 1e3:.0f} kB")
-    found = one_process(pictures, flags.downscale, flags.rounds)
+    paths = sorted(Path(flags.data, "train").resolve().glob("*.jpg"))
+    if not paths:
+        parser.error(f"--data {flags.data}: no train/*.jpg")
+    spread = paths[:: max(1, len(paths) // flags.limit)][: flags.limit]  # over all cars
+    files = [path.read_bytes() for path in spread]
+    print(f"{len(files)} images of {np.mean([len(data) for data in files]) / 1e3:.0f} kB")
+    figures = one_process(files, flags.downscale, flags.rounds)
     if flags.chain:
-        found |= decode_chain.measure(
-            [str(path) for path in every],
+        figures |= decode_chain.measure(
+            [str(path) for path in paths],
             flags.chain,
             flags.downscale,
             flags.processes,
             flags.rounds,
         )
-    print(
-        json.dumps(
-            {
-                "benchmark": "decode",
-                "pictures": len(pictures),
-                "downscale": flags.downscale,
-                "processes": flags.processes,
-                **{
-                    name: round(value, 3) if isinstance(value, float) else value
-                    for name, value in found.items()
-                },
-                "pillow": PIL.__version__,
-                "libjpeg_turbo": features.version("libjpeg_turbo"),
-                "ray": ray.__version__,
-                "python": platform.python_version(),
-            }
-        )
-    )
+    result = {
+        "benchmark": "decode",
+        "pictures": len(files),
+        "downscale": flags.downscale,
+        "processes": flags.processes,
+        **{
+            name: round(value, 3) if isinstance(value, float) else value
+            for name, value in figures.items()
+        },
+        "pillow": PIL.__version__,
+        "libjpeg_turbo": features.version("libjpeg_turbo"),
+        "ray": ray.__version__,
+        "python": platform.python_version(),
+    }
+    print(json.dumps(result))
 
 
 if __name__ == "__main__":
