@@ -42,7 +42,7 @@ def full_decode(data: bytes, downscale: int) -> Gray:
     return decode_chain.small_mean(Image.open(io.BytesIO(data)).convert("RGB"), downscale)
 
 
-def bindings() -> dict[str, Way]:
+def bindings() -> dict[str, Decoder]:
     """Return the installed bindings; Pillow averages their channels, as in `images.load_gray`.
 
     The bindings are not among the requirements: pip install simplejpeg PyTurboJPEG. imagecodecs,
