@@ -17,7 +17,7 @@ from carvana_ray.report import evaluation_section as evaluated
 from carvana_ray.report import html_elements as markup
 from carvana_ray.report import image_cards as shots
 from carvana_ray.report import prediction_section as predicted
-from carvana_ray.report.page import Section, page
+from carvana_ray.report.page import Section, render_page
 
 FORMAT = 1
 KINDS = "evaluate", "predict", "pipeline"
@@ -81,7 +81,7 @@ def to_html(parts: Mapping[str, Part]) -> bytes:
     )
     newest = max(str(part.get("made", "")) for part in parts.values())
     lead = f"{what.capitalize()} with model {made['model'][:12]}, {newest}"
-    return page("Cars cut out", lead, sections)
+    return render_page("Cars cut out", lead, sections)
 
 
 def _time(parts: Mapping[str, Part]) -> str:

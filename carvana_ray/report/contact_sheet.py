@@ -12,7 +12,7 @@ Tile = tuple[str, NDArray[np.uint8]]
 RED, BLUE = (230, 40, 40), (40, 110, 255)
 
 
-def thumbnail(data: bytes, width: int) -> NDArray[np.uint8]:
+def load_thumbnail(data: bytes, width: int) -> NDArray[np.uint8]:
     """Return a picture in colour, uint8 [h, width, 3]."""
     image = Image.open(io.BytesIO(data))
     height = max(1, round(image.height * width / image.width))
@@ -20,23 +20,23 @@ def thumbnail(data: bytes, width: int) -> NDArray[np.uint8]:
     return np.asarray(image.convert("RGB").resize((width, height), Image.Resampling.BOX))
 
 
-def shrink_to(mask: NDArray[np.bool_], height: int, width: int) -> NDArray[np.float32]:
+def coverage(mask: NDArray[np.bool_], height: int, width: int) -> NDArray[np.float32]:
     """Return the share of car, 0..1, of a mask of any size on height x width pixels."""
     full = Image.fromarray(mask.astype(np.uint8) * np.uint8(255))
     small = full.resize((width, height), Image.Resampling.BOX)
     return np.asarray(small, dtype=np.float32) / np.float32(255)
 
 
-def cut_out(picture: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
+def overlay_checkerboard(picture: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """Return a picture [h, w, 3] with a checkerboard where a full-size mask has no car."""
     h, w = picture.shape[:2]
-    share = shrink_to(mask, h, w)[..., None]
+    share = coverage(mask, h, w)[..., None]
     rows, columns = np.mgrid[:h, :w] // 8
     board = np.where((rows + columns) % 2, 235, 205)[..., None]
     return (picture * share + board * (1 - share)).astype(np.uint8)
 
 
-def errors(
+def overlay_errors(
     picture: NDArray[np.uint8], mask: NDArray[np.bool_], truth: NDArray[np.bool_]
 ) -> NDArray[np.uint8]:
     """Return a picture [h, w, 3], gray, with wrong pixels in red and missed ones in blue.
@@ -47,13 +47,13 @@ def errors(
     h, w = picture.shape[:2]
     result = np.repeat(picture.mean(-1, keepdims=True), 3, axis=-1)
     for wrong, colour in ((mask & ~truth, RED), (truth & ~mask, BLUE)):
-        share = shrink_to(wrong, h, w)[..., None]
+        share = coverage(wrong, h, w)[..., None]
         tint = np.where(share > 0, 0.5 + share / 2, 0)
         result = result * (1 - tint) + np.array(colour) * tint
     return result.astype(np.uint8)
 
 
-def sheet(rows: Sequence[Sequence[Tile]], title: str) -> bytes:
+def render_sheet(rows: Sequence[Sequence[Tile]], title: str) -> bytes:
     """Return a contact sheet as JPEG.
 
     Args:

@@ -7,11 +7,15 @@ from carvana_ray import images, report, rle, storage
 from carvana_ray.data import quarantine
 from carvana_ray.report import overlays as layers
 
-CARS, CARS_A_LINE, TILE_WIDTH = 4, 8, 240  # cars with a sheet of their own; pixels of a tile
-WORST, WORST_A_LINE, WORST_TILE_WIDTH = 8, 4, 480
+SHEET_CARS, CAR_COLUMNS, CAR_TILE_WIDTH = (
+    4,
+    8,
+    240,
+)  # cars with a sheet of their own; pixels of a tile
+WORST_ON_SHEET, WORST_COLUMNS, WORST_TILE_WIDTH = 8, 4, 480
 
-FIGURE_WIDTH, SMALL_WIDTH = 720, 480  # of the report
-WORST_SHOWN, MEDIAN_SHOWN, CARS_SHOWN = 8, 4, 8  # figures
+SCORED_WIDTH, UNSCORED_WIDTH = 720, 480  # of the report
+WORST_FIGURES, MEDIAN_FIGURES, EXAMPLE_FIGURES = 8, 4, 8  # figures
 
 Row = dict[str, Any]
 
@@ -25,15 +29,17 @@ def car_sheets(folder: str, cars: dict[str, list[Row]]) -> dict[str, bytes]:
     """
 
     def tiles(row: Row) -> tuple[report.Tile, report.Tile]:
-        picture = report.thumbnail(storage.read(storage.join(folder, row["img"])), TILE_WIDTH)
+        picture = report.load_thumbnail(
+            storage.read(storage.join(folder, row["img"])), CAR_TILE_WIDTH
+        )
         mask = rle.decode(row["rle_mask"], row["height"], row["width"])
-        return (row["img"], picture), ("", report.cut_out(picture, mask))
+        return (row["img"], picture), ("", report.overlay_checkerboard(picture, mask))
 
     sheets = {}
     for car, found in cars.items():
         rows = [row for row in found if row["status"] == quarantine.OK]
-        if lines := _in_lines(rows, CARS_A_LINE, tiles):
-            sheets[f"{car}.jpg"] = report.sheet(lines, f"car {car}: pictures and cut-outs")
+        if lines := _in_lines(rows, CAR_COLUMNS, tiles):
+            sheets[f"{car}.jpg"] = report.render_sheet(lines, f"car {car}: pictures and cut-outs")
     return sheets
 
 
@@ -48,14 +54,14 @@ def worst_sheet(folder: str, masks: str, mask_of: dict[str, str], scores: list[R
 
     def tiles(one: Row) -> tuple[report.Tile, report.Tile]:
         data = storage.read(storage.join(folder, one["img"]))
-        picture = report.thumbnail(data, WORST_TILE_WIDTH)
+        picture = report.load_thumbnail(data, WORST_TILE_WIDTH)
         mask = rle.decode(one["rle_mask"], one["height"], one["width"])
         truth = images.load_mask(storage.read(storage.join(masks, mask_of[one["img"]])))
         caption = f"{one['img']}  Dice {one['dice']:.4f}"
-        return (caption, picture), ("", report.errors(picture, mask, truth))
+        return (caption, picture), ("", report.overlay_errors(picture, mask, truth))
 
     title = "Worst pictures. Red: mask without car. Blue: car without mask."
-    return report.sheet(_in_lines(scores, WORST_A_LINE, tiles), title)
+    return report.render_sheet(_in_lines(scores, WORST_COLUMNS, tiles), title)
 
 
 def scored_figures(
@@ -70,7 +76,7 @@ def scored_figures(
         words = f"Dice {one['dice']:.4f}, of {one['ceiling']:.4f} that this grid allows"
         wrong = f"Too much: {one['more']:.2%} of the car. Missed: {one['less']:.2%}."
         lines = {"lines": [words, wrong]}
-        return layers.scored(one["img"], data, mask, truth, FIGURE_WIDTH, lines)
+        return layers.scored_figure(one["img"], data, mask, truth, SCORED_WIDTH, lines)
 
     return [made(one) for one in scores]
 
@@ -89,19 +95,21 @@ def unscored_figures(
     def made(row: Row, said: dict[str, Any]) -> Any:
         data = storage.read(storage.join(folder, row["img"]))
         mask = rle.decode(row["rle_mask"], row["height"], row["width"])
-        return layers.unscored(row["img"], data, mask, SMALL_WIDTH, said, cut_first=words is None)
+        return layers.unscored_figure(
+            row["img"], data, mask, UNSCORED_WIDTH, said, cut_first=words is None
+        )
 
     return [made(*one) for one in zip(rows, words or [{}] * len(rows), strict=True)]
 
 
 def pick_rows(cars: dict[str, list[Row]]) -> list[Row]:
     """Return a few good rows of some cars, by car: as far apart from each other as may be."""
-    each = max(CARS_SHOWN // max(len(cars), 1), 1)
+    each = max(EXAMPLE_FIGURES // max(len(cars), 1), 1)
     found = []
     for rows in cars.values():
         good = [row for row in rows if row["status"] == quarantine.OK]
         found += [good[len(good) * place // each] for place in range(min(each, len(good)))]
-    return found[:CARS_SHOWN]
+    return found[:EXAMPLE_FIGURES]
 
 
 def _in_lines(

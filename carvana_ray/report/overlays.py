@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from carvana_ray.report.contact_sheet import BLUE, RED, shrink_to, thumbnail
+from carvana_ray.report.contact_sheet import BLUE, RED, coverage, load_thumbnail
 
 Mask = NDArray[np.bool_]
 Layer = dict[str, str]
@@ -21,16 +21,16 @@ Figure = dict[str, Any]
 QUALITIES = (80, 60, 40, 20)
 # Of a file at most, bytes a pixel; real pictures take 0.05 and 0.006.
 PHOTO_BYTES, LAYER_BYTES = 0.12, 0.03
-CLOSE = 320, 480  # height and width of a close look, pixels of the picture
+CLOSE_UP = 320, 480  # height and width of a close look, pixels of the picture
 STEP = 16
 _YELLOW, _BLACK = (255, 214, 0), (0, 0, 0)
 
 
-def _uri(kind: str, data: bytes) -> str:
+def _data_uri(kind: str, data: bytes) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
 
-def photo(picture: NDArray[np.uint8]) -> str:
+def encode_photo(picture: NDArray[np.uint8]) -> str:
     """Return a picture [h, w, 3] as a data URI (WebP), as good as `PHOTO_BYTES` allow."""
     image = Image.fromarray(picture)
     at_most = PHOTO_BYTES * image.width * image.height
@@ -39,11 +39,11 @@ def photo(picture: NDArray[np.uint8]) -> str:
             buffer = io.BytesIO()
             image.save(buffer, "WEBP", quality=quality)
             if buffer.tell() <= at_most or min(image.size) < 8:
-                return _uri("webp", buffer.getvalue())
+                return _data_uri("webp", buffer.getvalue())
         image = image.reduce(2)
 
 
-def flat(index: NDArray[np.uint8], colours: list[tuple[int, ...]]) -> str:
+def encode_palette(index: NDArray[np.uint8], colours: list[tuple[int, ...]]) -> str:
     """Return a picture of a few colours as a data URI (PNG).
 
     Args:
@@ -60,56 +60,56 @@ def flat(index: NDArray[np.uint8], colours: list[tuple[int, ...]]) -> str:
         buffer = io.BytesIO()
         image.save(buffer, "PNG", transparency=opacity, optimize=True)
         if buffer.tell() <= at_most or min(index.shape) < 8:
-            return _uri("png", buffer.getvalue())
+            return _data_uri("png", buffer.getvalue())
         index = np.ascontiguousarray(index[::2, ::2])
 
 
-def errors(mask: Mask, truth: Mask, height: int, width: int) -> str:
+def error_layer(mask: Mask, truth: Mask, height: int, width: int) -> str:
     """Return a layer: red where there is mask without car, blue where car without mask.
 
     A pixel of the layer with any error is coloured, so that small ones are seen. Where the layer
     is of full size, missing parts are striped.
     """
     index = np.zeros((height, width), dtype=np.uint8)
-    index[shrink_to(mask & ~truth, height, width) > 0] = 1
-    missed = shrink_to(truth & ~mask, height, width) > 0
+    index[coverage(mask & ~truth, height, width) > 0] = 1
+    missed = coverage(truth & ~mask, height, width) > 0
     if mask.shape == (height, width):
         rows, columns = np.mgrid[:height, :width]
         index[missed] = np.where((rows + columns) // 2 % 2, 2, 3)[missed]
     else:
         index[missed] = 2
-    return flat(index, [(0, 0, 0, 0), RED, BLUE, (255, 255, 255)])
+    return encode_palette(index, [(0, 0, 0, 0), RED, BLUE, (255, 255, 255)])
 
 
-def plain(mask: Mask, height: int, width: int) -> str:
+def mask_layer(mask: Mask, height: int, width: int) -> str:
     """Return a layer: the mask in white on black, with soft edges."""
-    index = np.rint(shrink_to(mask, height, width) * 3).astype(np.uint8)
-    return flat(index, [(level,) * 3 for level in (0, 85, 170, 255)])
+    index = np.rint(coverage(mask, height, width) * 3).astype(np.uint8)
+    return encode_palette(index, [(level,) * 3 for level in (0, 85, 170, 255)])
 
 
-def board(mask: Mask, height: int, width: int) -> str:
+def cutout_layer(mask: Mask, height: int, width: int) -> str:
     """Return a layer: a checkerboard where there is no car, so that the car stands cut out."""
-    hidden = np.rint((1 - shrink_to(mask, height, width)) * 3).astype(np.uint8)
+    hidden = np.rint((1 - coverage(mask, height, width)) * 3).astype(np.uint8)
     rows, columns = np.mgrid[:height, :width] // 12
     index = hidden + ((rows + columns) % 2 * 4).astype(np.uint8)
-    return flat(
+    return encode_palette(
         index,
         [(level,) * 3 + (opacity,) for level in (205, 235) for opacity in (0, 85, 170, 255)],
     )
 
 
-def outline(mask: Mask, height: int, width: int) -> str:
+def outline_layer(mask: Mask, height: int, width: int) -> str:
     """Return a layer: the mask's outline in yellow, with a line of black around it."""
-    inside = shrink_to(mask, height, width) > 0.5
-    near = _grown(inside)
+    inside = coverage(mask, height, width) > 0.5
+    near = _dilate(inside)
     index = np.zeros((height, width), dtype=np.uint8)
-    index[_grown(near) & ~near] = 2
+    index[_dilate(near) & ~near] = 2
     index[near & ~inside] = 1
-    index[inside & _grown(~inside)] = 1
-    return flat(index, [(0, 0, 0, 0), _YELLOW, _BLACK])
+    index[inside & _dilate(~inside)] = 1
+    return encode_palette(index, [(0, 0, 0, 0), _YELLOW, _BLACK])
 
 
-def _grown(mask: Mask) -> Mask:
+def _dilate(mask: Mask) -> Mask:
     padded = np.pad(mask, 1)
     return mask | padded[:-2, 1:-1] | padded[2:, 1:-1] | padded[1:-1, :-2] | padded[1:-1, 2:]
 
@@ -123,10 +123,10 @@ def figure(name: str, picture: NDArray[np.uint8], layers: list[Layer], **words: 
     """Return a figure as plain values: a photograph [h, w, 3] and its layers, the first on top."""
     h, w = picture.shape[:2]
     size = {"name": name, "height": h, "width": w}
-    return {**size, "photo": photo(picture), "layers": layers, **words}
+    return {**size, "photo": encode_photo(picture), "layers": layers, **words}
 
 
-def scored(
+def scored_figure(
     name: str, data: bytes, mask: Mask, truth: Mask, width: int, words: dict[str, Any]
 ) -> Figure:
     """Return the figure of a picture whose mask is known, and a close look at its worst place.
@@ -138,30 +138,30 @@ def scored(
         width: of the figure, pixels.
         words: what else to say of it.
     """
-    picture = thumbnail(data, width)
+    picture = load_thumbnail(data, width)
     size = picture.shape[:2]
     wrong = "red where the mask has no car, blue where it misses some"
     layers = [
-        layer("errors", "Errors", f"Errors of {name}: {wrong}", errors(mask, truth, *size)),
-        layer("cut", "Cut-out", f"{name}, the car cut out", board(mask, *size)),
-        layer("mask", "Mask", f"The mask of {name}", plain(mask, *size)),
-        layer("truth", "Truth", f"The true mask of {name}", plain(truth, *size)),
+        layer("errors", "Errors", f"Errors of {name}: {wrong}", error_layer(mask, truth, *size)),
+        layer("cut", "Cut-out", f"{name}, the car cut out", cutout_layer(mask, *size)),
+        layer("mask", "Mask", f"The mask of {name}", mask_layer(mask, *size)),
+        layer("truth", "Truth", f"The true mask of {name}", mask_layer(truth, *size)),
     ]
-    top, left = worst_place(mask ^ truth, *CLOSE)
-    part = np.s_[top : top + CLOSE[0], left : left + CLOSE[1]]
+    top, left = find_worst_window(mask ^ truth, *CLOSE_UP)
+    part = np.s_[top : top + CLOSE_UP[0], left : left + CLOSE_UP[1]]
     whole = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))[part]
     near = [
         layer(
             "errors",
             "Errors",
             f"A close look at {name}: {wrong}, striped",
-            errors(mask[part], truth[part], *whole.shape[:2]),
+            error_layer(mask[part], truth[part], *whole.shape[:2]),
         )
     ]
     return figure(name, picture, layers, close=figure(name, whole, near), **words)
 
 
-def worst_place(wrong: Mask, height: int, width: int) -> tuple[int, int]:
+def find_worst_window(wrong: Mask, height: int, width: int) -> tuple[int, int]:
     """Return (top, left) of the window of a mask with the most pixels in it, to within `STEP`.
 
     Of several the one in the middle.
@@ -184,17 +184,19 @@ def worst_place(wrong: Mask, height: int, width: int) -> tuple[int, int]:
     return int(tops[row]), int(lefts[column])
 
 
-def unscored(
+def unscored_figure(
     name: str, data: bytes, mask: Mask, width: int, words: dict[str, Any], cut_first: bool = False
 ) -> Figure:
     """Return the figure of a picture whose true mask is not known; see `scored`.
 
     `cut_first`: the cut-out car lies on top at first, not the outline.
     """
-    picture = thumbnail(data, width)
+    picture = load_thumbnail(data, width)
     size = picture.shape[:2]
     layers = [
-        layer("outline", "Outline", f"{name} with the outline of its mask", outline(mask, *size)),
-        layer("cut", "Cut-out", f"{name}, the car cut out", board(mask, *size)),
+        layer(
+            "outline", "Outline", f"{name} with the outline of its mask", outline_layer(mask, *size)
+        ),
+        layer("cut", "Cut-out", f"{name}, the car cut out", cutout_layer(mask, *size)),
     ]
     return figure(name, picture, layers[::-1] if cut_first else layers, **words)

@@ -31,7 +31,7 @@ class Section:
     html: str
 
 
-def page(title: str, lead: str, sections: Sequence[Section]) -> bytes:
+def render_page(title: str, lead: str, sections: Sequence[Section]) -> bytes:
     """Return a page.
 
     Args:

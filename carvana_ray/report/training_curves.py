@@ -15,7 +15,7 @@ _CURVES = {
 }
 
 
-def curves(history: Sequence[Mapping[str, float]]) -> dict[str, bytes]:
+def draw_curves(history: Sequence[Mapping[str, float]]) -> dict[str, bytes]:
     """Return ``loss.png``, ``accuracy.png`` and ``dice.png`` of a history, a row an epoch."""
     epochs = [row["epoch"] for row in history]
     files = {}

@@ -80,7 +80,7 @@ def run(
     scores, rate = _score(chain, masks, dict(pairs), manifest.downscale, workers)
     laps.end("read, predict, compare")
     scores.sort(key=lambda score: score["dice"])
-    worst = sheets.worst_sheet(folder, masks, dict(pairs), scores[: sheets.WORST])
+    worst = sheets.worst_sheet(folder, masks, dict(pairs), scores[: sheets.WORST_ON_SHEET])
     values = [score["dice"] for score in scores]
     result = {
         "images": len(scores),
@@ -97,8 +97,8 @@ def run(
     for name, data in files.items():
         storage.write_atomic(storage.join(out, name), data, replace=True)
     shown = {
-        "worst": scores[: sheets.WORST_SHOWN],
-        "median": _middle(scores, sheets.MEDIAN_SHOWN),
+        "worst": scores[: sheets.WORST_FIGURES],
+        "median": _middle(scores, sheets.MEDIAN_FIGURES),
     }
     figures = {
         name: sheets.scored_figures(folder, masks, dict(pairs), found)

@@ -366,7 +366,7 @@ def test_a_job_that_is_stopped_goes_on_where_it_was(
     now = store.shards("runs/stopped")
     assert {key: now[key] for key in kept} == kept, "none was written again"
     pictures = [key for key in store.fetched(read) if key.startswith("photos/")]
-    shown = 6 + 16 + review.MAX_FIGURES + sheets.CARS_SHOWN  # on contact sheets, in the report
+    shown = 6 + 16 + review.MAX_FIGURES + sheets.EXAMPLE_FIGURES  # on contact sheets, in the report
     assert len(set(pictures)) <= PICTURES - SHARD_SIZE * len(kept) + shown
     assert store.read("runs/stopped/submission.csv") == expected
     told(

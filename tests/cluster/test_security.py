@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from test_page import both
+from support.report_parts import both
 
 from carvana_ray.data import layout as carvana
 from carvana_ray.report import builder as parts

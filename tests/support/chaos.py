@@ -176,7 +176,7 @@ def _again(job: Job, kept: Shards) -> int:
     # The contact sheets show the first pictures, whoever predicted them, and the report some more.
     part = json.loads((job.out / "report" / "predict.json").read_text())
     figures = {one["name"] for one in part["review"]["figures"] + part["shown"]}
-    return len((names & done) - set(job.setting.names[: sheets.CARS]) - figures)
+    return len((names & done) - set(job.setting.names[: sheets.SHEET_CARS]) - figures)
 
 
 def compare(job: Job, victim: str, kept: Shards, read_again: int) -> Outcome:

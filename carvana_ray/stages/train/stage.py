@@ -91,7 +91,7 @@ def run(
     history = checkpoint.load_history(folder)
     if flags.tensorboard:
         events.write_missing(events.folder_of(out, course.run), history)
-    for name, image in report.curves(history).items():
+    for name, image in report.draw_curves(history).items():
         storage.write_atomic(storage.join(out, name), image, replace=True)
     return {
         "model": folder,

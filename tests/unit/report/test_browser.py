@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from support import browser
-from test_page import both
+from support.report_parts import both
 
 from carvana_ray.report import builder as parts
 

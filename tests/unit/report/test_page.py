@@ -3,30 +3,25 @@
 import base64
 import hashlib
 import html.parser
-import io
 import itertools
 import json
 import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from support.report_parts import SHA, both, evaluation, prediction
 
 from carvana_ray import report, storage
-from carvana_ray.data import layout as carvana
 from carvana_ray.report import builder as parts
 from carvana_ray.report import charts
 from carvana_ray.report import evaluation_section as evaluated
 from carvana_ray.report import html_elements as markup
 from carvana_ray.report import image_cards as shots
-from carvana_ray.report import overlays as layers
 from carvana_ray.report.page import Section
 
 EVIL = "<script>alert(\"1\")</script> & 'x' <img src=x onerror=alert(1)>"
 EMPTY = {"meta", "img", "link", "input", "line", "rect", "circle", "polyline"}
-SHA = "5b" * 32
 
 
 class Tags(html.parser.HTMLParser):
@@ -57,77 +52,6 @@ class Tags(html.parser.HTMLParser):
         self.text += data + "|"
 
 
-def jpeg(seed: int, height: int = 1280, width: int = 1918, noise: bool = False) -> bytes:
-    rng = np.random.default_rng(seed)
-    if noise:
-        pixels = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
-    else:
-        pixels = np.full((height, width, 3), rng.integers(40, 220, 3), dtype=np.uint8)
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "JPEG", quality=50)
-    return buffer.getvalue()
-
-
-def scored(name: str, noise: bool = False, size: tuple[int, int] = (1280, 1918)) -> layers.Figure:
-    rng = np.random.default_rng(len(name))
-    truth = np.zeros(size, dtype=bool)
-    truth[size[0] // 4 : size[0] // 2, size[1] // 4 : size[1] // 2] = True
-    mask = np.roll(truth, 3, axis=1) if not noise else rng.random(size) < 0.5
-    words = {"lines": [f"Dice of {name}"]}
-    return layers.scored(name, jpeg(1, *size, noise), mask, truth, 720, words)
-
-
-def evaluation(
-    name: str = "0123456789ab_01.jpg", pictures: int = 3, figures: int = 1, noise: bool = False
-) -> parts.Part:
-    rows: list[list[Any]] = [[name, carvana.car_of(name), 1, 0.5, 0.9994, 0.2, 0.1]]
-    for n in range(1, pictures):
-        car, dice = f"{n // 16:012x}", 0.99 + 0.009 * n / pictures
-        view = n % 16 + 1
-        rows.append([f"{car}_{view:02d}.jpg", car, view, dice, 0.9994, 0.004, 0.003])
-    shown = [scored(name, noise, (1280, 1918) if noise else (160, 240)) for _ in range(figures)]
-    history = [
-        {"epoch": epoch, "loss": 1 / epoch, "dice": 1 - 0.1 / epoch, "accuracy": 0.99}
-        | {"images_per_second": 600.0, "val_loss": 1 / epoch, "val_dice": 1 - 0.1 / epoch}
-        for epoch in range(1, 6)
-    ]
-    return {
-        "model": SHA,
-        "made": "2026-11-22 23:00 UTC",
-        "result": {"images": pictures, "dice": 0.99},
-        "scores": rows,
-        "worst": shown,
-        "median": shown[:4],
-        "history": history,
-        "seconds": {"list": 1.0, "predict": 20.5},
-        "speed": {"pictures a second": 12.5},
-        "lineage": {"data": {"folder": f"/photos/{name}", "pictures": pictures}},
-    }
-
-
-def prediction(name: str = "photo.jpg", noise: bool = False, figures: int = 1) -> parts.Part:
-    size = (1280, 1918) if noise else (160, 240)
-    rng = np.random.default_rng(0)
-    mask = rng.random(size) < 0.5 if noise else np.tri(*size, dtype=bool)
-    words = {"lines": ["Score 7.0"], "reasons": [f"a hole in {name}"]}
-    shown = [layers.unscored(name, jpeg(2, *size, noise), mask, 480, words)] * figures
-    result = {"images": 3, "bad": 1, "images_per_second": 1000.0, "submission": None}
-    return {
-        "model": SHA,
-        "made": "2026-11-22 23:10 UTC",
-        "result": result,
-        "review": {"looked": 2, "listed": 1, "csv": "review.csv", "figures": shown},
-        "bad": [[name, f"truncated: {name}"]],
-        "shown": shown[:8],
-        "seconds": {"plan": 0.1, "predict": 3.0},
-        "lineage": {"data": {"folder": "/photos", "pictures": 3}},
-    }
-
-
-def both(**more: Any) -> dict[str, parts.Part]:
-    return {"evaluate": evaluation(**more), "predict": prediction(**more)}
-
-
 def test_a_table_has_a_header_for_each_column_and_each_row() -> None:
     tags = Tags(markup.table("Cars", ["car", "Dice", "n"], [["a", 0.5, 1], ["b", 0.25, 2]]))
     assert tags.text == "Cars|car|Dice|n|a|0.5000|1|b|0.2500|2|"
@@ -150,7 +74,7 @@ def test_a_table_has_a_header_for_each_column_and_each_row() -> None:
         charts.bars(EVIL, [(EVIL, 1.0, EVIL)], EVIL),
         charts.ranges(EVIL, EVIL, [(EVIL, 0.1, 0.2, 0.3)], EVIL),
         charts.histogram(EVIL, EVIL, [0.1, 0.2], (EVIL, 0.3), EVIL),
-        report.page(EVIL, EVIL, [Section("a", EVIL, EVIL, "<p>x</p>")]).decode(),
+        report.render_page(EVIL, EVIL, [Section("a", EVIL, EVIL, "<p>x</p>")]).decode(),
     ],
 )
 def test_text_from_outside_never_becomes_html(html: str) -> None:
@@ -181,7 +105,7 @@ def test_a_page_is_whole_and_needs_no_network() -> None:
 
 
 def test_the_policy_allows_the_pages_own_style_and_script_and_nothing_else() -> None:
-    text = report.page("t", "l", []).decode()
+    text = report.render_page("t", "l", []).decode()
     (policy,) = re.findall(r'Content-Security-Policy" content="([^"]*)"', text)
     rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
     assert rules["default-src"] == "'none'"
