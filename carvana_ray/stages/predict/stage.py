@@ -99,7 +99,7 @@ def run(
     rate = _predict(flags, left, catalogue, folder, options, model, workers)
     laps.end("read, predict, write shards")
     target = storage.join(out, flags.submission)
-    merged = merge.merge_shards(flags, parts, folder, catalogue, target, sheets.CARS)
+    merged = merge.merge_shards(flags, parts, folder, catalogue, target, sheets.SHEET_CARS)
     log.debug("merged and checked")
     laps.end("merge and check")
     result = {
