@@ -1,23 +1,29 @@
-"""The last step of a prediction: shards into one submission, checked before it is published.
+"""The last step of a prediction: the shards become one submission, validated before publication.
 
-One process walks through the shards in order of name, in bounded memory.
+One process reads the shards in order of name, in bounded memory.
 """
 
-import functools
 import json
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from carvana_ray import config, storage
-from carvana_ray.data import layout as carvana
 from carvana_ray.data import quarantine
 from carvana_ray.data.catalog import Catalog
+from carvana_ray.data.csv_reader import Row
+from carvana_ray.data.layout import car_of
 from carvana_ray.errors import BadImagesError, IncompleteError, StorageUnavailableError
-from carvana_ray.submission import shards
-from carvana_ray.submission import writer as submission
 from carvana_ray.submission.plan import PlanPart
+from carvana_ray.submission.shards import CorruptShardError, read_shard
+from carvana_ray.submission.writer import (
+    iter_rows,
+    prefetch_shards,
+    validate_written,
+    write_submission,
+)
 
 log = logging.getLogger(__name__)
 
@@ -26,15 +32,15 @@ SUCCESS = "_SUCCESS.json"
 
 @dataclass
 class MergeSummary:
-    """What one walk through all rows has found.
+    """Facts about all rows, collected in one pass.
 
     Attributes:
         sheet_cars: number of cars whose rows are kept for the contact sheets.
-        bad: rows of bad pictures.
-        rotated: pictures whose EXIF orientation says that viewers turn them; their masks are those
-            of the pixels as they are stored.
-        shown: rows to show, by car.
-        pixels: of each picture.
+        bad: rows of bad images.
+        rotated: number of images whose EXIF orientation tells viewers to rotate them. Their masks
+            match the pixels as stored.
+        sheet_rows: the rows for the contact sheets, by car.
+        pixel_counts: height times width by image.
     """
 
     sheet_cars: int
@@ -44,8 +50,8 @@ class MergeSummary:
     pixel_counts: dict[str, int] = field(default_factory=dict)
 
     def add_row(self, row: dict[str, Any]) -> None:
-        """Take a row of a shard."""
-        name, car = row["img"], carvana.car_of(row["img"])
+        """Add the facts of a shard's row."""
+        name, car = row["img"], car_of(row["img"])
         self.pixel_counts[name] = row["height"] * row["width"]
         self.rotated += row["orientation"] != 1
         if row["status"] != quarantine.OK:
@@ -54,88 +60,90 @@ class MergeSummary:
             self.sheet_rows.setdefault(car, []).append(row)
 
 
-class _HeldBack(Exception):
-    pass
+class _NotPublishableError(Exception):
+    """There are too many bad images for a submission."""
 
 
 def merge_shards(
     flags: config.PredictFlags,
     parts: Sequence[PlanPart],
     folder: str,
-    catalogue: Catalog,
+    catalog: Catalog,
     target: str,
     sheet_cars: int,
 ) -> MergeSummary:
-    """Merge shards into a submission and check it; without one if bad pictures forbid it.
+    """Merge the shards into a validated submission. Too many bad images prevent the submission.
 
     Args:
-        flags: what is allowed.
-        parts: of the plan; all shards that hold pictures of the catalogue are there.
-        folder: of the run.
-        catalogue: the pictures that the submission is of.
-        target: the file; one of an earlier run is replaced, or removed if there is none now.
+        flags: flags of the prediction.
+        parts: parts of the plan. All shards with images of the catalog exist.
+        folder: folder of the run.
+        catalog: images of the submission.
+        target: file of the submission. A file of an earlier run is replaced, or removed if this run
+            has no submission.
         sheet_cars: number of cars whose rows are kept for the contact sheets.
 
     Raises:
-        Unfinished: a shard was damaged meanwhile, or the disk is full.
+        IncompleteError: a shard was damaged in the meantime, or the disk is full.
     """
-    merged = MergeSummary(sheet_cars)
-
-    def walk() -> Iterator[tuple[str, str]]:
-        read, keep = functools.partial(shards.read_shard, folder), set(catalogue.entries)
-        with submission.prefetch_shards(parts, read, keep) as ahead:
-            for row in submission.iter_rows(parts, ahead, keep):
-                merged.add_row(row)
-                yield row["img"], row["rle_mask"]
-
-    packed = target.endswith(".gz")
+    summary = MergeSummary(sheet_cars)
+    rows = _merged_rows(folder, parts, catalog, summary)
     try:
-        spool = None if storage.is_remote(target) else storage.parent(target)
         with storage.atomic_writer(target) as file:
-            submission.write_submission(file, walk(), catalogue.order, packed, spool)
-            if not may_publish(flags, merged):
-                raise _HeldBack
-            faults = submission.validate_written(
-                file, packed, catalogue.order, merged.pixel_counts.__getitem__
-            )
-            if faults:
-                raise RuntimeError(f"{target}: not as it should be, please report: {faults[:3]}")
-    except _HeldBack:
-        storage.remove(target)  # one of an earlier run would pass for this one's
-    except shards.CorruptShardError as error:
-        raise IncompleteError(f"{error}; the same command again makes it anew") from error
+            compress = target.endswith(".gz")
+            spool = None if storage.is_remote(target) else storage.parent(target)
+            write_submission(file, rows, catalog.order, compress, spool)
+            if not may_publish(flags, summary):
+                raise _NotPublishableError
+            pixels = summary.pixel_counts.__getitem__
+            if faults := validate_written(file, compress, catalog.order, pixels):
+                raise RuntimeError(f"{target}: invalid, please report this bug: {faults[:3]}")
+    except _NotPublishableError:
+        storage.remove(target)  # else an earlier run's file would pass for the result of this run
+    except CorruptShardError as error:
+        raise IncompleteError(f"{error}. Run the same command again to write it anew") from error
     except StorageUnavailableError:
         raise
     except OSError as error:
         raise IncompleteError(f"{target}: cannot be written: {error.strerror or error}") from error
-    return merged
+    return summary
 
 
-def may_publish(flags: config.PredictFlags, merged: MergeSummary) -> bool:
-    """Return whether bad pictures leave room for a submission."""
-    return not merged.bad or (flags.on_bad_picture == "empty" and len(merged.bad) <= flags.max_bad)
+def _merged_rows(
+    folder: str, parts: Sequence[PlanPart], catalog: Catalog, summary: MergeSummary
+) -> Iterator[Row]:
+    """Yield (image, run-length text) in order of name; add each row to the summary."""
+    keep = set(catalog.entries)
+    with prefetch_shards(parts, partial(read_shard, folder), keep) as read:
+        for row in iter_rows(parts, read, keep):
+            summary.add_row(row)
+            yield row["img"], row["rle_mask"]
+
+
+def may_publish(flags: config.PredictFlags, summary: MergeSummary) -> bool:
+    """Return whether the flags allow a submission with this number of bad images."""
+    bad = len(summary.bad)
+    return not bad or (flags.on_bad_picture == "empty" and bad <= flags.max_bad)
 
 
 def finish_run(
-    flags: config.PredictFlags, merged: MergeSummary, folder: str, result: dict[str, Any]
+    flags: config.PredictFlags, summary: MergeSummary, folder: str, result: dict[str, Any]
 ) -> None:
-    """Write quarantine.csv and, where there is a submission, _SUCCESS.json last.
+    """Write quarantine.csv and, if there is a submission, _SUCCESS.json last.
 
     Raises:
-        Quarantined: there is none.
+        BadImagesError: there is no submission.
     """
-    bad = [(row["img"], row["status"], row["crc32"]) for row in merged.bad]
-    listed = quarantine.write_csv(folder, bad)
-    if merged.rotated:
-        log.info(
-            "%d pictures have an EXIF orientation; their masks are those of the pixels as stored",
-            merged.rotated,
-        )
-    if not may_publish(flags, merged):
+    bad = [(row["img"], row["status"], row["crc32"]) for row in summary.bad]
+    quarantine_uri = quarantine.write_csv(folder, bad)
+    if count := summary.rotated:
+        subject = "1 image has" if count == 1 else f"{count} images have"
+        log.info("%s an EXIF orientation; masks match the pixels as stored", subject)
+    if not may_publish(flags, summary):
         raise BadImagesError(
-            f"{quarantine.summarize(bad, listed)}. No submission was written: mend the pictures "
-            f"and run again, or use --on-bad-picture empty --max-bad {len(bad)}",
+            f"{quarantine.summarize(bad, quarantine_uri)}. No submission was written. Repair the "
+            f"images and run again, or use --on-bad-picture empty --max-bad {len(bad)}",
             {**result, "submission": None},
         )
-    success = json.dumps({**result, "exif_rotated": merged.rotated}, indent=1).encode()
+    success = json.dumps({**result, "exif_rotated": summary.rotated}, indent=1).encode()
     storage.write_atomic(storage.join(folder, SUCCESS), success, replace=True)

@@ -1,10 +1,10 @@
-"""The shards of a prediction run: their bytes, and what is left to do.
+"""The shards of a prediction run: their bytes, and which of them must still be written.
 
-    predict/<run_id>/shards/00017-of-00391.parquet          the plan's 18th run of pictures
-    predict/<run_id>/shards/0002-00000-of-00001.parquet     of the plan's second part
+    predict/<run_id>/shards/00017-of-00391.parquet          18th shard of the plan's first part
+    predict/<run_id>/shards/0002-00000-of-00001.parquet     first shard of the plan's second part
 
-What is left to do is what is not there, or is there and damaged: a shard holds a hash of its rows,
-and of the run and the place that they belong to.
+A shard holds a hash of its rows, its run and its place in the plan. A shard that is missing, or
+does not match its hash, is pending.
 """
 
 import hashlib
@@ -35,21 +35,21 @@ SCHEMA = pa.schema(
         ("status", pa.string()),
     ]
 )
-READERS = 8  # shards read at a time: what a store on a network needs to hide its latency
+READERS = 8  # shards read at a time; hides the latency of network storage
 DIGEST = b"carvana_ray.sha256"
 
 
 class CorruptShardError(ValueError):
-    """A shard is not what its place in the plan asks for; it must be made again."""
+    """A shard is not the one that its place in the plan requires; it must be written again."""
 
 
 @dataclass(frozen=True)
 class ShardTask:
-    """A shard that is to be made.
+    """A shard to write.
 
     Attributes:
-        part, shard: which.
-        replace: there is one already, not to be believed.
+        part, shard: place in the plan.
+        replace: whether a file exists that is damaged or out of date.
     """
 
     part: PlanPart
@@ -58,24 +58,24 @@ class ShardTask:
 
     @property
     def name(self) -> str:
-        """Its file."""
+        """File name of the shard."""
         return self.part.shard_name(self.shard)
 
     @property
     def entries(self) -> tuple[FileInfo, ...]:
-        """Its pictures."""
+        """Images of the shard."""
         return self.part.shard(self.shard)
 
 
 @dataclass(frozen=True)
 class PendingShards:
-    """What is left to do of a run.
+    """The work that a run has still to do.
 
     Attributes:
-        tasks: shards to make.
-        needed: number of shards that hold pictures of the catalogue.
-        bad: pictures in the shards that are there and could not be read.
-        damaged: what is wrong with the shards that are there and are made again.
+        tasks: shards to write.
+        needed: number of shards that hold images of the catalog.
+        bad: number of bad images in the finished shards.
+        damaged: for each shard to replace, what is wrong with it.
     """
 
     tasks: list[ShardTask]
@@ -85,153 +85,154 @@ class PendingShards:
 
 
 def pending(
-    folder: str, parts: Sequence[PlanPart], catalogue: Sequence[FileInfo], crcs: Mapping[str, int]
+    folder: str, parts: Sequence[PlanPart], catalog: Sequence[FileInfo], crcs: Mapping[str, int]
 ) -> PendingShards:
-    """Return what is left to do: the one place that decides it. Reads shards, but no picture.
+    """Return the shards that must still be written. Reads shards, but no images.
 
     Args:
-        folder: of the run.
-        parts: of its plan.
-        catalogue: the pictures wanted today.
-        crcs: from picture to the CRC-32 that it must have, where that is known.
+        folder: folder of the run.
+        parts: parts of its plan.
+        catalog: the images of today.
+        crcs: the CRC-32 that an image must have, by name, where it is known.
     """
-    wanted = set(catalogue)
+    wanted = set(catalog)
     needed = [
         (part, shard)
         for part in parts
         for shard in range(part.shards)
         if not wanted.isdisjoint(part.shard(shard))
     ]
-    there = list_shards(folder)
+    existing = list_shards(folder)
 
-    def look(one: tuple[PlanPart, int]) -> int | CorruptShardError | None:
-        part, shard = one
-        if part.shard_name(shard) not in there:
+    def check(place: tuple[PlanPart, int]) -> int | CorruptShardError | None:
+        """Return the number of bad images, or why the shard must be replaced; None if missing."""
+        part, shard = place
+        if part.shard_name(shard) not in existing:
             return None
         try:
-            return _bad_in(read_shard(folder, part, shard), part.shard(shard), wanted, crcs)
+            return _count_bad(read_shard(folder, part, shard), part.shard(shard), wanted, crcs)
         except CorruptShardError as error:
             return error
 
     with ThreadPoolExecutor(READERS) as pool:
-        verdicts = list(pool.map(look, needed))
+        results = list(pool.map(check, needed))
     return PendingShards(
         tasks=[
-            ShardTask(part, shard, replace=verdict is not None)
-            for (part, shard), verdict in zip(needed, verdicts, strict=True)
-            if not isinstance(verdict, int)
+            ShardTask(part, shard, replace=result is not None)
+            for (part, shard), result in zip(needed, results, strict=True)
+            if not isinstance(result, int)
         ],
         needed=len(needed),
-        bad=sum(verdict for verdict in verdicts if isinstance(verdict, int)),
-        damaged=[str(verdict) for verdict in verdicts if isinstance(verdict, CorruptShardError)],
+        bad=sum(result for result in results if isinstance(result, int)),
+        damaged=[str(result) for result in results if isinstance(result, CorruptShardError)],
     )
 
 
-def _bad_in(
-    rows: pa.Table, entries: Sequence[FileInfo], wanted: set[FileInfo], crcs: Mapping[str, int]
+def _count_bad(
+    rows: pa.Table, images: Sequence[FileInfo], wanted: set[FileInfo], crcs: Mapping[str, int]
 ) -> int:
-    """Return the number of bad pictures of a shard.
+    """Return the number of bad images among the wanted images of a shard.
 
     Raises:
-        Damaged: a picture was gone when it was made, or was not yet what it must be.
+        CorruptShardError: an image must be read again: it was missing, or had another CRC-32.
     """
     bad = 0
-    facts = zip(entries, rows["status"].to_pylist(), rows["crc32"].to_pylist(), strict=True)
-    for entry, status, crc in facts:
-        if entry not in wanted:
+    columns = zip(images, rows["status"].to_pylist(), rows["crc32"].to_pylist(), strict=True)
+    for image, status, crc in columns:
+        if image not in wanted:
             continue
+        required = crcs.get(image.name, crc)
         if status.startswith("missing"):
-            raise CorruptShardError(f"{entry.name} was missing, and is there again")
-        if crc and not status.startswith("checksum") and crcs.get(entry.name, crc) != crc:
-            raise CorruptShardError(f"{entry.name} was read with another CRC-32 than it must have")
-        if status.startswith("checksum") and crcs.get(entry.name, crc) == crc:
-            raise CorruptShardError(
-                f"{entry.name} was refused for a CRC-32 that it need not have any more"
-            )
+            raise CorruptShardError(f"{image.name} was missing and exists again")
+        if status.startswith("checksum"):
+            if required == crc:
+                raise CorruptShardError(
+                    f"{image.name} was rejected for its CRC-32, which is no longer wrong"
+                )
+        elif crc and required != crc:
+            raise CorruptShardError(f"{image.name} was read with a CRC-32 that is now wrong")
         bad += status != quarantine.OK
     return bad
 
 
 def list_shards(folder: str) -> set[str]:
-    """Return the names of the shards that are there, as `Part.shard_name` gives them."""
-    place = storage.join(folder, "shards")
-    if not storage.exists(place):
+    """Return the names of the existing shards, in the form of `PlanPart.shard_name`."""
+    shards = storage.join(folder, "shards")
+    if not storage.exists(shards):
         return set()
-    return {f"shards/{entry.name}" for entry in storage.list_files(place, (".parquet",))}
+    return {f"shards/{file.name}" for file in storage.list_files(shards, (".parquet",))}
 
 
 def shard_key(run: str, part: PlanPart, shard: int) -> str:
-    """Return what names a shard and all that its rows depend on.
+    """Return the cache key of a shard: a hash of its name and of everything its rows depend on.
 
     Args:
-        run: the last name of the run's folder.
+        run: id of the run.
         part, shard: place in the plan.
     """
-    entries = [[entry.name, entry.size, entry.version] for entry in part.shard(shard)]
-    return digest([run, part.shard_name(shard), entries])
+    images = [[image.name, image.size, image.version] for image in part.shard(shard)]
+    return digest([run, part.shard_name(shard), images])
 
 
-def _digest(key: str, table: pa.Table) -> str:
-    """Return the SHA-256 of a shard's key and rows, however they lie in memory.
+def _row_digest(key: str, table: pa.Table) -> str:
+    """Return the SHA-256 of a shard's key and rows, independent of the table's memory layout.
 
-    Of the runs, which are all but all of a shard, the lengths are part of the JSON text, and the
-    bytes follow it as they are.
+    Run-length texts are nearly all of a shard. Their lengths go into the JSON text, and their bytes
+    follow it as they are.
     """
-    runs = table["rle_mask"]
+    texts = table["rle_mask"]
     body = table.drop_columns(["rle_mask"]).to_pydict()
-    lengths = pc.binary_length(runs).to_pylist()
+    lengths = pc.binary_length(texts).to_pylist()
     sha256 = hashlib.sha256(json.dumps([key, body, lengths]).encode())
-    for text in runs:
+    for text in texts:
         sha256.update(text.as_buffer() or b"")
     return sha256.hexdigest()
 
 
 def serialize_shard(rows: pa.Table, key: str) -> bytes:
-    """Return a shard's file, made in memory.
+    """Return the Parquet file of a shard.
 
     Args:
-        rows: columns of `SCHEMA`, and ``row`` and ``rows``: where in the shard a row belongs,
-            and how many the shard has.
-        key: of the shard; it is part of the hash.
+        rows: the columns of `SCHEMA`, ``row`` (index of the row in the shard) and ``rows`` (number
+            of rows of the shard).
+        key: see `shard_key`; part of the hash.
 
     Raises:
-        RuntimeError: the rows are not all rows of the shard, in order.
+        RuntimeError: the rows are not all rows of one shard, in order.
     """
     counts = set(rows["rows"].to_pylist())
     if counts != {len(rows)} or rows["row"].to_pylist() != list(range(len(rows))):
         raise RuntimeError(
-            f"a shard of {counts} pictures came in as a block of {len(rows)} rows: "
-            f"{rows['img'].to_pylist()[:3]}...; it is not written"
+            f"a block of {len(rows)} rows, expected one whole shard of {counts} rows; not written: "
+            f"{rows['img'].to_pylist()[:3]}..."
         )
     table = rows.select(SCHEMA.names).cast(SCHEMA)
-    sha256 = _digest(key, table)
+    sha256 = _row_digest(key, table)
     buffer = io.BytesIO()
     pq.write_table(table.replace_schema_metadata({DIGEST: sha256}), buffer, compression="zstd")
     return buffer.getvalue()
 
 
 def read_shard(folder: str, part: PlanPart, shard: int) -> pa.Table:
-    """Return a shard's rows, columns of `SCHEMA`: those that its place in the plan asks for.
+    """Return the rows of a shard, with the columns of `SCHEMA`.
 
     Raises:
-        Damaged: what is there is not that.
+        CorruptShardError: the file is missing, damaged, or not the shard of this place in the plan.
     """
     uri = storage.join(folder, part.shard_name(shard))
     try:
         data = storage.read(uri)
-    except FileMissingError as gone:
-        raise CorruptShardError(str(gone)) from gone
+    except FileMissingError as error:
+        raise CorruptShardError(str(error)) from error
     try:
         table = pq.read_table(io.BytesIO(data))
         sha256 = (table.schema.metadata or {})[DIGEST].decode()
         table = table.replace_schema_metadata().cast(SCHEMA)
-        expected = _digest(shard_key(storage.name(folder), part, shard), table)
+        expected = _row_digest(shard_key(storage.name(folder), part, shard), table)
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         raise CorruptShardError(f"{uri}: {str(error).splitlines()[0]}") from error
     if sha256 != expected:
-        raise CorruptShardError(
-            f"{uri}: its rows and its place in the plan do not match their SHA-256"
-        )
-    if table["img"].to_pylist() != [entry.name for entry in part.shard(shard)]:
-        raise CorruptShardError(f"{uri}: its pictures are not those of the plan")
+        raise CorruptShardError(f"{uri}: the SHA-256 does not match the rows and the plan")
+    if table["img"].to_pylist() != [image.name for image in part.shard(shard)]:
+        raise CorruptShardError(f"{uri}: the images are not those of the plan")
     return table

@@ -358,7 +358,7 @@ def test_pictures_with_an_orientation_are_counted_and_said(
     assert merged.rotated == 2
     with caplog.at_level(logging.INFO):
         job.finish(merged)
-    assert "2 pictures have an EXIF orientation" in caplog.text
+    assert "2 images have an EXIF orientation" in caplog.text
     assert json.loads(job.success.read_bytes())["exif_rotated"] == 2
 
 

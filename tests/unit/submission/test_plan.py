@@ -169,7 +169,9 @@ def test_what_is_no_part_is_an_input_error_that_names_the_file(tmp_path: Path, d
     good = PlanPart(1, tuple(entries(3)), 1)
     (tmp_path / good.name).write_bytes(good.to_bytes())
     (tmp_path / "plan-0002.json").write_bytes(data)
-    with pytest.raises(InputError, match=r"plan-0002\.json: damaged .*; remove it") as caught:
+    with pytest.raises(
+        InputError, match=r"plan-0002\.json: damaged .*\. Remove the file"
+    ) as caught:
         plan.load_plan(str(tmp_path))
     assert "\n" not in str(caught.value)
 

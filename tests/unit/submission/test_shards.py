@@ -480,7 +480,7 @@ def test_a_picture_that_was_missing_and_is_listed_is_made_again(folder: Folder) 
     folder.put(part, status=["ok", "missing: the file was there", "ok"])
     left = folder.left([part])
     assert left.tasks == [ShardTask(part, 0, replace=True)]
-    assert left.damaged == [f"{part.images[1].name} was missing, and is there again"]
+    assert left.damaged == [f"{part.images[1].name} was missing and exists again"]
     assert left.bad == 0
 
 

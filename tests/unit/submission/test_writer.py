@@ -215,7 +215,7 @@ def test_plans_made_over_time_merge_to_the_catalogue_of_today() -> None:
                 catalogue[name] = entry(name, str(day))
             elif (number + day) % 11 == 0:
                 catalogue.pop(name, None)
-        if part := plan.plan_new(parts, list(catalogue.values()), asked=4):
+        if part := plan.plan_new(parts, list(catalogue.values()), requested=4):
             parts.append(part)
     assert len(parts) > 5
     rows, asked = merged(parts, list(catalogue.values()))
