@@ -1,6 +1,6 @@
-"""Evaluation: Dice at full size, on cars that the model was not trained on.
+"""Evaluate a model: Dice at full size on the cars that training held out.
 
-held-out pictures -> load_pictures -> Masks -> score (against the mask) -> by picture, view, car
+held-out images -> read_images -> MaskPredictor -> score (against the true masks) -> tables, report
 """
 
 import csv
@@ -8,232 +8,312 @@ import functools
 import io
 import json
 import time
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import ray.data
 from numpy.typing import NDArray
 
-from carvana_ray import config, images, rle, storage
+from carvana_ray import images, rle, storage
 from carvana_ray.checkpoints import model as checkpoint
 from carvana_ray.checkpoints.model import ModelManifest
-from carvana_ray.data import layout as carvana
-from carvana_ray.data import quarantine
-from carvana_ray.data.quarantine import UNREACHABLE
+from carvana_ray.config import EvaluateFlags
+from carvana_ray.data import layout
+from carvana_ray.data.quarantine import OK, UNREACHABLE
 from carvana_ray.errors import BadImageError, FileMissingError, IncompleteError, InputError
-from carvana_ray.report import builder as parts
-from carvana_ray.report import figures as sheets
-from carvana_ray.report import provenance as lineage
-from carvana_ray.runtime import preflight as outlook
+from carvana_ray.report import builder, figures
+from carvana_ray.report.provenance import provenance
+from carvana_ray.runtime.preflight import announce, count_of, describe_workers
 from carvana_ray.runtime.progress import StageTimer
 from carvana_ray.runtime.resources import ClusterResources, WorkerAllocation, allocate_workers
-from carvana_ray.stages import ray_metrics as gauges
-from carvana_ray.stages.ingest import read_images as reading
+from carvana_ray.stages import ray_metrics
 from carvana_ray.stages.ingest.blocks import Columns
+from carvana_ray.stages.ingest.read_images import block_row
 from carvana_ray.stages.predict.mask_predictor import beside, predict_dataset, read_options
-from carvana_ray.submission import plan
-from carvana_ray.training import run as course
+from carvana_ray.submission.plan import MIN_SHARD_SIZE
+from carvana_ray.training.run import image_and_mask_dirs, summarize
 from carvana_ray.unet import metrics
 
-Score = dict[str, Any]
-SHOWN = "dice", "ceiling", "more", "less"
-Checked = tuple[ModelManifest, list[tuple[str, str]]]
+Score = dict[str, Any]  # a row of `score`
+VALUES = "dice", "ceiling", "more", "less"
 
 
-def check(flags: config.EvaluateFlags) -> Checked:
-    """Return the model's manifest and the (picture, mask) names of its held-out cars.
+@dataclass(frozen=True)
+class EvaluationJob:
+    """Input of an evaluation.
+
+    Attributes:
+        model: URI of the model folder.
+        manifest: of the model.
+        folder: URI of the images.
+        masks: URI of the true masks.
+        mask_of: mask name by image name, for the images to score.
+    """
+
+    model: str
+    manifest: ModelManifest
+    folder: str
+    masks: str
+    mask_of: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Outcome of an evaluation.
+
+    Attributes:
+        scores: rows of `score`, lowest Dice first.
+        rate: images per second.
+    """
+
+    scores: list[Score]
+    rate: float
+
+
+def check(flags: EvaluateFlags) -> EvaluationJob:
+    """Return the job: the model and the images of the cars that it held out.
 
     Raises:
-        InputError: model or pictures cannot be, or --out cannot be written.
+        InputError: model or images are missing or invalid, or --out cannot be written.
     """
     if not flags.data:
         raise InputError("--data is missing: a folder with train/ and train_masks/")
-    _, manifest = checkpoint.load_model(storage.resolve(flags.model_uri))
-    folders = course.image_and_mask_dirs(storage.resolve(flags.data))
+    model = storage.resolve(flags.model_uri)
+    _, manifest = checkpoint.load_model(model)
+    folder, masks = image_and_mask_dirs(storage.resolve(flags.data))
     storage.require_writable(storage.resolve(flags.out))
-    return manifest, held_out(*folders, manifest.holdout_cars)[: flags.limit or None]
+    pairs = held_out_pairs(folder, masks, manifest.holdout_cars)
+    return EvaluationJob(model, manifest, folder, masks, dict(pairs[: flags.limit or None]))
 
 
 def run(
-    flags: config.EvaluateFlags, cluster: ClusterResources, checked: Checked | None = None
+    flags: EvaluateFlags, cluster: ClusterResources, job: EvaluationJob | None = None
 ) -> dict[str, Any]:
-    """Score the model and write what was found; return the job's result.
+    """Score the model, write tables and report, and return the job's result.
 
     Args:
-        flags, cluster: what to do, and where.
-        checked: what `check` has returned, if it was asked already.
+        flags: of the job.
+        cluster: resources to run on.
+        job: the return value of `check`, if it has been called.
     """
-    began, laps = time.monotonic(), StageTimer()
-    model, out = storage.resolve(flags.model_uri), storage.resolve(flags.out)
-    manifest, pairs = checked or check(flags)
-    folder, masks = course.image_and_mask_dirs(storage.resolve(flags.data))
-    rows = [
-        reading.block_row("", [name for name, _ in pairs[start : start + plan.MIN_SHARD_SIZE]])
-        for start in range(0, len(pairs), plan.MIN_SHARD_SIZE)
-    ]
+    began, timer = time.monotonic(), StageTimer()
+    job = job or check(flags)
     workers = allocate_workers(flags, cluster)
-    options = read_options(folder, manifest, None, workers)
-    what = f"{outlook.count_of(len(pairs), 'pictures')}; {checkpoint.of_model(manifest)}"
-    outlook.announce("evaluate", what, out, outlook.describe_workers(workers))
-    chain = predict_dataset(rows, options, model, workers)
-    laps.end("start, list the pictures")
-    scores, rate = _score(chain, masks, dict(pairs), manifest.downscale, workers)
-    laps.end("read, predict, compare")
-    scores.sort(key=lambda score: score["dice"])
-    worst = sheets.worst_sheet(folder, masks, dict(pairs), scores[: sheets.WORST_ON_SHEET])
-    values = [score["dice"] for score in scores]
-    result = {
-        "images": len(scores),
-        "dice": round(float(np.mean(values)), 6),
-        "dice_min": round(values[0], 6),
-        "report": storage.join(out, parts.PAGE),
-    }
-    tables = {"view": by(scores, 1), "car": by(scores, 0)}
-    files = {
-        "evaluation.json": json.dumps({**result, "model": model, **tables}, indent=1).encode(),
-        "evaluation.csv": _csv(scores),
-        "sheets/worst.jpg": worst,
-    }
-    for name, data in files.items():
-        storage.write_atomic(storage.join(out, name), data, replace=True)
-    shown = {
-        "worst": scores[: sheets.WORST_FIGURES],
-        "median": _middle(scores, sheets.MEDIAN_FIGURES),
-    }
-    figures = {
-        name: sheets.scored_figures(folder, masks, dict(pairs), found)
-        for name, found in shown.items()
-    }
-    laps.end("write the results")
-    history = checkpoint.load_history(model)
-    learned = course.summarize(history)
-    found = {
-        **figures,
-        "result": result,
-        "scores": [
-            [one["img"], *carvana.parse_name(one["img"]), *(round(one[key], 6) for key in SHOWN)]
-            for one in scores
-        ],
-        "history": history,
-        "seconds": laps.seconds,
-        "speed": {
-            "Evaluation: pictures a second": round(rate, 1),
-            "Training: seconds": round(sum(row.get("seconds", 0.0) for row in history), 1),
-            "Training: pictures a second": learned["images_per_second"],
-            "Training: share of time that waited for pictures": learned["data_wait_fraction"],
-        },
-    }
-    pictures = {one["img"]: one["crc32"] for one in scores}
-    parts.add_section(
-        out, "evaluate", {**lineage.provenance(flags, manifest, folder, pictures), **found}
-    )
+    out = storage.resolve(flags.out)
+    summary = f"{count_of(len(job.mask_of), 'images')}; {checkpoint.of_model(job.manifest)}"
+    announce("evaluate", summary, out, describe_workers(workers))
+    timer.end("start, list the pictures")
+    evaluation = score_dataset(job, workers)
+    timer.end("read, predict, compare")
+    result = write_tables(out, job, evaluation.scores)
+    write_report(flags, job, evaluation, result, timer)
     return {**result, "seconds": round(time.monotonic() - began, 1)}
 
 
-def _middle(scores: list[Score], count: int) -> list[Score]:
-    """Return the rows in the middle of a sorted list."""
-    start = max((len(scores) - count) // 2, 0)
-    return scores[start : start + count]
-
-
-def held_out(folder: str, masks: str, cars: list[str]) -> list[tuple[str, str]]:
-    """Return the (picture, mask) names of held-out cars.
+def held_out_pairs(folder: str, masks: str, cars: list[str]) -> list[tuple[str, str]]:
+    """Return the (image, mask) names of the held-out cars.
 
     Raises:
-        InputError: the model held none out, or they are not there.
+        InputError: the model held out no cars, or their images or masks are missing.
     """
     if not cars:
-        raise InputError("--model: it held out no cars; train with --holdout-cars to score it")
-    entries = storage.list_files(folder, carvana.IMAGE_SUFFIXES)
-    names = [entry.name for entry in entries if carvana.car_of(entry.name) in set(cars)]
-    if missing := sorted(set(cars) - set(carvana.unique_cars(names))):
         raise InputError(
-            f"--data: {folder} has no pictures of {len(missing)} of the {len(cars)} cars that the "
-            f"model held out, the first is {missing[0]}"
+            "--model: training held out no cars; train with --holdout-cars to evaluate the model"
         )
-    return carvana.pair_with_masks(
-        names, [e.name for e in storage.list_files(masks, carvana.MASK_SUFFIXES)]
-    )
+    entries = storage.list_files(folder, layout.IMAGE_SUFFIXES)
+    names = [entry.name for entry in entries if layout.car_of(entry.name) in set(cars)]
+    if missing := sorted(set(cars) - set(layout.unique_cars(names))):
+        raise InputError(
+            f"--data: {folder} has no images of {len(missing)} of the {len(cars)} held-out cars of "
+            f"the model; the first one is {missing[0]}"
+        )
+    mask_entries = storage.list_files(masks, layout.MASK_SUFFIXES)
+    return layout.pair_with_masks(names, [entry.name for entry in mask_entries])
 
 
-def _score(
-    chain: ray.data.Dataset,
-    masks: str,
-    mask_of: dict[str, str],
-    downscale: int,
-    workers: WorkerAllocation,
-) -> tuple[list[Score], float]:
-    """Run the chain; return what `score` says of each picture, and pictures a second."""
-    scored = chain.map_batches(
-        functools.partial(score, masks=masks, mask_of=mask_of, downscale=downscale),
+def score_dataset(job: EvaluationJob, workers: WorkerAllocation) -> Evaluation:
+    """Predict the images of a job and compare the masks with the true ones.
+
+    Raises:
+        IncompleteError: an image or a mask cannot be reached.
+        InputError: an image or a mask is bad.
+    """
+    names = list(job.mask_of)
+    blocks = [
+        block_row("", names[start : start + MIN_SHARD_SIZE])
+        for start in range(0, len(names), MIN_SHARD_SIZE)
+    ]
+    options = read_options(job.folder, job.manifest, None, workers)
+    scored = predict_dataset(blocks, options, job.model, workers).map_batches(
+        functools.partial(
+            score, masks=job.masks, mask_of=job.mask_of, downscale=job.manifest.downscale
+        ),
         batch_size=None,
         **beside(workers),
     )
     scores: list[Score] = []
-    with gauges.meter("evaluate", len(mask_of)) as meter:
+    with ray_metrics.meter("evaluate", len(names)) as meter:
         for row in scored.iter_rows():
             scores.append(row)
             meter.set(len(scores))
-    if bad := [one for one in scores if one["status"] != quarantine.OK]:
-        named = "; ".join(f"{one['img']}: {one['status']}" for one in bad[:3])
-        if any(one["status"].startswith(UNREACHABLE) for one in bad):
-            raise IncompleteError(f"--data: pictures or masks cannot be reached: {named}")
-        raise InputError(f"--data: {len(bad)} of {len(scores)} pictures cannot be scored: {named}")
-    return scores, meter.rate
+    _require_all_scored(scores)
+    return Evaluation(sorted(scores, key=lambda row: row["dice"]), meter.rate)
+
+
+def _require_all_scored(scores: list[Score]) -> None:
+    bad = [row for row in scores if row["status"] != OK]
+    if not bad:
+        return
+    named = "; ".join(f"{row['img']}: {row['status']}" for row in bad[:3])
+    if any(row["status"].startswith(UNREACHABLE) for row in bad):
+        raise IncompleteError(f"--data: images or masks cannot be reached: {named}")
+    raise InputError(f"--data: {len(bad)} of {count_of(len(scores), 'images')} failed: {named}")
 
 
 def score(batch: Columns, *, masks: str, mask_of: dict[str, str], downscale: int) -> Columns:
-    """Compare a batch of masks with the true ones; a bad true mask is a bad status.
+    """Compare a batch of predicted masks with the true masks.
+
+    A bad true mask gives its row a bad status.
+
+    Args:
+        batch: columns of `predict_dataset`.
+        masks: URI of the true masks.
+        mask_of: mask name by image name.
+        downscale: of the model.
 
     Returns:
-        columns [n]: img, height, width, crc32, rle_mask, status, and of `SHOWN`, float64: dice;
-        ceiling, the Dice that a network without any error would have on the grid of `downscale`;
-        more and less, pixels of mask without car and of car without mask, as shares of the car.
+        columns [n]: img, height, width, crc32, rle_mask, status, and float64 `VALUES`: dice;
+        ceiling, the Dice that a network without errors would reach on the model's grid; more and
+        less, the false car and the false background pixels as fractions of the car's pixels.
     """
-    found = np.zeros((len(batch["img"]), len(SHOWN)))
-    texts = np.array([rle.text_from_bounds(ends) for ends in batch["run_bounds"]], dtype=object)
+    values = np.zeros((len(batch["img"]), len(VALUES)))
+    texts = np.array([rle.text_from_bounds(b) for b in batch["run_bounds"]], dtype=object)
     status = batch["status"].astype(object)
-    for place, name in enumerate(batch["img"]):
-        if status[place] != quarantine.OK:  # a blank one of any size stands for it
+    for row, name in enumerate(batch["img"]):
+        if status[row] != OK:  # the mask is a placeholder of any size
             continue
-        size = int(batch["height"][place]), int(batch["width"][place])
+        size = int(batch["height"][row]), int(batch["width"][row])
         try:
             truth = images.load_mask(storage.read(storage.join(masks, mask_of[name])))
             if truth.shape != size:
-                raise BadImageError(f"wrong-size: the mask is {truth.shape}, the picture {size}")
-            found[place] = _compared(rle.decode(texts[place], *size), truth, downscale)
-        except (BadImageError, FileMissingError) as bad:
-            status[place] = f"{mask_of[name]}: {bad}"
-        except OSError as gone:
-            status[place] = f"{UNREACHABLE}: {gone}"
+                raise BadImageError(f"wrong-size: the mask is {truth.shape}, the image {size}")
+            values[row] = _compare(rle.decode(texts[row], *size), truth, downscale)
+        except (BadImageError, FileMissingError) as error:
+            status[row] = f"{mask_of[name]}: {error}"
+        except OSError as error:
+            status[row] = f"{UNREACHABLE}: {error}"
             break
-    keep = {name: batch[name] for name in ("img", "height", "width", "crc32")}
-    scores = dict(zip(SHOWN, found.T, strict=True))
-    return {**keep, "rle_mask": texts, "status": status, **scores}
+    kept = {name: batch[name] for name in ("img", "height", "width", "crc32")}
+    scores = dict(zip(VALUES, values.T, strict=True))
+    return {**kept, "rle_mask": texts, "status": status, **scores}
 
 
-def _compared(
+def _compare(
     mask: NDArray[np.bool_], truth: NDArray[np.bool_], downscale: int
 ) -> tuple[float, float, float, float]:
-    """Return the values of `SHOWN`."""
+    """Return the `VALUES` of a predicted and a true mask, both bool [H, W]."""
     perfect = images.enlarge(images.shrink_mask(truth, downscale), *truth.shape)
     car = int(np.count_nonzero(truth)) or 1
     more, less = int(np.count_nonzero(mask & ~truth)), int(np.count_nonzero(truth & ~mask))
     return metrics.dice(mask, truth), metrics.dice(perfect, truth), more / car, less / car
 
 
-def by(scores: list[Score], part: int) -> dict[str, float]:
-    """Return the mean Dice by car (part 0) or by view (part 1), in order."""
+def write_tables(out: str, job: EvaluationJob, scores: list[Score]) -> dict[str, Any]:
+    """Write evaluation.json, evaluation.csv and sheets/worst.jpg; return the job's result.
+
+    Args:
+        out: URI of the folder of results.
+        job: that was scored.
+        scores: rows of `score`, lowest Dice first.
+    """
+    result = {
+        "images": len(scores),
+        "dice": _mean([row["dice"] for row in scores]),
+        "dice_min": round(scores[0]["dice"], 6),
+        "report": storage.join(out, builder.PAGE),
+    }
+    means = {"view": mean_dice_by("view", scores), "car": mean_dice_by("car", scores)}
+    worst = scores[: figures.WORST_ON_SHEET]
+    files = {
+        "evaluation.json": json.dumps({**result, "model": job.model, **means}, indent=1).encode(),
+        "evaluation.csv": _to_csv(scores),
+        "sheets/worst.jpg": figures.worst_sheet(job.folder, job.masks, job.mask_of, worst),
+    }
+    for name, data in files.items():
+        storage.write_atomic(storage.join(out, name), data, replace=True)
+    return result
+
+
+def mean_dice_by(group: str, scores: list[Score]) -> dict[str, float]:
+    """Return the mean Dice of each ``car`` or each ``view``, in order."""
     groups: dict[Any, list[float]] = {}
-    for one in scores:
-        groups.setdefault(carvana.parse_name(one["img"])[part], []).append(one["dice"])
-    return {str(name): round(float(np.mean(groups[name])), 6) for name in sorted(groups)}
+    for row in scores:
+        car, view = layout.parse_name(row["img"])
+        groups.setdefault(car if group == "car" else view, []).append(row["dice"])
+    return {str(name): _mean(groups[name]) for name in sorted(groups)}
 
 
-def _csv(scores: list[Score]) -> bytes:
+def _mean(values: list[float]) -> float:
+    return round(float(np.mean(values)), 6)
+
+
+def _to_csv(scores: list[Score]) -> bytes:
     text = io.StringIO(newline="")
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["img", "car", "view", "dice"])
-    for one in sorted(scores, key=lambda one: one["img"]):
-        table.writerow([one["img"], *carvana.parse_name(one["img"]), f"{one['dice']:.6f}"])
+    for row in sorted(scores, key=lambda row: row["img"]):
+        table.writerow([row["img"], *layout.parse_name(row["img"]), f"{row['dice']:.6f}"])
     return text.getvalue().encode()
+
+
+def write_report(
+    flags: EvaluateFlags,
+    job: EvaluationJob,
+    evaluation: Evaluation,
+    result: dict[str, Any],
+    timer: StageTimer,
+) -> None:
+    """Write report/evaluate.json and the page.
+
+    Args:
+        flags, job, evaluation: the evaluation to report.
+        result: of `write_tables`.
+        timer: seconds of the steps so far.
+    """
+    scores = evaluation.scores
+    middle = max((len(scores) - figures.MEDIAN_FIGURES) // 2, 0)
+    shown = {
+        "worst": scores[: figures.WORST_FIGURES],
+        "median": scores[middle : middle + figures.MEDIAN_FIGURES],
+    }
+    drawn = {
+        name: figures.scored_figures(job.folder, job.masks, job.mask_of, rows)
+        for name, rows in shown.items()
+    }
+    timer.end("write the results")
+    crcs = {row["img"]: row["crc32"] for row in scores}
+    history = checkpoint.load_history(job.model)
+    part = {
+        **provenance(flags, job.manifest, job.folder, crcs),
+        **drawn,
+        "result": result,
+        "scores": [
+            [row["img"], *layout.parse_name(row["img"]), *(round(row[key], 6) for key in VALUES)]
+            for row in scores
+        ],
+        "history": history,
+        "seconds": timer.seconds,
+        "speed": _speed(evaluation.rate, history),
+    }
+    builder.add_section(storage.resolve(flags.out), "evaluate", part)
+
+
+def _speed(rate: float, history: list[dict[str, float]]) -> dict[str, float]:
+    """Return the speed of this evaluation and of the model's training, by title."""
+    training = summarize(history)
+    return {
+        "Evaluation: pictures a second": round(rate, 1),
+        "Training: seconds": round(sum(row.get("seconds", 0.0) for row in history), 1),
+        "Training: pictures a second": training["images_per_second"],
+        "Training: share of time that waited for pictures": training["data_wait_fraction"],
+    }

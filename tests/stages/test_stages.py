@@ -21,7 +21,6 @@ from carvana_ray.errors import IncompleteError
 from carvana_ray.images import augment
 from carvana_ray.review import shape as silhouette
 from carvana_ray.runtime.background import run_in_background
-from carvana_ray.stages import evaluate
 from carvana_ray.stages.ingest import blocks as dataset
 from carvana_ray.stages.ingest import crash_isolation as poison
 from carvana_ray.stages.ingest import read_pairs as reading_pairs
@@ -36,7 +35,6 @@ from carvana_ray.submission.plan import PlanPart
 from carvana_ray.training import loop as training
 from carvana_ray.training.batch_plan import BatchPlan
 from carvana_ray.training.run import TrainingRun
-from carvana_ray.unet import metrics
 
 SIZE = (1280, 1918)
 
@@ -296,36 +294,6 @@ def test_the_stream_leaves_the_decoded_pictures_in_memory() -> None:
         "no less than Ray's own bound where it fits"
     )
     assert feed.store_budget(int(1e9), kaggle) > 10 * 16 * 5 * 320 * 480, "ten batches in any case"
-
-
-def test_scores_are_kaggles_dice(data: Path) -> None:
-    (name, mask), (other, _) = some_pairs(data, 2)
-    truth = images.load_mask((data / "train_masks" / mask).read_bytes())
-    shifted = np.roll(truth, 40, axis=1)
-    batch = {
-        "img": np.array([name, other]),
-        "height": np.array([SIZE[0]] * 2),
-        "width": np.array([SIZE[1]] * 2),
-        "run_bounds": np.array(
-            [np.int32(rle.mask_to_runs(shifted)).T.tobytes(), b""], dtype=object
-        ),
-        "status": np.array(["ok", "ok"]),
-        "crc32": np.array([1, 2]),
-    }
-    masks, mask_of = f"{data}/train_masks", dict(some_pairs(data, 2))
-    scored = evaluate.score(batch, masks=masks, mask_of=mask_of, downscale=4)
-    expected = 2 * (shifted & truth).sum() / (2 * truth.sum())
-    assert scored["dice"][0] == pytest.approx(expected)
-    assert scored["rle_mask"].tolist() == [rle.encode(shifted), ""]
-    assert scored["dice"][1] == 0
-    perfect = images.enlarge(images.shrink_mask(truth, 4), *SIZE)
-    assert scored["ceiling"][0] == pytest.approx(metrics.dice(perfect, truth))
-    car = truth.sum()
-    assert scored["more"][0] == pytest.approx((shifted & ~truth).sum() / car)
-    assert scored["less"].tolist() == [pytest.approx((truth & ~shifted).sum() / car), 1]
-    batch |= {"height": np.array([7, 7]), "status": np.array(["unreachable: x", "truncated: y"])}
-    scored = evaluate.score(batch, masks=masks, mask_of=mask_of, downscale=4)
-    assert scored["status"].tolist() == ["unreachable: x", "truncated: y"], "not of a blank's size"
 
 
 def written_shard(folder: Path, masks: list[np.ndarray], bad: set[int]) -> PlanPart:

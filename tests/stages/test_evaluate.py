@@ -1,0 +1,85 @@
+"""Scores are Kaggle's Dice at full size; bad images and masks keep their status."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from carvana_ray import images, rle
+from carvana_ray.errors import InputError
+from carvana_ray.stages import evaluate
+from carvana_ray.unet import metrics
+
+SIZE = (1280, 1918)
+
+
+def names_of(data: Path, count: int) -> list[tuple[str, str]]:
+    names = sorted(path.name for path in (data / "train").iterdir())[:count]
+    return [(name, name.replace(".jpg", "_mask.gif")) for name in names]
+
+
+def batch_of(names: list[str], masks: list[np.ndarray]) -> dict[str, Any]:
+    """Return the columns that prediction gives for these masks."""
+    bounds = [np.int32(rle.mask_to_runs(mask)).T.tobytes() for mask in masks]
+    return {
+        "img": np.array(names),
+        "height": np.array([mask.shape[0] for mask in masks]),
+        "width": np.array([mask.shape[1] for mask in masks]),
+        "run_bounds": np.array(bounds, dtype=object),
+        "status": np.array(["ok"] * len(masks)),
+        "crc32": np.arange(len(masks)),
+    }
+
+
+def test_scores_are_kaggles_dice(data: Path) -> None:
+    pairs = names_of(data, 2)
+    truth = images.load_mask((data / "train_masks" / pairs[0][1]).read_bytes())
+    shifted = np.roll(truth, 40, axis=1)
+    batch = batch_of([name for name, _ in pairs], [shifted, np.zeros(SIZE, np.bool_)])
+    keywords: Any = {"masks": f"{data}/train_masks", "mask_of": dict(pairs), "downscale": 4}
+    scored = evaluate.score(batch, **keywords)
+    expected = 2 * (shifted & truth).sum() / (2 * truth.sum())
+    assert scored["dice"][0] == pytest.approx(expected)
+    assert scored["rle_mask"].tolist() == [rle.encode(shifted), ""]
+    assert scored["dice"][1] == 0
+    perfect = images.enlarge(images.shrink_mask(truth, 4), *SIZE)
+    assert scored["ceiling"][0] == pytest.approx(metrics.dice(perfect, truth))
+    car = truth.sum()
+    assert scored["more"][0] == pytest.approx((shifted & ~truth).sum() / car)
+    assert scored["less"].tolist() == [pytest.approx((truth & ~shifted).sum() / car), 1]
+    batch |= {"height": np.array([7, 7]), "status": np.array(["unreachable: x", "truncated: y"])}
+    scored = evaluate.score(batch, **keywords)
+    assert scored["status"].tolist() == ["unreachable: x", "truncated: y"], "size is not compared"
+
+
+def test_a_bad_true_mask_is_a_bad_status(data: Path, tmp_path: Path) -> None:
+    (name, mask), (other, other_mask) = names_of(data, 2)
+    (tmp_path / other_mask).write_bytes((data / "train_masks" / other_mask).read_bytes())
+    blank = np.zeros((10, 20), np.bool_)
+    mask_of = {name: mask, other: other_mask}
+    scored = evaluate.score(
+        batch_of([name, other], [blank, blank]), masks=str(tmp_path), mask_of=mask_of, downscale=4
+    )
+    assert scored["status"][0].startswith(f"{mask}: ")
+    assert scored["status"][1].startswith(f"{other_mask}: wrong-size: ")
+
+
+def test_means_are_those_of_each_car_and_view_in_order() -> None:
+    scores = [
+        {"img": "b_02.jpg", "dice": 0.5},
+        {"img": "a_10.jpg", "dice": 1.0},
+        {"img": "a_02.jpg", "dice": 0.9},
+    ]
+    assert list(evaluate.mean_dice_by("car", scores).items()) == [("a", 0.95), ("b", 0.5)]
+    assert list(evaluate.mean_dice_by("view", scores).items()) == [("2", 0.7), ("10", 1.0)]
+
+
+def test_held_out_cars_must_exist(data: Path) -> None:
+    folders = f"{data}/train", f"{data}/train_masks"
+    pairs = evaluate.held_out_pairs(*folders, ["000000000001"])
+    assert [name for name, _ in pairs] == [f"000000000001_{view:02d}.jpg" for view in range(1, 9)]
+    with pytest.raises(InputError, match="--holdout-cars"):
+        evaluate.held_out_pairs(*folders, [])
+    with pytest.raises(InputError, match=r"no images of 1 of the 2 held-out cars .* is stranger"):
+        evaluate.held_out_pairs(*folders, ["000000000001", "stranger"])
