@@ -1,10 +1,10 @@
-"""What training goes on from: a folder an epoch, whole and checked, the newest good one first.
+"""Training checkpoints: one folder for each epoch; training resumes from the newest good one.
 
     checkpoints/<run>/epoch-0003/state.pt        weights, optimizer, schedule, random state, history
-    checkpoints/<run>/epoch-0003/manifest.json   written last, hash of the state
+    checkpoints/<run>/epoch-0003/manifest.json   written last: hash of state.pt
 
-A folder without manifest does not count, nor does one whose state does not match it: training then
-goes on from the epoch before.
+A folder without a manifest, or with a state that does not match it, is skipped: training then
+resumes from the epoch before.
 """
 
 import json
@@ -14,73 +14,87 @@ from typing import Any
 import torch
 
 from carvana_ray import __version__, storage
-from carvana_ray.checkpoints import model as checkpoint
-from carvana_ray.errors import InputError, StorageAccessError, first_line
+from carvana_ray.checkpoints.model import (
+    FORMAT,
+    LOAD_ERRORS,
+    MANIFEST,
+    from_bytes,
+    read_verified,
+    require_matching_weights,
+    sha256,
+    to_bytes,
+)
+from carvana_ray.errors import InputError, StorageAccessError, first_line, plural
 from carvana_ray.unet.network import UNetConfig
 
 STATE = "state.pt"
-KEEP_LAST = 3  # newest epochs; the best one besides
+KEEP_LAST = 3  # newest epochs; the best epoch is kept in addition
 KEYS = {"model", "optimizer", "schedule", "scaler", "random", "epoch", "history"}
 
 
 def epoch_dir(run: str, epoch: int) -> str:
-    """Return the folder of the state after `epoch` epochs, in the folder of a run."""
+    """Return the checkpoint folder after `epoch` epochs, below the folder of a run."""
     return storage.join(run, f"epoch-{epoch:04d}")
 
 
 def list_epochs(run: str) -> list[int]:
-    """Return the epochs that have a folder, good or not, ascending."""
+    """Return the epochs that have a checkpoint folder, good or damaged, in ascending order."""
     names = storage.list_dirs(run)
     return sorted(int(name[6:]) for name in names if re.fullmatch(r"epoch-[0-9]{4,}", name))
 
 
-def save(run: str, state: dict[str, Any], design: UNetConfig) -> None:
-    """Write the state of `learner.State.state_dict`, and read it back before it counts.
+def save(run: str, state: dict[str, Any], config: UNetConfig) -> None:
+    """Write a checkpoint. The manifest, which makes it count, follows once the state reads back.
 
     Args:
         run: folder of the training run.
-        state: tensors and plain Python.
-        design: of the network.
-    """
-    folder = epoch_dir(run, state["epoch"])
-    manifest = storage.join(folder, checkpoint.MANIFEST)
-    storage.remove(manifest)  # a bad state of the same epoch may lie there
-    data = checkpoint.to_bytes(state)
-    _load(data, state["epoch"], design)
-    storage.write_atomic(storage.join(folder, STATE), data, replace=True)
-    text = {
-        "format": checkpoint.FORMAT,
-        "sha256": checkpoint.sha256(storage.read(storage.join(folder, STATE))),
-        "bytes": len(data),
-        "epoch": state["epoch"],
-        "network": design.to_json(),
-        "versions": {"carvana_ray": __version__, "torch": torch.__version__},
-    }
-    if text["sha256"] != checkpoint.sha256(data):
-        raise OSError(f"{folder}: what was written there is read back as something else")
-    storage.write_atomic(manifest, json.dumps(text, indent=1).encode(), replace=True)
-
-
-def load(run: str, epoch: int, design: UNetConfig) -> dict[str, Any]:
-    """Return the state after `epoch` epochs.
+        state: `KEYS`, with tensors and plain Python values, see `TrainState.state_dict`.
+        config: of the network.
 
     Raises:
-        InputError: it is not there, or damaged, or of another network.
+        ValueError: the state contradicts itself, or has values that are not finite.
+        OSError: the stored bytes differ from the written ones.
+    """
+    folder = epoch_dir(run, state["epoch"])
+    manifest = storage.join(folder, MANIFEST)
+    storage.remove(manifest)  # the folder may hold a damaged state of the same epoch
+    data = to_bytes(state)
+    _load_checked(data, state["epoch"], config)
+    uri = storage.join(folder, STATE)
+    storage.write_atomic(uri, data, replace=True)
+    digest = sha256(data)
+    if sha256(storage.read(uri)) != digest:
+        raise OSError(f"{uri}: reads back differently from what was written")
+    values = {
+        "format": FORMAT,
+        "sha256": digest,
+        "bytes": len(data),
+        "epoch": state["epoch"],
+        "network": config.to_json(),
+        "versions": {"carvana_ray": __version__, "torch": torch.__version__},
+    }
+    storage.write_atomic(manifest, json.dumps(values, indent=1).encode(), replace=True)
+
+
+def load(run: str, epoch: int, config: UNetConfig) -> dict[str, Any]:
+    """Return the state after `epoch` epochs, on the CPU.
+
+    Raises:
+        InputError: the checkpoint is missing, damaged, or of another network.
     """
     folder = epoch_dir(run, epoch)
-    _, data = checkpoint.read_verified(folder, STATE)
+    data = read_verified(folder, STATE)
     try:
-        return _load(data, epoch, design)
-    except checkpoint.LOAD_ERRORS as error:
-        reason = first_line(error)
-        raise InputError(f"{folder}: not a state to go on from: {reason}") from error
+        return _load_checked(data, epoch, config)
+    except LOAD_ERRORS as error:
+        raise InputError(f"{folder}: not a usable checkpoint: {first_line(error)}") from error
 
 
-def _load(data: bytes, epoch: int, design: UNetConfig) -> dict[str, Any]:
-    state = checkpoint.from_bytes(data)
+def _load_checked(data: bytes, epoch: int, config: UNetConfig) -> dict[str, Any]:
+    state = from_bytes(data)
     if set(state) != KEYS or state["epoch"] != epoch or len(state["history"]) != epoch:
-        raise ValueError(f"it does not hold {epoch} epochs")
-    checkpoint.require_matching_weights(state["model"], design)
+        raise ValueError(f"it does not hold {plural(epoch, 'epoch')}")
+    require_matching_weights(state["model"], config)
     moments = [
         value
         for slot in state["optimizer"]["state"].values()
@@ -88,36 +102,44 @@ def _load(data: bytes, epoch: int, design: UNetConfig) -> dict[str, Any]:
         if isinstance(value, torch.Tensor)
     ]
     if not all(bool(torch.isfinite(value).all()) for value in moments):
-        raise ValueError("the optimizer's numbers are not all finite")
+        raise ValueError("the optimizer has values that are not finite")
     return state
 
 
-def load_latest(run: str, design: UNetConfig) -> tuple[dict[str, Any] | None, list[str]]:
-    """Return the newest good state of a run, or None, and what is wrong with newer ones."""
-    skipped: list[str] = []
+def load_latest(run: str, config: UNetConfig) -> tuple[dict[str, Any] | None, list[str]]:
+    """Return the newest good state of a run, and why newer ones were skipped.
+
+    Returns:
+        (state, reasons): state is None if the run has no good checkpoint; one reason for each
+        damaged checkpoint, newest first.
+
+    Raises:
+        StorageAccessError: a checkpoint cannot be read for lack of rights; it may be good.
+    """
+    reasons: list[str] = []
     for epoch in reversed(list_epochs(run)):
         try:
-            return load(run, epoch, design), skipped
+            return load(run, epoch, config), reasons
         except StorageAccessError:
-            raise  # it may well be a good one
+            raise
         except InputError as error:
-            skipped.append(str(error).splitlines()[0])
-    return None, skipped
+            reasons.append(str(error).splitlines()[0])
+    return None, reasons
 
 
-def latest_epoch(run: str, design: UNetConfig) -> int | None:
+def latest_epoch(run: str, config: UNetConfig) -> int | None:
     """Return the epoch of the newest good checkpoint of a run, or None.
 
-    The checks are those of `load_latest`, so it names the same epoch; the tensors are released.
+    The checks are those of `load_latest`, so it finds the same epoch; the state is released.
     """
-    state, _ = load_latest(run, design)
+    state, _ = load_latest(run, config)
     return None if state is None else state["epoch"]
 
 
 def prune(run: str, best: int) -> None:
-    """Remove all epochs but the newest `KEPT` and the best one."""
-    there = list_epochs(run)
-    for epoch in set(there[:-KEEP_LAST]) - {best}:
+    """Remove all checkpoints but the newest `KEEP_LAST` and the one of the epoch `best`."""
+    epochs = list_epochs(run)
+    for epoch in set(epochs[:-KEEP_LAST]) - {best}:
         folder = epoch_dir(run, epoch)
-        storage.remove(storage.join(folder, checkpoint.MANIFEST))  # from now on it does not count
+        storage.remove(storage.join(folder, MANIFEST))  # first: without it the folder is skipped
         storage.remove_dir(folder)

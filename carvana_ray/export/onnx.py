@@ -153,7 +153,7 @@ def to_onnx(network: UNet, manifest: ModelManifest, source: str) -> bytes:
         InputError: a package is missing.
     """
     require_packages(*EXPORT_PACKAGES)
-    graph = MaskGraph(FusedUNet(network), manifest.downscale, source, manifest.mirror).eval()
+    graph = MaskGraph(FusedUNet(network), manifest.downscale, source, manifest.tta_flip).eval()
     shape = (2, *TRACE_SIZE, 3) if source == "picture" else (2, *TRACE_SIZE)
     free_sizes = dict.fromkeys(range(3), torch.export.Dim.DYNAMIC)
     with _without_warnings():
@@ -230,7 +230,7 @@ def metadata(manifest: ModelManifest, source: str) -> dict[str, str]:
         "carvana_ray.input": f"uint8 {layout}",
         "carvana_ray.downscale": str(manifest.downscale),
         "carvana_ray.standardize": "(x - mean) / sqrt(variance + 1), each picture by its own",
-        "carvana_ray.mirror": json.dumps(manifest.mirror),  # for information: it is in the graph
+        "carvana_ray.mirror": json.dumps(manifest.tta_flip),  # for information: it is in the graph
         "carvana_ray.threshold": "0.5 of the network's soft mask, after enlarging",
         "carvana_ray.mask": "255 car, 0 none",
         "carvana_ray.alpha": "soft edges; 128 and more exactly where the mask is 255",

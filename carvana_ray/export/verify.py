@@ -83,7 +83,7 @@ def verify(
         IncompleteError: a mask differs in more than `TOLERATED_FRACTION` of its pixels.
         BadImageError: an image cannot be decoded.
     """
-    predictor = Predictor(network, torch.device("cpu"), manifest.mirror)
+    predictor = Predictor(network, torch.device("cpu"), manifest.tta_flip)
     difference = compare(ExportedModel(data), predictor, manifest.downscale, image_files)
     if difference.worst > TOLERATED_FRACTION:
         raise IncompleteError(

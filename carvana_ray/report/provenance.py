@@ -27,9 +27,9 @@ def provenance(
     """
     versions = {name: importlib.metadata.version(name) for name in PACKAGES}
     network = {
-        **manifest.design.to_json(),
+        **manifest.unet.to_json(),
         "downscale": manifest.downscale,
-        "asked of the mirrored picture too": manifest.mirror,
+        "asked of the mirrored picture too": manifest.tta_flip,
     }
     return {
         "made": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),

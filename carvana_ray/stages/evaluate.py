@@ -100,7 +100,7 @@ def run(
     job = job or check(flags)
     workers = allocate_workers(flags, cluster)
     out = storage.resolve(flags.out)
-    summary = f"{count_of(len(job.mask_of), 'images')}; {checkpoint.of_model(job.manifest)}"
+    summary = f"{count_of(len(job.mask_of), 'images')}; {checkpoint.describe_model(job.manifest)}"
     announce("evaluate", summary, out, describe_workers(workers))
     timer.end("start, list the pictures")
     evaluation = score_dataset(job, workers)

@@ -71,15 +71,12 @@ def resolve_flags(flags: TrainFlags, init: ModelManifest | None) -> TrainFlags:
     if init is None:
         return flags
     recipe = init.training.get("recipe")
-    if (
-        recipe not in RECIPES
-        or learner.unet_config(init.design.base, RECIPES[recipe]) != init.design
-    ):
+    if recipe not in RECIPES or learner.unet_config(init.unet.base, RECIPES[recipe]) != init.unet:
         raise InputError(
-            f"{FLAG} {flags.init_from}: its recipe is {recipe} with {init.design}, which "
+            f"{FLAG} {flags.init_from}: its recipe is {recipe} with {init.unet}, which "
             "this version does not have; start from a model that this version trained"
         )
-    decided = {"recipe": recipe, "downscale": init.downscale, "base": init.design.base}
+    decided = {"recipe": recipe, "downscale": init.downscale, "base": init.unet.base}
     for name, value in decided.items():
         asked = getattr(flags, name)
         if asked not in (None, value):

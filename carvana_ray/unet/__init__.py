@@ -1,4 +1,4 @@
-"""The U-Net."""
+"""The network, its loss and its metrics."""
 
 from carvana_ray.unet.network import UNet
 

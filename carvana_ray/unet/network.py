@@ -1,8 +1,9 @@
-"""The U-Net: a gray picture in, a logit of "car" for each of its pixels out.
+"""The U-Net: standardized gray images in, one logit of "car" for each pixel out.
 
-Knows tensors alone: no files, no device, no training. ``depth`` levels of two 3 x 3 convolutions; a
-2 x 2 maximum leads down, a 2 x 2 transposed convolution up, and each level on the way up sees the
-one of the same size on the way down (Ronneberger et al. 2015, https://arxiv.org/abs/1505.04597).
+Works on tensors only: no files, no device, no training. After Ronneberger et al. 2015,
+https://arxiv.org/abs/1505.04597: on each level two 3 x 3 convolutions; 2 x 2 max pooling leads
+down, a 2 x 2 transposed convolution up, where the level of the same size on the way down is
+concatenated (skip connection).
 """
 
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ def _norm(norm: str, channels: int) -> nn.Module:
 
 
 def _level(in_channels: int, channels: int, norm: str) -> nn.Sequential:
-    bias = norm == "none"  # batch normalization takes the mean away, and a bias with it
+    bias = norm == "none"  # batch normalization subtracts the mean, which cancels a bias
     return nn.Sequential(
         nn.Conv2d(in_channels, channels, 3, padding=1, bias=bias),
         _norm(norm, channels),
@@ -32,19 +33,33 @@ def _level(in_channels: int, channels: int, norm: str) -> nn.Sequential:
 
 
 class UNet(nn.Module):
-    """Logits [B, 1, h, w] from standardized pictures [B, in_channels, h, w] of any size.
+    """A U-Net for images of any size.
 
-    ``UNet(norm="none")`` is the network of the 2017 project: channels 32-64-128-256-512, 7.76
-    million parameters.
+    With ``base=32, depth=5, fold=1``, B images of C channels and h x w pixels::
+
+        image [B, C, h, w]                                       logits [B, 1, h, w]
+          down[0]  32, h    x w    ---------- skip ---------->  up[3]  32, h    x w     head: 1 x 1
+          down[1]  64, h/2  x w/2  ---------- skip ---------->  up[2]  64, h/2  x w/2
+          down[2] 128, h/4  x w/4  ---------- skip ---------->  up[1] 128, h/4  x w/4
+          down[3] 256, h/8  x w/8  ---------- skip ---------->  up[0] 256, h/8  x w/8
+                         down[4] 512, h/16 x w/16
+
+    `enlarge` holds the transposed convolutions between the levels on the way up. If h or w is not
+    a multiple of ``fold * 2 ** (depth - 1)``, the last row and column are repeated to fill it, and
+    the logits are cropped back to h x w. ``UNet(norm="none")`` is the network of the 2017 project
+    with 7.76 million parameters.
 
     Args:
         base: channels of the finest level; each coarser level has twice as many.
-        depth: levels; the coarsest sees the picture at ``1 / 2 ** (depth - 1)``.
-        in_channels: channels of the picture.
-        norm: ``batch`` or ``none``, after each 3 x 3 convolution.
-        fold: blocks of fold x fold pixels become the channels of one place, so that the network
-            sees all of them on a grid as much smaller, and answers with a logit for each (pixel
-            unshuffle and shuffle, Shi et al. 2016, https://arxiv.org/abs/1609.05158).
+        depth: number of levels; the coarsest has ``1 / 2 ** (depth - 1)`` of the height and width.
+        in_channels: channels C of the image.
+        norm: ``batch`` (batch normalization after each 3 x 3 convolution) or ``none``.
+        fold: side f of the blocks of f x f pixels that become channels of one grid cell, so that a
+            full-size image costs about as much as one of 1/f of the size (pixel unshuffle; logits
+            are shuffled back; Shi et al. 2016, https://arxiv.org/abs/1609.05158).
+
+    Raises:
+        ValueError: an unknown `norm`, or a number below 1.
     """
 
     def __init__(
@@ -58,7 +73,7 @@ class UNet(nn.Module):
         super().__init__()
         if norm not in NORMS or min(base, depth, in_channels, fold) < 1:
             raise ValueError(
-                f"no such network: base={base}, depth={depth}, in_channels={in_channels}, "
+                f"not a valid network: base={base}, depth={depth}, in_channels={in_channels}, "
                 f"norm={norm}, fold={fold}"
             )
         self.fold = fold
@@ -75,6 +90,7 @@ class UNet(nn.Module):
         self.head = nn.Conv2d(base, fold**2, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return logits float [B, 1, h, w] of standardized images float [B, C, h, w]."""
         height, width = x.shape[-2:]
         block = self.fold * 2 ** (len(self.down) - 1)
         if height % block or width % block:
@@ -82,30 +98,30 @@ class UNet(nn.Module):
         if self.fold > 1:
             folded = F.pixel_unshuffle(x, self.fold)
             x = folded.contiguous(memory_format=torch.channels_last)
-        passed = []
+        skips = []
         for level in self.down[:-1]:
-            kept, x = self._downsample(level(x))
-            passed.append(kept)
+            skip, x = self._downsample(level(x))
+            skips.append(skip)
         x = self.down[-1](x)
         for enlarge, level in zip(self.enlarge, self.up, strict=True):
-            x = level(self._upsample_concat(passed.pop(), x, enlarge))
+            x = level(self._upsample_concat(skips.pop(), x, enlarge))
         logits = self.head(x)
         if self.fold > 1:
             logits = F.pixel_shuffle(logits, self.fold)
         return logits[..., :height, :width]
 
     def _downsample(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what to keep of a level's answer, and what the level below sees."""
+        """Return the skip connection of a level and the input of the level below."""
         return x, F.max_pool2d(x, 2)
 
-    def _upsample_concat(self, kept: Tensor, coarse: Tensor, enlarge: nn.Module) -> Tensor:
-        """Return what was kept, and behind its channels what came from below, enlarged."""
-        return torch.cat([kept, enlarge(coarse)], dim=1)
+    def _upsample_concat(self, skip: Tensor, coarse: Tensor, enlarge: nn.Module) -> Tensor:
+        """Return the skip connection concatenated with the enlarged output of the level below."""
+        return torch.cat([skip, enlarge(coarse)], dim=1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class UNetConfig:
-    """What the network of a model is made of: as manifests and states say it.
+    """The configuration of a network, as manifests and checkpoints store it.
 
     Attributes:
         base, norm, fold: see `UNet`.
@@ -116,18 +132,19 @@ class UNetConfig:
     fold: int = 1
 
     def build(self) -> UNet:
-        """Return a new network."""
+        """Return a new network with random weights."""
         return UNet(base=self.base, norm=self.norm, fold=self.fold)
 
     def to_json(self) -> dict[str, int | str]:
-        """Return what a manifest says of it."""
+        """Return the entry of ``manifest.json``."""
         return {"kind": "unet", "base": self.base, "norm": self.norm, "fold": self.fold}
 
 
 def glorot_init_(model: nn.Module) -> None:
-    """Set each convolution as the 2017 project did: Glorot uniform weights, biases of zero.
+    """Initialize each convolution as the 2017 project did: Glorot uniform weights, zero biases.
 
-    Source: Glorot and Bengio 2010, formula 16; Keras' default. Uses torch's global generator.
+    Source: Glorot and Bengio 2010, formula 16 (the default of Keras). Draws from torch's global
+    random generator.
     """
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
@@ -137,12 +154,16 @@ def glorot_init_(model: nn.Module) -> None:
 
 
 def count_parameters(model: nn.Module) -> int:
-    """Return the number of trained parameters."""
+    """Return the number of trainable parameters."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 
 def compute_dtype(model: UNet, device: torch.device) -> torch.dtype:
-    """Return the dtype that a network is asked in: float32 on a CPU, which has no faster one."""
+    """Return the dtype of a network's forward pass.
+
+    float32 on a CPU, where no dtype is faster. On a GPU float16 with batch normalization, which
+    keeps activations in its range, and bfloat16 without.
+    """
     if device.type != "cuda":
         return torch.float32
     normalized = any(isinstance(layer, nn.BatchNorm2d) for layer in model.modules())

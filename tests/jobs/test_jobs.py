@@ -232,7 +232,7 @@ def test_the_best_recipe_trains_goes_on_scores_and_predicts(
     predicted = result_of(run_job("predict", "--data", data, "--out", out))
     assert predicted["images"] == 16
     network, read = checkpoint.load_model(str(out / "model"))
-    ask = Predictor(network, torch.device("cpu"), read.mirror)
+    ask = Predictor(network, torch.device("cpu"), read.tta_flip)
     name, text = next(iter(rows_of(out / "submission.csv").items()))
     gray = images.load_gray((data / "test" / name).read_bytes(), 1)
     mine = rle.decode(ask.rle_texts(gray[None], 1280, 1918)[0], 1280, 1918)

@@ -80,7 +80,7 @@ def flipped_bit(folder: Path, saved: Saved) -> None:
     (folder / saved.file).write_bytes(data)
 
 
-NO_WEIGHTS = "not (the weights of its manifest|a state to go on from): "
+NO_WEIGHTS = "not (the weights of its manifest|a usable checkpoint): "
 
 
 DAMAGES: dict[str, tuple[Callable[[Path, Saved], object], str]] = {
@@ -91,7 +91,7 @@ DAMAGES: dict[str, tuple[Callable[[Path, Saved], object], str]] = {
     "flipped bit": (flipped_bit, "damaged, its SHA-256"),
     "weight not a number": (
         lambda f, s: s.change(f, lambda w: w["head.bias"].fill_(float("nan"))),
-        NO_WEIGHTS + r"head\.bias has weights that are not finite",
+        NO_WEIGHTS + r"head\.bias has values that are not finite",
     ),
     "wrong shape": (
         lambda f, s: s.change(f, lambda w: w.update({"head.weight": torch.zeros(1, 3, 1, 1)})),

@@ -45,14 +45,14 @@ def exported_bytes(norm: str, downscale: int, source: str) -> bytes:
 
 
 def export_manifest(downscale: int, norm: str) -> ModelManifest:
-    return manifest_of(design=UNetConfig(base=2, norm=norm), downscale=downscale)
+    return manifest_of(unet=UNetConfig(base=2, norm=norm), downscale=downscale)
 
 
 def write_export_model(folder: Path, norm: str = "batch", downscale: int = 8) -> Path:
     write_model(
         folder,
         trained_network(norm),
-        design=UNetConfig(base=2, norm=norm),
+        unet=UNetConfig(base=2, norm=norm),
         downscale=downscale,
         training={},
     )

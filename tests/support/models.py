@@ -14,7 +14,7 @@ def manifest_of(weights: bytes = b"", **changes: Any) -> ModelManifest:
     """Return a manifest of some weights, by default those of a network of base 2 at an eighth."""
     values: dict[str, Any] = {
         "sha256": checkpoint.sha256(weights),
-        "design": UNetConfig(base=2, norm="batch"),
+        "unet": UNetConfig(base=2, norm="batch"),
         "downscale": 8,
         "height": 1280,
         "width": 1918,

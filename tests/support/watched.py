@@ -204,7 +204,7 @@ def make_model(folder: Path, pictures: list[bytes]) -> None:
     write_model(
         folder,
         network,
-        design=UNetConfig(base=4, norm="batch"),
+        unet=UNetConfig(base=4, norm="batch"),
         height=SIZE[0],
         width=SIZE[1],
         holdout_cars=[],

@@ -133,7 +133,7 @@ def run(
     todo = _left(asked, target)
     resumed = len(asked.entries) - len(todo)
     what = outlook.count_of(len(asked.entries), "pictures", resumed)
-    kind = checkpoint.of_model(asked.manifest) if asked.manifest else "masks of a submission"
+    kind = checkpoint.describe_model(asked.manifest) if asked.manifest else "masks of a submission"
     outlook.announce("cutout", f"{what}; {kind}", target, outlook.describe_workers(workers))
     seen, rate = CutoutTally(asked.folder, len(todo)), 0.0
     if todo:

@@ -65,7 +65,7 @@ class MaskPredictor:
         self._waits = WaitTimer("predict")
         self._trace = Trace(profile, f"predict-{os.getpid()}") if profile else None
         device = torch.device("cuda" if workers.use_gpu else "cpu")
-        self._predictor = Predictor(network, device, manifest.mirror)
+        self._predictor = Predictor(network, device, manifest.tta_flip)
         self._downscale, self._device = manifest.downscale, device
         self._decode = jpegs.make_decoder(device) if workers.decode_on_gpu else None
         if workers.use_gpu:

@@ -146,7 +146,7 @@ def _foretell(
     pictures, to_do = len(catalogue.entries), sum(len(task.entries) for task in left.tasks)
     what = outlook.count_of(pictures, "pictures", pictures - to_do)
     where = outlook.describe_workers(workers)
-    outlook.announce("predict", f"{what}; {checkpoint.of_model(manifest)}", out, where)
+    outlook.announce("predict", f"{what}; {checkpoint.describe_model(manifest)}", out, where)
 
 
 def _plan(flags: config.PredictFlags, folder: str, catalogue: Catalog, most: int) -> list[PlanPart]:

@@ -207,8 +207,8 @@ def _write_model(
     weights = checkpoint.to_bytes(chosen["model"])
     manifest = checkpoint.ModelManifest(
         sha256=checkpoint.sha256(weights),
-        design=design,
-        mirror=recipe.tta_flip,
+        unet=design,
+        tta_flip=recipe.tta_flip,
         downscale=flags.downscale,
         height=course.size[0],
         width=course.size[1],

@@ -78,8 +78,8 @@ def not_finite(folder: Path) -> None:
         (truncate, "damaged, its SHA-256"),
         (lambda f: (f / "model.pt").unlink(), "no such file"),
         (lambda f: (f / "manifest.json").unlink(), "no model there"),
-        (lambda f: (f / "manifest.json").write_text("{"), "damaged, it is no manifest"),
-        (lambda f: (f / "manifest.json").write_text("[]"), "damaged, it is no manifest"),
+        (lambda f: (f / "manifest.json").write_text("{"), "damaged, not a manifest"),
+        (lambda f: (f / "manifest.json").write_text("[]"), "damaged, not a manifest"),
         (lambda f: change_manifest(f, format=2), "format 2, this version reads format 1"),
         (lambda f: change_manifest(f, network={"base": 2}), "'norm' is missing"),
         (lambda f: change_manifest(f, preprocessing={"downscale": 3}), "downscale is 3"),
@@ -147,7 +147,7 @@ def test_a_few_bytes_whose_hash_is_right_are_no_weights(folder: Path, data: byte
 )
 def test_a_manifest_that_is_none_is_refused(folder: Path, text: str) -> None:
     (folder / "manifest.json").write_bytes(text.encode("latin-1"))
-    with pytest.raises(InputError, match=r"manifest\.json: damaged, it is no manifest"):
+    with pytest.raises(InputError, match=r"manifest\.json: damaged, not a manifest"):
         checkpoint.load_model(str(folder))
 
 

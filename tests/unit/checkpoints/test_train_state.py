@@ -176,7 +176,7 @@ def without_random(state: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (not_finite, "optimizer's numbers are not all finite"),
+        (not_finite, "optimizer has values that are not finite"),
         (of_another_epoch, "does not hold 5 epochs"),
         (with_a_short_history, "does not hold 5 epochs"),
         (without_random, "does not hold 5 epochs"),
@@ -200,7 +200,7 @@ def test_a_state_that_contradicts_itself_is_refused(
 def test_a_state_of_another_network_is_refused(run: Path) -> None:
     for other in ({"base": 8}, {"norm": "none"}, {"fold": 2}):
         design = dataclasses.replace(DESIGN, **other)
-        with pytest.raises(InputError, match="not a state to go on from"):
+        with pytest.raises(InputError, match="not a usable checkpoint"):
             states.load(str(run), 5, design)
         found, skipped = states.load_latest(str(run), design)
         assert found is None
@@ -213,7 +213,7 @@ def test_what_could_not_be_read_again_is_not_written(
     state = checkpoint.from_bytes(checkpoint.to_bytes(five[1][-1]))
     state["epoch"], state["history"] = 6, [*state["history"], {}]
     state["model"]["head.bias"].fill_(float("nan"))
-    with pytest.raises(ValueError, match=r"head\.bias has weights that are not finite"):
+    with pytest.raises(ValueError, match=r"head\.bias has values that are not finite"):
         write(run, state)
     assert same(newest(run)[0], five[1][-1])
 
@@ -277,7 +277,7 @@ def test_an_epoch_that_is_pruned_does_not_count_from_the_first_moment(
     states.prune(str(run), best=5)
     for epoch in (1, 2):
         assert not (folder(run, epoch) / "manifest.json").exists()
-        with pytest.raises(InputError, match=r"no manifest\.json there"):
+        with pytest.raises(InputError, match=r"no manifest\.json in this folder"):
             states.load(str(run), epoch, DESIGN)
 
 

@@ -84,7 +84,7 @@ def test_gray_input_of_a_jpeg_gives_the_masks_of_predict(size: tuple[int, int]) 
 def test_a_network_with_pixel_unshuffle_and_mirroring_matches_torch() -> None:
     network = trained_network("batch", fold=2)
     design = UNetConfig(base=2, norm="batch", fold=2)
-    manifest = dataclasses.replace(export_manifest(1, "batch"), design=design, mirror=True)
+    manifest = dataclasses.replace(export_manifest(1, "batch"), unet=design, tta_flip=True)
     model = ExportedModel(onnx.to_onnx(network, manifest, "picture"))
     assert model.metadata["carvana_ray.mirror"] == "true"
     predictor = Predictor(network, torch.device("cpu"), mirror=True)

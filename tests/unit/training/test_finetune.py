@@ -40,7 +40,7 @@ def write_model(
     torch.manual_seed(seed)
     design = learner.unet_config(2, RECIPES[recipe])
     values: dict[str, Any] = {
-        "design": design,
+        "unet": design,
         "training": {"recipe": recipe},
         "run": f"run-{seed}",
         "started_from": ["0f"],
@@ -126,7 +126,7 @@ def test_a_model_that_is_not_there_or_damaged_is_refused_by_the_flag(tmp_path: P
     with pytest.raises(InputError, match="another model was written there"):
         finetune.load_base_weights(flags, "00")
     assert set(finetune.load_base_weights(flags, manifest.sha256)) == set(
-        manifest.design.build().state_dict()
+        manifest.unet.build().state_dict()
     )
     data = bytearray((tmp_path / "model/model.pt").read_bytes())
     data[len(data) // 2] ^= 1
@@ -172,7 +172,7 @@ def test_a_model_in_s3_is_one_as_any(
     assert taken(flags).init_from == f"{home}/model"
     finetune.record_base(flags, manifest)
     assert set(finetune.load_base_weights(flags, manifest.sha256)) == set(
-        manifest.design.build().state_dict()
+        manifest.unet.build().state_dict()
     )
     storage.remove_dir(f"{home}/model")
     assert finetune.read(flags) == manifest
