@@ -1,30 +1,8 @@
-"""Score a model on cars never trained on: ``python jobs/evaluate.py --data FOLDER``."""
+"""``carvana-ray evaluate`` as a script, for ``ray job submit -- python jobs/evaluate.py``."""
 
 import sys
-from typing import Any
 
-from carvana_ray import config
-from carvana_ray.stages import runner as job
-
-EXAMPLES = """examples:
-  python jobs/evaluate.py --data carvana --out runs/first                 # of runs/first/model
-  python jobs/evaluate.py --data carvana --model runs/first/model --out runs/again
-  python jobs/evaluate.py --data carvana --out runs/first --limit 32      # a quick look
-  dice=$(python jobs/evaluate.py --data carvana --out runs/first --quiet | jq .dice)
-"""
-
-
-def stage() -> Any:
-    """Import the stage; it takes a while."""
-    from carvana_ray.stages import evaluate
-
-    return evaluate
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Run the job; return its exit code."""
-    return job.run("evaluate", config.EvaluateFlags, stage, argv, EXAMPLES)
-
+from carvana_ray.stages.command_line import run_command
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command("evaluate"))

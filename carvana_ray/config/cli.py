@@ -53,7 +53,8 @@ def flag(name: str) -> str:
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Say what is wrong in one line (argparse prints its usage before it)."""
-        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+        job = self.prog.split()[-1]
+        self.exit(2, f"{job}: error: {message} (see {self.prog} --help)\n")
 
 
 def parser(config: type[Any], prog: str, epilog: str = "") -> argparse.ArgumentParser:

@@ -34,12 +34,13 @@ PICTURES, SHARD_SIZE = 1200, 20
 DISTINCT = 100
 NO_TOKEN = ("export RAY_AUTH_MODE=token", "RAY_AUTH_TOKEN_PATH", "~/.ray/auth_token")
 
-# A fault of the program's own, in a task on another machine.
+# A bug in a task that runs on another machine.
 FAULTY = """
 import sys
 import ray
 from carvana_ray import config
-from carvana_ray.stages import job
+from carvana_ray.config import cli
+from carvana_ray.stages.runner import run_stage
 
 def task():
     return {}["no such key"]
@@ -50,7 +51,8 @@ class Stage:
     def run(self, flags, cluster, checked):
         return ray.get(ray.remote(max_retries=0)(task).remote())
 
-sys.exit(job.run("predict", config.Predict, Stage, None, ""))
+flags = cli.parse(config.PredictFlags, "predict", None)
+sys.exit(run_stage("predict", flags, Stage))
 """
 
 
@@ -355,7 +357,7 @@ def test_a_job_that_is_stopped_goes_on_where_it_was(
     assert stopped.returncode == 0, stopped.stderr
     job.done()
     assert whole.job(job.id)["status"] == "STOPPED"
-    assert log_of(whole, job.id)[-1] == "predict: stopped; the same command again goes on from here"
+    assert log_of(whole, job.id)[-1] == "predict: stopped; run the same command again to continue"
     quiet = whole.wait("end of all", lambda: not any(works(n, "ray::Map") for n in whole.nodes))
     kept, read = store.shards("runs/stopped"), len(store.fetched())
     total = PICTURES // SHARD_SIZE

@@ -262,7 +262,7 @@ def test_training_that_is_asked_to_stop_keeps_its_epochs(
     output, said = job.communicate(timeout=60)
     assert job.returncode == 75, said
     assert output == ""
-    assert said.splitlines()[-1].endswith("the same command again goes on from here")
+    assert said.splitlines()[-1].endswith("run the same command again to continue")
     assert not (tmp_path / "model").exists()
 
 

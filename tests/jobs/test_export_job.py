@@ -15,6 +15,7 @@ from carvana_ray.config import ExportFlags
 from carvana_ray.errors import IncompleteError, InputError
 from carvana_ray.export import onnx, verify
 from carvana_ray.export.verify import ExportedModel
+from carvana_ray.stages import export
 
 pytest.importorskip("onnxscript", reason="onnxscript is not installed")
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
@@ -23,9 +24,9 @@ pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 def run_without_packages(*flags: object) -> subprocess.CompletedProcess[str]:
     """Run the job as if onnxruntime and onnxscript were not installed."""
     hidden = "import sys; sys.modules.update(onnxscript=None, onnxruntime=None)\n"
-    code = f"{hidden}from jobs import export; sys.exit(export.main(sys.argv[1:]))"
+    code = f"{hidden}from carvana_ray.stages.command_line import main; sys.exit(main())"
     return subprocess.run(
-        [sys.executable, "-c", code, *map(str, flags)],
+        [sys.executable, "-c", code, "export", *map(str, flags)],
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
@@ -89,9 +90,6 @@ def test_a_failed_export_keeps_the_existing_file(fault: str, tmp_path: Path, run
 def test_a_file_with_wrong_masks_is_not_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.syspath_prepend(REPOSITORY)
-    from jobs import export as job
-
     model = write_export_model(tmp_path / "model")
     (tmp_path / "a.jpg").write_bytes(draw_pair(1, (333, 501))[0])
     out = tmp_path / "old.onnx"
@@ -99,25 +97,22 @@ def test_a_file_with_wrong_masks_is_not_written(
     wrong = exported_bytes("none", 4, "picture")
     monkeypatch.setattr(onnx, "to_onnx", lambda *_: wrong)
     with pytest.raises(IncompleteError, match="differ from torch's"):
-        job.export(ExportFlags(model=str(model), out=str(out), data=str(tmp_path)))
+        export.run(ExportFlags(model=str(model), out=str(out), data=str(tmp_path)))
     assert out.read_bytes() == b"existing"
 
 
 def test_without_onnxruntime_an_unverified_file_is_written_with_a_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.syspath_prepend(REPOSITORY)
-    from jobs import export as job
-
     data = exported_bytes("batch", 8, "picture")
     monkeypatch.setattr(onnx, "to_onnx", lambda *_: data)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     out = tmp_path / "new/car.onnx"
-    result = job.export(
+    result = export.run(
         ExportFlags(model=str(write_export_model(tmp_path / "model")), out=str(out))
     )
     assert (result["images"], result["pixels_differ"], result["dice"]) == (0, None, None)
-    assert "NOT checked" in caplog.text
+    assert "NOT verified" in caplog.text
     assert "pip install" in caplog.text
     assert out.read_bytes() == data
 

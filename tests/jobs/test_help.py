@@ -1,6 +1,5 @@
-"""The commands that `--help` and the documents show are commands that the jobs take."""
+"""The commands that `--help` and the documents show are valid commands."""
 
-import importlib
 import os
 import re
 import shlex
@@ -9,102 +8,109 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.commands import REPOSITORY
 
 from carvana_ray.config import cli
+from carvana_ray.stages.command_line import COMMANDS, run_command
 
-REPOSITORY = Path(__file__).parents[2]
-JOBS = sorted(path.stem for path in (REPOSITORY / "jobs").glob("[!_]*.py"))
-DOCUMENTS = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+DOCUMENTS = [*sorted(REPOSITORY.glob("*.md")), *sorted((REPOSITORY / "docs").glob("*.md"))]
+# A line that runs a command begins with it, or has it behind a shell's `--`, `$(`, `` ` ``, `|`.
+COMMAND = re.compile(r"(?:python jobs/(\w+)\.py|(?:^|`|\$\(|-- |&& )\s*carvana-ray (\w+))(.*)")
 
 
 def commands(text: str) -> Iterator[tuple[str, list[str]]]:
-    """Yield the job and the words after it of each line that runs one, as a shell reads it."""
+    """Yield the name and the flags of each command in a text, as a shell splits them."""
     for line in text.replace("\\\n", " ").splitlines():
-        if found := re.search(r"python jobs/(\w+)\.py(.*)", line):
-            # What is behind a pipe, or ends `$( )` or a quotation, is no word of the command.
-            yield found[1], shlex.split(re.split(r" [|)>]|`", found[2])[0], comments=True)
+        if found := COMMAND.search(line):
+            # A pipe, a redirection, `)` or a backtick ends the command.
+            words = re.split(r" [|)>]|`", found[3])[0]
+            yield found[1] or found[2], shlex.split(words, comments=True)
 
 
-class Taken(Exception):
-    """A job has read its flags."""
+class ParsedError(Exception):
+    """A command has parsed its flags."""
 
 
 @pytest.fixture
-def taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make jobs raise `Taken` where they would begin their work."""
+def parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make commands raise `ParsedError` instead of starting their work."""
     parse = cli.parse
 
     def stop(*args: Any) -> Any:
-        raise Taken(parse(*args))
+        raise ParsedError(parse(*args))
 
     monkeypatch.setattr(cli, "parse", stop)
 
 
-def takes(job: str, argv: list[str]) -> bool:
-    """Return whether a job takes these flags; what is wrong with them is on stderr."""
+def is_valid(name: str, argv: list[str]) -> bool:
+    """Return whether a command accepts these flags; the error is on stderr."""
     try:
-        importlib.import_module(f"jobs.{job}").main(argv)
-    except Taken:
+        run_command(name, argv)
+    except ParsedError:
         return True
     except SystemExit:
         return False
-    raise AssertionError("a job without flags")
+    raise AssertionError("the command has not parsed its flags")
 
 
-def test_this_file_sees_commands() -> None:
+def test_commands_are_found_in_a_text() -> None:
     text = (
         "    python jobs/a.py x --y 'two words'   # why\n"
         "run ray job submit -- \\\n    python jobs/b.py --data \\\n  d\n"
         "n=$(python jobs/c.py --quiet | jq .n)\nNot `jobs/d.py`, but `python jobs/e.py f`.\n"
+        "  carvana-ray f --x 1  # why\nn=$(carvana-ray g --quiet | jq .n)\n"
+        "Run `carvana-ray h a.jpg` and read. The carvana-ray package has no command here.\n"
     )
     found = [
         ("a", ["x", "--y", "two words"]),
         ("b", ["--data", "d"]),
         ("c", ["--quiet"]),
         ("e", ["f"]),
+        ("f", ["--x", "1"]),
+        ("g", ["--quiet"]),
+        ("h", ["a.jpg"]),
     ]
     assert list(commands(text)) == found
 
 
-@pytest.mark.usefixtures("taken")
-def test_what_a_job_does_not_take_is_seen(capsys: pytest.CaptureFixture[str]) -> None:
-    assert not takes("train", ["--epoch", "3"])
-    assert not takes("predict", ["--submission", "a.txt"])
+@pytest.mark.usefixtures("parsed")
+def test_invalid_flags_are_seen(capsys: pytest.CaptureFixture[str]) -> None:
+    assert not is_valid("train", ["--epoch", "3"])
+    assert not is_valid("predict", ["--submission", "a.txt"])
     assert capsys.readouterr().err.count("\n") == 2
 
 
-@pytest.mark.usefixtures("taken")
-@pytest.mark.parametrize("job", JOBS)
-def test_the_examples_of_a_job_are_three_to_five_and_it_takes_them(
-    job: str, capsys: pytest.CaptureFixture[str]
+@pytest.mark.usefixtures("parsed")
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_has_three_to_five_valid_examples(
+    name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = list(commands(importlib.import_module(f"jobs.{job}").EXAMPLES))
+    found = list(commands(COMMANDS[name].examples))
     assert 3 <= len(found) <= 5
-    assert {name for name, _ in found} == {job}
-    for name, argv in found:
-        assert takes(name, argv), f"{shlex.join(argv)}: {capsys.readouterr().err}"
+    assert {command for command, _ in found} == {name}
+    for _, argv in found:
+        assert is_valid(name, argv), f"{shlex.join(argv)}: {capsys.readouterr().err}"
 
 
-@pytest.mark.parametrize("job", JOBS)
+@pytest.mark.parametrize("name", COMMANDS)
 def test_help_shows_the_examples_as_they_can_be_pasted(
-    job: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(os.environ, "COLUMNS", "80")
-    module = importlib.import_module(f"jobs.{job}")
     with pytest.raises(SystemExit) as caught:
-        module.main(["--help"])
+        run_command(name, ["--help"])
     assert caught.value.code == 0
-    assert capsys.readouterr().out.endswith(module.EXAMPLES)
-    assert all(len(line) <= 100 for line in module.EXAMPLES.splitlines())
+    examples = COMMANDS[name].examples
+    assert capsys.readouterr().out.endswith(f"examples:\n{examples}")
+    assert all(len(line) <= 100 for line in examples.splitlines())
 
 
-@pytest.mark.usefixtures("taken")
+@pytest.mark.usefixtures("parsed")
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
-def test_the_commands_of_the_documents_are_taken(
+def test_the_commands_of_the_documents_are_valid(
     path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for job, argv in commands(path.read_text()):
-        assert job in JOBS, f"{path.name}: jobs/{job}.py"
-        # `...` stands for what does not matter there.
-        words = [word for word in argv if word != "..."]
-        assert takes(job, words), f"{shlex.join(argv)}: {capsys.readouterr().err}"
+    for name, argv in commands(path.read_text()):
+        assert name in COMMANDS, f"{path.name}: {name}"
+        words = [word for word in argv if word != "..."]  # left out there
+        assert is_valid(name, words), f"{shlex.join(argv)}: {capsys.readouterr().err}"

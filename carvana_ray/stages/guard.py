@@ -1,0 +1,128 @@
+"""What every job does around its work: log, signals, one line of JSON, exit code."""
+
+import errno
+import json
+import logging
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+from carvana_ray import config, errors
+from carvana_ray.errors import IncompleteError, InputError, StorageUnavailableError, first_line
+from carvana_ray.runtime import progress
+
+USER_ERRORS = (InputError, IncompleteError, StorageUnavailableError)  # one line, no traceback
+Result = dict[str, Any]
+
+
+class _Stopped(KeyboardInterrupt):
+    """SIGTERM, as `ray job stop` and cluster managers send it."""
+
+
+def run_guarded(job: str, flags: config.LogFlags, work: Callable[[], Result]) -> int:
+    """Run a job's work, print its result as the last line of stdout and return the exit code.
+
+    Args:
+        job: name of the job.
+        flags: how much it logs.
+        work: returns the result. A result with ``"ok": False`` means exit code 1.
+    """
+    _configure_logging(flags)
+    stop_on_sigterm()
+    try:
+        result = work()
+        code = errors.EXIT_OK if result.get("ok", True) else errors.EXIT_FAILURE
+    except errors.BadImagesError as error:
+        print(f"{job}: {error}", file=sys.stderr)
+        result, code = error.result, errors.EXIT_BAD_IMAGES
+    except KeyboardInterrupt:
+        print(f"{job}: stopped; run the same command again to continue", file=sys.stderr)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # Without a shutdown of Ray: a background thread may still wait in Ray, which then
+        # sometimes ends the process itself, with code 1. A local session dies with the process.
+        os._exit(errors.EXIT_INTERRUPTED)
+    except Exception as error:
+        return print_error(job, error, flags.verbose)
+    print(json.dumps({"job": job, **result}), flush=True)
+    return code
+
+
+def stop_on_sigterm() -> None:
+    """Make SIGTERM interrupt the main thread as Ctrl-C does."""
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        raise _Stopped
+
+    signal.signal(signal.SIGTERM, stop)
+
+
+class _StderrHandler(logging.Handler):
+    """Writes to the current `sys.stderr`, which a live progress line replaces."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            print(self.format(record), file=sys.stderr, flush=True)
+        except Exception:
+            self.handleError(record)
+
+
+def _configure_logging(flags: config.LogFlags) -> None:
+    level = logging.WARNING if flags.quiet else logging.INFO
+    logging.basicConfig(level=level, format="%(message)s", handlers=[_StderrHandler()])
+    logging.getLogger("botocore").setLevel(logging.WARNING)  # INFO names the credentials' source
+    if flags.verbose:
+        logging.getLogger("carvana_ray").setLevel(logging.DEBUG)
+    progress.show(not flags.quiet)
+
+
+def print_error(job: str, error: Exception, verbose: bool) -> int:
+    """Print an error, its cause in the last line, and return the exit code.
+
+    Only unexpected errors have a traceback, unless `verbose`.
+    """
+    cause = _root_cause(error)
+    expected = isinstance(cause, USER_ERRORS)
+    text = str(cause) if expected else f"{type(cause).__name__}: {first_line(cause)}"
+    if not expected and (hint := _machine_hint(cause)):
+        expected, text = True, f"{text}; {hint}; use --verbose for details"
+    if verbose or not expected:
+        traceback.print_exception(error)
+    print(f"{job}: error: {text}", file=sys.stderr)
+    return errors.EXIT_USAGE if isinstance(cause, InputError) else errors.EXIT_FAILURE
+
+
+def _machine_hint(cause: BaseException) -> str:
+    """Return the remedy for a fault of the machine, which no traceback explains; else ""."""
+    from ray import exceptions  # here, because check and export run without Ray
+
+    lost = (
+        exceptions.LocalRayletDiedError,
+        exceptions.NodeDiedError,
+        exceptions.ObjectLostError,
+        exceptions.RayActorError,
+        exceptions.WorkerCrashedError,
+    )
+    if isinstance(cause, MemoryError) or type(cause).__name__ == "OutOfMemoryError":
+        return "out of memory: use fewer --workers, a smaller --batch-size or a larger machine"
+    if isinstance(cause, exceptions.OutOfDiskError | exceptions.ObjectStoreFullError):
+        return "free disk space where Ray keeps its files"
+    if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "free disk space, then run the same command again"
+    if isinstance(cause, lost) and not getattr(cause, "actor_init_failed", False):
+        return "a process or a machine was lost; run the same command again to continue"
+    return ""
+
+
+def _root_cause(error: BaseException) -> BaseException:
+    """Return the first error of a chain: Ray wraps an error of a worker several times."""
+    for failure in getattr(error, "worker_failures", {}).values():  # by Ray Train
+        return _root_cause(failure)
+    inner = getattr(error, "cause", None)  # of Ray's errors, which also have the class of `cause`
+    if not isinstance(inner, BaseException) and not isinstance(error, USER_ERRORS):
+        inner = error.__cause__
+    return _root_cause(inner) if isinstance(inner, BaseException) else error
