@@ -1,8 +1,8 @@
-"""Which masks should a person look at first? Says it without a truth to compare with, and why.
+"""Which masks should a person check first? A ranking without ground truth, with reasons.
 
-Each picture gets a score: how far it is from what is usual, in standard deviations, the worst of
-its signals. A mask alone can have pieces, holes, a ragged outline. Where a car was photographed on
-a turntable in 16 views, each view is also compared with what the other views let expect.
+Each image gets a score: the distance of its mask from what is usual, in standard deviations, the
+largest over several signals. A mask by itself can have pieces, holes or a ragged outline. If a car
+was photographed on a turntable in 16 views, each view is also compared with the others.
 """
 
 import csv
@@ -12,28 +12,34 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from carvana_ray.data import layout as carvana
+from carvana_ray.data.layout import VIEWS, parse_name
 from carvana_ray.review import turntable
 from carvana_ray.review.shape import MaskShape
 
-REVIEW_SCORE = 5.0  # score from which a picture is listed; of 1,536 real masks 3 have as much
-EMPTY, MOST = 1000.0, 100.0  # score of an empty or a full mask, and of any other at most
-FULL = 0.9  # share of the picture from which a mask is full; of 768 real ones 0.40 at most
-# What is usual of one mask: 99 % of 1,536 real ones have less than three times that (stray pieces
-# and the largest hole as shares of the mask; the outline above that of a plain shape).
-STRAY, HOLLOW, OUTLINE, PLAIN = 0.0005, 0.002, 0.1, 1.1
-FEWEST = 8  # pictures, to compare their areas
-SMALLEST_SPREAD = 0.05  # of the logarithm of areas in a catalogue
+Signal = tuple[float, str]  # score in standard deviations, reason in words
+
+REVIEW_SCORE = 5.0  # score from which an image is listed; 3 of 1,536 real masks reach it
+EMPTY_SCORE = 1000.0  # score of an empty or full mask
+MAX_SCORE = 100.0  # maximum of all other scores
+FULL_FRACTION = 0.9  # of the image that a full mask covers; 768 real masks cover at most 0.40
+# Unit of each signal's score: 99 % of 1,536 real masks have less than three units.
+STRAY_UNIT = 0.0005  # stray pixels, as a fraction of the mask
+HOLE_UNIT = 0.002  # pixels of the largest hole, as a fraction of the mask
+OUTLINE_UNIT = 0.1  # of the perimeter ratio, above `PLAIN_OUTLINE`
+PLAIN_OUTLINE = 1.1  # perimeter ratio of a smooth mask
+MIN_IMAGES = 8  # to compare their areas
+MIN_LOG_SPREAD = 0.05  # least standard deviation of the logarithm of the areas
 
 
 @dataclass(frozen=True)
 class ReviewItem:
-    """What is to be said of a picture.
+    """The rank of an image in the review.
 
     Attributes:
-        name: of the picture.
+        name: name of the image.
         score: how unusual its mask is, in standard deviations; 0 or more.
-        reasons: in words, the strongest first: those from `LISTED` on, or else the strongest one.
+        reasons: all reasons whose score is at least `REVIEW_SCORE`, the strongest first. If there
+            are none: the strongest reason.
     """
 
     name: str
@@ -42,98 +48,109 @@ class ReviewItem:
 
     @property
     def listed(self) -> bool:
-        """Whether a person should look at it."""
+        """Whether a person should check the mask."""
         return self.score >= REVIEW_SCORE
 
 
-def rank(facts: Mapping[str, MaskShape]) -> list[ReviewItem]:
-    """Return a verdict on each picture, the most unusual first.
+def rank(shapes: Mapping[str, MaskShape]) -> list[ReviewItem]:
+    """Return an item for each image, the most unusual first.
 
     Args:
-        facts: of its mask, by the picture's name.
+        shapes: shape of the mask, by the image's name.
     """
-    signals = {name: _alone(one) for name, one in facts.items()}
-    by_car: dict[str, dict[int, str]] = {}
-    for name in facts:
-        car, view = carvana.parse_name(name)
-        by_car.setdefault(car, {})[view] = name
-    rest = dict(facts)
-    for views in by_car.values():
-        if set(views) <= set(range(1, carvana.VIEWS + 1)):
-            found = turntable.score_views({view: facts[name] for view, name in views.items()})
-            for view, more in found.items():
-                signals[views[view]] += more
-                del rest[views[view]]
-    for name, signal in _against_all(rest):
+    signals = {name: _shape_signals(shape) for name, shape in shapes.items()}
+    views_by_car: dict[str, dict[int, str]] = {}
+    for name in shapes:
+        car, view = parse_name(name)
+        views_by_car.setdefault(car, {})[view] = name
+    not_compared = dict(shapes)
+    for views in views_by_car.values():
+        if set(views) <= set(range(1, VIEWS + 1)):
+            car_shapes = {view: shapes[name] for view, name in views.items()}
+            for view, view_signals in turntable.score_views(car_shapes).items():
+                signals[views[view]] += view_signals
+                del not_compared[views[view]]
+    for name, signal in _area_signals(not_compared).items():
         signals[name].append(signal)
-    verdicts = [_verdict(name, found) for name, found in signals.items()]
-    return sorted(verdicts, key=lambda one: (-one.score, one.name))
+    items = [_review_item(name, image_signals) for name, image_signals in signals.items()]
+    return sorted(items, key=lambda item: (-item.score, item.name))
 
 
-def to_csv(verdicts: Sequence[ReviewItem], facts: Mapping[str, MaskShape]) -> bytes:
-    """Return ``review.csv``: a line a picture, in the order of the verdicts."""
+def to_csv(items: Sequence[ReviewItem], shapes: Mapping[str, MaskShape]) -> bytes:
+    """Return ``review.csv``: a line for each item, in their order.
+
+    Args:
+        items: result of `rank`.
+        shapes: shape of the mask, by the image's name.
+    """
     text = io.StringIO(newline="")
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["img", "score", "look", "reasons", "area", "pieces", "holes", "outline"])
-    for one in verdicts:
-        found = facts[one.name]
-        said = one.name, f"{one.score:.2f}", int(one.listed), "; ".join(one.reasons)
-        table.writerow(
-            [*said, found.area, found.pieces, found.holes, f"{found.perimeter_ratio:.3f}"]
-        )
+    for item in items:
+        shape = shapes[item.name]
+        score, reasons = f"{item.score:.2f}", "; ".join(item.reasons)
+        outline = f"{shape.perimeter_ratio:.3f}"
+        counts = shape.area, shape.pieces, shape.holes
+        table.writerow([item.name, score, int(item.listed), reasons, *counts, outline])
     return text.getvalue().encode()
 
 
-def _verdict(name: str, signals: list[tuple[float, str]]) -> ReviewItem:
+def _review_item(name: str, signals: Sequence[Signal]) -> ReviewItem:
     signals = sorted(signals, reverse=True)
-    worst = signals[0][0]
-    said = [text for score, text in signals if score >= REVIEW_SCORE]
-    strongest = signals[0][1] if worst > 0 else "nothing"
-    return ReviewItem(
-        name, round(worst if worst == EMPTY else min(worst, MOST), 2), tuple(said or [strongest])
-    )
+    strongest, reason = signals[0]
+    listed = [reason for score, reason in signals if score >= REVIEW_SCORE]
+    if not listed:
+        listed = [reason if strongest > 0 else "nothing unusual"]
+    score = strongest if strongest == EMPTY_SCORE else min(strongest, MAX_SCORE)
+    return ReviewItem(name, round(score, 2), tuple(listed))
 
 
-def _alone(one: MaskShape) -> list[tuple[float, str]]:
-    """Return (score, words) of each signal of a mask by itself."""
-    if not one.area:
-        return [(EMPTY, "the mask is empty")]
-    if (share := one.area / (one.height * one.width)) >= FULL:  # of all views alike, perhaps
-        return [(EMPTY, f"covers {share:.0%} of the picture: hardly any ground is left")]
-    stray, hollow = one.stray_pixels / one.area, one.largest_hole / one.area
-    others = one.pieces - 1
+def _shape_signals(shape: MaskShape) -> list[Signal]:
+    """Return the signals of a mask by itself."""
+    if not shape.area:
+        return [(EMPTY_SCORE, "the mask is empty")]
+    # Checked here because a model may fill all views alike, so that none differs from the others.
+    if (covered := shape.area / (shape.height * shape.width)) >= FULL_FRACTION:
+        return [(EMPTY_SCORE, f"covers {covered:.0%} of the image, almost no background is left")]
+    stray, hole = shape.stray_pixels / shape.area, shape.largest_hole / shape.area
+    ratio = shape.perimeter_ratio
     return [
         (
-            stray / STRAY,
-            f"{others} {'pieces' if others > 1 else 'piece'} beside the largest, {stray:.1%} of it",
+            stray / STRAY_UNIT,
+            f"stray pieces are {stray:.1%} of the mask ({_count(shape.pieces - 1, 'piece')})",
         ),
-        (hollow / HOLLOW, f"a hole of {hollow:.1%} of the mask, {one.holes} in all"),
         (
-            max(one.perimeter_ratio - PLAIN, 0) / OUTLINE,
-            f"a ragged outline, {one.perimeter_ratio:.1f} times as long as that of its box",
+            hole / HOLE_UNIT,
+            f"the largest hole is {hole:.1%} of the mask ({_count(shape.holes, 'hole')})",
+        ),
+        (
+            max(ratio - PLAIN_OUTLINE, 0) / OUTLINE_UNIT,
+            f"ragged outline, {ratio:.1f} times as long as the perimeter of the bounding box",
         ),
     ]
 
 
-def _against_all(facts: Mapping[str, MaskShape]) -> list[tuple[str, tuple[float, str]]]:
-    """Return (name, (score, words)) of the areas of pictures, compared with those of all of them.
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
-    For pictures that are not among the views of a car.
+
+def _area_signals(shapes: Mapping[str, MaskShape]) -> dict[str, Signal]:
+    """Return a signal for each image: its area against the median of all images.
+
+    Used for images that are not views of a car. The scale is robust: 1.4826 times the median
+    absolute deviation is the standard deviation of a normal distribution.
     """
-    names = [name for name, one in facts.items() if one.area]
-    if len(names) < FEWEST:
-        return []
-    share = np.array([facts[n].area / (facts[n].height * facts[n].width) for n in names])
-    middle = float(np.median(share))
-    off = np.log(share / middle)
-    spread = max(1.4826 * float(np.median(np.abs(off))), SMALLEST_SPREAD)
-    return [
-        (
-            name,
-            (
-                abs(float(one)) / spread,
-                f"covers {part:.1%} of the picture, the catalogue's middle one {middle:.1%}",
-            ),
+    names = [name for name, shape in shapes.items() if shape.area]
+    if len(names) < MIN_IMAGES:
+        return {}
+    covered = np.array([shapes[n].area / (shapes[n].height * shapes[n].width) for n in names])
+    median = float(np.median(covered))
+    log_ratio = np.log(covered / median)
+    spread = max(1.4826 * float(np.median(np.abs(log_ratio))), MIN_LOG_SPREAD)
+    return {
+        name: (
+            abs(float(ratio)) / spread,
+            f"covers {fraction:.1%} of the image, the median of the catalog is {median:.1%}",
         )
-        for name, one, part in zip(names, off, share, strict=True)
-    ]
+        for name, ratio, fraction in zip(names, log_ratio, covered, strict=True)
+    }

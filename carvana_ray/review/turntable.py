@@ -1,11 +1,11 @@
-"""A car on a turntable: is the silhouette of a view what its other views let expect?
+"""Cars on a turntable: does the mask of a view fit the masks of the car's other views?
 
-That expectation is a Gaussian process over the angle, for each of some features. A car is about
-symmetric: its silhouettes from the left and from the right are mirror images, so a feature is a sum
-of cosines of the angle (or of sines, if mirroring turns its sign, as a place left or right does)
-and of little else. What the other views say of one then follows from the inverse of the covariance
-(Rasmussen and Williams 2006, equation 5.12). Nothing is learned from the catalogue: the first car
-of a studio is judged as the thousandth.
+Each feature of a mask (area, position, edges, ...) is modeled as a Gaussian process over the angle.
+A car is nearly symmetric, so its masks from the left and from the right are mirror images. A
+feature is therefore mostly a sum of cosines of the angle, or of sines if mirroring flips its sign,
+as for a position in x. The prediction of one view from the others follows from the inverse of the
+covariance (leave-one-out prediction, Rasmussen and Williams 2006, equation 5.12). Nothing is fitted
+to the catalog: the first car of a studio is judged in the same way as the thousandth.
 """
 
 import functools
@@ -15,43 +15,46 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from carvana_ray.data import layout as carvana
+from carvana_ray.data.layout import VIEWS, WIDTH
 from carvana_ray.review.shape import MaskShape
 
 Floats = NDArray[np.float64]
 
-FEWEST_VIEWS = 8  # to compare one with the others
-# Of the scores of 16 views, the one in the middle: 1.7 for real masks. Where it is far more the
-# views are not those of a turntable, and the comparison counts that much less.
-USUAL = 1.7
-OUTLIER_SCORE = 5.0  # score from which a view is not believed when others are judged
-PASSES = 4  # over the views of a car, the worst one left out each time
-END_ON = 12  # power of the cosine: by 22.5 degrees to the side a third is left
-LEFT_OUT = 1e6  # standard deviation that is added to a view which is not to be believed
+MIN_VIEWS = 8  # of a car, to compare each with the others
+# Median over 16 views of their largest score: 1.7 for real masks. If it is far larger, the images
+# are not the views of a turntable, and the scores are scaled down.
+USUAL_MEDIAN = 1.7
+OUTLIER_SCORE = 5.0  # score from which a view is excluded when others are judged
+PASSES = 4  # over the views of a car, excluding the worst view each time
+END_ON_POWER = 12  # of the cosine of the angle: at 22.5 degrees a third is left
+EXCLUDED_SD = 1e6  # standard deviation added to an excluded view
+LOG_UNIT = WIDTH / 10  # pixels that count as much as a logarithm or a correlation of 1
 
 
 @dataclass(frozen=True)
 class Feature:
-    """One number of a silhouette over the angle: what is usual, found by maximum likelihood over
-    96 real cars. Standard deviations in units of a feature (see `_features`).
+    """The prior of one feature over the angle, fitted by maximum likelihood to 96 real cars.
+
+    All numbers but the powers are standard deviations in pixels; see `_features`.
 
     Attributes:
-        odd: mirroring turns its sign, so that sines are its own waves, not cosines.
-        constant: of its constant.
-        own, fall: of its own waves: ``own / k ** fall`` of k waves a turn.
-        other, other_fall: of the waves that a symmetric car does not have.
-        noise: of each view by itself.
-        end_on: more of it where the car is seen end on. There a turn by one degree more or less
-            moves a silhouette most.
-        words: what it says when it is more, and when it is less; ``{}`` is by how much.
+        odd: whether mirroring flips the sign. Then the main waves are sines, else cosines.
+        mean: the mean over all angles.
+        main, main_power: the main wave with k periods per turn has ``main / k ** main_power``.
+        minor, minor_power: the same for the waves that a symmetric car does not have.
+        noise: noise of each view.
+        end_on: more noise if the car is seen end on, where turning it by one degree changes its
+            mask most.
+        words: text for a value that is too large, and for one that is too small; ``{}`` is the
+            difference.
     """
 
     odd: bool
-    constant: float
-    own: float
-    fall: float
-    other: float
-    other_fall: float
+    mean: float
+    main: float
+    main_power: float
+    minor: float
+    minor_power: float
     noise: float
     end_on: float
     words: tuple[str, str]
@@ -61,130 +64,151 @@ FEATURES = {
     "area": Feature(False, 1e4, 200, 2, 10, 2, 1, 15, ("{} larger", "{} smaller")),
     "x": Feature(True, 100, 400, 1.5, 50, 2, 2, 15, ("{} further right", "{} further left")),
     "y": Feature(False, 1e4, 400, 3, 10, 2, 1, 8, ("{} lower", "{} higher")),
-    "top": Feature(False, 1e4, 50, 3, 5, 2, 1, 0, ("top edge {} lower", "top edge {} higher")),
+    "top": Feature(
+        False, 1e4, 50, 3, 5, 2, 1, 0, ("top edge is {} lower", "top edge is {} higher")
+    ),
     "bottom": Feature(
-        False, 1e4, 200, 1.5, 10, 1, 2, 0, ("bottom edge {} lower", "bottom edge {} higher")
+        False, 1e4, 200, 1.5, 10, 1, 2, 0, ("bottom edge is {} lower", "bottom edge is {} higher")
     ),
     "width": Feature(False, 1e4, 400, 2, 10, 1, 1, 15, ("{} wider", "{} narrower")),
     "height": Feature(False, 1e4, 400, 3, 10, 2, 1, 1, ("{} taller", "{} flatter")),
-    "lean": Feature(True, 100, 200, 2, 20, 2, 1, 4, ("",) * 2),
+    "tilt": Feature(True, 100, 200, 2, 20, 2, 1, 4, ("right side is lower", "left side is lower")),
 }
 NAMES = list(FEATURES)
-_RATIOS = ("area", "width", "height")
+_LOGARITHMS = ("area", "width", "height")
 
 
-def _features(one: MaskShape) -> Floats:
-    """Return the features of a mask, in pixels of a picture 1918 wide; a logarithm or a lean of 1
-    counts as 192 of them."""
-    scale, unit = carvana.WIDTH / one.width, carvana.WIDTH / 10
+def score_views(car: Mapping[int, MaskShape]) -> dict[int, list[tuple[float, str]]]:
+    """Score each view of a car against its other views.
+
+    Args:
+        car: shape of the mask by view, 1..16. Missing views and empty masks are left out. Fewer
+            than `MIN_VIEWS` views give no scores.
+
+    Returns:
+        For each view (score, words) of its most unusual feature, and of all features from
+        `OUTLIER_SCORE`. A score is a distance in standard deviations.
+    """
+    views = tuple(view for view in sorted(car) if car[view].area)
+    if len(views) < MIN_VIEWS:
+        return {}
+    values = np.array([_features(car[view]) for view in views]).T
+    difference, score = _judge(values, views)
+    score /= max(float(np.median(score.max(0))) / USUAL_MEDIAN, 1.0)
+    signals = {}
+    for index, (view, scores) in enumerate(zip(views, score.T, strict=True)):
+        unusual = np.flatnonzero((scores >= OUTLIER_SCORE) | (scores == scores.max()))
+        signals[view] = [
+            (float(scores[i]), _words(NAMES[i], difference[i, index], car[view]))
+            for i in unusual.tolist()
+        ]
+    return signals
+
+
+def _features(shape: MaskShape) -> Floats:
+    """Return the features of a mask, [features], in pixels of an image 1918 wide.
+
+    Sizes are logarithms, so that they do not depend on the size of the car. A logarithm or a
+    correlation of 1 counts as `LOG_UNIT` pixels.
+    """
+    scale = WIDTH / shape.width
     return np.array(
         [
-            unit * np.log(one.area / (one.height * one.width)),
-            scale * (one.center_x - one.width / 2),
-            scale * one.center_y,
-            scale * one.first_y,
-            scale * one.last_y,
-            unit * np.log(one.spread_x / one.width),
-            unit * np.log(one.spread_y / one.height),
-            unit * one.xy_correlation,
+            LOG_UNIT * np.log(shape.area / (shape.height * shape.width)),
+            scale * (shape.center_x - shape.width / 2),
+            scale * shape.center_y,
+            scale * shape.first_y,
+            scale * shape.last_y,
+            LOG_UNIT * np.log(shape.spread_x / shape.width),
+            LOG_UNIT * np.log(shape.spread_y / shape.height),
+            LOG_UNIT * shape.xy_correlation,
         ]
     )
 
 
-def _covariances(views: tuple[int, ...], left_out: frozenset[int]) -> Floats:
-    """Return the covariance of each feature over some views, [features, n, n].
+def _judge(values: Floats, views: tuple[int, ...]) -> tuple[Floats, Floats]:
+    """Return (difference, score), each [features, n], of each view from the other views.
 
-    Args:
-        views: from 1.
-        left_out: those of them that are not to be believed.
-    """
-    angle = 2 * np.pi * (np.array(views) - 1) / carvana.VIEWS
-    waves = np.arange(carvana.VIEWS // 2 + 1)
-    cosines, sines = np.cos(np.outer(waves, angle)), np.sin(np.outer(waves, angle))
-    # So many standard deviations of a wave's amplitude make one of its values over all views.
-    norm = np.where((waves == 0) | (waves == waves[-1]), carvana.VIEWS, carvana.VIEWS / 2)
-    k = np.maximum(waves, 1)
-    unknown = np.array([LEFT_OUT if view in left_out else 0.0 for view in views])
-    covariances = []
-    for one in FEATURES.values():
-        own, other = one.own / k**one.fall, one.other / k**one.other_fall
-        even, uneven = (other, own) if one.odd else (own, other)
-        even = np.where(waves == 0, one.constant, even)
-        total = (cosines.T * (even**2 / norm)) @ cosines
-        total += (sines.T * (uneven**2 / norm)) @ sines
-        blur = one.end_on * np.cos(angle) ** END_ON
-        covariances.append(total + np.diag(one.noise**2 + blur**2 + unknown**2))
-    return np.array(covariances)
-
-
-@functools.lru_cache(maxsize=1024)  # most cars have all views, and none to be left out
-def _inverses(views: tuple[int, ...], left_out: frozenset[int]) -> Floats:
-    return np.asarray(np.linalg.inv(_covariances(views, left_out)), dtype=np.float64)
-
-
-def _off(values: Floats, views: tuple[int, ...], left_out: frozenset[int]) -> tuple[Floats, Floats]:
-    """Return (difference, score) [features, n]: of each view from what the others let expect, and
-    that by its standard deviation.
+    The worst view is excluded when the others are judged, and so on: its fault would show in their
+    scores too.
 
     Args:
         values: features, [features, n].
-        views, left_out: see `_covariances`.
+        views: the n views, from 1.
     """
-    inverse = _inverses(views, left_out)
-    own = np.diagonal(inverse, axis1=1, axis2=2)
-    pulled = (inverse @ values[..., None])[..., 0]
-    return pulled / own, np.abs(pulled) / np.sqrt(own)
+    difference, score = np.zeros_like(values), np.zeros_like(values)
+    excluded: frozenset[int] = frozenset()
+    remaining = list(range(len(views)))
+    for number in range(PASSES):
+        new_difference, new_score = _leave_one_out(values, views, excluded)
+        worst = max(remaining, key=lambda index: new_score[:, index].max())
+        is_last = number == PASSES - 1 or new_score[:, worst].max() < OUTLIER_SCORE
+        judged = remaining if is_last else [worst]
+        difference[:, judged] = new_difference[:, judged]
+        score[:, judged] = new_score[:, judged]
+        if is_last:
+            break
+        remaining.remove(worst)
+        excluded |= {views[worst]}
+    return difference, score
 
 
-def score_views(car: Mapping[int, MaskShape]) -> dict[int, list[tuple[float, str]]]:
-    """Return for each view what is odd about it next to the other views: (score, words) of the
-    feature that is most so, and of all from `ODD` on.
+def _leave_one_out(
+    values: Floats, views: tuple[int, ...], excluded: frozenset[int]
+) -> tuple[Floats, Floats]:
+    """Return the difference of each view from its prediction, and that in standard deviations.
 
-    The worst one is left out when the others are judged, and so on: else what is wrong with it
-    would show in them.
+    With K the covariance and y the values, the difference is [K^-1 y]_i / [K^-1]_ii, and its
+    variance is 1 / [K^-1]_ii (Rasmussen and Williams 2006, equation 5.12).
 
     Args:
-        car: facts by view, 1 to 16; views without a mask and missing ones are left out. Of fewer
-            than `FEWEST_VIEWS` nothing is said.
+        values: features, [features, n].
+        views, excluded: see `_covariances`.
     """
-    views = tuple(view for view in sorted(car) if car[view].area)
-    if len(views) < FEWEST_VIEWS:
-        return {}
-    values = np.array([_features(car[view]) for view in views]).T
-    left_out: frozenset[int] = frozenset()
-    final = np.zeros_like(values), np.zeros_like(values)
-    open_ones = list(range(len(views)))
-    for number in range(PASSES):
-        found_now = _off(values, views, left_out)
-        worst = max(open_ones, key=lambda place: found_now[1][:, place].max())
-        last = number == PASSES - 1 or found_now[1][:, worst].max() < OUTLIER_SCORE
-        judged = open_ones if last else [worst]
-        for kept, now in zip(final, found_now, strict=True):
-            kept[:, judged] = now[:, judged]
-        if last:
-            break
-        open_ones.remove(worst)
-        left_out |= {views[worst]}
-    difference, score = final
-    usual = max(float(np.median(score.max(0))) / USUAL, 1.0)
-    found = {}
-    for place, (view, scores) in enumerate(zip(views, (score / usual).T, strict=True)):
-        told = np.flatnonzero((scores >= OUTLIER_SCORE) | (scores == scores.max()))
-        found[view] = [
-            (float(scores[one]), _words(NAMES[one], difference[one, place], car[view]))
-            for one in told.tolist()
-        ]
-    return found
+    inverse = _inverse_covariances(views, excluded)
+    precision = np.diagonal(inverse, axis1=1, axis2=2)
+    weighted = (inverse @ values[..., None])[..., 0]
+    return weighted / precision, np.abs(weighted) / np.sqrt(precision)
 
 
-def _words(name: str, difference: float, one: MaskShape) -> str:
-    """Return how a feature is off, as a person would say it."""
-    if name == "lean":
-        side = "right" if difference > 0 else "left"
-        return f"lies lower on the {side} than its other views let expect"
-    if name in _RATIOS:
-        amount = f"{abs(np.expm1(difference / (carvana.WIDTH / 10))):.0%}"
+@functools.lru_cache(maxsize=1024)  # most cars have all views and no outlier
+def _inverse_covariances(views: tuple[int, ...], excluded: frozenset[int]) -> Floats:
+    return np.asarray(np.linalg.inv(_covariances(views, excluded)), dtype=np.float64)
+
+
+def _covariances(views: tuple[int, ...], excluded: frozenset[int]) -> Floats:
+    """Return the covariance of each feature over some views, [features, n, n].
+
+    Args:
+        views: the n views, from 1.
+        excluded: views whose values carry no weight.
+    """
+    angle = 2 * np.pi * (np.array(views) - 1) / VIEWS
+    waves = np.arange(VIEWS // 2 + 1)
+    cosines, sines = np.cos(np.outer(waves, angle)), np.sin(np.outer(waves, angle))
+    # Sum of squares of a wave over all views: turns the standard deviation of its values into that
+    # of its amplitude.
+    norm = np.where((waves == 0) | (waves == waves[-1]), VIEWS, VIEWS / 2)
+    k = np.maximum(waves, 1)
+    excluded_sd = np.array([EXCLUDED_SD if view in excluded else 0.0 for view in views])
+    covariances = []
+    for feature in FEATURES.values():
+        main, minor = feature.main / k**feature.main_power, feature.minor / k**feature.minor_power
+        even, odd = (minor, main) if feature.odd else (main, minor)
+        even = np.where(waves == 0, feature.mean, even)
+        signal = (cosines.T * (even**2 / norm)) @ cosines
+        signal += (sines.T * (odd**2 / norm)) @ sines
+        end_on = feature.end_on * np.cos(angle) ** END_ON_POWER
+        noise = feature.noise**2 + end_on**2 + excluded_sd**2
+        covariances.append(signal + np.diag(noise))
+    return np.array(covariances)
+
+
+def _words(name: str, difference: float, shape: MaskShape) -> str:
+    """Return in words how a feature differs from its prediction."""
+    if name in _LOGARITHMS:
+        amount = f"{abs(np.expm1(difference / LOG_UNIT)):.0%}"
     else:
-        amount = f"{abs(difference) * one.width / carvana.WIDTH:.0f} pixels"
+        amount = f"{abs(difference) * shape.width / WIDTH:.0f} px"
     text = FEATURES[name].words[0 if difference > 0 else 1].format(amount)
-    return f"{text} than its other views let expect"
+    return f"{text} than the car's other views suggest"

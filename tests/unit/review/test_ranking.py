@@ -1,9 +1,10 @@
-"""The review list: planted faults must top it, good masks must not be on it.
+"""The review: planted faults must come first, good masks must not be listed.
 
-The law is proved on drawn cars, and on Kaggle's own masks where CARVANA_DATA names them.
+Tested on drawn cars, and on Kaggle's own masks if CARVANA_DATA names their folder.
 """
 
 import csv
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,31 +12,30 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from carvana_ray import rle
-from carvana_ray import sample as studio
-from carvana_ray.data import layout as carvana
-from carvana_ray.review import ranking as review
-from carvana_ray.review import shape as silhouette
-from carvana_ray.review.shape import MaskShape
-from carvana_ray.sample import meshes as parts
-from carvana_ray.sample import raster, scene
+from carvana_ray import rle, sample
+from carvana_ray.data.layout import HEIGHT, WIDTH, unique_cars
+from carvana_ray.review.ranking import ReviewItem, rank, to_csv
+from carvana_ray.review.shape import MaskShape, measure
+from carvana_ray.sample import meshes, raster, scene
 
 Mask = NDArray[np.bool_]
 MaskOf = Callable[[str, int], Mask]
-SIZE = carvana.HEIGHT, carvana.WIDTH
-PLANTINGS, MUST = 20, 19
+Masks = tuple[MaskOf, dict[str, MaskShape]]
+SIZE = HEIGHT, WIDTH
+PLANTED, MIN_FOUND = 20, 19
+KINDS = ["other", "right", "left", "down", "hole"]
 
 
 def name_of(car: str, view: int) -> str:
     return f"{car}_{view:02d}.jpg"
 
 
-def facts_of(mask: Mask) -> MaskShape:
-    return silhouette.measure(rle.encode(mask), *mask.shape)
+def shape_of(mask: Mask) -> MaskShape:
+    return measure(rle.encode(mask), *mask.shape)
 
 
-def drawn_mask(car: studio.Car, view: int) -> Mask:
-    stage = scene.stage(car, parts.build(car), view)
+def drawn_mask(car: sample.Car, view: int) -> Mask:
+    stage = scene.stage(car, meshes.build(car), view)
     left, top, right, bottom = box = scene.box_of(stage)
     mask = np.zeros(SIZE, dtype=bool)
     order = scene.outer_order(stage, view)
@@ -43,216 +43,207 @@ def drawn_mask(car: studio.Car, view: int) -> Mask:
     return mask
 
 
-def shift(mask: Mask, across: int, down: int = 0) -> Mask:
-    moved = np.roll(mask, (down, across), axis=(0, 1))
-    if across:
-        moved[:, slice(0, across) if across > 0 else slice(across, None)] = False
-    if down:
-        moved[slice(0, down) if down > 0 else slice(down, None)] = False
-    return moved
+def shift(mask: Mask, dx: int, dy: int = 0) -> Mask:
+    shifted = np.roll(mask, (dy, dx), axis=(0, 1))
+    if dx:
+        shifted[:, slice(0, dx) if dx > 0 else slice(dx, None)] = False
+    if dy:
+        shifted[slice(0, dy) if dy > 0 else slice(dy, None)] = False
+    return shifted
 
 
-def hole(mask: Mask, share: float, rng: np.random.Generator) -> Mask:
-    """Return a mask with a round hole of a share of its area, wherever there is room for one."""
-    radius = np.sqrt(share * mask.sum() / np.pi)
+def with_hole(mask: Mask, fraction: float, rng: np.random.Generator) -> Mask:
+    """Return the mask with a round hole of a fraction of its area, at a random place inside it."""
+    radius = np.sqrt(fraction * mask.sum() / np.pi)
     inside = np.zeros_like(mask)
     edge = int(radius) + 5
     inside[edge:-edge, edge:-edge] = True
     y, x = np.nonzero(mask & inside)
     rows, columns = np.ogrid[: mask.shape[0], : mask.shape[1]]
-    for place in rng.permutation(len(y))[:500]:
-        away = (rows - y[place]) ** 2 + (columns - x[place]) ** 2
-        if mask[away <= (radius + 3) ** 2].all():
-            return mask & ~(away <= radius**2)
+    for index in rng.permutation(len(y))[:500]:
+        distance = (rows - y[index]) ** 2 + (columns - x[index]) ** 2
+        if mask[distance <= (radius + 3) ** 2].all():
+            return mask & ~(distance <= radius**2)
     raise AssertionError("no room for a hole")
 
 
 @pytest.fixture(scope="module")
-def drawn() -> tuple[MaskOf, dict[str, MaskShape]]:
-    cars = {f"{n:012x}": studio.draw_car(np.random.default_rng(n)) for n in range(6)}
+def drawn() -> Masks:
+    cars = {f"{n:012x}": sample.draw_car(np.random.default_rng(n)) for n in range(6)}
     masks = {
-        name_of(car, view): drawn_mask(drawn, view)
-        for car, drawn in cars.items()
+        name_of(name, view): drawn_mask(car, view)
+        for name, car in cars.items()
         for view in range(1, 17)
     }
     return (
         lambda car, view: masks[name_of(car, view)],
-        {name: facts_of(mask) for name, mask in masks.items()},
+        {name: shape_of(mask) for name, mask in masks.items()},
     )
 
 
 @pytest.fixture(scope="module")
-def real(real_data: Path) -> tuple[MaskOf, dict[str, MaskShape]]:
+def real(real_data: Path) -> Masks:
     csv.field_size_limit(10**9)
     with (real_data / "train_masks.csv").open(newline="") as file:
         texts = dict(list(csv.reader(file))[1:])
     return (
         lambda car, view: rle.decode(texts[name_of(car, view)], *SIZE),
-        {name: silhouette.measure(text, *SIZE) for name, text in texts.items()},
+        {name: measure(text, *SIZE) for name, text in texts.items()},
     )
 
 
-def planted(kind: str, mask_of: MaskOf, car: str, other: str, view: int, seed: int) -> Mask:
+def faulty(kind: str, mask_of: MaskOf, car: str, other: str, view: int, seed: int) -> Mask:
     rng = np.random.default_rng(seed)
-    mask, step = mask_of(car, view), round(0.05 * carvana.WIDTH)
+    mask, step = mask_of(car, view), round(0.05 * WIDTH)
     return {
         "other": lambda: mask_of(other, view),
         "right": lambda: shift(mask, step),
         "left": lambda: shift(mask, -step),
         "down": lambda: shift(mask, 0, step),
-        "hole": lambda: hole(mask, 0.02, rng),
+        "hole": lambda: with_hole(mask, 0.02, rng),
     }[kind]()
 
 
-def tops(kind: str, mask_of: MaskOf, facts: dict[str, MaskShape], seed: int) -> int:
-    """Return in how many of `PLANTINGS` the planted view is the first of its car's 16."""
+def count_first(kind: str, mask_of: MaskOf, shapes: dict[str, MaskShape], seed: int) -> int:
+    """Return how often, in `PLANTED` trials, the faulty view is ranked first of its car's 16."""
     rng = np.random.default_rng(seed)
-    cars, found = carvana.unique_cars(facts), 0
-    for number in range(PLANTINGS):
+    cars, first = unique_cars(shapes), 0
+    for number in range(PLANTED):
         car, other = rng.choice(cars, 2, replace=False)
         view = int(rng.integers(1, 17))
-        views = {name_of(car, v): facts[name_of(car, v)] for v in range(1, 17)}
-        fault = planted(kind, mask_of, car, other, view, 100 * seed + number)
-        views[name_of(car, view)] = facts_of(fault)
-        found += review.rank(views)[0].name == name_of(car, view)
-    return found
-
-
-KINDS = ["other", "right", "left", "down", "hole"]
+        views = {name_of(car, v): shapes[name_of(car, v)] for v in range(1, 17)}
+        fault = faulty(kind, mask_of, car, other, view, 100 * seed + number)
+        views[name_of(car, view)] = shape_of(fault)
+        first += rank(views)[0].name == name_of(car, view)
+    return first
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_planted_faults_top_the_list_of_a_drawn_car(
-    drawn: tuple[MaskOf, dict[str, MaskShape]], kind: str
-) -> None:
-    assert tops(kind, *drawn, seed=0) >= MUST
+def test_planted_faults_come_first_among_the_views_of_a_drawn_car(drawn: Masks, kind: str) -> None:
+    assert count_first(kind, *drawn, seed=0) >= MIN_FOUND
 
 
-def test_good_drawn_masks_are_not_listed(drawn: tuple[MaskOf, dict[str, MaskShape]]) -> None:
-    found = review.rank(drawn[1])
-    assert len(found) == len(drawn[1])
-    assert not any(one.listed for one in found)
+def test_good_drawn_masks_are_not_listed(drawn: Masks) -> None:
+    items = rank(drawn[1])
+    assert len(items) == len(drawn[1])
+    assert not any(item.listed for item in items)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("kind", KINDS)
-def test_planted_faults_top_the_list_of_a_real_car(
-    real: tuple[MaskOf, dict[str, MaskShape]], kind: str, seed: int
+def test_planted_faults_come_first_among_the_views_of_a_real_car(
+    real: Masks, kind: str, seed: int
 ) -> None:
-    assert tops(kind, *real, seed=seed) >= MUST
+    assert count_first(kind, *real, seed=seed) >= MIN_FOUND
 
 
 @pytest.mark.slow
-def test_of_good_real_masks_one_in_a_hundred_is_listed_at_most(
-    real: tuple[MaskOf, dict[str, MaskShape]],
-) -> None:
-    found = review.rank(real[1])
-    assert sum(one.listed for one in found) <= len(found) / 100
+def test_at_most_one_in_a_hundred_good_real_masks_is_listed(real: Masks) -> None:
+    items = rank(real[1])
+    assert sum(item.listed for item in items) <= len(items) / 100
 
 
-def test_a_fault_is_said_in_words(drawn: tuple[MaskOf, dict[str, MaskShape]]) -> None:
-    mask_of, facts = drawn
+def test_reasons_are_in_words(drawn: Masks) -> None:
+    mask_of, shapes = drawn
     car = "000000000002"
-    views = {name: one for name, one in facts.items() if name.startswith(car)}
+    views = {name: shape for name, shape in shapes.items() if name.startswith(car)}
 
-    def first(fault: Mask, view: int) -> review.ReviewItem:
-        found = review.rank({**views, name_of(car, view): facts_of(fault)})[0]
-        assert found.name == name_of(car, view)
-        assert found.listed
-        return found
+    def first(fault: Mask, view: int) -> ReviewItem:
+        item = rank({**views, name_of(car, view): shape_of(fault)})[0]
+        assert item.name == name_of(car, view)
+        assert item.listed
+        return item
 
     (right, *_) = first(shift(mask_of(car, 5), 96), 5).reasons
     number = int(right.split()[0])
-    assert right == f"{number} pixels further right than its other views let expect"
+    assert right == f"{number} px further right than the car's other views suggest"
     assert 80 <= number <= 112
     assert "lower than" in first(shift(mask_of(car, 6), 0, 60), 6).reasons[0]
     empty = first(np.zeros(SIZE, dtype=bool), 7)
     assert empty.reasons == ("the mask is empty",)
     dots = mask_of(car, 8).copy()
     dots[10:60, 10:60] = True
-    (stray,) = [text for text in first(dots, 8).reasons if "beside the largest" in text]
-    assert stray.startswith("1 piece beside the largest, 0.")
-    with_hole = hole(mask_of(car, 4), 0.03, np.random.default_rng(0))
-    (said,) = [text for text in first(with_hole, 4).reasons if "hole" in text]
-    assert said.startswith("a hole of 3.")
+    (stray,) = [text for text in first(dots, 8).reasons if "stray" in text]
+    assert re.fullmatch(r"stray pieces are 0\.\d% of the mask \(1 piece\)", stray)
+    holed = with_hole(mask_of(car, 4), 0.03, np.random.default_rng(0))
+    (hole,) = [text for text in first(holed, 4).reasons if "hole" in text]
+    assert re.fullmatch(r"the largest hole is 3\.\d% of the mask \(1 hole\)", hole)
 
 
 def test_masks_that_are_all_full_are_all_listed() -> None:
-    """Beside each other they look usual: so does a model that has learned nothing."""
+    """A model that has learned nothing fills all views alike, so none differs from the others."""
     full = np.ones(SIZE, dtype=bool)
     full[: SIZE[0] // 20] = False
     names = [name_of("000000000002", view) for view in range(1, 17)] + ["a.jpg", "b.jpg"]
-    for one in review.rank({name: facts_of(full) for name in names}):
-        assert one.listed
-        assert one.reasons[0] == "covers 95% of the picture: hardly any ground is left"
+    for item in rank({name: shape_of(full) for name in names}):
+        assert item.listed
+        assert item.reasons[0] == "covers 95% of the image, almost no background is left"
 
 
 def test_a_ragged_outline_is_a_reason() -> None:
     mask = np.zeros((300, 400), dtype=bool)
     mask[100:200, 100:300] = True
     mask[80:200:2, 100:300] = True
-    names = {f"{n}.jpg": facts_of(mask) for n in range(2)}
-    assert any("ragged" in text for text in review.rank(names)[0].reasons)
+    shapes = {f"{n}.jpg": shape_of(mask) for n in range(2)}
+    assert any("ragged" in text for text in rank(shapes)[0].reasons)
 
 
-def test_two_faults_of_a_car_are_both_found(drawn: tuple[MaskOf, dict[str, MaskShape]]) -> None:
-    mask_of, facts = drawn
+def test_two_faults_of_a_car_are_both_found(drawn: Masks) -> None:
+    mask_of, shapes = drawn
     car = "000000000001"
-    views = {name: one for name, one in facts.items() if name.startswith(car)}
+    views = {name: shape for name, shape in shapes.items() if name.startswith(car)}
     for view in (3, 10):
-        views[name_of(car, view)] = facts_of(shift(mask_of(car, view), 96))
-    found = review.rank(views)
-    assert {one.name for one in found[:2]} == {name_of(car, 3), name_of(car, 10)}
-    assert not found[2].listed, "what is wrong with two views does not show in the others"
+        views[name_of(car, view)] = shape_of(shift(mask_of(car, view), 96))
+    items = rank(views)
+    assert {item.name for item in items[:2]} == {name_of(car, 3), name_of(car, 10)}
+    assert not items[2].listed, "a fault of two views does not raise the scores of the others"
 
 
-def test_a_missing_view_is_no_fault(drawn: tuple[MaskOf, dict[str, MaskShape]]) -> None:
+def test_a_missing_view_is_no_fault(drawn: Masks) -> None:
     car = "000000000003"
     views = {
-        name: one
-        for name, one in drawn[1].items()
+        name: shape
+        for name, shape in drawn[1].items()
         if name.startswith(car) and name not in (name_of(car, 4), name_of(car, 12))
     }
-    assert not any(one.listed for one in review.rank(views))
+    assert not any(item.listed for item in rank(views))
 
 
-def test_of_pictures_of_any_name_the_odd_one_comes_first() -> None:
+def test_the_odd_one_of_images_with_any_names_comes_first() -> None:
     mask = np.zeros((200, 300), dtype=bool)
     mask[60:140, 60:240] = True
-    facts = {f"photo {n}.png": facts_of(shift(mask, n)) for n in range(20)}
-    assert not any(one.listed for one in review.rank(facts))
+    shapes = {f"photo {n}.png": shape_of(shift(mask, n)) for n in range(20)}
+    assert not any(item.listed for item in rank(shapes))
     small = np.zeros_like(mask)
     small[90:110, 100:150] = True
-    first = review.rank({**facts, "odd.png": facts_of(small)})[0]
+    first = rank({**shapes, "odd.png": shape_of(small)})[0]
     assert (first.name, first.listed) == ("odd.png", True)
-    assert first.reasons == ("covers 1.7% of the picture, the catalogue's middle one 24.0%",)
+    assert first.reasons == ("covers 1.7% of the image, the median of the catalog is 24.0%",)
 
 
-def test_numbered_pictures_that_are_no_turntable_are_not_all_listed() -> None:
+def test_numbered_images_that_are_no_turntable_are_not_all_listed() -> None:
     rng = np.random.default_rng(0)
-    facts = {}
+    shapes = {}
     for view in range(1, 17):
         mask = np.zeros((400, 600), dtype=bool)
         top, left = rng.integers(10, 150, 2)
         mask[top : top + int(rng.integers(80, 200)), left : left + int(rng.integers(100, 300))] = 1
-        facts[f"IMG_{view:02d}.jpg"] = facts_of(mask)
-    assert sum(one.listed for one in review.rank(facts)) <= 3
+        shapes[f"IMG_{view:02d}.jpg"] = shape_of(mask)
+    assert sum(item.listed for item in rank(shapes)) <= 3
 
 
-def test_no_masks_make_no_list() -> None:
-    assert review.rank({}) == []
+def test_no_masks_give_no_items() -> None:
+    assert rank({}) == []
 
 
-def test_the_table_has_a_line_a_picture_in_the_order_of_the_list(
-    drawn: tuple[MaskOf, dict[str, MaskShape]],
-) -> None:
-    facts = drawn[1]
-    found = review.rank(facts)
-    header, *rows = csv.reader(review.to_csv(found, facts).decode().splitlines())
+def test_the_table_has_a_line_per_image_in_the_order_of_the_ranking(drawn: Masks) -> None:
+    shapes = drawn[1]
+    items = rank(shapes)
+    header, *rows = csv.reader(to_csv(items, shapes).decode().splitlines())
     assert header == ["img", "score", "look", "reasons", "area", "pieces", "holes", "outline"]
-    assert [row[0] for row in rows] == [one.name for one in found]
+    assert [row[0] for row in rows] == [item.name for item in items]
     scores = [float(row[1]) for row in rows]
     assert scores == sorted(scores, reverse=True)
     assert {row[2] for row in rows} == {"0"}
-    assert [int(row[4]) for row in rows] == [facts[row[0]].area for row in rows]
+    assert [int(row[4]) for row in rows] == [shapes[row[0]].area for row in rows]
