@@ -30,7 +30,7 @@ FULL_SIZE_AT_ONCE = 16  # 1280 x 1920 float32 are 9.8 MB, and three such arrays 
 
 RunBounds = NDArray[np.int32]
 Grays = NDArray[np.uint8] | Tensor  # uint8 [B, h, w], in memory or on the device
-Pictures = Sequence[NDArray[np.uint8]] | NDArray[np.uint8] | EncodedImages
+ImageBatch = Sequence[NDArray[np.uint8]] | NDArray[np.uint8] | EncodedImages
 
 
 def max_batch(h: int, w: int, fold: int = 1) -> int:
@@ -145,7 +145,7 @@ class Predictor:
         return found
 
     def run_bounds_mixed(
-        self, pictures: Pictures, sizes: Sequence[tuple[int, int]]
+        self, pictures: ImageBatch, sizes: Sequence[tuple[int, int]]
     ) -> list[RunBounds]:
         """Return the run ends of pictures of any sizes, in their order.
 
@@ -161,7 +161,7 @@ class Predictor:
         return ends
 
     def soft_masks_mixed(
-        self, pictures: Pictures, sizes: Sequence[tuple[int, int]]
+        self, pictures: ImageBatch, sizes: Sequence[tuple[int, int]]
     ) -> list[NDArray[np.uint8]]:
         """Return the share of car of pictures of any sizes, uint8 [h, w] each, in their order.
 
@@ -176,7 +176,7 @@ class Predictor:
                 shares[place] = one
         return shares
 
-    def _parts(self, pictures: Pictures, places: Sequence[int]) -> Iterator[Grays]:
+    def _parts(self, pictures: ImageBatch, places: Sequence[int]) -> Iterator[Grays]:
         """Yield pictures of one size, as many at a time as the network may see."""
         first = places[0]
         h, w = (

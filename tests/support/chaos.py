@@ -54,9 +54,9 @@ NODES = 3
 # such a process. One half dies early: all pictures are read, and most masks made, before the first
 # shard is there.
 EARLY = {
-    "worker": ("ray::MapBatches(load_pictures",),
+    "worker": ("ray::MapBatches(read_images",),
     "actor": ("ray::MapWorker(",),
-    "raylet": ("ray::MapBatches(load_pictures",),
+    "raylet": ("ray::MapBatches(read_images",),
 }
 LATE = {
     "worker": ("ray::MapBatches(", "ray::IDLE"),

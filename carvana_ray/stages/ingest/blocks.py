@@ -1,10 +1,11 @@
-"""Blocks of Ray Data that mean something: one row of the input is one block of the output.
+"""Ray Data sets in which one input row becomes one block of the output.
 
-Ray Data cuts and joins blocks by bytes; here a block is a shard, a chunk of the cache, or one
-worker's part of a batch. So each input row names the pictures of one block, and the first map reads
-and decodes them (see `reading`).
+Ray Data splits and joins blocks by their size in bytes. Here a block is a unit of work: a shard, a
+chunk of decoded pairs, or one worker's part of a batch. So each input row names the images of one
+block, and the first map reads and decodes them (see `read_images`).
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,21 +15,29 @@ from numpy.typing import NDArray
 from carvana_ray import images
 
 Columns = dict[str, Any]
-RETRIES = 3  # of a task whose process dies; Ray Data's own default is without end
+RETRIES = 3  # of a task whose process dies; Ray Data's default is to retry without end
 
 
-def from_blocks(rows: list[dict[str, Any]]) -> ray.data.Dataset:
-    """Return a data set of one block a row, whose blocks stay whole."""
-    return keep_blocks_whole(ray.data.from_items(rows, override_num_blocks=len(rows)))
+def from_blocks(rows: list[dict[str, Any]], max_lost: int = 0) -> ray.data.Dataset:
+    """Return a dataset with one block per row. Its blocks stay whole.
+
+    Args:
+        rows: one per block.
+        max_lost: number of blocks that may fail. Ray Data drops them and continues, and only logs a
+            line: the caller must compare the output with the input.
+    """
+    dataset = keep_blocks_whole(ray.data.from_items(rows, override_num_blocks=len(rows)))
+    dataset.context.max_errored_blocks = max_lost
+    return dataset
 
 
-def keep_blocks_whole(blocks: ray.data.Dataset) -> ray.data.Dataset:
-    """Return a data set that Ray Data does not cut above its usual size of 128 MiB a block.
+def keep_blocks_whole(dataset: ray.data.Dataset) -> ray.data.Dataset:
+    """Return the dataset with splitting disabled, for blocks above Ray Data's limit of 128 MiB.
 
     The maps that follow inherit this.
     """
-    blocks.context.target_max_block_size = None
-    return blocks
+    dataset.context.target_max_block_size = None
+    return dataset
 
 
 def single_row(batch: Columns) -> dict[str, Any]:
@@ -39,13 +48,13 @@ def single_row(batch: Columns) -> dict[str, Any]:
     return {name: column[0] for name, column in batch.items()}
 
 
-def stack_or_object(grays: list[NDArray[np.uint8]]) -> NDArray:
-    """Return arrays of one shape as [n, h, w], of several as an array of objects [n]."""
-    if len({gray.shape for gray in grays}) == 1:
-        return np.stack(grays)
-    result = np.empty(len(grays), dtype=object)
-    for place, gray in enumerate(grays):  # not `[:]`, which takes arrays of one shape apart
-        result[place] = gray
+def stack_or_object(arrays: Sequence[NDArray[np.uint8]]) -> NDArray:
+    """Return arrays of one shape as [n, h, w], arrays of several shapes as an object array [n]."""
+    if len({array.shape for array in arrays}) == 1:
+        return np.stack(arrays)
+    result = np.empty(len(arrays), dtype=object)
+    for row, array in enumerate(arrays):  # `result[:] =` would take equal first dimensions apart
+        result[row] = array
     return result
 
 

@@ -43,6 +43,7 @@ class ReadOptions:
         size: (H, W) that every image must have, or None for any size.
         placeholder_size: (H, W) given to a bad image when `size` is None.
         keep_encoded: pass on the JPEG files that nvJPEG can decode instead of decoding them.
+        low_priority: leave the CPUs to the processes that feed a GPU, see `lower_priority`.
     """
 
     folder: str
@@ -50,6 +51,7 @@ class ReadOptions:
     size: tuple[int, int] | None
     placeholder_size: tuple[int, int]
     keep_encoded: bool = False
+    low_priority: bool = False
 
 
 @dataclass(frozen=True)
@@ -150,6 +152,8 @@ def read_images(batch: Columns, options: ReadOptions) -> Columns:
         uint8 [n, h, w], or n arrays [h, w] of several sizes. With `options.keep_encoded` there is
         also encoded, bytes: the JPEG file where the GPU is to decode it (its image is 0 x 0).
     """
+    if options.low_priority:
+        lower_priority()
     row = single_row(batch)
     names, presets = list(row["names"]), [str(status) for status in row["preset_status"]]
     to_read = [name for name, preset in zip(names, presets, strict=True) if not preset]
@@ -171,12 +175,6 @@ def read_images(batch: Columns, options: ReadOptions) -> Columns:
         "img": np.array(names),
         **block.columns(options.keep_encoded),
     }
-
-
-def read_images_low_priority(batch: Columns, options: ReadOptions) -> Columns:
-    """Map a row as `read_images` does, at a lower CPU priority than Ray's other processes."""
-    lower_priority()
-    return read_images(batch, options)
 
 
 def read_crcs(batch: Columns, *, folder: str) -> Columns:

@@ -1,4 +1,9 @@
-"""The chain that prediction and evaluation share: names of pictures in, runs of their masks out."""
+"""The trained network as a Ray Data actor, and the resources of the maps around it.
+
+Prediction, evaluation and cut-outs use the same chain and differ in the last map:
+
+    read_images -> MaskPredictor (or SoftMaskPredictor) -> write_shards, score, or write cut-outs
+"""
 
 import functools
 import io
@@ -13,66 +18,62 @@ import torch
 from PIL import Image
 
 from carvana_ray import images
-from carvana_ray.checkpoints import model as checkpoint
-from carvana_ray.checkpoints.model import ModelManifest
-from carvana_ray.data import quarantine
-from carvana_ray.inference import nvjpeg as jpegs
+from carvana_ray.checkpoints.model import ModelManifest, load_model
+from carvana_ray.data.quarantine import OK
+from carvana_ray.inference import nvjpeg
 from carvana_ray.inference.nvjpeg import EncodedImages
-from carvana_ray.inference.predictor import Pictures, Predictor
+from carvana_ray.inference.predictor import ImageBatch, Predictor
 from carvana_ray.runtime.resources import WorkerAllocation
 from carvana_ray.runtime.torch_trace import Trace
-from carvana_ray.stages.ingest import blocks as dataset
-from carvana_ray.stages.ingest import read_images as reading
-from carvana_ray.stages.ingest.blocks import Columns
-from carvana_ray.stages.ingest.read_images import ReadOptions
+from carvana_ray.stages.ingest.blocks import RETRIES, Columns, from_blocks, stack_or_object
+from carvana_ray.stages.ingest.read_images import ReadOptions, block_row, read_images
 from carvana_ray.stages.ray_metrics import WaitTimer
-from carvana_ray.submission import plan
+from carvana_ray.submission.plan import max_shard_size
 
 log = logging.getLogger(__name__)
 
 Size = tuple[int, int]
 
-# A shard of 256 is two calls on a GPU, of two batches of the network each; where the GPU decodes,
-# one, since engines are the faster the more they get.
+# A shard of 256 is two calls on a GPU, each of two batches of the network. Where the GPU decodes,
+# it is one call: nvJPEG is faster the more files it gets.
 BATCH_ON_CPU, BATCH_ON_GPU, BATCH_DECODED = 16, 128, 256
-# Of a block whose replica dies: one try takes ten seconds and more, and a block that is lost by bad
-# luck is done in the second pass.
+# Of a block whose replica dies: a try takes ten seconds and more, and a block that is lost by bad
+# luck is done in the second pass of `run_with_isolation`.
 TASK_RETRIES = 2
-# Of one replica. Each of `write.LOST_BLOCKS` pictures that kill takes 1 + TASK_RETRIES, 48 in
-# all; the rest is for long runs on machines that come and go. With no replica left Ray Data waits
-# for half an hour before it ends the run.
+# Of one replica. Each of `LOST_BLOCKS` crashing images takes 1 + TASK_RETRIES, 48 in all; the rest
+# is for long runs on machines that come and go. Without a replica left Ray Data waits for half an
+# hour before it ends the run.
 RESTARTS = 100
-# One computes while another takes in or hands out a batch.
-REPLICAS_A_GPU = 2
-READERS = 2  # for each replica on a CPU
-# Beside a GPU: a few more readers than cores, since between two blocks each of them waits for Ray.
+REPLICAS_A_GPU = 2  # one computes while the other takes in or hands out a batch
+READERS = 2  # for each replica on CPUs
+# Next to a GPU: a few more readers than CPUs, since each waits for Ray between two blocks.
 CPUS_OF_A_READER = 0.8
-READERS_OF_FILES = 6  # for each GPU that decodes: 0.3 ms of a core a picture, and 4,000 a second
+READERS_OF_FILES = 6  # for each GPU that decodes: 0.3 ms of a core an image, 4,000 images/s
 
 
 class MaskPredictor:
-    """A network on its device, as a Ray Data actor.
+    """A trained network on its device, as a Ray Data actor.
 
     Args:
-        model: its folder.
-        workers: says on which device.
-        profile: folder for a trace of some of its calls, or "".
+        model: URI of the model folder.
+        workers: the allocation that gives the device and the number of torch threads.
+        profile: folder for a trace of some calls, or "".
     """
 
     def __init__(self, model: str, workers: WorkerAllocation, profile: str = "") -> None:
         torch.set_num_threads(workers.cpus)
-        network, manifest = checkpoint.load_model(model)
+        network, manifest = load_model(model)
         self._waits = WaitTimer("predict")
         self._trace = Trace(profile, f"predict-{os.getpid()}") if profile else None
-        device = torch.device("cuda" if workers.use_gpu else "cpu")
-        self._predictor = Predictor(network, device, manifest.tta_flip)
-        self._downscale, self._device = manifest.downscale, device
-        self._decode = jpegs.make_decoder(device) if workers.decode_on_gpu else None
+        self._device = torch.device("cuda" if workers.use_gpu else "cpu")
+        self._predictor = Predictor(network, self._device, manifest.tta_flip)
+        self._downscale = manifest.downscale
+        self._decode = nvjpeg.make_decoder(self._device) if workers.decode_on_gpu else None
         if workers.use_gpu:
             self._warm_up(manifest.height, manifest.width)
 
     def _warm_up(self, height: int, width: int) -> None:
-        """Load and compile what a GPU needs, while the first pictures are read."""
+        """Load and compile GPU code while the first images are being read."""
         size = (height, width)
         blank = np.zeros((1, *images.grid_size(*size, self._downscale)), np.uint8)
         self._predictor.run_bounds_mixed(blank, [size])
@@ -82,105 +83,75 @@ class MaskPredictor:
                 self._decode([file.getvalue()])
 
     def __call__(self, batch: Columns) -> Columns:
-        """Replace the images by ``run_bounds``, bytes as `rle.text_from_bounds` takes them.
+        """Replace the images of a batch by the run bounds of their masks.
 
-        They are empty for an image that could not be read.
+        Args:
+            batch: columns of `read_images`.
+
+        Returns:
+            the columns without image and encoded, with ``run_bounds``: bytes as
+            `rle.text_from_bounds` takes them, empty for a bad image.
         """
-        found = self._asked(batch, self._predictor.run_bounds_mixed)
-        good = batch["status"] == quarantine.OK
-        ends = [one.tobytes() if ok else b"" for one, ok in zip(found, good, strict=True)]
+        bounds = self._predict(batch, self._predictor.run_bounds_mixed)
+        good = batch["status"] == OK
+        data = [one.tobytes() if ok else b"" for one, ok in zip(bounds, good, strict=True)]
         if self._trace:
             self._trace.step()
-        return {**batch, "run_bounds": np.array(ends, dtype=object)}
+        return {**batch, "run_bounds": np.array(data, dtype=object)}
 
-    def _asked(self, batch: Columns, ask: Callable[[Pictures, list[Size]], list[Any]]) -> list[Any]:
-        """Take the pictures out of a batch and return what the network says of them.
+    def _predict(
+        self, batch: Columns, predict: Callable[[ImageBatch, list[Size]], list[Any]]
+    ) -> list[Any]:
+        """Remove the images from a batch and return the network's result for each.
 
-        Where a JPEG turns out to be bad when a GPU decodes it, its status is set.
+        A JPEG that proves bad when it is decoded here gets its status here.
         """
         sizes = list(zip(batch["height"].tolist(), batch["width"].tolist(), strict=True))
+        gray = batch.pop("image")
+        errors: dict[int, str] = {}
         with self._waits:
             try:
-                if not self._decode:
-                    return ask(batch.pop("image"), sizes)
-                files, gray = batch.pop("encoded"), batch.pop("image")
-                pictures = EncodedImages(
-                    files, gray, sizes, self._downscale, self._device, self._decode
-                )
-                found = ask(pictures, sizes)
-            except torch.AcceleratorError:  # after which CUDA does nothing more for this process
-                log.exception("the GPU is at fault; Ray starts another process")
+                if self._decode:
+                    encoded = EncodedImages(
+                        batch.pop("encoded"),
+                        gray,
+                        sizes,
+                        self._downscale,
+                        self._device,
+                        self._decode,
+                    )
+                    results, errors = predict(encoded, sizes), encoded.errors
+                else:
+                    results = predict(gray, sizes)
+            except torch.AcceleratorError:  # CUDA works no more in this process
+                log.exception("GPU fault; Ray starts another process")
                 os._exit(1)
-        if pictures.errors:
+        if errors:
             batch["status"] = batch["status"].astype(object)
-            for place, reason in pictures.errors.items():
-                batch["status"][place] = reason
-        return found
+            for row, reason in errors.items():
+                batch["status"][row] = reason
+        return results
 
 
 class SoftMaskPredictor(MaskPredictor):
-    """The same, but what comes out is the network's share of car, before it is a mask."""
+    """A trained network whose result is the soft mask, before it is thresholded."""
 
     def __call__(self, batch: Columns) -> Columns:
-        """Replace the images by ``soft_mask``, uint8 of the same shapes."""
-        found = self._asked(batch, self._predictor.soft_masks_mixed)
-        return {**batch, "soft_mask": dataset.stack_or_object(found)}
-
-
-@functools.lru_cache(maxsize=1)
-def _loaded(
-    model: str, workers: WorkerAllocation, asked: Callable[[str, WorkerAllocation], MaskPredictor]
-) -> MaskPredictor:
-    return asked(model, workers)
-
-
-def predict_one(
-    name: str,
-    options: ReadOptions,
-    model: str,
-    workers: WorkerAllocation,
-    asked: type[MaskPredictor] = MaskPredictor,
-) -> Columns:
-    """Return what `masks_of` gives for one picture, made in the process that asks."""
-    row = reading.block_row("", [name])
-    batch = {key: [value] for key, value in row.items()}
-    made = _loaded(model, workers, asked)  # type: ignore[arg-type]  # a class has a hash
-    return made(reading.read_images(batch, options))
-
-
-def beside(workers: WorkerAllocation) -> dict[str, Any]:
-    """Return the resources of a map that runs beside the replicas.
-
-    Replicas on CPUs take all of them where a machine has been lost, and a reader that asks for one
-    would wait for ever: so there readers ask for none, and their number is bounded instead.
-    """
-    if workers.use_gpu:
-        return {"num_cpus": CPUS_OF_A_READER}
-    return {"num_cpus": 0, "compute": ray.data.TaskPoolStrategy(READERS * workers.count)}
-
-
-def _batch_size(workers: WorkerAllocation, downscale: int) -> int:
-    """Return the pictures of a call: of large ones no more than a shard has."""
-    if workers.decode_on_gpu:
-        return min(BATCH_DECODED, plan.max_shard_size(downscale))
-    return min(BATCH_ON_GPU, plan.max_shard_size(downscale)) if workers.use_gpu else BATCH_ON_CPU
-
-
-def _replicas(workers: WorkerAllocation) -> int:
-    """Return how many of a network share a worker's device."""
-    return REPLICAS_A_GPU if workers.use_gpu else 1
+        """Replace the images of a batch by ``soft_mask``, uint8 [h, w] each."""
+        soft_masks = self._predict(batch, self._predictor.soft_masks_mixed)
+        return {**batch, "soft_mask": stack_or_object(soft_masks)}
 
 
 def read_options(
-    folder: str, manifest: ModelManifest, size: tuple[int, int] | None, workers: WorkerAllocation
+    folder: str, manifest: ModelManifest, size: Size | None, workers: WorkerAllocation
 ) -> ReadOptions:
-    """Return how to read the images of a model.
+    """Return how to read images for a model.
 
     Args:
-        folder: of the images.
-        manifest: of the model; sizes and preprocessing come from there and nowhere else.
+        folder: URI of the images' folder.
+        manifest: of the model, the only source of sizes and preprocessing.
         size: (H, W) that all images must have, or None.
-        workers: the replicas of the model, which may decode JPEGs themselves.
+        workers: the replicas that the images are for.
     """
     return ReadOptions(
         folder,
@@ -188,7 +159,56 @@ def read_options(
         size,
         placeholder_size=(manifest.height, manifest.width),
         keep_encoded=workers.decode_on_gpu,
+        low_priority=workers.use_gpu,
     )
+
+
+def cpu_map_resources(workers: WorkerAllocation) -> dict[str, Any]:
+    """Return the resources of a map that runs on CPUs next to the replicas.
+
+    After a machine is lost, replicas on CPUs may take all the CPUs that are left, and a task that
+    needs one would wait forever. So tasks next to them request no CPU, and their number is bounded
+    instead.
+    """
+    if workers.use_gpu:
+        return {"num_cpus": CPUS_OF_A_READER}
+    return {"num_cpus": 0, "compute": ray.data.TaskPoolStrategy(READERS * workers.count)}
+
+
+def reader_resources(workers: WorkerAllocation) -> dict[str, Any]:
+    """Return the arguments of `map_batches` for `read_images`.
+
+    Retries are bounded: with Ray Data's default, a block with a crashing image is tried forever.
+    """
+    resources = cpu_map_resources(workers)
+    if workers.decode_on_gpu:  # more readers would only take time to start
+        resources["compute"] = ray.data.TaskPoolStrategy(READERS_OF_FILES * workers.count)
+    return {"batch_size": None, "max_retries": RETRIES, **resources}
+
+
+def replica_resources(workers: WorkerAllocation, downscale: int) -> dict[str, Any]:
+    """Return the arguments of `map_batches` for `MaskPredictor`.
+
+    Args:
+        workers: the CPUs or GPUs that hold the model.
+        downscale: of the model; a batch of large images is no longer than a shard.
+    """
+    batch_size, replicas = BATCH_ON_CPU, 1
+    if workers.use_gpu:
+        most = BATCH_DECODED if workers.decode_on_gpu else BATCH_ON_GPU
+        batch_size, replicas = min(most, max_shard_size(downscale)), REPLICAS_A_GPU
+    return {
+        "batch_size": batch_size,
+        "compute": ray.data.ActorPoolStrategy(size=workers.count * replicas),
+        "num_gpus": 1 / replicas if workers.use_gpu else None,
+        # Without 0, Ray reserves a CPU for each replica on a GPU: none would be left for readers.
+        "num_cpus": 0 if workers.use_gpu else workers.cpus,
+        "max_restarts": RESTARTS,
+        "max_task_retries": TASK_RETRIES,
+    }
+
+
+beside = cpu_map_resources
 
 
 def predict_dataset(
@@ -197,47 +217,42 @@ def predict_dataset(
     model: str,
     workers: WorkerAllocation,
     lost: int = 0,
-    profile: str = "",
     asked: type[MaskPredictor] = MaskPredictor,
 ) -> ray.data.Dataset:
-    """Return the masks of pictures.
+    """Return the masks of images: read_images -> MaskPredictor or SoftMaskPredictor."""
+    return (
+        from_blocks(rows, lost)
+        .map_batches(functools.partial(read_images, options=options), **reader_resources(workers))
+        .map_batches(
+            asked,
+            fn_constructor_kwargs={"model": model, "workers": workers},
+            **replica_resources(workers, options.downscale),
+        )
+    )
 
-    Retries are bounded: a block that is lost again and again, since a picture in it kills every
-    process, is an error, where Ray Data would try for ever.
+
+@functools.lru_cache(maxsize=1)
+def _loaded(
+    kind: Callable[[str, WorkerAllocation], MaskPredictor], model: str, workers: WorkerAllocation
+) -> MaskPredictor:
+    return kind(model, workers)
+
+
+def predict_one(
+    name: str,
+    options: ReadOptions,
+    model: str,
+    workers: WorkerAllocation,
+    kind: type[MaskPredictor] = MaskPredictor,
+) -> Columns:
+    """Read one image and predict its mask in the calling process.
 
     Args:
-        rows: one a block, of `reading.pictures_row`.
-        options: of `read_options`.
-        model: its folder.
-        workers: that hold the network.
-        lost: blocks that may be lost all the same. Only for who looks what has come out: Ray Data
-            goes on without them, and says no more than a line in its log.
-        profile: see `Masks`.
-        asked: `Masks`, or `Shares` for the network's share of car.
-
-    Returns:
-        columns file, row, rows, img, status, crc32, orientation, height, width, and run_bounds or
-        soft_mask.
+        name: of the image.
+        options: see `read_options`.
+        model, workers: see `MaskPredictor`.
+        kind: `MaskPredictor` or `SoftMaskPredictor`.
     """
-    read = dataset.from_blocks(rows)
-    read.context.max_errored_blocks = lost
-    load = reading.read_images_low_priority if workers.use_gpu else reading.read_images
-    resources = beside(workers)
-    if workers.decode_on_gpu:  # more would but take time to start
-        resources["compute"] = ray.data.TaskPoolStrategy(READERS_OF_FILES * workers.count)
-    return read.map_batches(
-        functools.partial(load, options=options),
-        batch_size=None,
-        max_retries=dataset.RETRIES,
-        **resources,
-    ).map_batches(
-        asked,
-        batch_size=_batch_size(workers, options.downscale),
-        compute=ray.data.ActorPoolStrategy(size=workers.count * _replicas(workers)),
-        num_gpus=1 / _replicas(workers) if workers.use_gpu else None,
-        # Of none, Ray takes one for each replica on a GPU, and readers of a small machine wait.
-        num_cpus=0 if workers.use_gpu else workers.cpus,
-        max_restarts=RESTARTS,
-        max_task_retries=TASK_RETRIES,
-        fn_constructor_kwargs={"model": model, "workers": workers, "profile": profile},
-    )
+    batch = {key: [value] for key, value in block_row("", [name]).items()}
+    predictor = _loaded(kind, model, workers)  # type: ignore[arg-type]  # mypy: a class has a hash
+    return predictor(read_images(batch, options))

@@ -1,9 +1,10 @@
-"""Prediction: a catalogue in, run-length shards and a checked submission out.
+"""Prediction: an image catalog in, run-length shards and a validated submission out.
 
-plan -> load_pictures -> Masks (a replica a GPU) -> write_shards -> merge -> check
+    plan_run           catalog and model -> the shards that are still to make
+    predict_pending    read_images -> MaskPredictor (replicas on GPUs or CPUs) -> write_shards
+    publish            shards -> submission, review, report, contact sheets
 
-Whatever crashes, the same command again does what is left: `shards.left` says what that is, from
-the plan and the shards alone.
+After a crash the same command continues: the plan and the shards alone say what is left.
 """
 
 import functools
@@ -12,32 +13,40 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from carvana_ray import config, storage
-from carvana_ray.checkpoints import model as checkpoint
-from carvana_ray.checkpoints.model import ModelManifest
-from carvana_ray.data import catalog as catalogues
-from carvana_ray.data.catalog import Catalog
+import ray.data
+
+from carvana_ray import storage
+from carvana_ray.checkpoints.model import ModelManifest, describe_model, load_model
+from carvana_ray.config import PredictFlags
+from carvana_ray.data.catalog import Catalog, load_catalog
 from carvana_ray.data.quarantine import FailureLimits
-from carvana_ray.errors import BadImagesError, InputError
-from carvana_ray.report import builder as reports
-from carvana_ray.report import figures as sheets
-from carvana_ray.report import provenance as lineage
-from carvana_ray.runtime import preflight as outlook
-from carvana_ray.runtime.progress import StageTimer
+from carvana_ray.errors import BadImagesError
+from carvana_ray.report import figures
+from carvana_ray.report.builder import add_section
+from carvana_ray.report.provenance import provenance
+from carvana_ray.runtime.preflight import announce, count_of, describe_workers
+from carvana_ray.runtime.progress import ProgressMeter, StageTimer
 from carvana_ray.runtime.resources import ClusterResources, WorkerAllocation, allocate_workers
-from carvana_ray.runtime.torch_trace import PROFILE_DIR
-from carvana_ray.stages import ray_metrics as gauges
-from carvana_ray.stages.ingest import blocks as dataset
-from carvana_ray.stages.ingest import crash_isolation as poison
-from carvana_ray.stages.ingest import read_images as reading
-from carvana_ray.stages.ingest.crash_isolation import LOST_A_REPLICA, LOST_BLOCKS
-from carvana_ray.stages.ingest.read_images import ReadOptions
-from carvana_ray.stages.predict import review_masks as review
-from carvana_ray.stages.predict import write_shards as write
-from carvana_ray.stages.predict.mask_predictor import predict_dataset, predict_one, read_options
-from carvana_ray.submission import merge, plan, shards
-from carvana_ray.submission.plan import PlanPart
-from carvana_ray.submission.shards import PendingShards, ShardTask
+from carvana_ray.stages.ingest.blocks import RETRIES, from_blocks
+from carvana_ray.stages.ingest.crash_isolation import (
+    LOST_A_REPLICA,
+    LOST_BLOCKS,
+    find_crashing,
+    run_with_isolation,
+)
+from carvana_ray.stages.ingest.read_images import block_row, read_images
+from carvana_ray.stages.predict.mask_predictor import (
+    MaskPredictor,
+    predict_one,
+    reader_resources,
+    replica_resources,
+)
+from carvana_ray.stages.predict.plan_run import PredictRun, plan_run
+from carvana_ray.stages.predict.review_masks import review_masks
+from carvana_ray.stages.predict.write_shards import write_shards
+from carvana_ray.stages.ray_metrics import meter
+from carvana_ray.submission import merge, shards
+from carvana_ray.submission.shards import ShardTask
 
 log = logging.getLogger(__name__)
 
@@ -45,196 +54,227 @@ Checked = tuple[ModelManifest, Catalog]
 WRITERS_OF_A_GPU, WRITERS = 4, 2  # at a time, for each worker; a shard takes 20 ms of a core
 
 
-def check(flags: config.PredictFlags) -> Checked:
-    """Return the model's manifest and the pictures.
+def check(flags: PredictFlags) -> Checked:
+    """Return the model's manifest and the catalog.
 
     Raises:
-        InputError: model or pictures cannot be, or --out cannot be written.
+        InputError: the model or the images cannot be used, or --out cannot be written.
     """
-    _, manifest = checkpoint.load_model(storage.resolve(flags.model_uri))
-    catalogue = catalogues.load_catalog(flags.data, flags.limit, flags.partial)
+    _, manifest = load_model(storage.resolve(flags.model_uri))
+    catalog = load_catalog(flags.data, flags.limit, flags.partial)
     storage.require_writable(storage.resolve(flags.out))
-    return manifest, catalogue
+    return manifest, catalog
 
 
 def run(
-    flags: config.PredictFlags, cluster: ClusterResources, checked: Checked | None = None
+    flags: PredictFlags, cluster: ClusterResources, checked: Checked | None = None
 ) -> dict[str, Any]:
-    """Predict what is not there yet, merge, check; return the job's result.
+    """Predict the masks that do not exist yet and publish the submission.
 
     Args:
-        flags, cluster: what to do, and where.
-        checked: what `check` has returned, if it was asked already.
+        flags: of the job.
+        cluster: where to run.
+        checked: the result of `check`, if the caller has it.
+
+    Returns:
+        the job's result, for its JSON line.
 
     Raises:
-        Quarantined: pictures could not be read, and are not to be taken as empty.
-        Unfinished: pictures could not be reached, or shards not be written.
+        BadImagesError: images could not be read, and the flags do not allow empty masks for them.
+        IncompleteError: images could not be reached, or shards could not be written.
     """
-    began, laps = time.monotonic(), StageTimer()
-    model, out = storage.resolve(flags.model_uri), storage.resolve(flags.out)
-    manifest, catalogue = checked or check(flags)
-    workers = allocate_workers(flags, cluster)
-    settings = {"model": manifest.sha256, "downscale": manifest.downscale}
-    if flags.decode != "cpu":  # whose runs are named as before there was a choice
-        settings["decode"] = flags.decode
-    run_id = plan.run_id({**settings, "data": catalogue.folder, "size": catalogue.size})
-    folder = storage.join(out, "predict", run_id)
-    for place in (out, folder, storage.join(folder, "shards")):
-        storage.remove_stale_temps(place)
-    parts = _plan(flags, folder, catalogue, plan.max_shard_size(manifest.downscale))
-    left = shards.pending(folder, parts, catalogue.entries, _crcs(flags, catalogue))
-    log.debug("planned: %d of %d shards to make", len(left.tasks), left.needed)
-    for damage in left.damaged:
-        log.warning("made again: %s", damage)
-    if left.tasks and flags.merge_only:
-        first = storage.join(folder, left.tasks[0].name)
-        raise InputError(
-            f"--merge-only: {len(left.tasks)} of {left.needed} shards are not there yet, the first "
-            f"is {first}"
-        )
-    _foretell(left, catalogue, manifest, out, workers)
-    storage.remove(storage.join(folder, merge.SUCCESS))  # until this run has ended well
-    options = read_options(catalogue.folder, manifest, catalogue.size, workers)
-    laps.end("plan, compare with what is there")
-    rate = _predict(flags, left, catalogue, folder, options, model, workers)
-    laps.end("read, predict, write shards")
-    target = storage.join(out, flags.submission)
-    merged = merge.merge_shards(flags, parts, folder, catalogue, target, sheets.SHEET_CARS)
-    log.debug("merged and checked")
-    laps.end("merge and check")
+    began, timer = time.monotonic(), StageTimer()
+    prediction = plan_run(flags, allocate_workers(flags, cluster), *(checked or check(flags)))
+    announce_run(prediction)
+    timer.end("plan, compare with what is there")
+    rate = predict_pending(prediction)
+    timer.end("read, predict, write shards")
+    pending, target = prediction.pending, storage.join(prediction.out, flags.submission)
+    merged = merge.merge_shards(
+        flags, prediction.parts, prediction.folder, prediction.catalog, target, figures.SHEET_CARS
+    )
+    timer.end("merge and check")
     result = {
-        "images": len(catalogue.order),
+        "images": len(prediction.catalog.order),
         "bad": len(merged.bad),
-        "shards": left.needed,
-        "resumed_shards": left.needed - len(left.tasks),
+        "shards": pending.needed,
+        "resumed_shards": pending.needed - len(pending.tasks),
         "images_per_second": round(rate, 1),
         "seconds": round(time.monotonic() - began, 1),
         "submission": target,
     }
-    held_back = None
-    try:
-        merge.finish_run(flags, merged, folder, result)
-    except BadImagesError as error:
-        held_back, result = error, error.result
-    reviewed, crcs = review.review_masks(out, folder, parts, catalogue, cluster.cpus)
-    laps.end("look at the masks once more")
-    part = {
-        **lineage.provenance(flags, manifest, catalogue.folder, crcs),
-        "result": result,
-        "review": reviewed,
-        "bad": [[row["img"], row["status"]] for row in merged.bad],
-        "shown": sheets.unscored_figures(catalogue.folder, sheets.pick_rows(merged.sheet_rows)),
-        "seconds": laps.seconds,
-        "speed": {"Prediction: pictures a second": round(rate, 1)} if rate else {},
-    }
-    log.info("report: %s", reports.add_section(out, "predict", part))
-    if held_back:
-        raise held_back
-    for name, image in sheets.car_sheets(catalogue.folder, merged.sheet_rows).items():
-        storage.write_atomic(storage.join(out, "sheets", name), image, replace=True)
+    publish(prediction, merged, result, cluster.cpus, timer)
     return {**result, "seconds": round(time.monotonic() - began, 1)}
 
 
-def _foretell(
-    left: PendingShards,
-    catalogue: Catalog,
-    manifest: ModelManifest,
-    out: str,
-    workers: WorkerAllocation,
-) -> None:
-    """Say what will be predicted, in one line."""
-    pictures, to_do = len(catalogue.entries), sum(len(task.entries) for task in left.tasks)
-    what = outlook.count_of(pictures, "pictures", pictures - to_do)
-    where = outlook.describe_workers(workers)
-    outlook.announce("predict", f"{what}; {checkpoint.describe_model(manifest)}", out, where)
+def announce_run(run: PredictRun) -> None:
+    """Log in one line what will be predicted, and mark the run as unfinished."""
+    total = len(run.catalog.entries)
+    to_do = sum(len(task.entries) for task in run.pending.tasks)
+    summary = f"{count_of(total, 'images', total - to_do)}; {describe_model(run.manifest)}"
+    announce("predict", summary, run.out, describe_workers(run.workers))
+    storage.remove(storage.join(run.folder, merge.SUCCESS))
 
 
-def _plan(flags: config.PredictFlags, folder: str, catalogue: Catalog, most: int) -> list[PlanPart]:
-    """Return the parts of the plan, with one more for what none of them has."""
-    parts = plan.load_plan(folder)
-    while new := plan.plan_new(parts, catalogue.entries, flags.shard_size, most):
-        if flags.merge_only:
-            raise InputError(f"--merge-only: {len(new.images)} pictures are in no plan yet")
-        storage.write_atomic(storage.join(folder, new.name), new.to_bytes())
-        parts = plan.load_plan(folder)  # another driver may have been first, with other pictures
-    return parts
-
-
-def _crcs(flags: config.PredictFlags, catalogue: Catalog) -> Mapping[str, int]:
-    """Return the CRC-32 that pictures must have: as listed, or with --verify as they are today."""
-    if not flags.verify:
-        return catalogue.crcs
-    names = [entry.name for entry in catalogue.entries]
-    size = plan.shard_size(len(names))
-    rows = [{"names": names[start : start + size]} for start in range(0, len(names), size)]
-    read = dataset.from_blocks(rows).map_batches(
-        functools.partial(reading.read_crcs, folder=catalogue.folder), batch_size=None, num_cpus=1
-    )
-    found: dict[str, int] = {}
-    with gauges.meter("verify", len(names)) as meter:
-        for batch in read.iter_batches(batch_size=None):
-            found.update(zip(batch["img"].tolist(), batch["crc32"].tolist(), strict=True))
-            meter.set(len(found))
-    return {**found, **catalogue.crcs}
-
-
-def limits_of(flags: config.PredictFlags, folder: str, pictures: int) -> FailureLimits:
-    """Return what a prediction of pictures of a folder puts up with."""
-    enough = flags.max_bad if flags.on_bad_picture == "empty" else 0
-    return FailureLimits(folder, pictures, "shards", enough)
-
-
-def _predict(
-    flags: config.PredictFlags,
-    left: PendingShards,
-    catalogue: Catalog,
-    folder: str,
-    options: ReadOptions,
-    model: str,
-    workers: WorkerAllocation,
-) -> float:
-    """Make the shards that are to do; return the steady rate, pictures a second."""
-    tasks = left.tasks
+def predict_pending(run: PredictRun) -> float:
+    """Make the pending shards; return the steady rate in images per second."""
+    tasks, workers = run.pending.tasks, run.workers
     if not tasks:
         return 0.0
-    limits, bad = limits_of(flags, catalogue.folder, len(catalogue.entries)), left.bad
-    profile = storage.join(storage.resolve(flags.out), PROFILE_DIR) if flags.profile else ""
-    with gauges.meter("predict", sum(len(task.entries) for task in tasks)) as meter:
+    limits = failure_limits(run.flags, run.catalog.folder, len(run.catalog.entries))
 
-        def make(todo: Sequence[ShardTask], verdicts: Mapping[str, str], lost: int) -> set[str]:
-            nonlocal bad
-            rows = [
-                reading.block_row(
-                    task.name, [entry.name for entry in task.entries], catalogue.crcs, verdicts
-                )
-                for task in todo
-            ]
-            masks = predict_dataset(rows, options, model, workers, lost, profile)
-            files = set()
-            each = WRITERS_OF_A_GPU if workers.use_gpu else WRITERS
-            made = write.write_dataset(masks, folder, todo, min(len(todo), each * workers.count))
-            for row in made.iter_rows():
-                files.add(row["file"])
-                bad += row["bad"]
-                limits.count_bad(bad, row["example"])
-                if row["problem"]:
-                    limits.add_failure(row["problem"])
-                meter.set(meter.done + row["rows"])
-            if profile:
-                stats = made.stats().encode()
-                storage.write_atomic(storage.join(profile, "predict-data.txt"), stats, replace=True)
+    with meter("predict", sum(len(task.entries) for task in tasks)) as progress:
+        tally = ShardTally(limits, progress, run.pending.bad)
+
+        def make_shards(
+            tasks: Sequence[ShardTask], preset_status: Mapping[str, str], max_lost: int
+        ) -> set[str]:
+            written = shard_dataset(run, tasks, preset_status, max_lost)
+            files = {tally.add(row) for row in written.iter_rows()}
+            if run.profile:
+                uri = storage.join(run.profile, "predict-data.txt")
+                storage.write_atomic(uri, written.stats().encode(), replace=True)
             return files
 
-        poison.run_with_isolation(
+        predict = functools.partial(
+            predict_one, options=run.options, model=run.model, workers=workers
+        )
+        run_with_isolation(
             tasks,
-            make,
+            make_shards,
             LOST_BLOCKS + LOST_A_REPLICA * workers.count,
-            lambda names: poison.find_crashing(
-                names,
-                functools.partial(predict_one, options=options, model=model, workers=workers),
-                workers.cpus,
-                int(workers.use_gpu),
-            ),
+            lambda names: find_crashing(names, predict, workers.cpus, int(workers.use_gpu)),
         )
     limits.raise_if_failed()
-    return meter.rate
+    return progress.rate
+
+
+def shard_dataset(
+    run: PredictRun,
+    tasks: Sequence[ShardTask],
+    preset_status: Mapping[str, str],
+    max_lost: int,
+) -> ray.data.Dataset:
+    """Return the chain from image names to shards. Its rows are those of `write_shards`.
+
+    Args:
+        run: the prediction.
+        tasks: the shards to make; each is one block.
+        preset_status: status by name of images that must not be read.
+        max_lost: number of shards that may be lost with their processes.
+    """
+    rows = [
+        block_row(task.name, [e.name for e in task.entries], run.catalog.crcs, preset_status)
+        for task in tasks
+    ]
+    run_id = storage.name(run.folder)
+    keys = {task.name: shards.shard_key(run_id, task.part, task.shard) for task in tasks}
+    damaged = {task.name for task in tasks if task.replace}
+    workers = run.workers
+    return (
+        from_blocks(rows, max_lost)
+        .map_batches(
+            functools.partial(read_images, options=run.options), **reader_resources(workers)
+        )
+        .map_batches(
+            MaskPredictor,
+            fn_constructor_kwargs={"model": run.model, "workers": workers, "profile": run.profile},
+            **replica_resources(workers, run.manifest.downscale),
+        )
+        .map_batches(
+            functools.partial(write_shards, folder=run.folder, keys=keys, replace=damaged),
+            **_writer_resources(workers, len(tasks)),
+        )
+    )
+
+
+def _writer_resources(workers: WorkerAllocation, tasks: int) -> dict[str, Any]:
+    """Return the arguments of `map_batches` for `write_shards`.
+
+    Without a bound Ray starts a process for each waiting block, and a start takes longer than a
+    write. The number bounds writers, not CPUs: for a CPU they would wait behind the readers.
+    """
+    writers = workers.count * (WRITERS_OF_A_GPU if workers.use_gpu else WRITERS)
+    return {
+        "batch_size": None,
+        "batch_format": "pyarrow",
+        "compute": ray.data.TaskPoolStrategy(min(tasks, writers)),
+        "num_cpus": 0,
+        "max_retries": RETRIES,
+    }
+
+
+class ShardTally:
+    """Adds up the rows of `write_shards` and ends the run when too much goes wrong.
+
+    Args:
+        limits: number of bad images and failed shards that the run allows.
+        progress: the meter to advance.
+        bad: number of bad images in the shards of earlier runs.
+    """
+
+    def __init__(self, limits: FailureLimits, progress: ProgressMeter, bad: int) -> None:
+        self._limits, self._progress, self._bad = limits, progress, bad
+
+    def add(self, row: dict[str, Any]) -> str:
+        """Add the row of one shard; return the shard's file.
+
+        Raises:
+            InputError: too many bad images.
+            IncompleteError: too many shards could not be written.
+        """
+        self._bad += row["bad"]
+        self._limits.count_bad(self._bad, row["example"])
+        if row["problem"]:
+            self._limits.add_failure(row["problem"])
+        self._progress.set(self._progress.done + row["rows"])
+        return row["file"]
+
+
+def failure_limits(flags: PredictFlags, folder: str, images: int) -> FailureLimits:
+    """Return the number of failures that a prediction of a folder's images allows."""
+    allowed = flags.max_bad if flags.on_bad_picture == "empty" else 0
+    return FailureLimits(folder, images, "shards", allowed)
+
+
+def publish(
+    run: PredictRun,
+    merged: merge.MergeSummary,
+    result: dict[str, Any],
+    cpus: int,
+    timer: StageTimer,
+) -> None:
+    """Write quarantine.csv, the review, the section of the report and the contact sheets.
+
+    Args:
+        run: the prediction.
+        merged: what the merge found.
+        result: the job's result so far.
+        cpus: of the cluster.
+        timer: gets the time of the review.
+
+    Raises:
+        BadImagesError: there is no submission; review and report are written all the same.
+    """
+    held_back = None
+    try:
+        merge.finish_run(run.flags, merged, run.folder, result)
+    except BadImagesError as error:
+        held_back, result = error, error.result
+    review, crcs = review_masks(run.out, run.folder, run.parts, run.catalog, cpus)
+    timer.end("look at the masks once more")
+    rate, folder = result["images_per_second"], run.catalog.folder
+    section = {
+        **provenance(run.flags, run.manifest, folder, crcs),
+        "result": result,
+        "review": review,
+        "bad": [[row["img"], row["status"]] for row in merged.bad],
+        "shown": figures.unscored_figures(folder, figures.pick_rows(merged.sheet_rows)),
+        "seconds": timer.seconds,
+        "speed": {"Prediction: pictures a second": rate} if rate else {},
+    }
+    log.info("report: %s", add_section(run.out, "predict", section))
+    if held_back:
+        raise held_back
+    for name, image in figures.car_sheets(folder, merged.sheet_rows).items():
+        storage.write_atomic(storage.join(run.out, "sheets", name), image, replace=True)

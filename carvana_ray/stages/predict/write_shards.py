@@ -1,86 +1,61 @@
-"""The last map of a prediction: blocks of masks become shards, each written whole.
+"""Last map of prediction: blocks of masks become shards, each written whole.
 
-Imports no torch: these tasks run in processes of their own, which should start quickly.
+This module imports no torch: its tasks run in processes of their own, which must start quickly.
 """
 
-import functools
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import ray.data
 
 from carvana_ray import rle, storage
-from carvana_ray.data import quarantine
-from carvana_ray.stages.ingest import blocks as dataset
-from carvana_ray.submission import shards
-from carvana_ray.submission.shards import ShardTask
-
-
-def write_dataset(
-    masks: ray.data.Dataset, folder: str, tasks: Sequence[ShardTask], writers: int
-) -> ray.data.Dataset:
-    """Return a data set that writes the shards of some masks; its rows are those of `write_shards`.
-
-    Args:
-        masks: of `masks.masks_of`.
-        folder: of the run.
-        tasks: the shards.
-        writers: tasks at a time. Without a bound Ray starts a process for each block that waits,
-            and what these need to start is more than what they do.
-    """
-    keys = {
-        task.name: shards.shard_key(storage.name(folder), task.part, task.shard) for task in tasks
-    }
-    replace = {task.name for task in tasks if task.replace}
-    return masks.map_batches(
-        functools.partial(write_shards, folder=folder, keys=keys, replace=replace),
-        batch_size=None,
-        batch_format="pyarrow",
-        compute=ray.data.TaskPoolStrategy(size=writers),
-        num_cpus=0,  # bounded by their number; for a CPU they would wait behind the readers
-        max_retries=dataset.RETRIES,
-    )
+from carvana_ray.data.quarantine import OK, UNREACHABLE
+from carvana_ray.submission.shards import serialize_shard
 
 
 def write_shards(
     rows: pa.Table, *, folder: str, keys: Mapping[str, str], replace: Collection[str] = ()
 ) -> pa.Table:
-    """Write the shards that a block holds, one or several, each whole.
+    """Write the shards in a block, each whole. Ray Data may have joined several to one block.
 
     Args:
-        rows: as `masks.masks_of` returns them.
+        rows: columns of `MaskPredictor`, ``file`` names the shard of a row.
         folder: of the run.
-        keys: `shards.key` of each file.
-        replace: files that are there, and not to be believed.
+        keys: `shards.key` of each shard.
+        replace: shards that exist but are damaged.
 
     Returns:
-        a row a shard: file, rows (written), bad (pictures), example (of these), problem: why the
-        shard is not there, if it is not. A picture that cannot be reached is a problem, not a bad
-        picture: no mask of it must ever be counted as made.
+        a row per shard with the columns file, rows (written), bad (number of bad images), example
+        (one of these), and problem: why the shard could not be written, or "". An image that
+        cannot be reached is a problem and not a bad image: it must never count as predicted.
     """
-    found = []
-    for file in rows["file"].unique().to_pylist():
-        own = rows.filter(pc.equal(rows["file"], file))
-        named = list(zip(own["img"].to_pylist(), own["status"].to_pylist(), strict=True))
-        bad = [f"{name} ({status})" for name, status in named if status != quarantine.OK]
-        gone = [text for text in bad if f"({quarantine.UNREACHABLE}" in text]
-        problem = gone[0] if gone else ""
-        if not gone:
-            texts = [rle.text_from_bounds(ends) for ends in own["run_bounds"].to_pylist()]
-            own = own.append_column("rle_mask", pa.array(texts, pa.large_string()))
-            data = shards.serialize_shard(own, keys[file])
-            try:
-                storage.write_atomic(storage.join(folder, file), data, replace=file in replace)
-            except OSError as error:
-                problem = f"{storage.join(folder, file)}: {error.strerror or error}"
-        found.append(
-            {
-                "file": file,
-                "rows": 0 if problem else len(own),
-                "bad": 0 if problem else len(bad),
-                "example": bad[0] if bad else "",
-                "problem": problem,
-            }
-        )
-    return pa.Table.from_pylist(found)
+    files = rows["file"].unique().to_pylist()
+    written = [
+        _write_shard(rows.filter(pc.equal(rows["file"], file)), folder, keys[file], file in replace)
+        for file in files
+    ]
+    return pa.Table.from_pylist(
+        [{"file": file, **result} for file, result in zip(files, written, strict=True)]
+    )
+
+
+def _write_shard(rows: pa.Table, folder: str, key: str, replace: bool) -> dict[str, Any]:
+    statuses = zip(rows["img"].to_pylist(), rows["status"].to_pylist(), strict=True)
+    bad = [f"{name} ({status})" for name, status in statuses if status != OK]
+    unreachable = [text for text in bad if f"({UNREACHABLE}" in text]
+    problem = unreachable[0] if unreachable else ""
+    if not problem:
+        texts = [rle.text_from_bounds(bounds) for bounds in rows["run_bounds"].to_pylist()]
+        masks = rows.append_column("rle_mask", pa.array(texts, pa.large_string()))
+        uri = storage.join(folder, rows["file"][0].as_py())
+        try:
+            storage.write_atomic(uri, serialize_shard(masks, key), replace=replace)
+        except OSError as error:
+            problem = f"{uri}: {error.strerror or error}"
+    return {
+        "rows": 0 if problem else len(rows),
+        "bad": 0 if problem else len(bad),
+        "example": bad[0] if bad else "",
+        "problem": problem,
+    }

@@ -199,8 +199,8 @@ def test_encoded_and_decoded_blocks_form_one_batch(folder: Path, ray_session: No
 def test_a_gpu_that_decodes_gets_larger_batches(
     decode_on_gpu: bool, downscale: int, batch: int
 ) -> None:
-    workers = WorkerAllocation(1, 1, True, decode_on_gpu)
-    assert mask_predictor._replicas(workers) == 2
-    assert mask_predictor._batch_size(workers, downscale) == batch
-    assert mask_predictor._batch_size(ON_CPU, downscale) == 16
-    assert mask_predictor._replicas(ON_CPU) == 1
+    gpu = mask_predictor.replica_resources(WorkerAllocation(3, 1, True, decode_on_gpu), downscale)
+    assert (gpu["batch_size"], gpu["compute"].min_size, gpu["num_gpus"]) == (batch, 6, 0.5)
+    cpu = mask_predictor.replica_resources(WorkerAllocation(3, 2, False), downscale)
+    assert (cpu["batch_size"], cpu["compute"].min_size, cpu["num_gpus"]) == (16, 3, None)
+    assert (gpu["num_cpus"], cpu["num_cpus"]) == (0, 2)

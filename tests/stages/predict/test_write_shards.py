@@ -58,7 +58,9 @@ def test_a_block_holds_several_shards_or_fails(tmp_path: Path) -> None:
 
 def test_a_shard_with_an_unreachable_picture_is_not_written(tmp_path: Path) -> None:
     rows = rows_of_shard("shards/a.parquet", [0, 1], 2, "unreachable: Input/output error")
-    (said,) = write.write_shards(rows, folder=str(tmp_path), keys={}).to_pylist()
+    (said,) = write.write_shards(
+        rows, folder=str(tmp_path), keys={"shards/a.parquet": "key"}
+    ).to_pylist()
     assert said["problem"] == "0.jpg (unreachable: Input/output error)"
     assert (said["rows"], said["bad"]) == (0, 0)
     assert not (tmp_path / "shards").exists()

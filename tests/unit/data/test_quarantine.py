@@ -10,7 +10,7 @@ from carvana_ray import config
 from carvana_ray.data import quarantine
 from carvana_ray.data.quarantine import FailureLimits
 from carvana_ray.errors import IncompleteError, InputError
-from carvana_ray.stages.predict.stage import limits_of
+from carvana_ray.stages.predict.stage import failure_limits
 
 BAD = [(f"{number}.jpg", f'truncated: "so", {number}', number) for number in range(4)]
 
@@ -47,7 +47,7 @@ def test_a_sentence_names_the_first_three(count: int) -> None:
 def test_too_many_bad_pictures_end_the_run_early(
     pictures: int, flags: dict[str, Any], enough: int
 ) -> None:
-    limits = limits_of(config.PredictFlags(**flags), "/photos", pictures)
+    limits = failure_limits(config.PredictFlags(**flags), "/photos", pictures)
     limits.count_bad(enough, "w.jpg (not-an-image)")
     with pytest.raises(InputError, match=rf"/photos: {enough + 1} bad pictures so far.*x\.jpg"):
         limits.count_bad(enough + 1, "x.jpg (not-an-image)")

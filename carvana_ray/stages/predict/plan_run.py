@@ -1,0 +1,130 @@
+"""Plan of a prediction: which run it belongs to, and which shards that run still needs."""
+
+import functools
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from carvana_ray import storage
+from carvana_ray.checkpoints.model import ModelManifest
+from carvana_ray.config import PredictFlags
+from carvana_ray.data.catalog import Catalog
+from carvana_ray.errors import InputError
+from carvana_ray.runtime.preflight import count_of
+from carvana_ray.runtime.resources import WorkerAllocation
+from carvana_ray.runtime.torch_trace import PROFILE_DIR
+from carvana_ray.stages.ingest.blocks import from_blocks
+from carvana_ray.stages.ingest.read_images import ReadOptions, read_crcs
+from carvana_ray.stages.predict.mask_predictor import read_options
+from carvana_ray.stages.ray_metrics import meter
+from carvana_ray.submission import plan, shards
+from carvana_ray.submission.plan import PlanPart
+from carvana_ray.submission.shards import PendingShards
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PredictRun:
+    """A prediction: its input, its plan and the shards that are still to make.
+
+    Attributes:
+        flags: of the job.
+        manifest: of the model.
+        catalog: the images.
+        workers: the CPUs or GPUs that hold the model.
+        folder: URI of the run, named by a hash of everything that the masks depend on.
+        parts: of the plan.
+        pending: shards that are missing or damaged.
+    """
+
+    flags: PredictFlags
+    manifest: ModelManifest
+    catalog: Catalog
+    workers: WorkerAllocation
+    folder: str
+    parts: list[PlanPart]
+    pending: PendingShards
+
+    @property
+    def out(self) -> str:
+        """URI of the results."""
+        return storage.resolve(self.flags.out)
+
+    @property
+    def model(self) -> str:
+        """URI of the model folder."""
+        return storage.resolve(self.flags.model_uri)
+
+    @property
+    def profile(self) -> str:
+        """URI of the folder for profiles, or "" without --profile."""
+        return storage.join(self.out, PROFILE_DIR) if self.flags.profile else ""
+
+    @property
+    def options(self) -> ReadOptions:
+        """How to read the images."""
+        return read_options(self.catalog.folder, self.manifest, self.catalog.size, self.workers)
+
+
+def plan_run(
+    flags: PredictFlags, workers: WorkerAllocation, manifest: ModelManifest, catalog: Catalog
+) -> PredictRun:
+    """Return the run of a model on a catalog, after comparing its plan with the shards on disk.
+
+    Raises:
+        InputError: with --merge-only, shards are missing.
+    """
+    out = storage.resolve(flags.out)
+    settings = {"model": manifest.sha256, "downscale": manifest.downscale}
+    if flags.decode != "cpu":  # "cpu" is left out, so that older runs keep their id
+        settings["decode"] = flags.decode
+    run_id = plan.run_id({**settings, "data": catalog.folder, "size": catalog.size})
+    folder = storage.join(out, "predict", run_id)
+    for uri in (out, folder, storage.join(folder, "shards")):
+        storage.remove_stale_temps(uri)
+    parts = _extend_plan(flags, folder, catalog, plan.max_shard_size(manifest.downscale))
+    pending = shards.pending(folder, parts, catalog.entries, _expected_crcs(flags, catalog))
+    log.debug("planned: %d of %d shards to make", len(pending.tasks), pending.needed)
+    for damage in pending.damaged:
+        log.warning("a damaged shard is made again: %s", damage)
+    if pending.tasks and flags.merge_only:
+        raise InputError(
+            f"--merge-only: {len(pending.tasks)} of {pending.needed} shards are missing, the first "
+            f"is {storage.join(folder, pending.tasks[0].name)}; run without --merge-only"
+        )
+    return PredictRun(flags, manifest, catalog, workers, folder, parts, pending)
+
+
+def _extend_plan(
+    flags: PredictFlags, folder: str, catalog: Catalog, max_shard_size: int
+) -> list[PlanPart]:
+    """Return the parts of the plan, with a new part for images that no part has."""
+    parts = plan.load_plan(folder)
+    while new := plan.plan_new(parts, catalog.entries, flags.shard_size, max_shard_size):
+        if flags.merge_only:
+            raise InputError(
+                f"--merge-only: {count_of(len(new.images), 'images')} not planned yet; run "
+                "without --merge-only"
+            )
+        storage.write_atomic(storage.join(folder, new.name), new.to_bytes())
+        parts = plan.load_plan(folder)  # another driver may have been first, with other images
+    return parts
+
+
+def _expected_crcs(flags: PredictFlags, catalog: Catalog) -> Mapping[str, int]:
+    """Return the CRC-32 by image: as listed, and with --verify also those of the files today."""
+    if not flags.verify:
+        return catalog.crcs
+    names = [entry.name for entry in catalog.entries]
+    size = plan.shard_size(len(names))
+    rows = [{"names": names[start : start + size]} for start in range(0, len(names), size)]
+    files = from_blocks(rows).map_batches(
+        functools.partial(read_crcs, folder=catalog.folder), batch_size=None, num_cpus=1
+    )
+    crcs: dict[str, int] = {}
+    with meter("verify", len(names)) as progress:
+        for batch in files.iter_batches(batch_size=None):
+            crcs.update(zip(batch["img"].tolist(), batch["crc32"].tolist(), strict=True))
+            progress.set(len(crcs))
+    return {**crcs, **catalog.crcs}
