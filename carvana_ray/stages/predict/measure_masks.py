@@ -1,6 +1,4 @@
-"""The map of a second look at masks: shards in, facts out. Imports little: its tasks run in
-processes of their own, which should start quickly.
-"""
+"""Measure the masks of a shard. Ray runs this in processes of its own, so it imports little."""
 
 import dataclasses
 import io
@@ -10,29 +8,31 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from carvana_ray import storage
-from carvana_ray.review import shape as silhouette
-from carvana_ray.review.shape import MaskShape
-from carvana_ray.stages.ingest import blocks as dataset
-from carvana_ray.stages.ingest.blocks import Columns
+from carvana_ray.review.shape import MaskShape, measure
+from carvana_ray.stages.ingest.blocks import Columns, single_row
 
-FIELDS = [one.name for one in dataclasses.fields(MaskShape)]
+FIELDS = [field.name for field in dataclasses.fields(MaskShape)]
 
 
 def measure_masks(batch: Columns) -> Columns:
-    """Map a shard to columns [n]: uri, img, status, crc32, and those of `silhouette.Facts`.
+    """Measure the masks of one shard.
 
     Args:
-        batch: one row: uri, and which of its rows to keep.
+        batch: one row: ``uri`` of the shard, and ``keep``, whether to measure each of its images.
+
+    Returns:
+        A row for each kept image: ``uri``, ``img``, ``status``, ``crc32``, and the fields of
+        `MaskShape`.
     """
-    row = dataset.single_row(batch)
-    table = pq.read_table(io.BytesIO(storage.read(row["uri"])))  # merged a moment ago, so whole
+    row = single_row(batch)
+    table = pq.read_table(io.BytesIO(storage.read(row["uri"])))  # the merge has just verified it
     table = table.filter(pa.array(np.asarray(row["keep"], dtype=bool)))
-    facts = [
-        silhouette.measure(one["rle_mask"], one["height"], one["width"])
-        for one in table.select(["rle_mask", "height", "width"]).to_pylist()
+    shapes = [
+        measure(image["rle_mask"], image["height"], image["width"])
+        for image in table.select(["rle_mask", "height", "width"]).to_pylist()
     ]
     return {
         "uri": np.full(len(table), row["uri"]),
         **{name: table[name].to_numpy() for name in ("img", "status", "crc32")},
-        **{name: np.array([getattr(one, name) for one in facts]) for name in FIELDS},
+        **{name: np.array([getattr(shape, name) for shape in shapes]) for name in FIELDS},
     }
