@@ -1,4 +1,4 @@
-"""The pictures that a job is asked for: which files, for a prediction in which order of rows."""
+"""The images that a job works on: which files, and for a prediction the order of its rows."""
 
 import contextlib
 import dataclasses
@@ -6,22 +6,30 @@ import itertools
 from collections.abc import Sequence
 
 from carvana_ray import storage
-from carvana_ray.data import checksums, csv_reader
-from carvana_ray.data import layout as carvana
-from carvana_ray.errors import FileTooLargeError, InputError
-from carvana_ray.storage.router import FileInfo
+from carvana_ray.data.checksums import load_checksums
+from carvana_ray.data.csv_reader import read_names
+from carvana_ray.data.layout import (
+    HEIGHT,
+    IMAGE_SUFFIXES,
+    SAMPLE_SUBMISSION,
+    TEST,
+    WIDTH,
+    require_safe_names,
+)
+from carvana_ray.errors import FileTooLargeError, InputError, plural
+from carvana_ray.storage.base import FileInfo
 
 
 @dataclasses.dataclass(frozen=True)
 class Catalog:
-    """The pictures to cut out.
+    """The images to predict.
 
     Attributes:
-        folder: where they are.
-        entries: the files, by name.
-        order: the rows of the submission.
-        size: (H, W) that they must have, or None for any.
-        crcs: the CRC-32 that a file must have, of those that ``crc32.csv`` lists.
+        folder: URI of their folder.
+        entries: the files, sorted by name.
+        order: their names in the order of the submission's rows.
+        size: the (H, W) that all must have, or None for any.
+        crcs: the known CRC-32 of files, by name, from ``crc32.csv``.
     """
 
     folder: str
@@ -31,103 +39,118 @@ class Catalog:
     crcs: dict[str, int]
 
 
+def load_catalog(data: str, limit: int = 0, partial: bool = False) -> Catalog:
+    """Return the images of ``DATA/test`` if that folder exists, else those of ``DATA``.
+
+    Args:
+        data: value of --data.
+        limit: take only this many images, the first by name; 0 takes all.
+        partial: accept that images listed in ``sample_submission.csv`` are missing.
+
+    Raises:
+        InputError: there are no images, or not those that ``sample_submission.csv`` lists.
+    """
+    if not data:
+        raise InputError("--data is missing: a folder of images, or one that contains test/")
+    data = storage.resolve(data)
+    folder, entries = list_images(data)
+    crcs = load_checksums(data)
+    listed = storage.join(data, SAMPLE_SUBMISSION)
+    if not storage.exists(listed):
+        entries = entries[: limit or None]
+        return Catalog(folder, entries, [entry.name for entry in entries], None, crcs)
+    rows = _match_list(listed, folder, entries, partial or bool(limit))
+    entries = entries[: limit or None]
+    names = {entry.name for entry in entries}
+    order = [name for name in rows if name in names]
+    return Catalog(folder, entries, order, (HEIGHT, WIDTH), crcs)
+
+
+def _match_list(uri: str, folder: str, entries: Sequence[FileInfo], partial: bool) -> list[str]:
+    """Return the names in ``sample_submission.csv`` after comparing them with the files.
+
+    Raises:
+        InputError: a file is not listed; or a listed file is missing and `partial` is false.
+    """
+    rows = read_names(uri)
+    require_safe_names(rows, uri)
+    names = {entry.name for entry in entries}
+    if unlisted := sorted(names - set(rows)):
+        raise InputError(
+            f"{folder}: {plural(len(unlisted), 'image')} not listed in {SAMPLE_SUBMISSION}, the "
+            f"first is {unlisted[0]}"
+        )
+    missing = [name for name in rows if name not in names]
+    if missing and not partial:
+        raise InputError(
+            f"{folder}: missing {len(missing)} of {plural(len(rows), 'image')} listed in "
+            f"{SAMPLE_SUBMISSION}, the first is {missing[0]}; pass --partial to predict only those "
+            "that exist"
+        )
+    return rows
+
+
 def list_images(data: str) -> tuple[str, list[FileInfo]]:
-    """Return the folder of the pictures, and the pictures: DATA/test where there is one, else DATA.
+    """Return the folder ``DATA/test`` if it exists, else ``DATA``, and the images in it.
 
     Args:
         data: an absolute URI.
 
     Raises:
-        InputError: no pictures, or names that are none.
+        InputError: there are no images, or names that are not safe.
+        StorageAccessError: the images cannot be read for lack of rights.
     """
-    test = storage.join(data, carvana.TEST)
+    test = storage.join(data, TEST)
     folder = test if storage.exists(test) else data
-    entries = storage.list_files(folder, carvana.IMAGE_SUFFIXES)
+    entries = storage.list_files(folder, IMAGE_SUFFIXES)
     if not entries:
-        raise InputError(f"--data: no pictures ({', '.join(carvana.IMAGE_SUFFIXES)}) in {folder}")
-    carvana.require_safe_names((entry.name for entry in entries), folder)
-    with contextlib.suppress(
-        FileTooLargeError
-    ):  # not to be allowed to is better known now than in an hour
+        raise InputError(f"--data: no images ({', '.join(IMAGE_SUFFIXES)}) in {folder}")
+    require_safe_names((entry.name for entry in entries), folder)
+    with contextlib.suppress(FileTooLargeError):  # a cheap test of the rights to read
         storage.read(storage.join(folder, entries[0].name), at_most=0)
     return folder, entries
 
 
 def list_named_images(uris: Sequence[str]) -> tuple[str, list[FileInfo]]:
-    """Return the folder above some pictures, and the pictures, with names from that folder on.
+    """Return the common folder of images, and the images, their names relative to it.
 
     Args:
-        uris: absolute ones, of pictures or of folders as `pictures` takes them.
+        uris: absolute URIs of images, or of folders, see `list_images`.
 
     Raises:
-        InputError: one is not there, or none of both; or they have no folder in common.
+        InputError: an image or folder does not exist, or there is no common folder.
     """
-    found: dict[str, list[FileInfo]] = {}
+    entries: dict[str, list[FileInfo]] = {}
     files: dict[str, list[str]] = {}
     for uri in uris:
-        if uri.lower().endswith(carvana.IMAGE_SUFFIXES):
+        if uri.lower().endswith(IMAGE_SUFFIXES):
             files.setdefault(storage.parent(uri), []).append(storage.name(uri))
         else:
-            folder, entries = list_images(uri)
-            found[folder] = entries
+            folder, images = list_images(uri)
+            entries[folder] = images
     for folder, names in files.items():
-        carvana.require_safe_names(names, folder)
-        there = {one.name: one for one in storage.list_files(folder, carvana.IMAGE_SUFFIXES)}
-        if missing := [name for name in names if name not in there]:
-            raise InputError(f"{storage.join(folder, missing[0])}: no such picture")
-        found[folder] = list({*found.get(folder, ()), *(there[name] for name in names)})
-    above = _common_parent(list(found))
-    return above, sorted(
-        dataclasses.replace(one, name=storage.join(folder, one.name)[len(above.rstrip("/")) + 1 :])
-        for folder, entries in found.items()
-        for one in entries
+        require_safe_names(names, folder)
+        existing = {entry.name: entry for entry in storage.list_files(folder, IMAGE_SUFFIXES)}
+        if missing := [name for name in names if name not in existing]:
+            raise InputError(f"{storage.join(folder, missing[0])}: no such image")
+        entries[folder] = list({*entries.get(folder, ()), *(existing[name] for name in names)})
+    parent = _common_parent(list(entries))
+    start = len(parent.rstrip("/")) + 1
+    return parent, sorted(
+        dataclasses.replace(entry, name=storage.join(folder, entry.name)[start:])
+        for folder, images in entries.items()
+        for entry in images
     )
 
 
 def _common_parent(folders: Sequence[str]) -> str:
-    """Return the folder that has all of some folders in it, or is the only one.
+    """Return the deepest folder that contains all of some folders, or is the only one.
 
     Raises:
-        InputError: they are in several buckets, or on disk and in S3.
+        InputError: the folders are in several buckets, or on disk and in S3.
     """
     levels = zip(*(folder.split("/") for folder in folders), strict=False)
     same = [names[0] for names in itertools.takewhile(lambda names: len(set(names)) == 1, levels)]
-    if not same or (same[0] == "s3:" and len(same) < 3):  # s3:, nothing, the bucket
-        raise InputError("pictures of several buckets, or of disk and S3: one command for each")
+    if not same or (same[0] == "s3:" and len(same) < 3):  # "s3:", "", bucket
+        raise InputError("images in several buckets, or on disk and in S3: run a command for each")
     return "/".join(same) or "/"
-
-
-def load_catalog(data: str, limit: int = 0, partial: bool = False) -> Catalog:
-    """List the pictures: DATA/test where there is one, else DATA itself.
-
-    Raises:
-        InputError: no pictures, or not those that ``sample_submission.csv`` lists.
-    """
-    if not data:
-        raise InputError("--data is missing: a folder with test/, or of pictures")
-    data = storage.resolve(data)
-    folder, entries = list_images(data)
-    names = {entry.name for entry in entries}
-    crcs = checksums.load_checksums(data)
-    rows = storage.join(data, carvana.SAMPLE_SUBMISSION)
-    if not storage.exists(rows):
-        entries = entries[: limit or None]
-        return Catalog(folder, entries, [entry.name for entry in entries], None, crcs)
-    listed = csv_reader.read_names(rows)
-    carvana.require_safe_names(listed, rows)
-    if foreign := sorted(names - set(listed)):
-        raise InputError(
-            f"{folder}: {len(foreign)} pictures are not in {carvana.SAMPLE_SUBMISSION}, the first "
-            f"is {foreign[0]}"
-        )
-    missing = [name for name in listed if name not in names]
-    if missing and not (partial or limit):
-        raise InputError(
-            f"{folder}: {len(missing)} of the {len(listed)} pictures that "
-            f"{carvana.SAMPLE_SUBMISSION} lists are not there, the first is {missing[0]}; "
-            "--partial takes those that are"
-        )
-    entries = entries[: limit or None]
-    taken = {entry.name for entry in entries}
-    order = [name for name in listed if name in taken]
-    return Catalog(folder, entries, order, (carvana.HEIGHT, carvana.WIDTH), crcs)

@@ -1,23 +1,23 @@
-"""crc32.csv: checksums of the images, where they are known."""
+"""crc32.csv: known checksums of images and masks."""
 
 import csv
 import io
 
 from carvana_ray import storage
-from carvana_ray.data import layout as carvana
+from carvana_ray.data.layout import CHECKSUMS
 from carvana_ray.errors import FileMissingError, InputError
 
 
 def load_checksums(data: str) -> dict[str, int]:
-    """Return what ``DATA/crc32.csv`` says: from file name to CRC-32; empty where there is none.
+    """Return the CRC-32 of each file name in ``DATA/crc32.csv``, or {} if there is no such file.
 
-    A decoder is no checksum: of one-bit flips in a JPEG it shows most as a wrong picture, without
-    an error. Whoever has the zip archives of the pictures has their CRC-32 (``unzip -v``).
+    A decoder cannot replace a checksum: most one-bit flips in a JPEG decode to a wrong image
+    without an error. Zip archives hold the CRC-32 of their files (``unzip -v``).
 
     Raises:
-        InputError: it is no such file.
+        InputError: the file is not a table of checksums.
     """
-    uri = storage.join(data, carvana.CHECKSUMS)
+    uri = storage.join(data, CHECKSUMS)
     try:
         text = storage.read(uri)
     except FileMissingError:
@@ -25,10 +25,10 @@ def load_checksums(data: str) -> dict[str, int]:
     try:
         rows = csv.reader(io.StringIO(text.decode()))
         if next(rows, None) != ["img", "crc32"]:
-            raise ValueError("its first line must be img,crc32")
-        found = {name: int(crc, 16) for name, crc in rows}
-        if not all(0 <= crc < 2**32 for crc in found.values()):
-            raise ValueError("a CRC-32 has 8 hexadecimal digits at most")
-        return found
+            raise ValueError("the first line must be img,crc32")
+        checksums = {name: int(crc, 16) for name, crc in rows}
+        if not all(0 <= crc < 2**32 for crc in checksums.values()):
+            raise ValueError("a CRC-32 must have at most 8 hexadecimal digits")
+        return checksums
     except (ValueError, csv.Error) as error:
         raise InputError(f"{uri}: {error}") from error

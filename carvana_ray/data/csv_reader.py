@@ -1,6 +1,7 @@
-"""The records of a CSV of any origin, in bounded memory: each with its line and what its form is.
+"""CSV files of any origin, in bounded memory: records with their line numbers, names, rows.
 
-Most lines need no CSV reader, which looks at each character: they are cut at their commas.
+Most lines are plain and are split at their commas; Python's CSV reader, which looks at each
+character, reads the others.
 """
 
 import contextlib
@@ -15,34 +16,35 @@ from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO, TextIO
 
 from carvana_ray import storage
-from carvana_ray.data import layout as carvana
-from carvana_ray.errors import InputError
+from carvana_ray.data.layout import CSV_HEADER
+from carvana_ray.errors import InputError, plural
 
-# Characters of a line, and of a field: more than the most ragged mask of 1280 x 1918 has (12.3
-# million), so that a file without line ends, or with a quote left open, cannot fill the memory.
+# Characters of a line, and of a field. The most ragged mask of 1280 x 1918 has 12.3 million; the
+# limit keeps a file without line ends, or with an open quote, from filling the memory.
 LONGEST = 2**24
-_BLOCK = 2**20  # bytes that are read at a time
-_FIRST = 257  # characters of a row's first line that are kept: a name, its comma and a quote
-_UNDECODED = re.compile("[\udc80-\udcff]")  # bytes that are no UTF-8, by "surrogateescape"
+_BLOCK = 2**20  # bytes read at a time
+_HEAD = 257  # characters kept of a record's first line: a name, its comma and a quote
+_UNDECODED = re.compile("[\udc80-\udcff]")  # bytes that are not UTF-8, by "surrogateescape"
 
-Record = tuple[int, list[str], str]  # line where it begins, fields, ``fault: detail`` of its form
+Record = tuple[int, list[str], str]  # first line, fields, ``kind: detail`` of a fault or ""
+Row = tuple[str, str]  # image, runs
 
 
 class BoundedLines:
-    """The lines of a file one by one, each of `LONGEST` characters at most.
+    """The lines of a file, one at a time, each of at most `LONGEST` characters.
 
     Attributes:
-        number: of the last one given, from 1; at the start, of the line before the file's first.
-        last: its last two characters.
-        first: the first characters of the first line since `first` was set to "".
+        number: number of the last line, from 1.
+        tail: the last two characters of the last line.
+        head: the first characters of the first line since `head` was set to "".
 
     Raises:
-        InputError: there is a longer one.
+        InputError: a line is longer.
     """
 
     def __init__(self, file: TextIO, number: int = 0) -> None:
         self._file = file
-        self.number, self.last, self.first = number, "", ""
+        self.number, self.tail, self.head = number, "", ""
 
     def __iter__(self) -> "BoundedLines":
         return self
@@ -54,21 +56,22 @@ class BoundedLines:
         self.number += 1
         if len(line) > LONGEST:
             raise InputError(f"line {self.number} has more than {LONGEST} characters")
-        self.last, self.first = line[-2:], self.first or line[:_FIRST]
+        self.tail, self.head = line[-2:], self.head or line[:_HEAD]
         return line
 
 
 def iter_record_blocks(file: BinaryIO) -> Iterator[list[Record]]:
-    """Yield the records of a file: many at a time while lines are plain, then one by one.
+    """Yield the records of a CSV file: in large blocks while lines are plain, then one by one.
 
-    Plain are lines of UTF-8 without a quote, CR or NUL: `csv` would cut them at their commas. From
-    the first megabyte on that has others, or no line's end, `csv` reads: three times as slow.
+    A plain line is UTF-8 without a quote, CR or NUL, so splitting it at its commas gives what `csv`
+    would. From the first megabyte on that has another line, or no line end, `csv` reads the rest of
+    the file, three times slower.
 
     Args:
         file: the bytes of the CSV, from their start.
 
     Raises:
-        InputError: a line is endless.
+        InputError: a line is longer than `LONGEST`.
     """
     number, held = 0, b""
     while data := file.read(_BLOCK):
@@ -79,29 +82,29 @@ def iter_record_blocks(file: BinaryIO) -> Iterator[list[Record]]:
             held = data
             break
         yield [
-            (number + at, line.split(",") if line else [], "") for at, line in enumerate(lines, 1)
+            (number + offset, line.split(",") if line else [], "")
+            for offset, line in enumerate(lines, 1)
         ]
         number, held = number + len(lines), data[end:]
-    rest = io.TextIOWrapper(
-        io.BufferedReader(_Behind(held, file)), "utf-8", "surrogateescape", newline=""
-    )
-    yield from ([record] for record in _iter_irregular(rest, number))
+    rest = io.BufferedReader(_Prefixed(held, file))
+    text = io.TextIOWrapper(rest, "utf-8", "surrogateescape", newline="")
+    yield from ([record] for record in _iter_irregular(text, number))
 
 
 def _plain(data: bytes) -> list[str] | None:
-    """Return the lines of whole ones that are plain (see `blocks_of`), or None."""
-    if not data or any(odd in data for odd in (b'"', b"\r", b"\0")):
+    """Return the lines of `data`, which ends with a line end, or None if any is not plain."""
+    if not data or any(mark in data for mark in (b'"', b"\r", b"\0")):
         return None
     try:
         lines = data.decode().split("\n")
     except UnicodeDecodeError:
         return None
-    lines.pop()  # what follows the last line's end
+    lines.pop()  # the empty text after the last line end
     return lines if max(map(len, lines)) < LONGEST else None
 
 
-class _Behind(io.RawIOBase):
-    """Some bytes, and behind them those of a file, which stays open."""
+class _Prefixed(io.RawIOBase):
+    """Bytes followed by the rest of an open file. Closing it leaves the file open."""
 
     def __init__(self, data: bytes, file: BinaryIO) -> None:
         self._data, self._file = data, file
@@ -116,38 +119,42 @@ class _Behind(io.RawIOBase):
         return len(data)
 
 
-def _iter_irregular(lines: TextIO, number: int) -> Iterator[Record]:
-    """Yield the records of a file, whatever it holds, from the line after `number` on."""
-    source = BoundedLines(lines, number)
-    rows = csv.reader(source, strict=True)
+def _iter_irregular(file: TextIO, number: int) -> Iterator[Record]:
+    """Yield the records of any text. `number` is that of the line before its first."""
+    lines = BoundedLines(file, number)
+    rows = csv.reader(lines, strict=True)
     while True:
-        begin, source.first = source.number + 1, ""
+        start, lines.head = lines.number + 1, ""
         try:
             row = next(rows)
         except StopIteration:
             return
-        except csv.Error as error:  # the reader goes on with the line after that
-            yield begin, [source.first.split(",")[0].strip('"')], f"quotes: {error}"
+        except csv.Error as error:  # the reader resumes at the next line
+            yield start, [lines.head.split(",")[0].strip('"')], f"quotes: {error}"
             continue
-        form = ""
-        if source.number > begin:
-            form = f"quotes: the row swallows what follows, up to line {source.number}"
-        elif any("\0" in field for field in row):
-            form = "nul: a byte of value 0"
-        elif any(not field.isascii() and _UNDECODED.search(field) for field in row):
-            form = "encoding: bytes that are no UTF-8"
-        elif source.last.endswith("\r"):
-            form = "line-ends: CR alone, expected LF or CR LF"
-        yield begin, row, form
+        yield start, row, _form_fault(start, row, lines)
+
+
+def _form_fault(start: int, row: list[str], lines: BoundedLines) -> str:
+    """Return the fault in the form of the record that begins at line `start`, or ""."""
+    if lines.number > start:
+        return f"quotes: an open quote joins the row with the lines up to {lines.number}"
+    if any("\0" in field for field in row):
+        return "nul: a byte of value 0"
+    if any(not field.isascii() and _UNDECODED.search(field) for field in row):
+        return "encoding: bytes that are not UTF-8"
+    if lines.tail.endswith("\r"):
+        return "line-ends: CR only, expected LF or CR LF"
+    return ""
 
 
 @contextlib.contextmanager
 def open_binary(uri: str) -> Iterator[BinaryIO]:
-    """Open the bytes of a .csv or .csv.gz.
+    """Open the bytes of a .csv or .csv.gz file, unpacked.
 
     Raises:
-        InputError: there is no such file, or it cannot be opened; or what reads it in the block
-            finds no text, or no CSV.
+        InputError: the file is missing or cannot be opened; or the with-block raises an error about
+            its content, which then names the file.
     """
     with storage.open_read(uri) as file:
         try:
@@ -156,74 +163,72 @@ def open_binary(uri: str) -> Iterator[BinaryIO]:
             raise InputError(f"{uri}: not a CSV file: {error}") from error
 
 
-@contextlib.contextmanager
-def open_text(uri: str) -> Iterator[TextIO]:
-    """Open a .csv or .csv.gz as text whose line ends are as they are; errors as of `opened`."""
-    with open_binary(uri) as file:
-        yield io.TextIOWrapper(file, encoding="utf-8", newline="")
-
-
 def gunzip_if(file: BinaryIO, packed: bool) -> BinaryIO:
-    """Return the bytes of an open file, packed with gzip or not."""
+    """Return the bytes of an open file, unpacked if it is packed with gzip."""
     return gzip.GzipFile(fileobj=file) if packed else file  # type: ignore[return-value]
 
 
-Row = tuple[str, str]
+def _iter_rows(uri: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield (line, fields) of the rows below the header of a submission, packed or not."""
+    csv.field_size_limit(LONGEST)
+    with open_binary(uri) as file:
+        lines = BoundedLines(io.TextIOWrapper(file, encoding="utf-8", newline=""))
+        rows = csv.reader(lines, strict=True)
+        if tuple(next(rows, ())) != CSV_HEADER:
+            raise InputError(f"the first line must be {','.join(CSV_HEADER)}")
+        for row in rows:
+            yield lines.number, row
 
 
 def read_names(uri: str) -> list[str]:
-    """Return the pictures that a ``sample_submission.csv`` lists, in its order.
+    """Return the images that a ``sample_submission.csv`` lists, in its order.
+
+    Args:
+        uri: a .csv or .csv.gz file; a real submission will do.
 
     Raises:
-        InputError: it is no such file, or it cannot be opened.
+        InputError: the file cannot be opened, is not such a list, or lists an image twice.
     """
-    csv.field_size_limit(LONGEST)  # a real submission may be given as the list
-    with open_text(uri) as lines:
-        rows = csv.reader(BoundedLines(lines), strict=True)
-        header = tuple(next(rows, ()))
-        names = [row[0] for row in rows if row] if header == carvana.CSV_HEADER else []
-    if header != carvana.CSV_HEADER:
-        raise InputError(f"{uri}: its first line must be {','.join(carvana.CSV_HEADER)}")
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    if twice:
-        first = repr(twice[0])[1:-1]  # no control codes of the file reach a terminal
-        raise InputError(f"{uri}: lists {len(twice)} pictures more than once, first {first}")
+    names = [row[0] for _, row in _iter_rows(uri) if row]
+    repeated = [name for name, count in Counter(names).items() if count > 1]
+    if repeated:
+        first = repr(repeated[0])[1:-1]  # no control characters on the terminal
+        count = plural(len(repeated), "image")
+        raise InputError(f"{uri}: lists {count} more than once, the first is {first}")
     return names
 
 
 def read_rows(uri: str) -> Iterator[Row]:
-    """Yield the rows of a submission, (picture, runs), one by one.
+    """Yield the rows of a submission, (image, runs), in the order of the file.
 
     Raises:
-        InputError: it is none, or it cannot be opened.
+        InputError: the file cannot be opened or is not a submission.
     """
-    csv.field_size_limit(LONGEST)
-    with open_text(uri) as lines:
-        source = BoundedLines(lines)
-        rows = csv.reader(source, strict=True)
-        if tuple(next(rows, ())) != carvana.CSV_HEADER:
-            raise InputError(f"its first line must be {','.join(carvana.CSV_HEADER)}")
-        for row in rows:
-            if len(row) != 2:
-                raise InputError(f"line {source.number}: {len(row)} columns, expected 2")
-            yield row[0], row[1]
+    for line, row in _iter_rows(uri):
+        if len(row) != 2:
+            raise InputError(f"{uri}: line {line}: {plural(len(row), 'column')}, expected 2")
+        yield row[0], row[1]
 
 
 def digests(uri: str, names: Sequence[str]) -> dict[str, str]:
-    """Return the SHA-256 of the runs of some pictures, each of which has one row.
+    """Return the SHA-256 of the runs of some images, by name.
+
+    Args:
+        uri: of a submission.
+        names: images that each must have exactly one row.
 
     Raises:
-        InputError: a picture has none, or several; and see `read_rows`.
+        InputError: an image has no row or several; or see `read_rows`.
     """
-    wanted, found = set(names), dict[str, str]()
-    for name, text in read_rows(uri):
-        if name in found:
+    wanted, result = set(names), dict[str, str]()
+    for name, runs in read_rows(uri):
+        if name in result:
             raise InputError(f"--submission {uri}: {name} has more than one row")
         if name in wanted:
-            found[name] = hashlib.sha256(text.encode()).hexdigest()
-    if missing := sorted(wanted - set(found)):
+            result[name] = hashlib.sha256(runs.encode()).hexdigest()
+    if missing := sorted(wanted - set(result)):
         raise InputError(
-            f"--submission {uri}: {len(missing)} of {len(wanted)} pictures have no row, the first "
-            f"is {missing[0]}"
+            f"--submission {uri}: no row for {len(missing)} of {plural(len(wanted), 'image')}, the "
+            f"first is {missing[0]}"
         )
-    return found
+    return result

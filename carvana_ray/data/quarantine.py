@@ -1,7 +1,7 @@
-"""Pictures that cannot be used: how many a run puts up with, and the file that lists them.
+"""Images that cannot be used: their status, the limits that end a run, and quarantine.csv.
 
-What prediction and cut-outs have in common: bad pictures are left for the end, but so many that it
-cannot be the pictures' fault end the run.
+Shared by prediction and cut-outs. A run skips bad images and reports them at the end. It ends early
+if so many images are bad that the cause must be something else, such as a wrong folder.
 """
 
 import csv
@@ -9,25 +9,27 @@ import io
 from collections.abc import Sequence
 
 from carvana_ray import storage
-from carvana_ray.data import layout as carvana
-from carvana_ray.errors import IncompleteError, InputError
+from carvana_ray.data.layout import CSV_HEADER
+from carvana_ray.errors import IncompleteError, InputError, plural
 
-OK = "ok"  # status of a picture that was read; else the reason why not
-UNREACHABLE = "unreachable"
-CRASH = "crash: kills the process that works on it"
+# The status of an image is OK, the message of a `BadImageError`, or one of the others below. Its
+# first word is fixed; the text after a colon is for people.
+OK = "ok"
+UNREACHABLE = "unreachable"  # the storage failed, which says nothing about the image
+CRASH = "crash: reading or decoding the image kills the process"
 
 FILE = "quarantine.csv"
-AT_MOST = 100, 0.01  # pictures, or this share of them: with more it is not the pictures' fault
-PROBLEMS = 8  # results that cannot be written, or have pictures that cannot be reached
+MAX_BAD, MAX_BAD_FRACTION = 100, 0.01  # a run accepts the larger of the two
+MAX_FAILURES = 8  # outputs that could not be written, before the run ends
 
-Bad = tuple[str, str, int]  # name, reason, CRC-32 of its file
+Bad = tuple[str, str, int]  # name, status, CRC-32 of the file
 
 
 def write_csv(folder: str, bad: Sequence[Bad]) -> str:
-    """Write quarantine.csv; return its place."""
+    """Write quarantine.csv into a folder, replacing an older one, and return its URI."""
     text = io.StringIO(newline="")
     table = csv.writer(text, lineterminator="\n")
-    table.writerow([carvana.CSV_HEADER[0], "reason", "crc32"])
+    table.writerow([CSV_HEADER[0], "reason", "crc32"])
     table.writerows([name, reason, f"{crc:08x}"] for name, reason, crc in bad)
     uri = storage.join(folder, FILE)
     storage.write_atomic(uri, text.getvalue().encode(), replace=True)
@@ -35,54 +37,58 @@ def write_csv(folder: str, bad: Sequence[Bad]) -> str:
 
 
 def summarize(bad: Sequence[Bad], uri: str) -> str:
-    """Return a sentence: how many pictures, the first of them, and where all are listed."""
-    named = ", ".join(f"{name} ({reason})" for name, reason, _ in bad[:3])
+    """Return a sentence with the number of bad images, the first three, and the URI of the list."""
+    first = ", ".join(f"{name} ({reason})" for name, reason, _ in bad[:3])
     more = " ..." if len(bad) > 3 else ""
-    return f"{len(bad)} pictures cannot be used: {named}{more}; all are listed in {uri}"
+    return f"{plural(len(bad), 'image')} cannot be used: {first}{more}; the full list is in {uri}"
 
 
 class FailureLimits:
-    """What a run puts up with before it is ended early.
+    """Ends a run early if it fails too often.
 
     Args:
-        folder: of the pictures.
-        pictures: their number.
-        what: it makes, for messages: ``shards``.
-        least: bad pictures that are allowed in any case.
+        folder: the folder of the images.
+        images: number of images.
+        output: what the run writes, in the singular, for messages: ``shard``.
+        min_allowed: number of bad images that is allowed in any case.
     """
 
-    def __init__(self, folder: str, pictures: int, what: str, least: int = 0) -> None:
-        self._folder, self._what = folder, what
-        self._allowed = max(AT_MOST[0], int(AT_MOST[1] * pictures), least)
-        self._problems: list[str] = []
+    def __init__(self, folder: str, images: int, output: str, min_allowed: int = 0) -> None:
+        self._folder, self._output = folder, output
+        self._allowed = max(MAX_BAD, int(MAX_BAD_FRACTION * images), min_allowed)
+        self._failures: list[str] = []
 
     def count_bad(self, count: int, last: str) -> None:
-        """Take the number of bad pictures so far, and the last of them with its reason.
+        """Check the number of bad images so far.
+
+        Args:
+            count: bad images so far.
+            last: the latest of them with its reason, for the message.
 
         Raises:
-            InputError: these are too many.
+            InputError: more than allowed.
         """
         if count > self._allowed:
             raise InputError(
-                f"--data {self._folder}: {count} bad pictures so far, the last is {last}; more "
-                f"than {self._allowed} are not looked at: is it the right folder? The {self._what} "
-                "made so far are kept"
+                f"--data {self._folder}: {count} bad images so far, more than the limit of "
+                f"{self._allowed}; the last is {last}. Check that this is the right folder. The "
+                f"{self._output}s written so far are kept"
             )
 
     def add_failure(self, text: str) -> None:
-        """Take why a result is not there, for no fault of its pictures.
+        """Note why an output could not be written although its images are good.
 
         Raises:
-            Unfinished: there are too many.
+            IncompleteError: `MAX_FAILURES` outputs have failed.
         """
-        self._problems.append(text)
-        if len(self._problems) >= PROBLEMS:
+        self._failures.append(text)
+        if len(self._failures) >= MAX_FAILURES:
             self.raise_if_failed()
 
     def raise_if_failed(self) -> None:
-        """Raise `Unfinished` if there was a problem."""
-        if self._problems:
+        """Raise `IncompleteError` if any output could not be written."""
+        if self._failures:
             raise IncompleteError(
-                f"{len(self._problems)} {self._what} could not be made, the first for "
-                f"{self._problems[0]}; all others are kept, run again to go on"
+                f"{plural(len(self._failures), self._output)} could not be written, the first "
+                f"because of {self._failures[0]}. All others are kept; run again to continue"
             )

@@ -1,48 +1,58 @@
-"""Split cars into training, validation and held out."""
+"""The split of cars into training, validation and holdout."""
 
 import random
 from collections.abc import Sequence
 
-from carvana_ray.errors import InputError
+from carvana_ray.errors import InputError, plural
 
 
-def resolve_count(share: str, total: int, flag: str) -> int:
-    """Return the number that a COUNT (``16``) or a FRACTION (``0.15``) of `total` stands for.
+def resolve_count(text: str, total: int, flag: str) -> int:
+    """Return the number of cars that a flag's value stands for.
+
+    Args:
+        text: a count (``16``) or a fraction of `total` (``0.15``), which is rounded.
+        total: number of cars.
+        flag: the flag, for error messages.
 
     Raises:
-        InputError: not a number, negative, a fraction of 1 or more, a count above `total`.
+        InputError: not a number, negative, a fraction of 1 or more, or a count above `total`.
     """
+    is_fraction = "." in text
     try:
-        value = float(share) if "." in share else int(share)
+        value = float(text) if is_fraction else int(text)
     except ValueError:
         raise InputError(
-            f"{flag} {share}: neither a count (16), nor a fraction below 1 (0.15), nor a file"
+            f"{flag} {text}: neither a count (16), nor a fraction below 1 (0.15), nor a file"
         ) from None
-    if not 0 <= value < (1 if "." in share else total + 1):
-        raise InputError(f"{flag} {share}: must lie between 0 and the {total} cars that there are")
-    return round(value * total) if "." in share else int(value)
+    if not 0 <= value < (1 if is_fraction else total + 1):
+        raise InputError(
+            f"{flag} {text}: must be a count from 0 to {total} (there are "
+            f"{plural(total, 'car')}) or a fraction from 0 to below 1"
+        )
+    return round(value * total) if is_fraction else int(value)
 
 
-def _at_least_one(share: str, total: int, flag: str) -> int:
-    """Return `how_many`, but 1 for a share that rounds to 0: a small data set still needs one."""
-    asked = bool(float(share)) if (count := resolve_count(share, total, flag)) == 0 else True
-    return max(count, 1) if asked and total else count
+def _at_least_one(text: str, total: int, flag: str) -> int:
+    """Return `resolve_count`, but 1 for a fraction that rounds to 0 in a small data set."""
+    count = resolve_count(text, total, flag)
+    return 1 if count == 0 and total and float(text) > 0 else count
 
 
 def split_cars(
     cars: Sequence[str], holdout: str | Sequence[str], val: str, seed: int
 ) -> tuple[list[str], list[str], list[str]]:
-    """Split cars into (train, val, holdout), each sorted; views of one car stay together.
+    """Split cars into (train, val, holdout), each sorted. All views of a car stay together.
 
     Args:
         cars: all cars, in any order.
-        holdout: COUNT or FRACTION as text, drawn by a seeded shuffle of the sorted cars; or the
-            cars.
-        val: COUNT or FRACTION of the cars that remain.
+        holdout: the cars to hold out, or their count or fraction as text; these are drawn from the
+            sorted cars by a seeded shuffle.
+        val: count or fraction of the other cars, drawn by the same shuffle.
         seed: of the shuffle.
 
     Raises:
-        InputError: a share is out of range, a held-out car is not there, no car remains to train.
+        InputError: a count or fraction is out of range, a held-out car does not exist, or no car
+            remains for training.
     """
     order = sorted(cars)
     random.Random(seed).shuffle(order)
@@ -51,12 +61,12 @@ def split_cars(
     else:
         held = sorted(set(holdout))
         if unknown := sorted(set(held) - set(order)):
-            raise InputError(f"--holdout-cars names {unknown[0]}, which --data does not have")
+            raise InputError(f"--holdout-cars names {unknown[0]}, which is not a car in --data")
     rest = [car for car in order if car not in set(held)]
-    cut = _at_least_one(val, len(rest), "--val-cars")
-    if len(rest) <= cut:
+    val_count = _at_least_one(val, len(rest), "--val-cars")
+    if len(rest) <= val_count:
         raise InputError(
-            f"--holdout-cars and --val-cars leave no car to train on: {len(order)} cars, "
-            f"{len(held)} held out, {cut} for validation"
+            f"--holdout-cars and --val-cars leave no car to train on: {plural(len(order), 'car')}, "
+            f"{len(held)} held out, {val_count} for validation"
         )
-    return sorted(rest[cut:]), sorted(rest[:cut]), sorted(held)
+    return sorted(rest[val_count:]), sorted(rest[:val_count]), sorted(held)

@@ -232,7 +232,7 @@ def test_single_pictures_of_any_folder_by_command(
         assert (image.mode, image.size) == ("RGB", size)
     wrong = run_job("cutout", "one/bike.jpg", *common, cwd=tmp_path)
     assert wrong.returncode == 2
-    assert wrong.stderr.splitlines()[-1].endswith("one/bike.jpg: no such picture")
+    assert wrong.stderr.splitlines()[-1].endswith("one/bike.jpg: no such image")
 
 
 @pytest.mark.slow

@@ -187,7 +187,7 @@ class CutoutTally:
 
     def __init__(self, folder: str, pictures: int) -> None:
         self.written, self.bad = 0, list[Bad]()
-        self._limits = FailureLimits(folder, pictures, "cut-outs")
+        self._limits = FailureLimits(folder, pictures, "cut-out")
 
     def see(self, rows: Sequence[Bad]) -> None:
         """Take name, status and CRC-32 of pictures.

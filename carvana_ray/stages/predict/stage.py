@@ -234,7 +234,7 @@ class ShardTally:
 def failure_limits(flags: PredictFlags, folder: str, images: int) -> FailureLimits:
     """Return the number of failures that a prediction of a folder's images allows."""
     allowed = flags.max_bad if flags.on_bad_picture == "empty" else 0
-    return FailureLimits(folder, images, "shards", allowed)
+    return FailureLimits(folder, images, "shard", allowed)
 
 
 def publish(

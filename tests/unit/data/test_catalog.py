@@ -1,4 +1,4 @@
-"""Which pictures are asked for, and what is known of their bytes: said, or refused by name."""
+"""The images of a job: listed in order with their checksums, or refused by name."""
 
 import os
 import zlib
@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from carvana_ray.data import catalog as catalogue
-from carvana_ray.data import checksums
+from carvana_ray.data import catalog
 from carvana_ray.data.catalog import Catalog
+from carvana_ray.data.checksums import load_checksums
 from carvana_ray.errors import InputError
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder of three files that are pictures by their names alone."""
+    """A folder of three files that are images only by their names."""
     (tmp_path / "test").mkdir()
     for name in ("b_01.jpg", "a_01.jpg", "c_01.PNG"):
         (tmp_path / "test" / name).write_bytes(name.encode())
@@ -22,20 +22,19 @@ def folder(tmp_path: Path) -> Path:
 
 
 def read(folder: Path, **changes: object) -> Catalog:
-    return catalogue.load_catalog(str(folder), **changes)  # type: ignore[arg-type]
+    return catalog.load_catalog(str(folder), **changes)  # type: ignore[arg-type]
 
 
-def listed(folder: Path, *names: str) -> None:
+def write_list(folder: Path, *names: str) -> None:
     lines = ["img,rle_mask", *(f"{name},1 1" for name in names)]
     (folder / "sample_submission.csv").write_text("\n".join(lines) + "\n")
 
 
-def test_without_a_list_of_checksums_none_is_known(folder: Path) -> None:
-    assert checksums.load_checksums(str(folder)) == {}
+def test_without_a_list_of_checksums_the_catalog_has_none(folder: Path) -> None:
     assert read(folder).crcs == {}
 
 
-def test_a_list_as_zip_writes_its_checksums_is_what_the_bytes_have(folder: Path) -> None:
+def test_the_checksums_of_a_list_are_those_of_the_files(folder: Path) -> None:
     files = sorted((folder / "test").iterdir())
     lines = [f"{file.name},{zlib.crc32(file.read_bytes()):08x}" for file in files]
     (folder / "crc32.csv").write_text("\n".join(["img,crc32", *lines, ""]))
@@ -67,20 +66,20 @@ def test_a_list_as_zip_writes_its_checksums_is_what_the_bytes_have(folder: Path)
     ],
     ids=lambda data: repr(data[:40]),
 )
-def test_what_is_no_list_of_checksums_is_an_input_error_that_names_it(
+def test_an_invalid_list_of_checksums_is_an_input_error_that_names_it(
     folder: Path, data: bytes
 ) -> None:
-    place = folder / "crc32.csv"
-    place.write_bytes(data)
-    for ask in (lambda: checksums.load_checksums(str(folder)), lambda: read(folder)):
+    file = folder / "crc32.csv"
+    file.write_bytes(data)
+    for load in (lambda: load_checksums(str(folder)), lambda: read(folder)):
         with pytest.raises(InputError) as caught:
-            ask()
-        assert str(caught.value).startswith(f"{place}: ")
+            load()
+        assert str(caught.value).startswith(f"{file}: ")
         assert "\n" not in str(caught.value)
 
 
-def test_a_catalogue_is_the_pictures_of_test_where_there_is_one(folder: Path) -> None:
-    (folder / "beside.jpg").touch()
+def test_a_catalog_lists_the_images_of_test_if_that_folder_exists(folder: Path) -> None:
+    (folder / "outside.jpg").touch()
     found = read(folder)
     assert found.folder == str(folder / "test")
     assert found.order == ["a_01.jpg", "b_01.jpg", "c_01.PNG"]
@@ -90,16 +89,16 @@ def test_a_catalogue_is_the_pictures_of_test_where_there_is_one(folder: Path) ->
     assert read(folder / "test").entries == found.entries
 
 
-def test_a_limit_takes_the_first_pictures_by_name(folder: Path) -> None:
+def test_a_limit_takes_the_first_images_by_name(folder: Path) -> None:
     assert read(folder, limit=2).order == ["a_01.jpg", "b_01.jpg"]
-    listed(folder, "c_01.PNG", "b_01.jpg", "a_01.jpg")
+    write_list(folder, "c_01.PNG", "b_01.jpg", "a_01.jpg")
     found = read(folder, limit=2)
     assert found.order == ["b_01.jpg", "a_01.jpg"]
     assert [entry.name for entry in found.entries] == ["a_01.jpg", "b_01.jpg"]
 
 
-def test_a_list_gives_the_order_and_the_size_of_kaggle(folder: Path) -> None:
-    listed(folder, "c_01.PNG", "a_01.jpg", "b_01.jpg")
+def test_a_list_sets_the_order_and_kaggle_s_size(folder: Path) -> None:
+    write_list(folder, "c_01.PNG", "a_01.jpg", "b_01.jpg")
     found = read(folder)
     assert found.order == ["c_01.PNG", "a_01.jpg", "b_01.jpg"]
     assert [entry.name for entry in found.entries] == sorted(found.order)
@@ -123,39 +122,39 @@ def test_a_list_gives_the_order_and_the_size_of_kaggle(folder: Path) -> None:
     ],
     ids=ascii,
 )
-def test_a_picture_of_a_hostile_name_is_refused(
+def test_an_image_with_a_hostile_name_is_refused(
     folder: Path, name: str | bytes, with_list: bool
 ) -> None:
     Path(folder, "test", os.fsdecode(name)).touch()
     if with_list:
-        listed(folder, "a_01.jpg", "b_01.jpg", "c_01.PNG")
+        write_list(folder, "a_01.jpg", "b_01.jpg", "c_01.PNG")
     with pytest.raises(InputError) as caught:
         read(folder)
     message = str(caught.value)
-    assert message.startswith(f"{folder / 'test'}: 1 names that are no plain file names")
+    assert message.startswith(f"{folder / 'test'}: 1 unsafe file name")
     assert message.isprintable()
 
 
-def test_of_several_hostile_names_the_first_by_name_is_shown(folder: Path) -> None:
+def test_the_first_of_several_hostile_names_is_shown(folder: Path) -> None:
     for number in range(10):
         (folder / "test" / f"={number}.jpg").touch()
-    with pytest.raises(InputError, match=r": 10 names .* the first is '=0\.jpg'"):
+    with pytest.raises(InputError, match=r": 10 unsafe file names, the first is '=0\.jpg'"):
         read(folder)
 
 
-def test_a_hidden_file_is_no_picture(folder: Path) -> None:
+def test_a_hidden_file_is_not_an_image(folder: Path) -> None:
     (folder / "test" / "._a_01.jpg").touch()
     (folder / "test" / ".-rf.jpg").touch()
     assert len(read(folder).entries) == 3
 
 
-def test_pictures_are_found_by_name_and_by_folder(tmp_path: Path) -> None:
-    for place in ("a/x.jpg", "a/y.PNG", "a/notes.txt", "b/c/z.webp"):
-        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / place).write_bytes(place.encode())
+def test_images_are_found_by_name_and_by_folder(tmp_path: Path) -> None:
+    for path in ("a/x.jpg", "a/y.PNG", "a/notes.txt", "b/c/z.webp"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_bytes(path.encode())
 
-    def named(*places: str) -> tuple[str, list[str]]:
-        folder, entries = catalogue.list_named_images([f"{tmp_path}/{place}" for place in places])
+    def named(*paths: str) -> tuple[str, list[str]]:
+        folder, entries = catalog.list_named_images([f"{tmp_path}/{path}" for path in paths])
         for entry in entries:
             assert (Path(folder) / entry.name).stat().st_size == entry.size
         return str(Path(folder).relative_to(tmp_path)), [entry.name for entry in entries]
@@ -167,20 +166,20 @@ def test_pictures_are_found_by_name_and_by_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("place", "said"),
+    ("path", "message"),
     [
-        ("a.jpg", "a.jpg: no such picture"),
+        ("a.jpg", "a.jpg: no such image"),
         ("none", "none: no such folder"),
-        ("=a.jpg", "plain file names"),
+        ("=a.jpg", "unsafe file name"),
     ],
 )
-def test_what_is_named_must_be_there(tmp_path: Path, place: str, said: str) -> None:
-    with pytest.raises(InputError, match=said):
-        catalogue.list_named_images([f"{tmp_path}/{place}"])
+def test_a_named_file_must_exist(tmp_path: Path, path: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        catalog.list_named_images([f"{tmp_path}/{path}"])
 
 
 @pytest.mark.parametrize(
-    ("folders", "above"),
+    ("folders", "parent"),
     [
         (["/a/b"], "/a/b"),
         (["/a/b", "/a/bc"], "/a"),
@@ -189,11 +188,11 @@ def test_what_is_named_must_be_there(tmp_path: Path, place: str, said: str) -> N
         (["s3://b/x", "s3://b/y"], "s3://b"),
     ],
 )
-def test_the_folder_above_some_folders(folders: list[str], above: str) -> None:
-    assert catalogue._common_parent(folders) == above
+def test_the_common_parent_of_folders(folders: list[str], parent: str) -> None:
+    assert catalog._common_parent(folders) == parent
 
 
 @pytest.mark.parametrize("folders", [["s3://a/x", "s3://b/x"], ["/a", "s3://a"]])
-def test_folders_that_have_none_above_them(folders: list[str]) -> None:
-    with pytest.raises(InputError, match="one command for each"):
-        catalogue._common_parent(folders)
+def test_folders_without_a_common_parent_are_an_input_error(folders: list[str]) -> None:
+    with pytest.raises(InputError, match="run a command for each"):
+        catalog._common_parent(folders)

@@ -23,11 +23,11 @@ def test_a_list_of_checksums_is_read(tmp_path: Path, end: str) -> None:
     }
 
 
-def test_the_last_line_of_a_list_needs_no_end(tmp_path: Path) -> None:
+def test_the_last_line_needs_no_line_end(tmp_path: Path) -> None:
     (tmp_path / "crc32.csv").write_text("img,crc32\na.jpg,ff")
     assert load_checksums(str(tmp_path)) == {"a.jpg": 255}
 
 
-def test_a_list_of_no_picture_is_a_list(tmp_path: Path) -> None:
+def test_a_list_may_be_empty(tmp_path: Path) -> None:
     (tmp_path / "crc32.csv").write_text("img,crc32\n")
     assert load_checksums(str(tmp_path)) == {}

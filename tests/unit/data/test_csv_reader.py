@@ -21,11 +21,9 @@ GOOD = f"img,rle_mask\n{A},1 3 9 2\n{B},\n{C},12 1\n{D},1 12\n"
 def test_the_names_of_a_list_come_in_its_order(
     tmp_path: Path, pack: Callable[[bytes], bytes]
 ) -> None:
-    place = tmp_path / ("a.csv" if pack is bytes else "a.csv.gz")
-    place.write_bytes(
-        pack(f'img,rle_mask\r\n{D},1 1\r\n{A},1 1\r\n"x, ""y"".jpg",1 1\r\n'.encode())
-    )
-    assert csv_reader.read_names(str(place)) == [D, A, 'x, "y".jpg']
+    file = tmp_path / ("a.csv" if pack is bytes else "a.csv.gz")
+    file.write_bytes(pack(f'img,rle_mask\r\n{D},1 1\r\n{A},1 1\r\n"x, ""y"".jpg",1 1\r\n'.encode()))
+    assert csv_reader.read_names(str(file)) == [D, A, 'x, "y".jpg']
 
 
 @pytest.mark.parametrize("text", ["", "img\n", "a.jpg,1 1\n", "rle_mask,img\n"])
@@ -45,19 +43,19 @@ def test_rows_are_read_as_they_were_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         (GOOD.replace("img", "image"), "first line"),
-        (GOOD + "e_01.jpg\n", "line 6: 1 columns"),
+        (GOOD + "e_01.jpg\n", "line 6: 1 column, expected 2"),
         (GOOD + f"{A},1 1\n", f"{A} has more than one row"),
-        (GOOD.replace(f"{C},12 1\n", ""), f"1 of 4 pictures have no row, the first is {C}"),
+        (GOOD.replace(f"{C},12 1\n", ""), f"no row for 1 of 4 images, the first is {C}"),
     ],
 )
 def test_a_submission_without_a_mask_for_each_picture_is_an_input_error(
-    tmp_path: Path, text: str, said: str
+    tmp_path: Path, text: str, message: str
 ) -> None:
     (tmp_path / "a.csv").write_text(text)
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         csv_reader.digests(str(tmp_path / "a.csv"), NAMES)
 
 
@@ -65,7 +63,7 @@ def test_a_name_that_is_listed_twice_is_an_input_error_of_one_printable_line(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "a.csv").write_text("img,rle_mask\n" + "\x1b[2J.jpg,1 1\n" * 2 + f"{A},1 1\n")
-    with pytest.raises(InputError, match="1 pictures more than once") as error:
+    with pytest.raises(InputError, match="lists 1 image more than once") as error:
         csv_reader.read_names(str(tmp_path / "a.csv"))
     assert str(error.value).isprintable()
 
@@ -73,9 +71,9 @@ def test_a_name_that_is_listed_twice_is_an_input_error_of_one_printable_line(
 def test_lines_are_counted_and_the_start_of_a_record_is_kept() -> None:
     lines = BoundedLines(io.StringIO("a,1\r\nb\n", newline=""), number=5)
     assert next(lines) == "a,1\r\n"
-    assert (lines.number, lines.last, lines.first) == (6, "\r\n", "a,1\r\n")
+    assert (lines.number, lines.tail, lines.head) == (6, "\r\n", "a,1\r\n")
     assert list(lines) == ["b\n"]
-    assert (lines.number, lines.first) == (7, "a,1\r\n")
+    assert (lines.number, lines.head) == (7, "a,1\r\n")
 
 
 def records(data: bytes) -> list[csv_reader.Record]:

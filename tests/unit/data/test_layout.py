@@ -30,7 +30,7 @@ def test_a_file_name_has_a_car_and_a_view(name: str, car: str, view: int) -> Non
     assert layout.car_of(name) == car
 
 
-def test_the_name_of_kaggle_is_taken_and_its_neighbours_are_not() -> None:
+def test_kaggle_names_match_and_similar_names_do_not() -> None:
     assert layout.KAGGLE_NAME.fullmatch("0cdf5b5d0ce1_01.jpg")
     assert layout.KAGGLE_NAME.fullmatch("0cdf5b5d0ce1_16.jpg")
     for name in (
@@ -46,11 +46,11 @@ def test_the_name_of_kaggle_is_taken_and_its_neighbours_are_not() -> None:
         assert not layout.KAGGLE_NAME.fullmatch(name)
 
 
-def test_the_cars_of_some_pictures_are_each_named_once_in_order() -> None:
+def test_the_cars_of_images_are_listed_once_in_order() -> None:
     assert layout.unique_cars(["b_02.jpg", "a_01.jpg", "b_01.jpg", "c.jpg"]) == ["a", "b", "c"]
 
 
-def test_pictures_are_paired_with_gif_and_png_masks_in_order_of_name() -> None:
+def test_images_are_paired_with_gif_and_png_masks_in_order_of_name() -> None:
     masks = ["a_02_mask.png", "a_01_mask.gif", "z_09_mask.gif", "notes.txt"]
     assert layout.pair_with_masks(["a_02.jpg", "a_01.jpg"], masks) == [
         ("a_01.jpg", "a_01_mask.gif"),
@@ -58,7 +58,7 @@ def test_pictures_are_paired_with_gif_and_png_masks_in_order_of_name() -> None:
     ]
 
 
-def test_a_picture_without_mask_is_named() -> None:
+def test_an_image_without_mask_is_named() -> None:
     with pytest.raises(InputError) as caught:
         layout.pair_with_masks(["a_01.jpg", "a_02.jpg"], ["a_01_mask.gif"])
     assert "a_02.jpg" in str(caught.value)
@@ -67,7 +67,7 @@ def test_a_picture_without_mask_is_named() -> None:
     assert "a_02_mask" in str(caught.value)
 
 
-def test_of_many_pictures_without_mask_three_are_named_and_all_are_counted() -> None:
+def test_three_of_many_images_without_mask_are_named_and_all_are_counted() -> None:
     with pytest.raises(InputError) as caught:
         layout.pair_with_masks([f"a_{view:02d}.jpg" for view in range(1, 17)], [])
     message = str(caught.value)
@@ -77,7 +77,7 @@ def test_of_many_pictures_without_mask_three_are_named_and_all_are_counted() -> 
     assert "\n" not in message
 
 
-def test_three_pictures_without_mask_are_no_more_than_three() -> None:
+def test_three_images_without_mask_need_no_dots() -> None:
     with pytest.raises(InputError) as caught:
         layout.pair_with_masks(["a_01.jpg", "a_02.jpg", "a_03.jpg"], [])
     assert "..." not in str(caught.value)
@@ -104,7 +104,7 @@ def test_three_pictures_without_mask_are_no_more_than_three() -> None:
         "a" * 255,
     ],
 )
-def test_an_ordinary_name_is_a_plain_one(name: str) -> None:
+def test_an_ordinary_name_is_safe(name: str) -> None:
     layout.require_safe_names([name], "here")
 
 
@@ -149,29 +149,29 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("name", HOSTILE, ids=ascii)
-def test_a_name_that_is_no_plain_one_is_refused_in_one_line(name: str) -> None:
+def test_an_unsafe_name_is_refused_in_one_line(name: str) -> None:
     with pytest.raises(InputError) as caught:
         layout.require_safe_names(["a.jpg", name, "b.jpg"], "some folder")
     message = str(caught.value)
-    assert message.startswith("some folder: 1 names that are no plain file names, the first is ")
+    assert message.startswith("some folder: 1 unsafe file name, the first is ")
     assert len(message.splitlines()) == 1
-    assert message.isprintable(), "it must not do to a terminal what the name would"
+    assert message.isprintable(), "the message must not control the terminal"
     assert len(message) < 400
     message.encode()
 
 
-def test_all_names_that_are_not_plain_are_counted_and_the_first_is_shown() -> None:
-    with pytest.raises(InputError, match=r"^x: 2 names .* first is '\.\./a\.jpg'"):
+def test_all_unsafe_names_are_counted_and_the_first_is_shown() -> None:
+    with pytest.raises(InputError, match=r"^x: 2 unsafe file names, the first is '\.\./a\.jpg'"):
         layout.require_safe_names(iter(["b.jpg", "../a.jpg", "c.jpg", "=d.jpg"]), "x")
 
 
-def test_no_names_are_plain_ones() -> None:
+def test_an_empty_list_of_names_is_safe() -> None:
     layout.require_safe_names([], "x")
 
 
 @settings(deadline=None, max_examples=200)
 @given(name=st.text(max_size=20) | st.text("./\\ab\n=", max_size=8))
-def test_a_plain_name_is_one_file_of_the_folder_and_no_formula_or_flag(name: str) -> None:
+def test_a_safe_name_is_one_file_of_the_folder_and_no_formula_or_flag(name: str) -> None:
     try:
         layout.require_safe_names([name], "x")
     except InputError:

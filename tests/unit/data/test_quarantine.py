@@ -1,4 +1,4 @@
-"""Bad pictures: listed whole, named in a sentence, and too many of them end a run."""
+"""Bad images: all are listed, a sentence names the first, and too many end a run."""
 
 import csv
 from pathlib import Path
@@ -9,33 +9,33 @@ import pytest
 from carvana_ray import config
 from carvana_ray.data import quarantine
 from carvana_ray.data.quarantine import FailureLimits
-from carvana_ray.errors import IncompleteError, InputError
+from carvana_ray.errors import IncompleteError, InputError, plural
 from carvana_ray.stages.predict.stage import failure_limits
 
 BAD = [(f"{number}.jpg", f'truncated: "so", {number}', number) for number in range(4)]
 
 
-def test_all_are_listed_with_their_reasons_and_checksums(tmp_path: Path) -> None:
+def test_all_bad_images_are_listed_with_their_reasons_and_checksums(tmp_path: Path) -> None:
     uri = quarantine.write_csv(str(tmp_path), BAD)
     with open(uri, newline="") as file:
         assert list(csv.DictReader(file)) == [
             {"img": name, "reason": reason, "crc32": f"{crc:08x}"} for name, reason, crc in BAD
         ]
     quarantine.write_csv(str(tmp_path), BAD[:1])
-    assert len(Path(uri).read_text().splitlines()) == 2, "the new list takes the place of the old"
+    assert len(Path(uri).read_text().splitlines()) == 2, "the new list replaces the old one"
 
 
 @pytest.mark.parametrize("count", [1, 3, 4])
-def test_a_sentence_names_the_first_three(count: int) -> None:
-    said = quarantine.summarize(BAD[:count], "/runs/quarantine.csv")
-    assert said.startswith(f"{count} pictures cannot be used: 0.jpg (truncated")
-    assert ("2.jpg" in said) == (count >= 3)
-    assert ("..." in said) == (count > 3)
-    assert said.endswith("/runs/quarantine.csv")
+def test_the_summary_names_the_first_three(count: int) -> None:
+    text = quarantine.summarize(BAD[:count], "/runs/quarantine.csv")
+    assert text.startswith(f"{plural(count, 'image')} cannot be used: 0.jpg (truncated")
+    assert ("2.jpg" in text) == (count >= 3)
+    assert ("..." in text) == (count > 3)
+    assert text.endswith("/runs/quarantine.csv")
 
 
 @pytest.mark.parametrize(
-    ("pictures", "flags", "enough"),
+    ("images", "flags", "limit"),
     [
         (400, {}, 100),
         (50_000, {}, 500),
@@ -44,21 +44,23 @@ def test_a_sentence_names_the_first_three(count: int) -> None:
         (50_000, {"max_bad": 2000}, 500),
     ],
 )
-def test_too_many_bad_pictures_end_the_run_early(
-    pictures: int, flags: dict[str, Any], enough: int
+def test_too_many_bad_images_end_the_run_early(
+    images: int, flags: dict[str, Any], limit: int
 ) -> None:
-    limits = failure_limits(config.PredictFlags(**flags), "/photos", pictures)
-    limits.count_bad(enough, "w.jpg (not-an-image)")
-    with pytest.raises(InputError, match=rf"/photos: {enough + 1} bad pictures so far.*x\.jpg"):
-        limits.count_bad(enough + 1, "x.jpg (not-an-image)")
+    limits = failure_limits(config.PredictFlags(**flags), "/photos", images)
+    limits.count_bad(limit, "w.jpg (not-an-image)")
+    with pytest.raises(InputError, match=rf"/photos: {limit + 1} bad images so far.*x\.jpg"):
+        limits.count_bad(limit + 1, "x.jpg (not-an-image)")
 
 
-def test_a_problem_waits_for_the_end_and_some_of_them_are_it() -> None:
-    limits = FailureLimits("/photos", 9, "cut-outs")
+def test_a_failure_is_raised_at_the_end_or_when_there_are_too_many() -> None:
+    limits = FailureLimits("/photos", 9, "cut-out")
     limits.raise_if_failed()
-    for number in range(quarantine.PROBLEMS - 1):
+    for number in range(quarantine.MAX_FAILURES - 1):
         limits.add_failure(f"{number}.jpg (unreachable)")
-    with pytest.raises(IncompleteError, match=rf"{quarantine.PROBLEMS} cut-outs .* for 0\.jpg"):
+    with pytest.raises(
+        IncompleteError, match=rf"{quarantine.MAX_FAILURES} cut-outs .* because of 0\.jpg"
+    ):
         limits.add_failure("last")
-    with pytest.raises(IncompleteError, match="run again to go on"):
+    with pytest.raises(IncompleteError, match="run again to continue"):
         limits.raise_if_failed()

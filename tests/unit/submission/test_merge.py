@@ -236,7 +236,7 @@ def test_of_many_bad_pictures_three_are_named_and_all_are_listed(job: Job) -> No
     with pytest.raises(BadImagesError) as caught:
         job.finish(job.merged())
     message = str(caught.value)
-    assert message.startswith("5 pictures cannot be used: a.jpg (mode: a.jpg), b.jpg ")
+    assert message.startswith("5 images cannot be used: a.jpg (mode: a.jpg), b.jpg ")
     assert "c.jpg" in message
     assert "d.jpg" not in message
     assert quarantine.FILE in message
@@ -273,7 +273,7 @@ def test_more_bad_pictures_than_max_bad_hold_the_submission_back(job: Job, max_b
     flags = {"on_bad_picture": "empty", "max_bad": max_bad}
     merged = job.make(bad).merged(**flags)
     assert not job.submission.exists()
-    with pytest.raises(BadImagesError, match="2 pictures cannot be used"):
+    with pytest.raises(BadImagesError, match="2 images cannot be used"):
         job.finish(merged, **flags)
     assert not job.success.exists()
     assert [row[0] for row in job.quarantine()[1:]] == ["a.jpg", "e.jpg"]

@@ -199,7 +199,7 @@ def test_what_is_no_part_is_an_input_error_that_names_the_file(tmp_path: Path, d
 def test_a_part_with_a_name_that_is_no_file_name_is_refused(tmp_path: Path, name: str) -> None:
     pictures = (*entries(2), FileInfo(name, 1, "1"))
     data = PlanPart(1, pictures, 1).to_bytes()
-    with pytest.raises(InputError, match="1 names that are no plain file names"):
+    with pytest.raises(InputError, match="1 unsafe file name"):
         PlanPart.from_bytes(data)
     (tmp_path / "plan-0001.json").write_bytes(data)
     with pytest.raises(InputError, match=r"plan-0001\.json") as caught:

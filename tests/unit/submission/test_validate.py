@@ -210,5 +210,5 @@ def test_what_is_wrong_with_a_list_is_said_without_control_codes(
     listed.write_text(f"img,rle_mask\n{STEERING},\n{STEERING},\n", encoding="utf-8")
     done = run_job("check", tmp_path / "good.csv", "--data", listed)
     assert done.returncode == 2
-    assert f"more than once, first {repr(STEERING)[1:-1]}" in done.stderr
+    assert f"more than once, the first is {repr(STEERING)[1:-1]}" in done.stderr
     assert not set(done.stderr) & set("\x1b\x07\x9b")
