@@ -34,7 +34,7 @@ import pyarrow.parquet as pq
 from carvana_ray import rle, storage
 from carvana_ray.data import layout as carvana
 from carvana_ray.data import quarantine
-from carvana_ray.storage.router import FileInfo
+from carvana_ray.storage import FileInfo
 from carvana_ray.submission import shards
 from carvana_ray.submission import validate as faults
 from carvana_ray.submission import writer as submission

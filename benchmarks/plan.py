@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 
 from carvana_ray import storage
 from carvana_ray.data import layout as carvana
-from carvana_ray.storage.router import FileInfo
+from carvana_ray.storage import FileInfo
 from carvana_ray.submission import plan, shards
 from carvana_ray.submission.plan import PlanPart
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from carvana_ray import storage
 from carvana_ray.errors import InputError
-from carvana_ray.storage.router import FileInfo
+from carvana_ray.storage import FileInfo
 
 FORMAT = 1
 FILE = "_cutouts.json"

@@ -1,4 +1,4 @@
-"""What a store of files can do, on disk or in S3; `storage` says what each function promises."""
+"""The interface of a file store. `router` documents the functions."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -6,13 +6,18 @@ from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
 S3_SCHEME = "s3://"
-TEMP_PREFIX = ".draft-"  # the beginning of the names of files that are not whole yet
+TEMP_PREFIX = ".draft-"  # prefix of the names of files that are still being written
 
 
-@dataclass(frozen=True, order=True, slots=True)  # slots: a catalogue may have a million of them
+@dataclass(frozen=True, order=True, slots=True)  # slots: a catalog may list a million files
 class FileInfo:
-    """A file of a listing: `name` within its folder, `size` in bytes, `version` that changes with
-    its contents (on disk the time of the last change, in ns; in S3 the ETag)."""
+    """One file of a listing.
+
+    Attributes:
+        name: name of the file in its folder.
+        size: size in bytes.
+        version: changes with the contents; on disk the modification time in ns, in S3 the ETag.
+    """
 
     name: str
     size: int
@@ -20,7 +25,7 @@ class FileInfo:
 
 
 class Store(Protocol):
-    """The functions of the modules `disk` and `s3`."""
+    """The functions of the modules `local_disk` and `s3`."""
 
     def resolve(self, uri: str) -> str: ...
     def exists(self, uri: str) -> bool: ...

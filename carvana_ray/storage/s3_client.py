@@ -1,8 +1,8 @@
-"""The client of S3 of a process, and its errors in words: one line that names the file, no secret.
+"""The S3 client of a process, and its errors as one line that names the file and holds no secret.
 
-Keys, endpoint and region come from where all AWS programs take them (environment, profile, role of
-the machine), never from a flag or a URI, which other users of a machine can read. Each process
-makes its own client: one that travelled would carry the secret with it.
+Credentials, endpoint and region come from the environment, a profile or the machine's role, never
+from a flag or a URI, which other users of a machine can read. Each process makes its own client,
+because a pickled client would carry the secret.
 """
 
 import contextlib
@@ -29,25 +29,25 @@ from carvana_ray.errors import (
 )
 
 TRIES = 8  # of a request; with botocore's pauses half a minute on average, 71 s at most
-CONNECT_S, READ_S = 5, 30
-CONNECTIONS = 32  # that are kept open; more threads than that would open new ones
+CONNECT_S, READ_S = 5, 30  # timeouts
+CONNECTIONS = 32  # kept open; at least one per thread
 
-_MAKING = threading.Lock()
+_LOCK = threading.Lock()
 _MISSING = {"NoSuchKey", "404", "NotFound"}
 ERROR_HINTS = {
     "NoSuchBucket": "there is no such bucket",
-    "AccessDenied": "the credentials in use have no right to this",
-    "403": "the credentials in use have no right to this",
-    "InvalidAccessKeyId": "the access key in use is unknown there",
-    "SignatureDoesNotMatch": "the secret in use is wrong",
-    "ExpiredToken": "the credentials in use have expired; get new ones",
-    "InvalidToken": "the session token in use is not valid",
-    "400": "the credentials in use have expired, or the region is wrong",
+    "AccessDenied": "the credentials do not permit this",
+    "403": "the credentials do not permit this",
+    "InvalidAccessKeyId": "the store does not know the access key",
+    "SignatureDoesNotMatch": "the secret key is wrong",
+    "ExpiredToken": "the credentials have expired; get new ones",
+    "InvalidToken": "the session token is not valid",
+    "400": "the credentials have expired, or the region is wrong",
     "RequestTimeTooSkewed": "the clock of this machine is wrong",
     "PermanentRedirect": "the bucket is in another region; set AWS_DEFAULT_REGION",
     "AuthorizationHeaderMalformed": "the bucket is in another region; set AWS_DEFAULT_REGION",
 }
-_CREDENTIALS = (  # botocore's errors that a user can mend
+_ACCESS_ERRORS = (  # botocore's errors that the user can fix
     exceptions.NoCredentialsError,
     exceptions.PartialCredentialsError,
     exceptions.CredentialRetrievalError,
@@ -62,12 +62,12 @@ _CREDENTIALS = (  # botocore's errors that a user can mend
 
 
 def client() -> Any:
-    """Return this process's client; safe to use by several threads.
+    """Return the client of this process; it is safe to use from several threads.
 
     Raises:
-        InputError: the endpoint would send pictures in clear over a network.
+        InputError: the endpoint uses plain http outside this machine.
     """
-    with _MAKING:
+    with _LOCK:
         return _make_client()
 
 
@@ -81,24 +81,26 @@ def _make_client() -> Any:
         "user_agent_extra": "carvana_ray",
     }
     core = botocore.session.get_session()
-    # Times of change are of no use here, and to parse them takes half the time of a listing.
+    # Parsing timestamps, which nothing here uses, takes half the time of a listing.
     core.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=str)
     session = boto3.session.Session(botocore_session=core)
-    made = session.client("s3", config=Config(**options))
-    endpoint = urlsplit(made.meta.endpoint_url)
+    aws_client = session.client("s3", config=Config(**options))
+    endpoint = urlsplit(aws_client.meta.endpoint_url)
     host = endpoint.hostname or ""
     if re.search(r"\.amazonaws\.com(\.cn)?$", host):
-        return made
-    if endpoint.scheme != "https" and not _loopback(host):
-        raise InputError(f"AWS_ENDPOINT_URL {endpoint.scheme}://{host}: plain http; use https")
-    # Other stores know neither the newer checksums, nor a host name for each bucket.
+        return aws_client
+    if endpoint.scheme != "https" and not _is_loopback(host):
+        raise InputError(
+            f"AWS_ENDPOINT_URL {endpoint.scheme}://{host}: plain http is not encrypted; use https"
+        )
+    # Other stores support neither the newer checksums nor a host name per bucket.
     options["s3"] = {"addressing_style": "path"}
     for name in ("request_checksum_calculation", "response_checksum_validation"):
         options[name] = os.environ.get(f"AWS_{name.upper()}", "when_required").lower()
     return session.client("s3", config=Config(**options))
 
 
-def _loopback(host: str) -> bool:
+def _is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -107,33 +109,40 @@ def _loopback(host: str) -> bool:
 
 @contextlib.contextmanager
 def translate_errors(uri: str) -> Iterator[None]:
-    """Turn what boto3 raises into an error that names the file and the cause, and no secret."""
+    """Turn boto3's errors into ones that name the file and the cause, without a secret.
+
+    Raises:
+        FileMissingError: the object does not exist.
+        StorageAccessError: the user can fix the cause (credentials, permissions, bucket).
+        StorageUnavailableError: any other cause.
+    """
     try:
         yield
     except exceptions.ClientError as error:
-        raise _named(error, uri) from error
-    except _CREDENTIALS as error:
+        raise _translate(error, uri) from error
+    except _ACCESS_ERRORS as error:
         raise StorageAccessError(errno.EACCES, one_line(str(error)), uri) from error
     except exceptions.BotoCoreError as error:
         raise StorageUnavailableError(errno.EIO, one_line(str(error)), uri) from error
 
 
-def _named(error: exceptions.ClientError, uri: str) -> Exception:
-    code = str(error.response.get("Error", {}).get("Code", ""))
+def _translate(error: exceptions.ClientError, uri: str) -> Exception:
+    code = error_code(error)
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     if code in _MISSING:
         return FileMissingError(f"{uri}: no such file")
     if code in ERROR_HINTS or status in (401, 403):
-        return StorageAccessError(
-            errno.EACCES, f"{code}: {ERROR_HINTS.get(code, ERROR_HINTS['403'])}", uri
-        )
-    said = error.response.get("Error", {}).get("Message", "")
-    return StorageUnavailableError(errno.EIO, one_line(f"{status} {code}: {said}"), uri)
+        hint = ERROR_HINTS.get(code, ERROR_HINTS["403"])
+        return StorageAccessError(errno.EACCES, f"{code}: {hint}", uri)
+    message = error.response.get("Error", {}).get("Message", "")
+    return StorageUnavailableError(errno.EIO, one_line(f"{status} {code}: {message}"), uri)
+
+
+def error_code(error: exceptions.ClientError) -> str:
+    """Return the error code of S3, such as ``NoSuchKey``; "" if the response has none."""
+    return str(error.response.get("Error", {}).get("Code", ""))
 
 
 def one_line(text: str) -> str:
+    """Return text without line breaks, at most 300 characters."""
     return " ".join(text.split())[:300]
-
-
-def code_of(error: exceptions.ClientError) -> str:
-    return str(error.response.get("Error", {}).get("Code", ""))

@@ -16,7 +16,7 @@ from typing import Any
 from carvana_ray import storage
 from carvana_ray.data.layout import require_safe_names
 from carvana_ray.errors import InputError
-from carvana_ray.storage.router import FileInfo
+from carvana_ray.storage import FileInfo
 
 FORMAT = 3
 SHARD_SIZE = 256  # images: 39 MB of gray at a quarter, 2.3 MB of text; 391 shards for 100,064

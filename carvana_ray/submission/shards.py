@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from carvana_ray import storage
 from carvana_ray.data import quarantine
 from carvana_ray.errors import FileMissingError
-from carvana_ray.storage.router import FileInfo
+from carvana_ray.storage import FileInfo
 from carvana_ray.submission.plan import PlanPart, digest
 
 SCHEMA = pa.schema(

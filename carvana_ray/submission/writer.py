@@ -22,7 +22,7 @@ import pyarrow as pa
 from carvana_ray.data import csv_reader
 from carvana_ray.data.csv_reader import Row
 from carvana_ray.data.layout import CSV_HEADER
-from carvana_ray.storage.router import FileInfo
+from carvana_ray.storage import FileInfo
 from carvana_ray.submission.plan import PlanPart
 from carvana_ray.submission.validate import SubmissionFault, validate
 

@@ -18,7 +18,7 @@ from carvana_ray.data import split as splits
 from carvana_ray.data.checksums import load_checksums
 from carvana_ray.errors import BadImageError, InputError
 from carvana_ray.images import validate as formats
-from carvana_ray.storage.router import FileInfo
+from carvana_ray.storage import FileInfo
 from carvana_ray.training.batch_plan import BatchPlan
 
 Rows = list[dict[str, float]]

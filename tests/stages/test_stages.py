@@ -29,7 +29,7 @@ from carvana_ray.stages.predict import review_masks as review
 from carvana_ray.stages.train import dataset as feed
 from carvana_ray.stages.train import progress_actor as watch
 from carvana_ray.stages.train import trainer as fitting
-from carvana_ray.storage.router import FileInfo
+from carvana_ray.storage import FileInfo
 from carvana_ray.submission import shards
 from carvana_ray.submission.plan import PlanPart
 from carvana_ray.training import loop as training

@@ -1,4 +1,4 @@
-"""Run-length text: known answers, a brute-force encoder, round trips, and every fault by name."""
+"""Run-length text: known answers, a brute-force encoder, round trips, every fault, digits."""
 
 import itertools
 
@@ -18,14 +18,14 @@ def row(text: str) -> np.ndarray:
 
 
 def brute(mask: np.ndarray) -> str:
-    """Walk over the pixels one by one, as Kaggle's page describes the format."""
+    """Encode pixel by pixel, as Kaggle's page describes the format."""
     words, length = [], 0
     pixels = [bool(pixel) for line in mask.tolist() for pixel in line] + [False]
-    for place, pixel in enumerate(pixels, start=1):
+    for index, pixel in enumerate(pixels, start=1):
         if pixel:
             length += 1
         elif length:
-            words += [str(place - length), str(length)]
+            words += [str(index - length), str(length)]
             length = 0
     return " ".join(words)
 
@@ -49,7 +49,7 @@ def paint(runs: list[tuple[int, int]], pixels: int) -> list[bool]:
         ("1010101", "1 1 3 1 5 1 7 1"),
     ],
 )
-def test_a_row_has_the_text_that_a_person_would_write(pixels: str, text: str) -> None:
+def test_known_rows_have_their_known_texts(pixels: str, text: str) -> None:
     assert rle.encode(row(pixels)) == text
     assert np.array_equal(rle.decode(text, 1, 7), row(pixels))
 
@@ -76,13 +76,13 @@ def test_a_mask_that_touches_both_corners_keeps_its_runs() -> None:
 
 
 @pytest.mark.parametrize("value", [False, True])
-def test_full_and_empty_masks_of_full_size_go_round(value: bool) -> None:
+def test_full_and_empty_masks_of_full_size_round_trip(value: bool) -> None:
     mask = np.full((1280, 1918), value)
     assert rle.encode(mask) == (f"1 {1280 * 1918}" if value else "")
     assert np.array_equal(rle.decode(rle.encode(mask), 1280, 1918), mask)
 
 
-def test_noise_of_full_size_goes_round() -> None:
+def test_noise_of_full_size_round_trips() -> None:
     mask = np.random.default_rng(0).random((1280, 1918)) < 0.5
     assert np.array_equal(rle.decode(rle.encode(mask), 1280, 1918), mask)
 
@@ -103,7 +103,7 @@ def test_decode_undoes_encode(mask: np.ndarray) -> None:
 
 @settings(deadline=None, max_examples=50)
 @given(mask=MASKS, value=st.sampled_from([1, 2, 128, 255]))
-def test_whatever_is_not_zero_is_car(mask: np.ndarray, value: int) -> None:
+def test_any_value_but_zero_is_foreground(mask: np.ndarray, value: int) -> None:
     assert rle.encode(mask.astype(np.uint8) * np.uint8(value)) == brute(mask)
 
 
@@ -116,7 +116,7 @@ def test_the_layout_in_memory_does_not_matter(mask: np.ndarray) -> None:
 
 @settings(deadline=None, max_examples=50)
 @given(mask=MASKS)
-def test_to_text_of_runs_is_encode_and_parse_gives_them_back(mask: np.ndarray) -> None:
+def test_parse_runs_undoes_format_runs(mask: np.ndarray) -> None:
     starts, ends = rle.mask_to_runs(mask)
     text = rle.format_runs(starts, ends)
     again = rle.parse_runs(text, mask.size)
@@ -125,7 +125,7 @@ def test_to_text_of_runs_is_encode_and_parse_gives_them_back(mask: np.ndarray) -
     assert {again[0].dtype, again[1].dtype} == {np.dtype(np.int64)}
 
 
-def test_to_text_counts_past_two_billion_pixels_from_small_integers() -> None:
+def test_format_runs_does_not_overflow_int32() -> None:
     starts, ends = np.array([2**31 - 1], dtype=np.int32), np.array([2**31 + 9], dtype=np.int64)
     assert rle.format_runs(starts, ends) == f"{2**31} 10"
 
@@ -136,7 +136,7 @@ def test_to_text_counts_past_two_billion_pixels_from_small_integers() -> None:
     spare=st.integers(0, 6),
     width=st.integers(1, 12),
 )
-def test_ascending_disjoint_runs_decode_to_what_a_brush_paints(
+def test_decode_agrees_with_painting_the_runs(
     steps: list[tuple[int, int]], spare: int, width: int
 ) -> None:
     runs, at = [], 0
@@ -201,7 +201,7 @@ def test_ascending_disjoint_runs_decode_to_what_a_brush_paints(
         ("1 2  5 1", "spaces"),
     ],
 )
-def test_a_text_that_is_no_mask_names_its_fault(text: str, fault: str) -> None:
+def test_an_invalid_text_names_its_fault(text: str, fault: str) -> None:
     with pytest.raises(ValueError, match=rf"^{fault}: "):
         rle.decode(text, 3, 4)
 
@@ -211,7 +211,7 @@ def test_a_run_may_reach_the_last_pixel(text: str) -> None:
     assert rle.decode(text, 3, 4)[-1, -1]
 
 
-def test_a_fault_names_the_run_that_has_it() -> None:
+def test_a_fault_names_its_run() -> None:
     with pytest.raises(ValueError, match=r"run 2 \(5 99999999999999999999\) .* pixels 1 to 12$"):
         rle.parse_runs("1 2 5 99999999999999999999 8 1", 12)
     with pytest.raises(ValueError, match=r"run 2 \(5 99\)"):
@@ -224,7 +224,7 @@ def test_a_fault_names_the_run_that_has_it() -> None:
 
 @settings(deadline=None, max_examples=200)
 @given(text=st.text(alphabet="0123456789 -.x", max_size=12))
-def test_any_text_either_decodes_to_what_it_says_or_is_a_value_error(text: str) -> None:
+def test_any_text_decodes_to_its_runs_or_is_a_value_error(text: str) -> None:
     try:
         mask = rle.decode(text, 3, 4)
     except ValueError as error:
@@ -237,8 +237,8 @@ def test_any_text_either_decodes_to_what_it_says_or_is_a_value_error(text: str) 
     assert mask.sum() == sum(length for _, length in runs)
 
 
-def plainly(text: str, pixels: int) -> list[tuple[int, int]] | str:
-    """Return (start, end) of the runs, or the fault, without numpy and in Python's own integers."""
+def parse_plainly(text: str, pixels: int) -> list[tuple[int, int]] | str:
+    """Return (start, end) of the runs, or the fault, by Python's own integers."""
     if set(text) - set("0123456789 "):
         return "not-a-number"
     words = text.split(" ") if text else []
@@ -275,7 +275,7 @@ GAP = st.sampled_from([" "] * 60 + ["  ", "\t", " +", " -", ".", "e", ""])
 )
 @example(words=[("1", " "), (str(2**63 - 1), "")], tail=False, ascending=False, pixels=12)
 @example(words=[(str(2**63), " "), (str(2**63), "")], tail=False, ascending=False, pixels=12)
-def test_parse_says_of_any_text_what_a_plain_reading_says(
+def test_parse_runs_agrees_with_plain_python(
     words: list[tuple[str, str]], tail: bool, ascending: bool, pixels: int
 ) -> None:
     if ascending:  # else runs in order are rare
@@ -286,7 +286,7 @@ def test_parse_says_of_any_text_what_a_plain_reading_says(
         ]
     text = "".join(word + gap for word, gap in words)
     text = text if tail else text.rstrip(" ")
-    expected = plainly(text, pixels)
+    expected = parse_plainly(text, pixels)
     try:
         starts, ends_ = rle.parse_runs(text, pixels)
     except ValueError as error:
@@ -295,14 +295,14 @@ def test_parse_says_of_any_text_what_a_plain_reading_says(
         assert list(zip(starts.tolist(), ends_.tolist(), strict=True)) == expected
 
 
-def test_zeros_before_a_number_are_no_fault() -> None:
+def test_leading_zeros_are_valid() -> None:
     assert np.array_equal(
         rle.decode("01 002 0000000000000000000000009 1", 3, 4), rle.decode("1 2 9 1", 3, 4)
     )
 
 
 @given(mask=MASKS)
-def test_runs_that_have_travelled_are_the_text(mask: np.ndarray) -> None:
+def test_the_text_of_run_bounds_is_the_text_of_the_mask(mask: np.ndarray) -> None:
     ends = np.stack(rle.mask_to_runs(mask), axis=1).astype(np.int32)
     assert rle.text_from_bounds(ends.tobytes()) == rle.encode(mask)
 
@@ -317,10 +317,10 @@ def test_runs_that_have_travelled_are_the_text(mask: np.ndarray) -> None:
 @example(width=64, unit="01", height=2, flips=[])
 @example(width=64, unit="00001111", height=3, flips=[])
 @example(width=128, unit="0", height=2, flips=[255])
-def test_stripes_of_any_period_are_found_as_by_a_walk(
+def test_encode_agrees_with_a_walk_over_stripes_of_any_period(
     width: int, unit: str, height: int, flips: list[int]
 ) -> None:
-    """Eight pixels that come again are what the comparison of words must not miss."""
+    """A word of eight pixels that repeats the one before has boundaries, too."""
     pixels = width * height
     flat = row((unit * pixels)[:pixels])[0]
     for flip in flips:
@@ -330,7 +330,7 @@ def test_stripes_of_any_period_are_found_as_by_a_walk(
     assert np.array_equal(rle.decode(rle.encode(mask), height, width), mask)
 
 
-def test_numbers_beyond_the_table_of_digits_have_their_text() -> None:
+def test_numbers_beyond_the_digit_tables_are_formatted() -> None:
     starts, ends = np.array([9_999_998, 9_999_999]), np.array([9_999_999, 10_000_001])
     assert rle.format_runs(starts[:1], ends[:1]) == "9999999 1"
     assert rle.format_runs(starts, ends) == "9999999 1 10000000 2"
@@ -344,33 +344,78 @@ def parses(text: str, pixels: int) -> bool:
     return True
 
 
-SOUND = st.lists(st.integers(1, 9), max_size=12).map(
+VALID = st.lists(st.integers(1, 9), max_size=12).map(
     lambda gaps: " ".join(
         f"{sum(gaps[: at + 1])} {gaps[at + 1]}" for at in range(0, len(gaps) - 1, 2)
     )
 )
-SPOILT = st.text(alphabet="0123456789 -,\n\t\u0665", max_size=12)
+ARBITRARY = st.text(alphabet="0123456789 -,\n\t\u0665", max_size=12)
 
 
 @settings(deadline=None, max_examples=500)
-@given(texts=st.lists(st.tuples(st.one_of(SOUND, SOUND, SPOILT), st.sampled_from([30, 90, 2**40]))))
-@example(texts=[("1 2", 90), ("1 2", 90)])  # what follows another picture's run does not overlap it
+@given(
+    texts=st.lists(st.tuples(st.one_of(VALID, VALID, ARBITRARY), st.sampled_from([30, 90, 2**40])))
+)
+@example(texts=[("1 2", 90), ("1 2", 90)])  # runs of different images do not overlap
 @example(texts=[("1", 90), ("2", 90)])  # an even number of numbers, of two odd ones
 @example(texts=[("", 90), ("", 90)])
 @example(texts=[("1 2 ", 90), ("5 1", 90)])
 @example(texts=[("123456789 1", 2**40)])
-def test_texts_are_sound_together_where_each_parses(texts: list[tuple[str, int]]) -> None:
-    sound = rle.all_valid([text for text, _ in texts], [pixels for _, pixels in texts])
+def test_texts_are_all_valid_if_each_parses(texts: list[tuple[str, int]]) -> None:
+    valid = rle.all_valid([text for text, _ in texts], [pixels for _, pixels in texts])
     each = all(parses(text, pixels) for text, pixels in texts)
     long = any(len(word) > 8 for text, _ in texts for word in text.split())
-    assert sound == each or (long and not sound)
+    assert valid == each or (long and not valid)
 
 
 @pytest.mark.parametrize("at", [0, 31, 32, 99])
 @pytest.mark.parametrize("text", ["5", "5 3 7 1", "20 1 5 1", "12 2", "0 1", "5 0", " 5 1", "5,1"])
-def test_one_text_with_a_fault_among_many_is_not_sound(at: int, text: str) -> None:
+def test_one_invalid_text_among_many_is_found(at: int, text: str) -> None:
     texts = ["1 2 5 1"] * 100
     assert rle.all_valid(texts, [12] * 100)
     texts[at] = text
     assert not rle.all_valid(texts, [12] * 100)
     assert not rle.all_valid(["1 12"] * 100, [12] * at + [11] + [12] * (99 - at))
+
+
+NUMBERS_AT_LIMITS = sorted({max(0, 10**power + step) for power in range(8) for step in (-1, 0, 1)})
+
+
+def format_digits(numbers: list[int]) -> str:
+    words = rle._format_digits(np.array(numbers, dtype=np.int64))
+    return words.tobytes().translate(None, b"\0").decode()
+
+
+def parse_digits(words: list[str]) -> list[int]:
+    octets = np.frombuffer((" " * rle._PADDING + " ".join(words)).encode(), dtype=np.uint8)
+    widths = np.array([len(word) for word in words], dtype=np.int64)
+    ends = rle._PADDING + np.cumsum(widths + 1) - 1
+    return rle._parse_digits(octets, ends, widths).tolist()
+
+
+def numbers_below(limit: int) -> list[int]:
+    """Return all numbers of four digits, those at each power of ten, and random ones."""
+    random = np.random.default_rng(0).integers(0, limit, 100_000).tolist()
+    return [*range(20_001), *(number for number in NUMBERS_AT_LIMITS if number < limit), *random]
+
+
+def test_format_digits_agrees_with_str() -> None:
+    numbers = numbers_below(rle._FORMAT_LIMIT)
+    assert format_digits(numbers) == "".join(f"{number} " for number in numbers)
+    assert format_digits([]) == ""
+
+
+def test_parse_digits_agrees_with_int() -> None:
+    numbers = numbers_below(10**rle._MAX_DIGITS)
+    assert parse_digits([str(number) for number in numbers]) == numbers
+
+
+@pytest.mark.parametrize("width", range(1, rle._MAX_DIGITS + 1))
+def test_parse_digits_reads_leading_zeros(width: int) -> None:
+    assert parse_digits(["7" * 8, f"{5:0{width}d}", "9" * 8]) == [77_777_777, 5, 99_999_999]
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.lists(st.integers(0, rle._FORMAT_LIMIT - 1), min_size=1, max_size=20))
+def test_parse_digits_undoes_format_digits(numbers: list[int]) -> None:
+    assert parse_digits(format_digits(numbers).split()) == numbers

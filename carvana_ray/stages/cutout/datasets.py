@@ -26,7 +26,7 @@ from carvana_ray.stages.predict.mask_predictor import (
     predict_dataset,
     predict_one,
 )
-from carvana_ray.storage.router import FileInfo
+from carvana_ray.storage import FileInfo
 from carvana_ray.submission import plan
 
 ROWS_AT_ONCE = 4096  # of a submission: 36 MB of text

@@ -30,7 +30,7 @@ from carvana_ray.stages.cutout import write_cutouts as compose
 from carvana_ray.stages.cutout.datasets import CutoutJob
 from carvana_ray.stages.ingest import read_images as reading
 from carvana_ray.stages.predict.mask_predictor import read_options
-from carvana_ray.storage.router import FileInfo
+from carvana_ray.storage import FileInfo
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar
 import ray
 
 from carvana_ray.data import quarantine
-from carvana_ray.storage.router import FileInfo
+from carvana_ray.storage import FileInfo
 
 log = logging.getLogger(__name__)
 

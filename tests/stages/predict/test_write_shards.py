@@ -9,7 +9,7 @@ import pytest
 from carvana_ray import storage
 from carvana_ray.errors import InputError
 from carvana_ray.stages.predict import write_shards as write
-from carvana_ray.storage.router import FileInfo
+from carvana_ray.storage import FileInfo
 from carvana_ray.submission import shards
 from carvana_ray.submission.plan import PlanPart
 

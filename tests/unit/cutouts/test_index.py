@@ -8,7 +8,7 @@ import pytest
 from carvana_ray.cutouts import index
 from carvana_ray.cutouts.index import CutoutIndex, SourceImage
 from carvana_ray.errors import InputError
-from carvana_ray.storage.router import FileInfo
+from carvana_ray.storage import FileInfo
 
 SETTINGS = {"model": "abc", "edge": "soft", "background": [1, 2, 3]}
 

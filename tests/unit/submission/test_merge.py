@@ -17,8 +17,8 @@ from carvana_ray import config, storage
 from carvana_ray.data import quarantine
 from carvana_ray.data.catalog import Catalog
 from carvana_ray.errors import BadImagesError, IncompleteError
+from carvana_ray.storage import FileInfo
 from carvana_ray.storage import base as store
-from carvana_ray.storage.router import FileInfo
 from carvana_ray.submission import merge, shards
 from carvana_ray.submission import validate as faults
 from carvana_ray.submission.plan import PlanPart

@@ -11,7 +11,7 @@ import pytest
 
 from carvana_ray import storage
 from carvana_ray.errors import InputError
-from carvana_ray.storage.router import FileInfo
+from carvana_ray.storage import FileInfo
 from carvana_ray.submission import plan
 from carvana_ray.submission.plan import PlanPart
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from carvana_ray import storage
-from carvana_ray.storage.router import FileInfo
+from carvana_ray.storage import FileInfo
 from carvana_ray.submission import shards
 from carvana_ray.submission.plan import PlanPart, digest
 from carvana_ray.submission.shards import CorruptShardError, ShardTask

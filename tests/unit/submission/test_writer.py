@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from carvana_ray.data import csv_reader
-from carvana_ray.storage.router import FileInfo
+from carvana_ray.storage import FileInfo
 from carvana_ray.submission import plan, shards
 from carvana_ray.submission import validate as faults
 from carvana_ray.submission import writer as submission
