@@ -3,11 +3,11 @@
 import copy
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from support.training import PLAN, RATE, fresh, lone_worker, pictures, stream
 
 from carvana_ray import images
 from carvana_ray.checkpoints import model as checkpoint
@@ -16,51 +16,8 @@ from carvana_ray.config.recipes import RECIPES
 from carvana_ray.training import loop as training
 from carvana_ray.training import state as learner
 from carvana_ray.training.batch_plan import BatchPlan
-from carvana_ray.training.loop import WorkerContext
 from carvana_ray.training.state import Batch, TrainState
 from carvana_ray.unet.network import UNetConfig
-
-RATE = 0.02  # a network this small, on pictures this small, takes ten times the default's
-PLAN = BatchPlan(train=20, val=6, batch=4, workers=1, epochs=12, seed=3)
-
-
-def pictures() -> tuple[np.ndarray, np.ndarray]:
-    """26 pictures with a dark disk each, and their masks: uint8 [26, 32, 48]."""
-    rng = np.random.default_rng(0)
-    y, x = np.mgrid[:32, :48]
-    cx, cy, r = rng.uniform(15, 33, 26), rng.uniform(10, 22, 26), rng.uniform(5, 9, 26)
-    inside = (x - cx[:, None, None]) ** 2 + (y - cy[:, None, None]) ** 2 < r[:, None, None] ** 2
-    gray = np.where(inside, 60, 190) + rng.normal(0, 10, inside.shape)
-    return gray.clip(0, 255).astype(np.uint8), inside.astype(np.uint8) * np.uint8(255)
-
-
-def stream(plan: BatchPlan, first_epoch: int = 0) -> Iterator[Batch]:
-    gray, share = pictures()
-    image = images.standardize(gray)
-    for index in range(first_epoch * plan.blocks_per_epoch, plan.epochs * plan.blocks_per_epoch):
-        block = plan.worker_batch(index)
-        yield {
-            "image": torch.from_numpy(image[block.indices]),
-            "share": torch.from_numpy(share[block.indices]),
-            "weight": torch.from_numpy(block.weight),
-        }
-
-
-def lone_worker(**changes: Any) -> WorkerContext:
-    ticks = iter(range(10**9))
-    values: dict[str, Any] = {
-        "device": torch.device("cpu"),
-        "count": 1,
-        "add_up": lambda value: value.clone(),
-        "clock": lambda: next(ticks) / 1000,
-        "progress": lambda done: None,
-    }
-    return WorkerContext(**(values | changes))
-
-
-def fresh(recipe: str = "default", plan: BatchPlan = PLAN) -> TrainState:
-    scored = learner.ModelWithLoss(learner.build_model(4, RECIPES[recipe], seed=0))
-    return learner.init_state(scored, scored, RECIPES[recipe], RATE, plan.epochs * plan.train_steps)
 
 
 def run(state: TrainState, report: Callable[[TrainState], None] = lambda _: None) -> TrainState:
@@ -176,7 +133,7 @@ def test_workers_share_what_their_normalizations_have_seen() -> None:
     others = [[value.clone() for value in state.model.buffers()] for state in states_of]
     for state, other in zip(states_of, reversed(others), strict=True):
         left = iter(value for value in other if value.is_floating_point())
-        worker = lone_worker(count=2, add_up=lambda value, left=left: value + next(left))
+        worker = lone_worker(count=2, all_reduce=lambda value, left=left: value + next(left))
         training.average_buffers(state.model, worker)
         shared = [value for value in state.model.buffers() if value.is_floating_point()]
         assert all(bool((value == 4).all()) for value in shared)

@@ -4,7 +4,7 @@ import copy
 
 import numpy as np
 import torch
-from test_training import PLAN, fresh, stream
+from support.training import PLAN, fresh, stream
 
 from carvana_ray import images
 from carvana_ray.checkpoints import model as checkpoint
