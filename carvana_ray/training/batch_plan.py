@@ -1,10 +1,11 @@
-"""Which pictures make up which batch of a training run: a pure function of the seed.
+"""Which images make up which batch of a training run: a pure function of the seed.
 
-A run is one long list of blocks. Epoch after epoch: the training batches of the epoch in a new
-order, then the validation pictures in listed order, padded with weight 0 to whole batches. Each
-batch of the run is cut into one block a worker, and blocks go round the workers in turn, so that
-one worker with a batch of 16, two with 8 each and three with 6, 5 and 5 see the same batches; the
-shorter ones of these are padded with weight 0, since Ray deals blocks of one length.
+This is an elastically deterministic sample order: the batches do not depend on the number of
+workers. A run is one list of steps. Each epoch has its training batches in a new order, then the
+validation images in listed order, padded with weight 0 to whole batches. Each batch is split into
+one part per worker, and the parts are dealt to the workers in turn. One worker with a batch of 16,
+two with 8 each, and three with 6, 5 and 5 see the same batches. Shorter parts are padded with
+weight 0, because all blocks of a Ray Data stream must have one length.
 """
 
 from dataclasses import dataclass
@@ -21,11 +22,11 @@ class WorkerBatch:
 
     Attributes:
         epoch: counted from 0.
-        step: of the epoch; training steps first.
-        training: else validation.
-        rank: the worker that it is for.
-        pictures: int64 [b], indices; the training pictures first, then those for validation.
-        weight: float32 [b], 0 for pictures that only fill up the batch.
+        step: step of the epoch; training steps come first.
+        training: True for a training batch, False for a validation batch.
+        rank: rank of the worker.
+        indices: int64 [b], image numbers; training images are 0..train-1, validation images follow.
+        weight: float32 [b], 0 for images that only pad the batch.
     """
 
     epoch: int
@@ -38,12 +39,13 @@ class WorkerBatch:
 
 @dataclass(frozen=True, kw_only=True)
 class BatchPlan:
-    """The batches of a run over `train` training and `val` validation pictures.
+    """The batches of a run over `train` training and `val` validation images.
 
-    The pictures left over by the last whole training batch sit out the epoch: other ones each time.
+    Images that do not fill a whole training batch are left out of an epoch, different ones each
+    epoch.
 
     Raises:
-        InputError: the batch is smaller than the workers are many, or larger than the training
+        InputError: the batch is smaller than the number of workers, or larger than the training
             set.
     """
 
@@ -57,45 +59,51 @@ class BatchPlan:
     def __post_init__(self) -> None:
         if self.batch < self.workers:
             raise InputError(
-                f"--batch-size {self.batch} leaves some of --workers {self.workers} without a "
-                "picture"
+                f"--batch-size {self.batch} leaves some of --workers {self.workers} without an "
+                "image; use a larger batch or fewer workers"
             )
         if self.train < self.batch:
             raise InputError(
-                f"--batch-size {self.batch} is more than the {self.train} training pictures"
+                f"--batch-size {self.batch} is more than the {self.train} training images; use a "
+                "smaller batch"
             )
 
     @property
     def train_steps(self) -> int:
-        """Training steps an epoch."""
+        """Training steps per epoch."""
         return self.train // self.batch
 
     @property
     def val_steps(self) -> int:
-        """Validation steps an epoch."""
+        """Validation steps per epoch."""
         return -(-self.val // self.batch)
 
     @property
     def per_worker(self) -> int:
-        """Pictures of a block, those that only fill it up included."""
+        """Per-worker batch size, padding included."""
         return -(-self.batch // self.workers)
 
     @property
     def steps_per_epoch(self) -> int:
-        """Steps an epoch, those of validation included."""
+        """Training and validation steps per epoch."""
         return self.train_steps + self.val_steps
 
     @property
+    def total_steps(self) -> int:
+        """Training and validation steps of the whole run."""
+        return self.epochs * self.steps_per_epoch
+
+    @property
     def blocks_per_epoch(self) -> int:
-        """Blocks an epoch, over all workers."""
+        """Worker batches per epoch, over all workers."""
         return self.steps_per_epoch * self.workers
 
     def permutation(self, epoch: int) -> NDArray[np.int64]:
-        """Return the training pictures of an epoch in their order: int64 [train], a permutation."""
+        """Return the order of the training images in an epoch: int64 [train]."""
         return np.random.default_rng((self.seed, epoch)).permutation(self.train)
 
     def worker_batch(self, index: int) -> WorkerBatch:
-        """Return block `index` of the run, 0 <= index < epochs * blocks_per_epoch."""
+        """Return worker batch `index` of the run, 0 <= index < epochs * blocks_per_epoch."""
         epoch, in_epoch = divmod(index, self.blocks_per_epoch)
         step, rank = divmod(in_epoch, self.workers)
         training = step < self.train_steps
@@ -103,21 +111,21 @@ class BatchPlan:
             batch = self.permutation(epoch)[step * self.batch : (step + 1) * self.batch]
             weight = np.ones(self.batch, dtype=np.float32)
         else:
-            place = np.arange(self.batch) + (step - self.train_steps) * self.batch
-            weight = (place < self.val).astype(np.float32)
-            batch = self.train + np.minimum(place, self.val - 1)
+            row = np.arange(self.batch) + (step - self.train_steps) * self.batch
+            weight = (row < self.val).astype(np.float32)
+            batch = self.train + np.minimum(row, self.val - 1)
         own = slice(rank, None, self.workers)
-        pictures, weight = batch[own], weight[own]
-        filler = self.per_worker - len(pictures)
+        indices, weight = batch[own], weight[own]
+        padding = self.per_worker - len(indices)
         return WorkerBatch(
             epoch=epoch,
             step=step,
             training=training,
             rank=rank,
-            indices=np.pad(pictures, (0, filler), mode="edge"),
-            weight=np.pad(weight, (0, filler)),
+            indices=np.pad(indices, (0, padding), mode="edge"),
+            weight=np.pad(weight, (0, padding)),
         )
 
-    def rng(self, block: WorkerBatch, place: int) -> np.random.Generator:
-        """Return the generator of picture `place` of a block: of (seed, epoch, picture) alone."""
-        return np.random.default_rng((self.seed, block.epoch, int(block.indices[place]), 1))
+    def rng(self, batch: WorkerBatch, row: int) -> np.random.Generator:
+        """Return the generator for one image of a batch, seeded by (seed, epoch, image) alone."""
+        return np.random.default_rng((self.seed, batch.epoch, int(batch.indices[row]), 1))

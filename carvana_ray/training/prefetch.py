@@ -1,4 +1,4 @@
-"""Batches from the CPU's memory to where the network is, while it works on those before."""
+"""Batches from CPU memory to the device, while the network works on the batches before them."""
 
 import queue
 import threading
@@ -12,83 +12,81 @@ from torch import Tensor
 Arrays = dict[str, NDArray]
 Batch = dict[str, Tensor]
 
-AHEAD = 2  # blocks that lie on the GPU and wait: 49 MB each, 64 pictures at a quarter
+MAX_QUEUED = 2  # blocks waiting on the GPU: 49 MB each, for 64 images at downscale 4
 
 
 def prefetch_to_device(
-    blocks: Iterable[Arrays], pictures: int, device: torch.device
+    blocks: Iterable[Arrays], per_worker: int, device: torch.device
 ) -> Iterator[Batch]:
-    """Return an iterator of batches on a device, cut out of blocks of arrays.
+    """Return an iterator of batches on a device, cut from blocks of arrays.
 
-    On a GPU a thread takes the blocks, from this call on, copies them to pinned memory and on, by a
-    stream of its own: neither the CPU that launches kernels nor the GPU that runs them waits for a
-    copy. An error of `blocks` is raised where its batch is due.
+    On a GPU a thread starts at once: it copies each block to pinned memory and from there to the
+    GPU on a stream of its own. Neither the CPU that launches kernels nor the GPU waits for a copy.
+    An error raised by `blocks` is raised where its batch is due.
 
     Args:
-        blocks: of several batches each, since each costs the interpreter some milliseconds, for
-            which whoever launches kernels may have to wait.
-        pictures: of a batch; blocks hold whole ones.
-        device: where to.
+        blocks: arrays of several whole batches each. Each block costs the interpreter some
+            milliseconds, during which the thread that launches kernels may wait.
+        per_worker: images in a batch.
+        device: target device.
     """
     if device.type != "cuda":
-        there = ({name: torch.tensor(one) for name, one in block.items()} for block in blocks)
-        return (batch for block in there for batch in _cut(block, pictures))
-    ready: queue.Queue[Batch | BaseException | None] = queue.Queue(AHEAD)
-    over = threading.Event()
-    threading.Thread(target=_move, args=(blocks, device, ready, over), daemon=True).start()
-    return _arrived(ready, over, pictures, device)
+        tensors = ({name: torch.tensor(array) for name, array in block.items()} for block in blocks)
+        return (batch for block in tensors for batch in _split(block, per_worker))
+    ready: queue.Queue[Batch | BaseException | None] = queue.Queue(MAX_QUEUED)
+    stop = threading.Event()
+    threading.Thread(target=_copy_blocks, args=(blocks, device, ready, stop), daemon=True).start()
+    return _receive(ready, stop, per_worker, device)
 
 
-def _cut(block: Batch, pictures: int) -> Iterator[Batch]:
-    for parts in zip(*(one.split(pictures) for one in block.values()), strict=True):
+def _split(block: Batch, per_worker: int) -> Iterator[Batch]:
+    for parts in zip(*(tensor.split(per_worker) for tensor in block.values()), strict=True):
         yield dict(zip(block, parts, strict=True))
 
 
-def _arrived(
+def _receive(
     ready: "queue.Queue[Batch | BaseException | None]",
-    over: threading.Event,
-    pictures: int,
+    stop: threading.Event,
+    per_worker: int,
     device: torch.device,
 ) -> Iterator[Batch]:
     try:
         while (block := ready.get()) is not None:
             if isinstance(block, BaseException):
                 raise block
-            for tensor in block.values():  # else its memory is taken again too early
+            for tensor in block.values():  # keeps the allocator from reusing the memory too early
                 tensor.record_stream(torch.cuda.current_stream(device))
-            yield from _cut(block, pictures)
+            yield from _split(block, per_worker)
     finally:
-        over.set()
+        stop.set()
 
 
-def _move(
+def _copy_blocks(
     blocks: Iterable[Arrays],
     device: torch.device,
     ready: "queue.Queue[Batch | BaseException | None]",
-    over: threading.Event,
+    stop: threading.Event,
 ) -> None:
     stream = torch.cuda.Stream(device)
     last: BaseException | None = None
     try:
         for block in blocks:
             with torch.cuda.stream(stream):
-                moved = {
-                    name: _pinned(one).to(device, non_blocking=True) for name, one in block.items()
+                copied = {
+                    name: _pin(array).to(device, non_blocking=True) for name, array in block.items()
                 }
-            stream.synchronize()  # this thread waits for the copy, nobody else
-            ready.put(moved)
-            if over.is_set():
+            stream.synchronize()  # only this thread waits for the copy
+            ready.put(copied)
+            if stop.is_set():
                 return
-    except BaseException as error:  # it belongs to whoever asks for the batch
+    except BaseException as error:  # re-raised by `_receive`
         last = error
     ready.put(last)
 
 
-def _pinned(array: NDArray) -> Tensor:
-    """Return a copy that the GPU can fetch by itself; torch keeps such memory for the next one."""
+def _pin(array: NDArray) -> Tensor:
+    """Return a copy in pinned memory, which torch caches and reuses."""
     dtype = torch.from_numpy(np.empty(0, array.dtype)).dtype
     tensor = torch.empty(array.shape, dtype=dtype, pin_memory=True)
-    np.copyto(
-        tensor.numpy(), array
-    )  # unlike `from_numpy`, it has no objection to what is read-only
+    np.copyto(tensor.numpy(), array)  # `from_numpy` would warn about read-only arrays
     return tensor

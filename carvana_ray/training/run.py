@@ -1,8 +1,9 @@
-"""What a training run is made of, and what came of it: files, cars, batches, a name, a summary."""
+"""The plan and the summary of a training run: files, cars, batches, run id, result."""
 
 import dataclasses
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,106 +14,122 @@ from carvana_ray import storage
 from carvana_ray.checkpoints.model import ModelManifest
 from carvana_ray.config.flags import TrainFlags
 from carvana_ray.config.recipes import RECIPES
-from carvana_ray.data import layout as carvana
-from carvana_ray.data import split as splits
+from carvana_ray.data import layout
 from carvana_ray.data.checksums import load_checksums
+from carvana_ray.data.split import split_cars
 from carvana_ray.errors import BadImageError, InputError
-from carvana_ray.images import validate as formats
+from carvana_ray.images.validate import image_size
 from carvana_ray.storage import FileInfo
 from carvana_ray.training.batch_plan import BatchPlan
 
 Rows = list[dict[str, float]]
 Pairs = list[tuple[str, str]]
+Cars = tuple[list[str], list[str], list[str]]  # train, val, holdout
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingRun:
-    """What a training run is made of.
+    """The input of a training run.
 
     Attributes:
-        pictures, masks: folders.
-        pairs: (picture, mask) names: those trained on first, then those for validation.
-        cars: (train, val, holdout).
+        image_dir: folder of the training images.
+        mask_dir: folder of their masks.
+        pairs: (image, mask) file names; training pairs first, then validation pairs.
+        cars: names of the (train, val, holdout) cars.
         plan: which pairs make up which batch.
-        size: (H, W) of all pictures.
-        run: its name, a hash of all that the model depends on.
-        crcs: the CRC-32 that files must have, where it is known.
-        init: of the model that training starts from, if any.
+        size: (H, W) of all images.
+        run_id: hash of everything that the model depends on.
+        crcs: CRC-32 by file name, for files of known checksum.
+        base_model: manifest of the model to start from, if any.
     """
 
-    pictures: str
-    masks: str
+    image_dir: str
+    mask_dir: str
     pairs: Pairs
-    cars: tuple[list[str], list[str], list[str]]
+    cars: Cars
     plan: BatchPlan
     size: tuple[int, int]
-    run: str
+    run_id: str
     crcs: dict[str, int]
-    init: ModelManifest | None = None
+    base_model: ModelManifest | None = None
 
 
-def plan_run(flags: TrainFlags, workers: int, init: ModelManifest | None = None) -> TrainingRun:
-    """List and split the pictures.
+def plan_run(
+    flags: TrainFlags, workers: int, base_model: ModelManifest | None = None
+) -> TrainingRun:
+    """List the images, split them by car, and plan the batches.
 
     Args:
-        flags: of the job, as `finetune.resolved` has them.
-        workers: that share a batch.
-        init: of the model that training starts from, if any.
+        flags: the job's flags, as returned by `finetune.resolve_flags`.
+        workers: number of workers that split a batch.
+        base_model: manifest of the model to start from, if any.
 
     Raises:
-        InputError: no pictures, a picture without mask, no cars left, a batch that does not fit.
+        InputError: there are no images, an image has no mask, no car is left to train on, or the
+            batch size does not fit.
     """
     if not flags.data:
         raise InputError("--data is missing: a folder with train/ and train_masks/")
     data = storage.resolve(flags.data)
-    pictures, masks = image_and_mask_dirs(data)
-    entries = storage.list_files(pictures, carvana.IMAGE_SUFFIXES)[: flags.limit or None]
-    if not entries:
-        raise InputError(f"--data: no pictures ({', '.join(carvana.IMAGE_SUFFIXES)}) in {pictures}")
-    carvana.require_safe_names((entry.name for entry in entries), pictures)
-    mask_entries = storage.list_files(masks, carvana.MASK_SUFFIXES)
-    pairs = carvana.pair_with_masks([e.name for e in entries], [e.name for e in mask_entries])
-    holdout: str | list[str] = flags.holdout_cars
-    listed = storage.resolve(flags.holdout_cars)
-    if storage.exists(listed):
-        holdout = storage.read(listed).decode().splitlines()
-    cars = splits.split_cars(
-        carvana.unique_cars(name for name, _ in pairs), holdout, flags.val_cars, flags.seed
-    )
-    train = [pair for pair in pairs if carvana.car_of(pair[0]) in set(cars[0])]
-    val = [pair for pair in pairs if carvana.car_of(pair[0]) in set(cars[1])]
-    batches = BatchPlan(
-        train=len(train),
-        val=len(val),
-        batch=flags.batch_size,
-        workers=workers,
-        epochs=flags.epochs,
-        seed=flags.seed,
+    image_dir, mask_dir = image_and_mask_dirs(data)
+    pairs, files = _list_pairs(image_dir, mask_dir, flags.limit)
+    cars = _split_cars(flags, pairs)
+    train, val = (
+        [pair for pair in pairs if layout.car_of(pair[0]) in names]
+        for names in (set(cars[0]), set(cars[1]))
     )
     return TrainingRun(
-        pictures=pictures,
-        masks=masks,
+        image_dir=image_dir,
+        mask_dir=mask_dir,
         pairs=train + val,
         cars=cars,
-        plan=batches,
-        size=_size(flags, pictures, train),
-        run=_name(flags, cars, train, val, entries + mask_entries, init),
+        plan=BatchPlan(
+            train=len(train),
+            val=len(val),
+            batch=flags.batch_size,
+            workers=workers,
+            epochs=flags.epochs,
+            seed=flags.seed,
+        ),
+        size=_first_size(flags, image_dir, train),
+        run_id=_hash_run(flags, cars, train, val, files, base_model),
         crcs=load_checksums(data),
-        init=init,
+        base_model=base_model,
     )
 
 
-def _name(
+def _list_pairs(image_dir: str, mask_dir: str, limit: int) -> tuple[Pairs, list[FileInfo]]:
+    """Return the (image, mask) names, and the files of both folders."""
+    image_files = storage.list_files(image_dir, layout.IMAGE_SUFFIXES)[: limit or None]
+    if not image_files:
+        suffixes = ", ".join(layout.IMAGE_SUFFIXES)
+        raise InputError(f"--data: no images ({suffixes}) in {image_dir}")
+    layout.require_safe_names((file.name for file in image_files), image_dir)
+    mask_files = storage.list_files(mask_dir, layout.MASK_SUFFIXES)
+    pairs = layout.pair_with_masks([f.name for f in image_files], [f.name for f in mask_files])
+    return pairs, image_files + mask_files
+
+
+def _split_cars(flags: TrainFlags, pairs: Pairs) -> Cars:
+    holdout: str | Sequence[str] = flags.holdout_cars
+    holdout_file = storage.resolve(flags.holdout_cars)
+    if storage.exists(holdout_file):
+        holdout = storage.read(holdout_file).decode().splitlines()
+    cars = layout.unique_cars(image for image, _ in pairs)
+    return split_cars(cars, holdout, flags.val_cars, flags.seed)
+
+
+def _hash_run(
     flags: TrainFlags,
-    cars: tuple[list[str], ...],
+    cars: Cars,
     train: Pairs,
     val: Pairs,
-    entries: list[FileInfo],
-    init: ModelManifest | None,
+    files: list[FileInfo],
+    base_model: ModelManifest | None,
 ) -> str:
-    """Return a hash of all that a model folder depends on; the number of workers is none of it."""
+    """Return the run id: a hash of everything a model depends on, so not of the worker count."""
     used = {name for pair in train + val for name in pair}
-    depends = {
+    fields = {
         "recipe": RECIPES[flags.recipe].hash_fields(),
         "rate": flags.resolved_learning_rate,
         "downscale": flags.downscale,
@@ -121,56 +138,57 @@ def _name(
         "batch": flags.batch_size,
         "seed": flags.seed,
         **({"on_bad_picture": "skip"} if flags.on_bad_picture == "skip" else {}),
-        **({"init": init.sha256} if init else {}),
+        **({"init": base_model.sha256} if base_model else {}),
         "holdout": cars[2],
         "train": train,
         "val": val,
-        "files": [[e.name, e.size, e.version] for e in entries if e.name in used],
+        "files": [[file.name, file.size, file.version] for file in files if file.name in used],
     }
-    return hashlib.sha256(json.dumps(depends).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(fields).encode()).hexdigest()[:16]
 
 
-def _size(flags: TrainFlags, folder: str, train: Pairs) -> tuple[int, int]:
-    """Return (H, W) of the first picture; where bad ones are skipped, of the first good one.
+def _first_size(flags: TrainFlags, image_dir: str, train: Pairs) -> tuple[int, int]:
+    """Return (H, W) of the first training image; with ``--on-bad-picture skip``, first good one.
 
     Raises:
-        InputError: it is none.
+        InputError: that image, or with ``skip`` every image, is bad.
     """
-    for name, _ in train:
+    for image, _ in train:
+        uri = storage.join(image_dir, image)
         try:
-            return formats.image_size(storage.read(storage.join(folder, name)))
+            return image_size(storage.read(uri))
         except BadImageError as error:
-            if flags.on_bad_picture == "fail" or name == train[-1][0]:
-                raise InputError(f"{storage.join(folder, name)}: {error}") from error
-    raise AssertionError("a course has pictures to train on")
+            if flags.on_bad_picture == "fail" or image == train[-1][0]:
+                raise InputError(f"{uri}: {error}") from error
+    raise AssertionError("a training run has training images")
 
 
 def drop_bad_pairs(
-    flags: TrainFlags, course: TrainingRun, errors: list[str]
+    flags: TrainFlags, run: TrainingRun, errors: list[str]
 ) -> tuple[NDArray[np.int64], BatchPlan]:
-    """Return the places of the pairs that can be used, int64, and the plan of batches of these.
+    """Return the rows of the usable pairs in ``run.pairs``, int64, and the plan for these pairs.
 
     Args:
-        flags: whether bad ones may be left out.
-        course: the pairs.
-        errors: what is wrong with each pair, empty where all is well.
+        flags: ``--on-bad-picture`` says whether bad pairs may be skipped.
+        run: the pairs and the plan for all of them.
+        errors: the error of each pair, empty for a good pair.
 
     Raises:
-        InputError: bad ones that may not be left out, or too many of them.
+        InputError: bad pairs may not be skipped, or there are too many of them.
     """
     bad = [error for error in errors if error]
-    kept = np.array([place for place, error in enumerate(errors) if not error], dtype=np.int64)
+    kept = np.array([row for row, error in enumerate(errors) if not error], dtype=np.int64)
     if bad and (flags.on_bad_picture == "fail" or len(bad) > max(100, len(errors) // 100)):
-        advice = "mend them, or leave them out with --on-bad-picture skip"
+        advice = "fix them, or skip them with --on-bad-picture skip"
         if flags.on_bad_picture == "skip":
-            advice = "too many to leave out; mend them"
+            advice = "too many to skip; fix them"
+        more = " ..." if len(bad) > 3 else ""
         raise InputError(
             f"--data: {len(bad)} of {len(errors)} training pairs cannot be used: "
-            + "; ".join(bad[:3])
-            + (f" ...; {advice}" if len(bad) > 3 else f"; {advice}")
+            f"{'; '.join(bad[:3])}{more}; {advice}"
         )
-    train = int((kept < course.plan.train).sum())
-    return kept, dataclasses.replace(course.plan, train=train, val=len(kept) - train)
+    train = int((kept < run.plan.train).sum())
+    return kept, dataclasses.replace(run.plan, train=train, val=len(kept) - train)
 
 
 def with_workers(plan: BatchPlan, workers: int) -> BatchPlan:
@@ -179,12 +197,12 @@ def with_workers(plan: BatchPlan, workers: int) -> BatchPlan:
 
 
 def image_and_mask_dirs(data: str) -> tuple[str, str]:
-    """Return the folders of training pictures and masks of a data set."""
-    return storage.join(data, carvana.TRAIN), storage.join(data, carvana.MASKS)
+    """Return the folders of the training images and masks of a data set."""
+    return storage.join(data, layout.TRAIN), storage.join(data, layout.MASKS)
 
 
 def summarize(history: Rows) -> dict[str, Any]:
-    """Return the numbers of a job's result: rates over all steps but each epoch's first."""
+    """Return the numbers of a job's result. Rates leave out the first step of each epoch."""
     seconds = sum(row["images"] / row["images_per_second"] for row in history)
     images = sum(row["images"] for row in history)
     waited = sum(
@@ -201,8 +219,11 @@ def summarize(history: Rows) -> dict[str, Any]:
 
 
 def best_epoch(history: Rows) -> dict[str, float]:
-    """Return the row of the epoch whose weights are kept: best validation Dice, else the last."""
+    """Return the row of the epoch whose weights become the model.
+
+    This is the last of the epochs with the best validation Dice, or without validation the last
+    epoch.
+    """
     if "val_dice" not in history[-1]:
         return history[-1]
-    # Of equals the last: Ray, which keeps the checkpoint, does the same.
     return max(history, key=lambda row: (row["val_dice"], row["epoch"]))

@@ -1,10 +1,10 @@
-"""What TensorBoard shows of a training: a file an epoch, made of the epoch's row of the history.
+"""TensorBoard event files, one per epoch, made from the rows of the training history.
 
     tensorboard/<run>/events.out.tfevents.0000000003.epoch
 
-The history is the truth, and goes on with a training; a file that is missing is written again, and
-one of an epoch that is trained anew is replaced. So no epoch is there twice, and none is lost.
-Files are published whole, in S3 too, and are never added to, which S3 cannot.
+The history is saved with the checkpoints, so a missing file is written again and the file of a
+retrained epoch is replaced: each epoch appears exactly once. Files are written whole and never
+appended to, because S3 cannot append.
 """
 
 import tempfile
@@ -30,52 +30,47 @@ TAGS = {
 }
 
 
-def folder_of(out: str, run: str) -> str:
-    """Return the folder of a training run's files."""
-    return storage.join(out, FOLDER, run)
-
-
 def require_writer() -> Any:
     """Return PyTorch's `SummaryWriter`.
 
     Raises:
-        InputError: the package that it needs is not there.
+        InputError: the package tensorboard is not installed.
     """
     try:
-        from torch.utils.tensorboard import SummaryWriter  # only where it is asked for
+        from torch.utils.tensorboard import SummaryWriter  # optional dependency
     except ImportError as error:
         raise InputError(
-            f"--tensorboard: needs the package tensorboard ({error}); python -m pip install "
+            f"--tensorboard: the package tensorboard is missing ({error}); python -m pip install "
             "tensorboard, on every node"
         ) from error
     return SummaryWriter
 
 
 def write_missing(folder: str, history: Sequence[Mapping[str, float]], fresh: bool = False) -> None:
-    """Publish the files of those epochs of a history that are not there.
+    """Write the event files of all epochs of a history that have no file yet.
 
     Args:
-        folder: of one training run; made if needed.
-        history: rows of `training.train_epoch`.
-        fresh: the last epoch has just been trained: a file of it, of an epoch that was lost and is
-            trained anew, is replaced.
+        folder: folder of one training run; created if needed.
+        history: rows of `loop.train_epoch`.
+        fresh: the last epoch was trained just now; replace its file, which may be left from an
+            epoch whose checkpoint was lost.
     """
-    there = (
-        {entry.name for entry in storage.list_files(folder)} if storage.exists(folder) else set()
-    )
+    written: set[str] = set()
+    if storage.exists(folder):
+        written = {file.name for file in storage.list_files(folder)}
     for row in history:
         name = file_name(row)
-        if name not in there or (fresh and row is history[-1]):
+        if name not in written or (fresh and row is history[-1]):
             storage.write_atomic(storage.join(folder, name), to_bytes(row), replace=True)
 
 
 def file_name(row: Mapping[str, float]) -> str:
-    """Return the name of an epoch's file: TensorBoard reads them in the order of names."""
+    """Return the file name of an epoch. TensorBoard reads files in the order of their names."""
     return f"events.out.tfevents.{int(row['epoch']):010d}.epoch"
 
 
 def to_bytes(row: Mapping[str, float]) -> bytes:
-    """Return the event file of an epoch: a scalar for each of `TAGS` that its row has."""
+    """Return the event file of an epoch: a scalar for each of `TAGS` that the row has."""
     with tempfile.TemporaryDirectory(prefix="carvana_ray-") as scratch:
         with require_writer()(scratch) as writer:
             for key, tag in TAGS.items():
