@@ -86,7 +86,7 @@ def batches(plan: BatchPlan, recipe: Recipe, data: torch.Tensor) -> Iterator[lea
         batch = {"weight": torch.from_numpy(block.weight).to(device)}
         if recipe.affine_augment:
             drawn = np.stack([augment.sample_affine(rng, recipe.flip) for rng in rngs])
-            batch["warp"] = torch.from_numpy(drawn).to(device)
+            batch["affine"] = torch.from_numpy(drawn).to(device)
         else:
             if recipe.flip:
                 mirrored = torch.tensor([augment.coin(rng) for rng in rngs], device=device)
@@ -95,7 +95,7 @@ def batches(plan: BatchPlan, recipe: Recipe, data: torch.Tensor) -> Iterator[lea
                     for one in (image, share)
                 )
             image = images.standardize(image)
-        yield {**batch, "image": image, "share": share}
+        yield {**batch, "image": image, "soft_mask": share}
 
 
 def train(

@@ -34,7 +34,7 @@ def check(flags: config.PipelineFlags) -> None:
         if flags.tensorboard:
             events.require_writer()
         sample.check(cli.subset(config.SampleFlags, flags, out=_sample_folder(flags)))
-        finetune.resolve_flags(_train(flags, flags.data), finetune.read(flags))
+        finetune.resolve_flags(_train(flags, flags.data), finetune.load_base_manifest(flags))
 
 
 def _sample_folder(flags: config.PipelineFlags) -> str:

@@ -235,8 +235,8 @@ def test_training_survives_whatever_dies_and_learns_the_same(data: Path, tmp_pat
         log.seek(0)
         said = log.read()
     assert job.returncode == 0, said
-    assert f"skipped: {newest}/state.pt: damaged" in said
-    assert f"goes on after epoch {reached - 1}" in said, "at most one epoch is lost"
+    assert f"skipped a checkpoint: {newest}/state.pt: damaged" in said
+    assert f"resumes after epoch {reached - 1}" in said, "at most one epoch is lost"
     assert json.loads(output.splitlines()[-1])["epochs"] == 8
     assert whole.wait(200) == 0
 

@@ -47,7 +47,7 @@ def test_training_folders_that_cannot_be(folder: Path) -> None:
     refused("1 of 8 .*000000000001_02.jpg", "train", train_flags(folder))
     shutil.rmtree(folder / "train")
     (folder / "train").mkdir()
-    refused("no (images|pictures)", "train", train_flags(folder))
+    refused("no images", "train", train_flags(folder))
 
 
 def test_a_file_of_cars_is_held_out(folder: Path) -> None:
@@ -64,7 +64,7 @@ def test_a_file_of_cars_is_held_out(folder: Path) -> None:
 def test_the_name_of_a_run_is_what_its_model_depends_on(folder: Path) -> None:
     def name(**changes: object) -> str:
         flags = train_flags(folder, **changes)
-        return course.plan_run(flags, 1).run
+        return course.plan_run(flags, 1).run_id
 
     assert name() == name(out="elsewhere")
     others = [name(seed=1), name(epochs=6), name(base=8), name(recipe="2017"), name(downscale=8)]

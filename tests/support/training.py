@@ -13,12 +13,12 @@ from carvana_ray.training.batch_plan import BatchPlan
 from carvana_ray.training.loop import WorkerContext
 from carvana_ray.training.state import Batch, TrainState
 
-RATE = 0.02  # a network this small, on pictures this small, takes ten times the default's
+RATE = 0.02  # a network this small, on images this small, takes ten times the default's
 PLAN = BatchPlan(train=20, val=6, batch=4, workers=1, epochs=12, seed=3)
 
 
-def pictures() -> tuple[np.ndarray, np.ndarray]:
-    """26 pictures with a dark disk each, and their masks: uint8 [26, 32, 48]."""
+def disks() -> tuple[np.ndarray, np.ndarray]:
+    """26 images with a dark disk each, and their masks: uint8 [26, 32, 48]."""
     rng = np.random.default_rng(0)
     y, x = np.mgrid[:32, :48]
     cx, cy, r = rng.uniform(15, 33, 26), rng.uniform(10, 22, 26), rng.uniform(5, 9, 26)
@@ -28,13 +28,13 @@ def pictures() -> tuple[np.ndarray, np.ndarray]:
 
 
 def stream(plan: BatchPlan, first_epoch: int = 0) -> Iterator[Batch]:
-    gray, share = pictures()
+    gray, soft_mask = disks()
     image = images.standardize(gray)
     for index in range(first_epoch * plan.blocks_per_epoch, plan.epochs * plan.blocks_per_epoch):
         block = plan.worker_batch(index)
         yield {
             "image": torch.from_numpy(image[block.indices]),
-            "share": torch.from_numpy(share[block.indices]),
+            "soft_mask": torch.from_numpy(soft_mask[block.indices]),
             "weight": torch.from_numpy(block.weight),
         }
 
@@ -52,5 +52,5 @@ def lone_worker(**changes: Any) -> WorkerContext:
 
 
 def fresh(recipe: str = "default", plan: BatchPlan = PLAN) -> TrainState:
-    scored = learner.ModelWithLoss(learner.build_model(4, RECIPES[recipe], seed=0))
-    return learner.init_state(scored, scored, RECIPES[recipe], RATE, plan.epochs * plan.train_steps)
+    module = learner.ModelWithLoss(learner.build_model(4, RECIPES[recipe], seed=0))
+    return learner.init_state(module, module, RECIPES[recipe], RATE, plan.epochs * plan.train_steps)

@@ -1,80 +1,109 @@
-"""Names of pictures and masks in, both on the network's grid out: what training and scores read."""
+"""First map of training: names of images and masks in, both on the network's grid out."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from carvana_ray import images, storage
-from carvana_ray.data import quarantine
+from carvana_ray.data.quarantine import UNREACHABLE
 from carvana_ray.errors import BadImageError
-from carvana_ray.images import validate as formats
-from carvana_ray.stages.ingest import blocks as dataset
-from carvana_ray.stages.ingest import read_images as reading
-from carvana_ray.stages.ingest.blocks import Columns
+from carvana_ray.images.validate import open_image, require_crc
+from carvana_ray.stages.ingest.blocks import Columns, single_row
+from carvana_ray.stages.ingest.read_images import (
+    MAX_BYTES,
+    UNKNOWN,
+    crc_or_none,
+    lower_priority,
+    require_readable,
+    require_size,
+)
+
+Gray = NDArray[np.uint8]
 
 
-def read_pairs(
-    batch: Columns, *, pictures: str, masks: str, downscale: int, size: tuple[int, int]
-) -> Columns:
-    """Map a row of names to its pictures and masks on the network's grid.
+@dataclass(frozen=True, kw_only=True)
+class PairOptions:
+    """How to read the pairs of a training run.
 
-    Args:
-        batch: one row of `pairs_row`.
-        pictures, masks: their folders.
+    Attributes:
+        image_dir: URI of the folder of the images.
+        mask_dir: URI of the folder of the masks.
         downscale: see `images.load_gray`.
-        size: (H, W) that all must have.
-
-    Returns:
-        ``gray`` uint8 [n, h, w], ``share`` uint8 [n, h, w], and ``error`` str [n], empty where all
-        is well: a wrong file is named once all have been read, so that one run finds them all. A
-        file that is `quarantine.UNREACHABLE` is no wrong one.
+        size: (H, W) that every image and mask must have.
+        low_priority: give the other processes of Ray the cores first.
     """
-    row = dataset.single_row(batch)
-    names = [pair.split("/") for pair in row["pairs"]]
-    h, w = images.grid_size(*size, downscale)
-    gray = np.zeros((len(names), h, w), dtype=np.uint8)
-    share = np.zeros_like(gray)
-    error = [""] * len(names)
-    uris = [
-        storage.join(folder, name)
-        for pair in names
-        for folder, name in zip((pictures, masks), pair, strict=True)
-    ]
-    files = storage.read_many(uris, reading.MAX_BYTES)
-    for place, (picture, mask) in enumerate(names):
-        name = picture
-        answers = next(files), next(files)
-        try:
-            data = reading.require_readable(answers[0])
-            formats.require_crc(data, reading.crc_or_none(row["picture_crcs"][place]))
-            image = formats.open_image(data)
-            reading.require_size((image.height, image.width), size)
-            gray[place] = images.to_gray(image, downscale)
-            name = mask
-            data = reading.require_readable(answers[1])
-            formats.require_crc(data, reading.crc_or_none(row["mask_crcs"][place]))
-            truth = images.load_mask(data)
-            reading.require_size(truth.shape, size)
-            share[place] = images.shrink_mask(truth, downscale)
-        except BadImageError as bad:
-            error[place] = f"{name}: {bad}"
-        except OSError as gone:
-            error[place] = f"{name}: {quarantine.UNREACHABLE}: {gone.strerror or gone}"
-            break  # the block is of no use without it; each of the others might take as long
-    return {"gray": gray, "share": share, "error": np.array(error)}
 
-
-def read_pairs_low_priority(batch: Columns, **how: Any) -> Columns:
-    """Map a row as `load_pairs` does, letting other processes of Ray have the cores first."""
-    reading.lower_priority()
-    return read_pairs(batch, **how)
+    image_dir: str
+    mask_dir: str
+    downscale: int
+    size: tuple[int, int]
+    low_priority: bool = False
 
 
 def pairs_row(pairs: Sequence[tuple[str, str]], crcs: Mapping[str, int]) -> dict[str, Any]:
-    """Return the row that `load_pairs` takes for some (picture, mask) file names."""
+    """Return the input row of `read_pairs` for one block of (image, mask) file names."""
     return {
-        "pairs": ["/".join(pair) for pair in pairs],
-        "picture_crcs": [crcs.get(picture, reading.UNKNOWN) for picture, _ in pairs],
-        "mask_crcs": [crcs.get(mask, reading.UNKNOWN) for _, mask in pairs],
+        "images": [image for image, _ in pairs],
+        "masks": [mask for _, mask in pairs],
+        "image_crcs": [crcs.get(image, UNKNOWN) for image, _ in pairs],
+        "mask_crcs": [crcs.get(mask, UNKNOWN) for _, mask in pairs],
     }
+
+
+def read_pairs(batch: Columns, options: PairOptions) -> Columns:
+    """Map a row of names to its images and soft masks on the network's grid.
+
+    A bad file does not stop the block, so that one run finds all bad files. After a file that
+    cannot be reached no other file of the block is tried: training cannot start without it, and
+    each try might take minutes.
+
+    Args:
+        batch: one row of `pairs_row`.
+        options: how to read.
+
+    Returns:
+        ``image`` uint8 [n, h, w], ``soft_mask`` uint8 [n, h, w], and ``error`` str [n]: empty, or
+        the name of the file and the reason, which begins with `UNREACHABLE` if storage failed.
+    """
+    if options.low_priority:
+        lower_priority()
+    row = single_row(batch)
+    pairs = list(zip(row["images"], row["masks"], strict=True))
+    shape = (len(pairs), *images.grid_size(*options.size, options.downscale))
+    image, soft_mask = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
+    errors = [""] * len(pairs)
+    folders = options.image_dir, options.mask_dir
+    uris = [storage.join(*each) for pair in pairs for each in zip(folders, pair, strict=True)]
+    files = storage.read_many(uris, MAX_BYTES)
+    for index, names in enumerate(pairs):
+        name = names[0]
+        answers = next(files), next(files)
+        try:
+            image[index] = _load_image(answers[0], row["image_crcs"][index], options)
+            name = names[1]
+            soft_mask[index] = _load_soft_mask(answers[1], row["mask_crcs"][index], options)
+        except BadImageError as error:
+            errors[index] = f"{name}: {error}"
+        except OSError as error:
+            errors[index] = f"{name}: {UNREACHABLE}: {error.strerror or error}"
+            break
+    return {"image": image, "soft_mask": soft_mask, "error": np.array(errors)}
+
+
+def _load_image(answer: bytes | Exception, crc: int, options: PairOptions) -> Gray:
+    data = require_readable(answer)
+    require_crc(data, crc_or_none(crc))
+    image = open_image(data)
+    require_size((image.height, image.width), options.size)
+    return images.to_gray(image, options.downscale)
+
+
+def _load_soft_mask(answer: bytes | Exception, crc: int, options: PairOptions) -> Gray:
+    data = require_readable(answer)
+    require_crc(data, crc_or_none(crc))
+    mask = images.load_mask(data)
+    require_size(mask.shape, options.size)
+    return images.shrink_mask(mask, options.downscale)

@@ -1,9 +1,10 @@
-"""From the number of a block to its pictures: the map that makes the batches of a training.
+"""The map of the training stream: the number of a block in, the images of its batches out.
 
-Imports no torch: these tasks run in processes of their own, which should start quickly.
+Imports no torch, so that the task processes start quickly.
 """
 
 import functools
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,93 +13,100 @@ from numpy.typing import NDArray
 
 from carvana_ray.images import augment
 from carvana_ray.stages.ingest.blocks import Columns
-from carvana_ray.training.batch_plan import BatchPlan
+from carvana_ray.training.batch_plan import BatchPlan, WorkerBatch
 
-CHUNK = 32  # pictures; 10 MB at a quarter: a batch of 16 opens 16 of them, each without a copy
-MOST = 64  # pictures of a block, 49 MB at a quarter: Ray Data then deals 20 a second, not 90
-MOST_BYTES = 160_000_000  # of a block: 32 pictures and masks of 1280 x 1918, as uint8
+CHUNK = 32  # pairs per chunk, 10 MB at downscale 4; a batch of 16 reads 16 chunks without copies
+MAX_IMAGES = 64  # per block, 49 MB at downscale 4; Ray Data then splits 20 blocks/s, not 90
+MAX_BLOCK_BYTES = 160_000_000  # 32 images and masks of 1280 x 1918, as uint8
 
 
-def steps_per_block(share: int, grid: tuple[int, int]) -> int:
-    """Return the number of steps that make a block.
+@dataclass(frozen=True, kw_only=True)
+class BatchSpec:
+    """What a training stream consists of.
+
+    Attributes:
+        plan: which images make up which batch.
+        progress: handle of the `ProgressActor` that holds the decoded chunks.
+        kept: int64, the row of each of the plan's images among the decoded pairs.
+        flip: mirror each training image with probability 1/2.
+        affine: instead of flipping, draw an affine matrix for each image. The workers apply it,
+            and standardize, on their device.
+    """
+
+    plan: BatchPlan
+    progress: Any
+    kept: NDArray[np.int64]
+    flip: bool
+    affine: bool = False
+
+
+def steps_per_block(per_worker: int, grid: tuple[int, int]) -> int:
+    """Return the number of steps whose batches make up one block.
 
     Args:
-        share: pictures of each step.
-        grid: (h, w) of a picture.
+        per_worker: images in each step.
+        grid: (h, w) of an image.
     """
-    return max(1, min(MOST, MOST_BYTES // (2 * grid[0] * grid[1])) // share)
+    return max(1, min(MAX_IMAGES, MAX_BLOCK_BYTES // (2 * grid[0] * grid[1])) // per_worker)
 
 
 def assemble_batches(
-    batch: Columns,
-    *,
-    plan: BatchPlan,
-    board: Any,
-    kept: NDArray[np.int64],
-    flip: bool,
-    jitter: bool = False,
-    first_step: int = 0,
-    steps: int = 1,
+    batch: Columns, spec: BatchSpec, first_step: int = 0, steps: int = 1
 ) -> Columns:
-    """Map a number to the pictures of one worker in some steps that follow each other.
+    """Map the number of a block to one worker's batches of some consecutive steps.
 
     Args:
-        batch: one row, ``id``: workers in turn, then the next steps; from 0.
-        plan: says which pictures these are.
-        board: has the chunks of `feed.decode`.
-        kept: int64, from the plan's pictures to those of the chunks.
-        flip: mirror every other training picture.
-        jitter: tell how to move and size each picture, and mirror it, as ``warp``; see `warp.warp`.
-        first_step: of the run, where number 0 begins.
-        steps: a block; the last one of a run may have fewer.
+        batch: one row with ``id``, the number of a block. Blocks 0 to workers - 1 are those of the
+            first steps, one for each worker; the next steps follow.
+        spec: the stream.
+        first_step: step of the run at which block 0 begins.
+        steps: steps in a block; the last block of a worker may have fewer.
 
     Returns:
-        ``image`` and ``share`` uint8 [b, h, w], ``weight`` float32 [b], ``epoch`` and ``rank``
-        int64 [b], b pictures of each step; with `jitter` ``warp`` float32 [b, 2, 3].
+        b images for each step: ``image`` and ``soft_mask`` uint8 [b, h, w], ``weight`` float32 [b],
+        ``epoch`` and ``rank`` int64 [b]; with `spec.affine` also ``affine`` float32 [b, 2, 3].
     """
-    group, rank = divmod(int(batch["id"][0]), plan.workers)
+    group, rank = divmod(int(batch["id"][0]), spec.plan.workers)
     first = first_step + group * steps
-    last = min(first + steps, plan.epochs * plan.steps_per_epoch)
-    parts = [
-        _step(plan, step * plan.workers + rank, board, kept, flip, jitter)
-        for step in range(first, last)
-    ]
+    last = min(first + steps, spec.plan.total_steps)
+    parts = [_worker_batch(spec, step * spec.plan.workers + rank) for step in range(first, last)]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def _step(
-    plan: BatchPlan, index: int, board: Any, kept: NDArray[np.int64], flip: bool, jitter: bool
-) -> Columns:
-    block = plan.worker_batch(index)
-    chunk, row = np.divmod(kept[block.indices], CHUNK)
-    chunks = _chunks(board)
-    needed = list(dict.fromkeys(chunk.tolist()))
-    tables = dict(zip(needed, ray.get([chunks[at] for at in needed]), strict=True))
-    image, share = [], []
-    for place, (at, within) in enumerate(zip(chunk.tolist(), row.tolist(), strict=True)):
-        pair = (_array(tables[at], "gray")[within], _array(tables[at], "share")[within])
-        if block.training and flip and not jitter:
-            pair = augment.random_flip(*pair, plan.rng(block, place))
-        image.append(pair[0])
-        share.append(pair[1])
-    count = len(block.indices)
-    moves: Columns = {}
-    if jitter:  # drawn for validation, too, which does not look at them: blocks have both
-        drawn = [augment.sample_affine(plan.rng(block, place), flip) for place in range(count)]
-        moves = {"warp": np.stack(drawn)}
+def _worker_batch(spec: BatchSpec, index: int) -> Columns:
+    batch = spec.plan.worker_batch(index)
+    rngs = (spec.plan.rng(batch, row) for row in range(len(batch.indices)))
+    pairs = _gather(spec, batch)
+    affine: Columns = {}
+    if spec.affine:  # validation images have the column too, unused: blocks need equal columns
+        affine["affine"] = np.stack([augment.sample_affine(rng, spec.flip) for rng in rngs])
+    elif spec.flip and batch.training:
+        pairs = [augment.random_flip(*pair, rng) for pair, rng in zip(pairs, rngs, strict=True)]
     return {
-        "image": np.stack(image),
-        "share": np.stack(share),
-        "weight": block.weight,
-        **moves,
-        "epoch": np.full(count, block.epoch),
-        "rank": np.full(count, block.rank),
+        "image": np.stack([image for image, _ in pairs]),
+        "soft_mask": np.stack([soft_mask for _, soft_mask in pairs]),
+        "weight": batch.weight,
+        **affine,
+        "epoch": np.full(len(pairs), batch.epoch),
+        "rank": np.full(len(pairs), batch.rank),
     }
 
 
-@functools.lru_cache(maxsize=1)
-def _chunks(board: Any) -> list[Any]:
-    return ray.get(board.chunks.remote())
+def _gather(spec: BatchSpec, batch: WorkerBatch) -> list[tuple[NDArray, NDArray]]:
+    """Return the (image, soft mask) pairs of a batch, without copies, from the object store."""
+    chunk_numbers, rows = np.divmod(spec.kept[batch.indices], CHUNK)
+    refs = _chunk_refs(spec.progress)
+    needed = list(dict.fromkeys(chunk_numbers.tolist()))
+    tables = dict(zip(needed, ray.get([refs[number] for number in needed]), strict=True))
+    return [
+        (_array(tables[number], "image")[row], _array(tables[number], "soft_mask")[row])
+        for number, row in zip(chunk_numbers.tolist(), rows.tolist(), strict=True)
+    ]
+
+
+@functools.lru_cache(maxsize=1)  # once per process
+def _chunk_refs(progress: Any) -> list[Any]:
+    return ray.get(progress.get_chunks.remote())
 
 
 def _array(table: Any, name: str) -> NDArray[np.uint8]:

@@ -1,172 +1,172 @@
-"""The stream of training batches: decoded once, in an order that is a function of the seed.
+"""Ray Data's part of training: every pair is decoded once, then all epochs are one stream.
 
-    names -> map_batches(load_pairs) -> uint8 chunks in the object store          once a run
-    steps of the run -> map_batches(take) -> map_batches(standardize) -> workers   streaming
+    names -> read_pairs -> uint8 chunks in the object store                        once per run
+    block numbers -> assemble_batches -> standardize -> Ray Train's workers        streaming
 
-One stream holds all epochs, so that neither an epoch's end nor its validation makes the workers
-wait: the next batches are under way already. Memory: 0.3 MB a picture and mask at a quarter, 1.6 GB
-for all 5,088 of Kaggle, over the cluster's object stores (beyond them Ray spills to disk).
+One stream holds all epochs, so neither the end of an epoch nor its validation makes the workers
+wait: the next batches are already on their way. Each image and mask take 0.3 MB at downscale 4;
+all 5,088 pairs of Kaggle take 1.6 GB of the cluster's object stores. Ray spills the rest to disk.
 """
 
 import functools
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import ray
 import ray.data
-from numpy.typing import NDArray
 
 from carvana_ray.data import quarantine
 from carvana_ray.errors import IncompleteError, InputError
-from carvana_ray.stages.ingest import blocks as dataset
-from carvana_ray.stages.ingest import crash_isolation as poison
-from carvana_ray.stages.ingest import read_pairs as reading_pairs
-from carvana_ray.stages.ingest.blocks import Columns
-from carvana_ray.stages.train import assemble_batches as take
-from carvana_ray.stages.train.assemble_batches import CHUNK
-from carvana_ray.training.batch_plan import BatchPlan
+from carvana_ray.runtime.preflight import count_of
+from carvana_ray.stages.ingest.blocks import RETRIES, from_blocks, keep_blocks_whole, standardize
+from carvana_ray.stages.ingest.crash_isolation import find_crashing
+from carvana_ray.stages.ingest.read_pairs import PairOptions, pairs_row, read_pairs
+from carvana_ray.stages.train.assemble_batches import CHUNK, BatchSpec, assemble_batches
 from carvana_ray.training.run import TrainingRun
 
-TASKS_A_WORKER = 2  # on CPUs, elastic
-TASKS_A_GPU = 8  # a block of 64 pictures takes 0.13 s of a core, and an H200 17 of them a second
-FILLED, LEAST_ROOM = 0.7, 150_000_000
+TASKS_PER_CPU_WORKER = 2  # with elastic workers
+TASKS_PER_GPU_WORKER = 8  # a block of 64 images takes 0.13 s of a core; an H200 uses 17 per second
+MAX_STORE_FRACTION = 0.7  # Ray spills objects to disk from 0.8 on
+MIN_STREAM_BYTES = 150_000_000
 
 
 def decode_pairs(
-    course: TrainingRun,
+    run: TrainingRun,
     downscale: int,
-    progress: Callable[[int], None] = lambda done: None,
-    beside: int | None = None,
+    on_progress: Callable[[int], None] = lambda done: None,
+    shared_cpus: int | None = None,
 ) -> tuple[list[Any], list[str]]:
-    """Read and decode all pairs of a course in parallel.
+    """Read and decode all pairs of a run in parallel.
 
     Args:
-        course: says which, and where they are.
+        run: the pairs and their folders.
         downscale: see `images.load_gray`.
-        progress: called with the number of pairs done.
-        beside: of the cluster's CPUs, where workers start meanwhile: those are let through first,
-            and get a quarter of them.
+        on_progress: called with the number of pairs done.
+        shared_cpus: CPUs of the cluster if workers start meanwhile. Decoding then runs at low
+            priority and leaves a quarter of the CPUs to them.
 
     Returns:
-        the chunks, `CHUNK` pairs each, in order; and what is wrong with each pair, "" for nothing.
+        the references of the chunks, `CHUNK` pairs each, in order; and the error of each pair,
+        empty for a good pair.
 
     Raises:
-        Unfinished: a file cannot be reached, or kills each process that reads it.
+        IncompleteError: a file cannot be reached.
+        InputError: a file crashes every process that decodes it.
     """
     rows = [
-        reading_pairs.pairs_row(course.pairs[at : at + CHUNK], course.crcs)
-        for at in range(0, len(course.pairs), CHUNK)
+        pairs_row(run.pairs[start : start + CHUNK], run.crcs)
+        for start in range(0, len(run.pairs), CHUNK)
     ]
-    load = functools.partial(
-        reading_pairs.read_pairs if beside is None else reading_pairs.read_pairs_low_priority,
-        pictures=course.pictures,
-        masks=course.masks,
+    options = PairOptions(
+        image_dir=run.image_dir,
+        mask_dir=run.mask_dir,
         downscale=downscale,
-        size=course.size,
+        size=run.size,
+        low_priority=shared_cpus is not None,
     )
-    read = dataset.from_blocks(rows)
-    read.context.execution_options.preserve_order = True
-    decoded = read.map_batches(
-        load,
+    names = from_blocks(rows)
+    names.context.execution_options.preserve_order = True
+    decoded = names.map_batches(
+        functools.partial(read_pairs, options=options),
         batch_size=None,
         num_cpus=1,
-        max_retries=dataset.RETRIES,
-        compute=None if beside is None else ray.data.TaskPoolStrategy(max(1, 3 * beside // 4)),
+        max_retries=RETRIES,
+        compute=ray.data.TaskPoolStrategy(max(1, 3 * shared_cpus // 4)) if shared_cpus else None,
     )
     chunks: list[Any] = []
-    done = 0
     try:
-        bundles = decoded.iter_internal_ref_bundles()  # materialize() says nothing till the end
-        for expected, bundle in zip(rows, bundles, strict=True):
-            if len(bundle.block_refs) != 1 or bundle.num_rows() != len(expected["pairs"]):
-                raise RuntimeError(f"a chunk of {len(expected['pairs'])} pairs came back otherwise")
-            chunks += bundle.block_refs
-            done += len(expected["pairs"])
-            progress(done)
+        bundles = decoded.iter_internal_ref_bundles()  # materialize() would report no progress
+        for bundle, row in zip(bundles, rows, strict=True):
+            chunks.append(_single_block(bundle, len(row["images"])))
+            on_progress(min(len(chunks) * CHUNK, len(run.pairs)))
     except ray.exceptions.RayTaskError:
-        raise  # an error of the program: no process died
+        raise  # an exception of the task, not a crash
     except ray.exceptions.RayError as error:
-        names = poison.find_crashing(
-            rows[len(chunks)]["pairs"], functools.partial(_alone, load, course)
-        )
-        if not names:
-            raise
-        raise InputError(f"--data: {names[0]} kills the process that reads it") from error
+        _raise_if_crashing(run, options, rows[len(chunks)]["images"], error)
+        raise
+    return chunks, _collect_errors(chunks)
+
+
+def _single_block(bundle: Any, length: int) -> Any:
+    """Return the reference of a bundle's only block."""
+    if len(bundle.block_refs) != 1 or bundle.num_rows() != length:
+        raise RuntimeError(f"Ray Data cut or joined a chunk of {length} pairs")
+    return bundle.block_refs[0]
+
+
+def _raise_if_crashing(
+    run: TrainingRun, options: PairOptions, images: list[str], error: Exception
+) -> None:
+    """Raise `InputError` if a pair of a lost chunk crashes the process that decodes it."""
+    mask_of = dict(run.pairs)
+
+    def read_alone(image: str) -> None:
+        row = pairs_row([(image, mask_of[image])], run.crcs)
+        read_pairs({name: [value] for name, value in row.items()}, options)
+
+    if crashing := find_crashing(images, read_alone):
+        image = crashing[0]
+        raise InputError(
+            f"--data: {image} or {mask_of[image]} crashes the process that decodes it; replace "
+            "these files"
+        ) from error
+
+
+def _collect_errors(chunks: list[Any]) -> list[str]:
     table = ray.data.from_arrow_refs(chunks).select_columns(["error"])
     errors = [row["error"] for row in table.iter_rows()]
-    if gone := [error for error in errors if f": {quarantine.UNREACHABLE}" in error]:
-        raise IncompleteError(
-            f"--data: {len(gone)} files cannot be reached, the first is {gone[0]}"
-        )
-    return chunks, errors
-
-
-def _alone(load: Callable[[Columns], Columns], course: TrainingRun, pair: str) -> None:
-    picture, mask = pair.split("/")
-    row = reading_pairs.pairs_row([(picture, mask)], course.crcs)
-    load({name: [value] for name, value in row.items()})
+    if unreachable := [error for error in errors if f": {quarantine.UNREACHABLE}" in error]:
+        files = count_of(len(unreachable), "files")
+        raise IncompleteError(f"--data: {files} cannot be reached, the first is {unreachable[0]}")
+    return errors
 
 
 def store_budget(store: int, cached: int) -> int:
     """Return the bytes of the object stores that the stream may fill with batches.
 
-    Ray spills objects to disk from 80 % on. Its own bound for a data set is half of the stores, as
-    if nothing else were there; here the decoded pictures are. All 5,088 of Kaggle in the 2.4 GB of
-    a machine with 8 GB: 1.56 GB, and room for a dozen batches of 16.
+    Ray Data's own limit is half of the stores, and ignores the decoded chunks that lie there. The
+    5,088 pairs of Kaggle take 1.56 GB of the 2.4 GB of a machine with 8 GB, which leaves space for
+    a dozen batches of 16.
 
     Args:
         store: bytes of all object stores.
-        cached: bytes of the decoded pictures.
+        cached: bytes of the decoded chunks.
     """
-    return max(min(store // 2, int(store * FILLED) - cached), LEAST_ROOM)
+    return max(min(store // 2, int(store * MAX_STORE_FRACTION) - cached), MIN_STREAM_BYTES)
 
 
 def batch_stream(
-    plan: BatchPlan,
-    board: Any,
-    kept: NDArray[np.int64],
-    flip: bool,
-    jitter: bool = False,
+    spec: BatchSpec,
     first_epoch: int = 0,
     steps: int = 1,
     elastic: bool = False,
     on_gpu: bool = False,
 ) -> ray.data.Dataset:
-    """Return the batches of a run from `first_epoch` on, a block for each worker in turn.
+    """Return the batches of a run from `first_epoch` on, one block for each worker in turn.
 
     Args:
-        plan: of the run.
-        board: has the chunks, or will have them.
-        kept, flip: see `take.take`.
-        jitter: likewise; the workers then move the pictures and standardize them, on their device.
-        first_epoch: from 0.
-        steps: whose pictures make a block.
-        elastic: Ray Train decides the number of workers, and takes all CPUs for them where it can:
-            the maps then run beside them without a CPU of their own.
-        on_gpu: the workers are on GPUs, and may wait for the pictures before these are decoded:
-            their maps must leave CPUs to that.
+        spec: plan, chunks and augmentation.
+        first_epoch: counted from 0.
+        steps: steps in a block, see `steps_per_block`.
+        elastic: Ray Train chooses the number of workers and may reserve all CPUs for them. The maps
+            then reserve no CPU.
+        on_gpu: workers are on GPUs and may start before the pairs are decoded. The number of tasks
+            is then limited, so that decoding has CPUs left.
     """
-    first = first_epoch * plan.steps_per_epoch
-    batches = functools.partial(
-        take.assemble_batches,
-        plan=plan,
-        board=board,
-        kept=kept,
-        flip=flip,
-        jitter=jitter,
-        first_step=first,
-        steps=steps,
-    )
-    groups = -(-(plan.epochs * plan.steps_per_epoch - first) // steps)
+    plan = spec.plan
+    first_step = first_epoch * plan.steps_per_epoch
+    groups = -(-(plan.total_steps - first_step) // steps)
     count = groups * plan.workers
-    how: dict[str, Any] = {"batch_size": None}
-    if elastic:  # not `range`: its tasks would ask for a CPU each
-        blocks = dataset.from_blocks([{"id": number} for number in range(count)])
-        how |= {"num_cpus": 0, "compute": ray.data.TaskPoolStrategy(TASKS_A_WORKER * plan.workers)}
+    num_cpus, compute = None, None
+    if elastic:  # the tasks of `range` would each reserve a CPU
+        numbers = from_blocks([{"id": number} for number in range(count)])
+        num_cpus, compute = 0, ray.data.TaskPoolStrategy(TASKS_PER_CPU_WORKER * plan.workers)
     else:
-        blocks = dataset.keep_blocks_whole(ray.data.range(count, override_num_blocks=count))
+        numbers = keep_blocks_whole(ray.data.range(count, override_num_blocks=count))
         if on_gpu:
-            how["compute"] = ray.data.TaskPoolStrategy(TASKS_A_GPU * plan.workers)
-    taken = blocks.map_batches(batches, **how)
-    return taken if jitter else taken.map_batches(dataset.standardize, **how)
+            compute = ray.data.TaskPoolStrategy(TASKS_PER_GPU_WORKER * plan.workers)
+    assemble = functools.partial(assemble_batches, spec=spec, first_step=first_step, steps=steps)
+    batches = numbers.map_batches(assemble, batch_size=None, num_cpus=num_cpus, compute=compute)
+    if spec.affine:
+        return batches
+    return batches.map_batches(standardize, batch_size=None, num_cpus=num_cpus, compute=compute)

@@ -1,11 +1,13 @@
-"""A small actor between the driver of a training and its workers: where the pictures are, how far
-the workers are."""
+"""A small actor that connects the driver of a training run with its workers.
+
+The driver hands the decoded chunks to the workers through it, and the workers report progress.
+"""
 
 import asyncio
 import contextlib
 import threading
 import time
-from types import TracebackType
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import ray
@@ -13,78 +15,72 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from carvana_ray.runtime.progress import ProgressMeter
 
-TELL_EVERY_S = 0.5
+SEND_EVERY_S = 0.5
+POLL_EVERY_S = 1.0
 
 
 class ProgressActor:
-    """Holds the decoded pictures' references, and how many have been trained on; a Ray actor."""
+    """Ray actor that holds the decoded chunks and the number of images trained on."""
 
     def __init__(self) -> None:
         self._done = 0
         self._chunks: list[Any] = []
         self._decoded = asyncio.Event()
 
-    async def tell(self, done: int) -> None:
-        """Set the number."""
+    async def set_done(self, done: int) -> None:
+        """Set the number of images trained on."""
         self._done = done
 
-    async def ask(self) -> int:
-        """Return the number."""
+    async def get_done(self) -> int:
+        """Return the number of images trained on."""
         return self._done
 
-    async def put(self, chunks: list[Any]) -> None:
-        """Take the references of `feed.decode`."""
+    async def set_chunks(self, chunks: list[Any]) -> None:
+        """Set the references of the chunks, as `dataset.decode_pairs` returns them."""
         self._chunks = chunks
         self._decoded.set()
 
-    async def chunks(self) -> list[Any]:
-        """Return the references, once they are there."""
+    async def get_chunks(self) -> list[Any]:
+        """Return the references of the chunks; wait until they are set."""
         await self._decoded.wait()
         return self._chunks
 
 
-def board() -> Any:
-    """Start a board beside the driver, with which it lives and dies; return the actor's handle."""
-    here: Any = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    actor: Any = ray.remote(num_cpus=0, scheduling_strategy=here)(ProgressActor)
+def start_progress_actor() -> Any:
+    """Start the actor on the driver's node and return its handle; it ends with the driver."""
+    node: Any = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    actor: Any = ray.remote(num_cpus=0, scheduling_strategy=node)(ProgressActor)
     return actor.remote()
 
 
-class ProgressSender:
-    """Called after each step by one worker; tells the board now and then, and never waits."""
+def progress_sender(actor: Any) -> Callable[[int], None]:
+    """Return a function that sends a number of images at intervals, and never waits."""
+    sent = 0.0
 
-    def __init__(self, board: Any) -> None:
-        self._board, self._told = board, 0.0
-
-    def __call__(self, done: int) -> None:
+    def send(done: int) -> None:
+        nonlocal sent
         now = time.monotonic()
-        if self._board is not None and now - self._told >= TELL_EVERY_S:
-            self._told = now
-            self._board.tell.remote(done)
+        if now - sent >= SEND_EVERY_S:
+            sent = now
+            actor.set_done.remote(done)
+
+    return send
 
 
-class ProgressPoller:
-    """Shows on a meter what the board says, for as long as the block runs."""
+@contextlib.contextmanager
+def poll_progress(actor: Any, meter: ProgressMeter) -> Iterator[None]:
+    """Show the actor's number of images on a meter while the block runs."""
+    stop = threading.Event()
 
-    def __init__(self, meter: ProgressMeter, board: Any) -> None:
-        self._meter, self._board = meter, board
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._look, daemon=True)
+    def poll() -> None:
+        while not stop.wait(POLL_EVERY_S):
+            with contextlib.suppress(ray.exceptions.RayError):  # the next poll may succeed
+                meter.set(max(meter.done, ray.get(actor.get_done.remote())))
 
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(
-        self,
-        _kind: type[BaseException] | None,
-        _error: BaseException | None,
-        _trace: TracebackType | None,
-    ) -> None:
-        self._over.set()
-        self._thread.join()
-
-    def _look(self) -> None:
-        while not self._over.wait(1.0):
-            with contextlib.suppress(ray.exceptions.RayError):  # it may answer the next time
-                done = ray.get(self._board.ask.remote())
-                self._meter.set(max(self._meter.done, done))
+    thread = threading.Thread(target=poll, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()

@@ -1,224 +1,166 @@
-"""Training: pictures and masks in, a model folder out.
+"""The training stage: images and masks in, a model folder out.
 
-pairs -> decode once -> stream of batches -> TorchTrainer workers -> states of epochs -> model/
+    pairs -> decode once -> stream of batches -> TorchTrainer's workers -> checkpoints -> model/
+    `dataset.decode_pairs`  `dataset.batch_stream`  `trainer`, `worker`
 
-What training goes on from is written and chosen here (`states`), not by Ray Train: Ray hands back
-the newest checkpoint without a look into it, and does not start at all where one is gone.
+Checkpoints are written and selected by `checkpoints.train_state`, not by Ray Train. Ray Train
+restores the newest checkpoint without verifying it, and fails to start if one is missing.
 """
 
-import dataclasses
+import functools
 import json
 import logging
 import tempfile
 import time
+from concurrent.futures import Future
 from typing import Any
 
 import numpy as np
 import ray
-import ray.data
-import ray.train
+from numpy.typing import NDArray
 
-from carvana_ray import config, report, storage
-from carvana_ray.checkpoints import model as checkpoint
-from carvana_ray.checkpoints import train_state as states
+from carvana_ray import config, images, storage
+from carvana_ray.checkpoints import train_state
+from carvana_ray.checkpoints.model import describe_network, load_history, load_manifest
 from carvana_ray.config import cli
 from carvana_ray.config.recipes import RECIPES
-from carvana_ray.errors import InputError, StorageAccessError
-from carvana_ray.runtime import preflight as outlook
-from carvana_ray.runtime.resources import ClusterResources, WorkerAllocation, allocate_workers
-from carvana_ray.stages import ray_metrics as gauges
-from carvana_ray.stages.train import dataset as feed
-from carvana_ray.stages.train.progress_actor import ProgressPoller, board
-from carvana_ray.stages.train.trainer import Fitting, wait_for_training
+from carvana_ray.errors import InputError
+from carvana_ray.runtime import preflight
+from carvana_ray.runtime.resources import ClusterResources
+from carvana_ray.runtime.torch_trace import PROFILE_DIR
+from carvana_ray.stages import ray_metrics
+from carvana_ray.stages.train.assemble_batches import BatchSpec
+from carvana_ray.stages.train.dataset import decode_pairs
+from carvana_ray.stages.train.plan import TrainJob, check, is_finished, plan_job
+from carvana_ray.stages.train.progress_actor import poll_progress, start_progress_actor
+from carvana_ray.stages.train.publish import publish_curves, publish_model
+from carvana_ray.stages.train.trainer import start_training, wait_for_training
+from carvana_ray.stages.train.worker import WorkerConfig
 from carvana_ray.training import finetune
-from carvana_ray.training import loop as training
-from carvana_ray.training import run as courses
-from carvana_ray.training import state as learner
-from carvana_ray.training import tensorboard as events
-from carvana_ray.training.run import Rows, TrainingRun
+from carvana_ray.training.batch_plan import BatchPlan
+from carvana_ray.training.loop import DivergedError
+from carvana_ray.training.run import TrainingRun, drop_bad_pairs, summarize
 
 log = logging.getLogger(__name__)
-
-
-def check(flags: config.TrainFlags) -> TrainingRun:
-    """Return what will be trained on.
-
-    Raises:
-        InputError: the input cannot be, as far as listing it tells.
-    """
-    if flags.tensorboard:
-        events.require_writer()
-    init = finetune.read(flags)
-    flags = finetune.resolve_flags(flags, init)
-    course = courses.plan_run(flags, flags.workers or 1, init)
-    out = storage.resolve(flags.out)
-    begun = states.list_epochs(_run_folder(out, course))
-    storage.require_writable(out)
-    if init and not begun and not _finished(storage.join(out, "model"), course.run):
-        finetune.load_base_weights(flags, init.sha256)  # read, to know now whether they are whole
-    return course
 
 
 def run(
     flags: config.TrainFlags, cluster: ClusterResources, checked: TrainingRun | None = None
 ) -> dict[str, Any]:
-    """Train, or go on with training, and write ``OUT/model``; return the job's result.
+    """Train, or resume training, and write ``OUT/model``; return the job's result.
 
     Args:
-        flags, cluster: what to do, and where.
-        checked: what `check` has returned, if it was asked already.
+        flags: the job's flags.
+        cluster: resources of the cluster.
+        checked: the result of `check`, if it was called before.
     """
     began = time.monotonic()
-    out = storage.resolve(flags.out)
-    folder = storage.join(out, "model")
-    workers = allocate_workers(flags, cluster)
-    course = checked or check(flags)
-    flags = finetune.resolve_flags(flags, course.init)
-    course = dataclasses.replace(course, plan=courses.with_workers(course.plan, workers.count))
-    for place in (out, folder):
-        storage.remove_stale_temps(place)
-    storage.write_atomic(
-        storage.join(out, "config.json"),
-        json.dumps(cli.to_json(flags), indent=1).encode(),
-        replace=True,
-    )
-    if course.init:
-        finetune.record_base(flags, course.init)
-        finetune.warn_on_leakage(course.init, course.cars)
-    if not _finished(folder, course.run):
-        skipped = _fit(flags, course, cluster, workers, out)
-        _write_model(flags, course, _run_folder(out, course), folder, skipped)
-    history = checkpoint.load_history(folder)
-    if flags.tensorboard:
-        events.write_missing(events.folder_of(out, course.run), history)
-    for name, image in report.draw_curves(history).items():
-        storage.write_atomic(storage.join(out, name), image, replace=True)
+    job = plan_job(flags, cluster, checked or check(flags))
+    _prepare_out(job)
+    if not is_finished(job.model_dir, job.run):
+        skipped = _train(job)
+        publish_model(job, skipped)
+    history = load_history(job.model_dir)
+    publish_curves(job, history)
     return {
-        "model": folder,
-        **courses.summarize(history),
-        "skipped": len(checkpoint.load_manifest(folder).skipped),
+        "model": job.model_dir,
+        **summarize(history),
+        "skipped": len(load_manifest(job.model_dir).skipped),
         "seconds": round(time.monotonic() - began, 1),
     }
 
 
-def _finished(folder: str, run_name: str) -> bool:
-    """Return whether the model that is there is the one that this run makes."""
-    if not storage.exists(storage.join(folder, checkpoint.MANIFEST)):
-        return False
-    try:
-        _, manifest = checkpoint.load_model(folder)
-    except StorageAccessError:
-        raise
-    except InputError as error:  # say a run that died between weights and manifest
-        log.warning("%s: it will be trained again", error)
-        return False
-    return manifest.run == run_name
+def _prepare_out(job: TrainJob) -> None:
+    for folder in (job.out, job.model_dir):
+        storage.remove_stale_temps(folder)
+    settings = json.dumps(cli.to_json(job.flags), indent=1).encode()
+    storage.write_atomic(storage.join(job.out, "config.json"), settings, replace=True)
+    if job.run.base_model:
+        finetune.warn_on_leakage(job.run.base_model, job.run.cars)
 
 
-def _run_folder(out: str, course: TrainingRun) -> str:
-    return storage.join(out, "checkpoints", course.run)
-
-
-def _fit(
-    flags: config.TrainFlags,
-    course: TrainingRun,
-    cluster: ClusterResources,
-    workers: WorkerAllocation,
-    out: str,
-) -> list[str]:
-    """Run Ray Train until all epochs are done; return the pairs that were left out, and why.
-
-    Longer than a screen, since what runs beside what is decided here.
-    """
-    folder = _run_folder(out, course)
-    design = learner.unet_config(flags.base, RECIPES[flags.recipe])
-    saved, damaged = states.load_latest(folder, design)
+def _train(job: TrainJob) -> list[str]:
+    """Train until all epochs are done; return the errors of the skipped pairs."""
+    saved, damaged = train_state.load_latest(job.checkpoint_dir, job.network)
     for problem in damaged:
-        log.warning("skipped: %s", problem)
+        log.warning("skipped a checkpoint: %s", problem)
     done = saved["epoch"] if saved else 0
-    _foretell(flags, course, out, workers, done)
-    if saved:
-        log.info("training goes on after epoch %d", done)
-    here = board()
-    # Ray Train wants a place for its list of checkpoints, which stays empty: see `states`.
+    _announce(job, done)
+    actor = start_progress_actor()
     with tempfile.TemporaryDirectory(prefix="carvana_ray-") as scratch:
-        fitting = Fitting(flags, course, cluster, workers, folder, here, scratch)
-        # Workers on GPUs start while the pictures are decoded. On CPUs they would take the CPUs
-        # away, and where bad pictures are left out, nobody knows the steps before that.
-        early = workers.use_gpu and flags.on_bad_picture == "fail" and done < flags.epochs
-        begun = fitting.begin(course.plan, np.arange(len(course.pairs))) if early else None
-        beside_them = cluster.cpus if early else None
-        with gauges.meter("decode", len(course.pairs)) as meter:
-            chunks, errors = feed.decode_pairs(course, flags.downscale, meter.set, beside_them)
-        skipped = [error for error in errors if error]
-        kept, plan = courses.drop_bad_pairs(flags, course, errors)
-        if done == plan.epochs:
-            return skipped
-        ray.get(here.put.remote(chunks))
-        log.debug("the pictures lie in memory")
-        an_epoch = plan.train_steps * plan.batch
-        with (
-            gauges.meter("train", plan.epochs * an_epoch, done * an_epoch) as meter,
-            ProgressPoller(meter, here),
-        ):
-            try:
-                wait_for_training(begun or fitting.begin(plan, kept))
-            except training.DivergedError as error:
-                good = states.list_epochs(folder)
-                where = states.epoch_dir(folder, good[-1]) if good else "none"
-                raise InputError(f"{error} (last good checkpoint: {where})") from error
-            last, _ = states.load_latest(folder, design)
-            if last:
-                meter.end(courses.summarize(last["history"])["images_per_second"])
-    return skipped
+        start = functools.partial(_start, job, actor, scratch)
+        # Workers on GPUs start while the pairs are decoded. Workers on CPUs would take the CPUs
+        # that decode, and with --on-bad-picture skip the batches are unknown until then.
+        early = (
+            job.workers.use_gpu and job.flags.on_bad_picture == "fail" and done < job.flags.epochs
+        )
+        training = start(job.run.plan, np.arange(len(job.run.pairs))) if early else None
+        with ray_metrics.meter("decode", len(job.run.pairs)) as meter:
+            shared_cpus = job.cluster.cpus if early else None
+            chunks, errors = decode_pairs(job.run, job.flags.downscale, meter.set, shared_cpus)
+        kept, plan = drop_bad_pairs(job.flags, job.run, errors)
+        if done < plan.epochs:
+            ray.get(actor.set_chunks.remote(chunks))
+            log.debug("all pairs are decoded")
+            _wait(job, training or start(plan, kept), actor, plan, done)
+    return [error for error in errors if error]
 
 
-def _foretell(
-    flags: config.TrainFlags, course: TrainingRun, out: str, workers: WorkerAllocation, done: int
-) -> None:
-    """Say what will be trained, in one line."""
-    epochs = outlook.count_of(flags.epochs, "epochs", done)
-    what = f"{epochs}, each of {outlook.count_of(course.plan.train, 'pictures')}"
-    if course.plan.val:
-        what += f" and {course.plan.val:,} for validation"
-    kind = checkpoint.describe_network(flags.recipe, flags.base, flags.downscale)
-    outlook.announce("train", f"{what}; {kind}", out, outlook.describe_workers(workers))
+def _announce(job: TrainJob, done: int) -> None:
+    plan = job.run.plan
+    epochs = preflight.count_of(job.flags.epochs, "epochs", done)
+    summary = f"{epochs}, each of {preflight.count_of(plan.train, 'images')}"
+    if plan.val:
+        summary += f" and {plan.val:,} for validation"
+    network = describe_network(job.flags.recipe, job.flags.base, job.flags.downscale)
+    where = preflight.describe_workers(job.workers)
+    preflight.announce("train", f"{summary}; {network}", job.out, where)
+    if done:
+        log.info("training resumes after epoch %d", done)
 
 
-def _write_model(
-    flags: config.TrainFlags, course: TrainingRun, run: str, folder: str, skipped: list[str]
-) -> None:
-    """Write the model folder of a run that is over: of its epochs the best one that is good."""
-    recipe = RECIPES[flags.recipe]
-    design = learner.unet_config(flags.base, recipe)
-    last, damaged = states.load_latest(run, design)
-    if last is None or last["epoch"] != flags.epochs:
-        raise RuntimeError(f"{run}: training ended without its last epoch; {damaged}")
-    history: Rows = last["history"]
-    chosen, best = last, courses.best_epoch(history)
-    if best is not history[-1]:
-        try:
-            chosen = states.load(run, int(best["epoch"]), design)
-        except StorageAccessError:
-            raise
-        except InputError as error:
-            log.warning("%s: the last epoch is taken for the best one", error)
-    init = course.init
-    weights = checkpoint.to_bytes(chosen["model"])
-    manifest = checkpoint.ModelManifest(
-        sha256=checkpoint.sha256(weights),
-        unet=design,
-        tta_flip=recipe.tta_flip,
-        downscale=flags.downscale,
-        height=course.size[0],
-        width=course.size[1],
-        training=cli.to_json(flags),
-        run=course.run,
-        holdout_cars=course.cars[2],
-        val_cars=course.cars[1],
-        metrics=chosen["history"][-1],
-        skipped=skipped,
-        started_from=[init.sha256, *init.started_from] if init else [],
-        train_cars=sorted({*course.cars[0], *(init.train_cars if init else ())}),
+def _start(
+    job: TrainJob, actor: Any, scratch: str, plan: BatchPlan, kept: NDArray[np.int64]
+) -> "Future[object]":
+    """Start the workers on the batches of `plan`."""
+    flags, base_model, recipe = job.flags, job.run.base_model, RECIPES[job.flags.recipe]
+    spec = BatchSpec(
+        plan=plan, progress=actor, kept=kept, flip=recipe.flip, affine=recipe.affine_augment
     )
-    checkpoint.save_model(folder, weights, manifest, history)
+    worker_config = WorkerConfig(
+        flags=flags,
+        spec=spec,
+        grid=images.grid_size(*job.run.size, flags.downscale),
+        threads=job.workers.cpus,
+        checkpoint_dir=job.checkpoint_dir,
+        base_sha256=base_model.sha256 if base_model else "",
+        tensorboard_dir=job.tensorboard_dir if flags.tensorboard else "",
+        profile_dir=storage.join(job.out, PROFILE_DIR) if flags.profile else "",
+    )
+    return start_training(worker_config, job.workers, job.cluster, len(job.run.pairs), scratch)
+
+
+def _wait(
+    job: TrainJob, training: "Future[object]", actor: Any, plan: BatchPlan, done: int
+) -> None:
+    """Wait for the workers and show their progress.
+
+    Raises:
+        InputError: training diverged.
+    """
+    per_epoch = plan.train_steps * plan.batch
+    with (
+        ray_metrics.meter("train", plan.epochs * per_epoch, done * per_epoch) as meter,
+        poll_progress(actor, meter),
+    ):
+        try:
+            wait_for_training(training)
+        except DivergedError as error:
+            epochs = train_state.list_epochs(job.checkpoint_dir)
+            last_good = "none"
+            if epochs:
+                last_good = train_state.epoch_dir(job.checkpoint_dir, epochs[-1])
+            raise InputError(f"{error} (last good checkpoint: {last_good})") from error
+        last, _ = train_state.load_latest(job.checkpoint_dir, job.network)
+        if last:
+            meter.end(summarize(last["history"])["images_per_second"])

@@ -1,4 +1,4 @@
-"""What a training worker takes of the batches that it is dealt, and when it compiles."""
+"""The blocks that a training worker uses, and when it compiles."""
 
 from collections.abc import Iterator
 
@@ -7,15 +7,15 @@ import pytest
 import torch
 
 from carvana_ray.config.flags import TrainFlags
-from carvana_ray.stages.train.worker import COMPILE_FROM, _own_blocks, compiles
+from carvana_ray.stages.train.worker import COMPILE_FROM, _own_blocks, should_compile
 from carvana_ray.training.batch_plan import BatchPlan
 from carvana_ray.training.prefetch import Arrays
 
 PLAN = BatchPlan(train=9, val=3, batch=4, workers=2, epochs=4, seed=0)  # 2 + 1 steps of 2 each
 
 
-def dealt(first: int, steps: int, rank: int = 1, spare: int = 0) -> Iterator[Arrays]:
-    """The blocks of a worker from an epoch on, `steps` in one; each step has its number."""
+def blocks_from(first: int, steps: int, rank: int = 1, spare: int = 0) -> Iterator[Arrays]:
+    """Yield a worker's blocks of `steps` steps from an epoch on; rows hold the step's number."""
     whole = PLAN.steps_per_epoch
     numbers = np.arange(first * whole, PLAN.epochs * whole)
     for start in range(0, len(numbers), steps):
@@ -31,11 +31,11 @@ def dealt(first: int, steps: int, rank: int = 1, spare: int = 0) -> Iterator[Arr
 
 @pytest.mark.parametrize("steps", [1, 2, 4, 5])
 @pytest.mark.parametrize(("first", "epoch"), [(0, 0), (0, 1), (0, 3), (1, 1), (1, 3)])
-def test_a_worker_begins_with_its_epoch_whatever_it_is_dealt(
+def test_a_worker_begins_at_its_epoch_wherever_the_stream_begins(
     steps: int, first: int, epoch: int
 ) -> None:
-    """A state may have been written after the stream was made."""
-    blocks = list(_own_blocks(dealt(first, steps), epoch, 1, PLAN))
+    """A checkpoint may have been written after the stream was built."""
+    blocks = list(_own_blocks(blocks_from(first, steps), epoch, 1, PLAN))
     found = np.concatenate([block["number"] for block in blocks])
     expected = np.arange(epoch * PLAN.steps_per_epoch, PLAN.epochs * PLAN.steps_per_epoch)
     assert np.array_equal(found, np.repeat(expected, PLAN.per_worker))
@@ -44,16 +44,16 @@ def test_a_worker_begins_with_its_epoch_whatever_it_is_dealt(
 
 
 def test_batches_of_another_worker_or_of_a_later_epoch_are_refused() -> None:
-    with pytest.raises(RuntimeError, match="worker 0, epoch 0: was given the batches of worker 1"):
-        list(_own_blocks(dealt(0, 1), 0, 0, PLAN))
+    with pytest.raises(RuntimeError, match="worker 0, epoch 0: received the batches of worker 1"):
+        list(_own_blocks(blocks_from(0, 1), 0, 0, PLAN))
     with pytest.raises(RuntimeError, match=r"worker 1, epoch 1: .* epoch 2"):
-        list(_own_blocks(dealt(2, 1), 1, 1, PLAN))
-    with pytest.raises(RuntimeError, match="3 pictures in batches of 2"):
-        list(_own_blocks(dealt(0, 1, spare=1), 0, 1, PLAN))
+        list(_own_blocks(blocks_from(2, 1), 1, 1, PLAN))
+    with pytest.raises(RuntimeError, match="3 images in batches of 2"):
+        list(_own_blocks(blocks_from(0, 1, spare=1), 0, 1, PLAN))
 
 
 @pytest.mark.parametrize(
-    ("asked", "device", "pictures", "expected"),
+    ("choice", "device", "train", "expected"),
     [
         ("auto", "cuda", COMPILE_FROM, True),
         ("auto", "cuda", COMPILE_FROM - 4, False),
@@ -62,9 +62,9 @@ def test_batches_of_another_worker_or_of_a_later_epoch_are_refused() -> None:
         ("off", "cuda", 2 * COMPILE_FROM, False),
     ],
 )
-def test_it_compiles_where_that_pays_or_is_asked_for(
-    asked: str, device: str, pictures: int, expected: bool
+def test_it_compiles_when_that_saves_time_or_on_request(
+    choice: str, device: str, train: int, expected: bool
 ) -> None:
-    flags = TrainFlags(compile=asked)  # type: ignore[arg-type]
-    plan = BatchPlan(train=pictures, val=0, batch=4, workers=1, epochs=1, seed=0)
-    assert compiles(flags, plan, torch.device(device)) == expected
+    flags = TrainFlags(compile=choice)  # type: ignore[arg-type]
+    plan = BatchPlan(train=train, val=0, batch=4, workers=1, epochs=1, seed=0)
+    assert should_compile(flags, plan, torch.device(device)) == expected

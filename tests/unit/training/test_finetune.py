@@ -1,7 +1,6 @@
-"""Fine-tuning: what comes from the model, what is refused, and that weights arrive as they are."""
+"""Fine-tuning: what is inherited from the base model, what is refused, and its exact weights."""
 
 import dataclasses
-import json
 import logging
 import shutil
 from collections.abc import Callable
@@ -54,19 +53,19 @@ def flags_of(tmp_path: Path, **changes: Any) -> TrainFlags:
     return TrainFlags(**values)
 
 
-def taken(flags: TrainFlags) -> TrainFlags:
-    return finetune.resolve_flags(flags, finetune.read(flags))
+def resolved(flags: TrainFlags) -> TrainFlags:
+    return finetune.resolve_flags(flags, finetune.load_base_manifest(flags))
 
 
 @pytest.mark.parametrize("recipe", list(RECIPES))
-def test_the_network_is_the_models(tmp_path: Path, recipe: str) -> None:
+def test_the_network_is_that_of_the_base_model(tmp_path: Path, recipe: str) -> None:
     write_model(tmp_path / "model", recipe=recipe)
-    flags = taken(flags_of(tmp_path, epochs=7))
+    flags = resolved(flags_of(tmp_path, epochs=7))
     assert (flags.recipe, flags.base, flags.downscale) == (recipe, 2, 8)
     assert flags.epochs == 7
     assert flags.resolved_learning_rate == RECIPES[recipe].learning_rate
-    assert taken(flags) == flags
-    assert taken(flags_of(tmp_path, learning_rate=0.5)).resolved_learning_rate == 0.5
+    assert resolved(flags) == flags
+    assert resolved(flags_of(tmp_path, learning_rate=0.5)).resolved_learning_rate == 0.5
 
 
 def test_workers_find_a_model_that_was_named_from_a_folder(
@@ -74,14 +73,14 @@ def test_workers_find_a_model_that_was_named_from_a_folder(
 ) -> None:
     write_model(tmp_path / "model")
     monkeypatch.chdir(tmp_path)
-    assert taken(flags_of(tmp_path, init_from="model")).init_from == str(tmp_path / "model")
+    assert resolved(flags_of(tmp_path, init_from="model")).init_from == str(tmp_path / "model")
 
 
 def test_without_a_model_nothing_changes() -> None:
     flags = TrainFlags()
     assert (flags.recipe, flags.base, flags.downscale) == ("default", 32, 4)
     assert flags.resolved_learning_rate == RECIPES["default"].learning_rate
-    assert taken(flags) is flags
+    assert resolved(flags) is flags
 
 
 @pytest.mark.parametrize(
@@ -92,19 +91,19 @@ def test_without_a_model_nothing_changes() -> None:
         ({"recipe": "2017"}, "--recipe 2017: the model of --init-from has default"),
     ],
 )
-def test_a_flag_that_contradicts_is_refused_with_both_values(
+def test_a_contradicting_flag_is_refused_with_both_values(
     tmp_path: Path, asked: dict[str, Any], reason: str
 ) -> None:
-    """Also where it is what is taken without a model: it was asked for all the same."""
+    """Also if the value is the default without a base model: the flag was given."""
     write_model(tmp_path / "model")
     with pytest.raises(InputError, match=reason) as error:
-        taken(flags_of(tmp_path, **asked))
+        resolved(flags_of(tmp_path, **asked))
     assert "\n" not in str(error.value)
     same = flags_of(tmp_path, base=2, downscale=8, recipe="default")
-    assert taken(same).base == 2
+    assert resolved(same).base == 2
 
 
-def test_a_recipe_that_is_not_known_is_refused(tmp_path: Path) -> None:
+def test_an_unknown_recipe_is_refused(tmp_path: Path) -> None:
     for said in (
         {},
         {"recipe": "2031"},
@@ -113,16 +112,16 @@ def test_a_recipe_that_is_not_known_is_refused(tmp_path: Path) -> None:
     ):  # no norms; folded
         write_model(tmp_path / "model", training=said)
         with pytest.raises(InputError, match="its recipe is"):
-            taken(flags_of(tmp_path))
+            resolved(flags_of(tmp_path))
 
 
-def test_a_model_that_is_not_there_or_damaged_is_refused_by_the_flag(tmp_path: Path) -> None:
+def test_a_missing_or_damaged_model_is_refused_with_the_name_of_the_flag(tmp_path: Path) -> None:
     flags = flags_of(tmp_path)
     with pytest.raises(InputError, match=r"--init-from .*no model there"):
-        finetune.read(flags)
+        finetune.load_base_manifest(flags)
     manifest = write_model(tmp_path / "model")
-    with pytest.raises(InputError, match="the folder that this run writes"):
-        finetune.read(flags_of(tmp_path, out=str(tmp_path)))
+    with pytest.raises(InputError, match="this run writes its own model there"):
+        finetune.load_base_manifest(flags_of(tmp_path, out=str(tmp_path)))
     with pytest.raises(InputError, match="another model was written there"):
         finetune.load_base_weights(flags, "00")
     assert set(finetune.load_base_weights(flags, manifest.sha256)) == set(
@@ -145,21 +144,7 @@ def test_a_pipeline_refuses_a_model_before_it_draws(tmp_path: Path) -> None:
         pipeline.check(dataclasses.replace(flags, base=4))
 
 
-def test_what_is_kept_of_a_model_that_has_gone_is_its_manifest(tmp_path: Path) -> None:
-    manifest = write_model(tmp_path / "model")
-    flags = flags_of(tmp_path)
-    finetune.record_base(flags, manifest)
-    shutil.move(tmp_path / "model", tmp_path / "moved")
-    assert finetune.read(flags) == manifest
-    with pytest.raises(InputError, match="other: no model there"):
-        finetune.read(dataclasses.replace(flags, init_from=str(tmp_path / "other")))
-    for damaged in ("{", "[]", "{}", json.dumps({"folder": str(tmp_path / "model"), "odd": 1})):
-        (tmp_path / "out" / finetune.RECORD).write_text(damaged)
-        with pytest.raises(InputError, match="model: no model there"):
-            finetune.read(flags)
-
-
-def test_a_model_in_s3_is_one_as_any(
+def test_the_base_model_may_be_in_s3(
     s3: Server, bucket: Callable[[Server], str], tmp_path: Path
 ) -> None:
     home = bucket(s3)
@@ -168,19 +153,19 @@ def test_a_model_in_s3_is_one_as_any(
         data = (tmp_path / "model" / name).read_bytes()
         storage.write_atomic(f"{home}/model/{name}", data)
     flags = TrainFlags(init_from=f"{home}/model/", out=f"{home}/out")
-    assert finetune.read(flags) == manifest
-    assert taken(flags).init_from == f"{home}/model"
-    finetune.record_base(flags, manifest)
+    assert finetune.load_base_manifest(flags) == manifest
+    assert resolved(flags).init_from == f"{home}/model"
     assert set(finetune.load_base_weights(flags, manifest.sha256)) == set(
         manifest.unet.build().state_dict()
     )
     storage.remove_dir(f"{home}/model")
-    assert finetune.read(flags) == manifest
+    with pytest.raises(InputError, match=f"--init-from {home}/model: no model there"):
+        finetune.load_base_manifest(flags)
     with pytest.raises(InputError, match=f"--init-from {home}/model: no model there"):
         finetune.load_base_weights(flags, manifest.sha256)
 
 
-def test_cars_that_the_old_model_knows_are_warned_of(
+def test_scoring_cars_of_the_base_model_are_warned_about(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     init = write_model(tmp_path / "model")
@@ -192,14 +177,14 @@ def test_cars_that_the_old_model_knows_are_warned_of(
     assert "--holdout-cars" in caplog.text
 
 
-def test_states_belong_to_one_model(data: Path, tmp_path: Path) -> None:
-    """Runs of other weights have other names, and so other folders of states."""
+def test_the_run_id_depends_on_the_base_model(data: Path, tmp_path: Path) -> None:
+    """Runs from other weights have other ids, and so other folders of checkpoints."""
 
     def name(seed: int | None) -> str:
         init = None if seed is None else write_model(tmp_path / "model", seed)
         flags = flags_of(tmp_path, data=str(data), **FEW) if init else None
         plain = TrainFlags(data=str(data), base=2, downscale=8, **FEW)  # type: ignore[arg-type]
-        return course.plan_run(finetune.resolve_flags(flags or plain, init), 1, init).run
+        return course.plan_run(finetune.resolve_flags(flags or plain, init), 1, init).run_id
 
     assert len({name(None), name(0), name(1)}) == 3
     assert name(1) == name(1)
@@ -216,7 +201,7 @@ def of_norms(name: str) -> bool:
 @pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.parametrize(("recipe", "workers"), [("default", 1), ("2017", 2)])
-def test_with_a_rate_of_nothing_the_weights_stay_those_of_the_model(
+def test_at_a_learning_rate_near_zero_the_weights_stay_those_of_the_base_model(
     data: Path, ray_session: None, tmp_path: Path, recipe: str, workers: int
 ) -> None:
     first = TrainFlags(
@@ -234,7 +219,7 @@ def test_with_a_rate_of_nothing_the_weights_stay_those_of_the_model(
         assert torch.equal(value, after[name]) or of_norms(name), name
     if RECIPES[recipe].norm == "none":
         assert tuned["val_dice"] == trained["val_dice"]
-    else:  # statistics of normalization are learned without a rate, too
+    else:  # normalization statistics do not depend on the learning rate
         assert after["down.0.1.num_batches_tracked"] > before["down.0.1.num_batches_tracked"]
     old = checkpoint.load_manifest(str(tmp_path / "first/model"))
     new = checkpoint.load_manifest(str(tmp_path / "out/model"))
@@ -245,10 +230,10 @@ def test_with_a_rate_of_nothing_the_weights_stay_those_of_the_model(
 
 @pytest.mark.slow
 @pytest.mark.ray
-def test_training_goes_on_from_its_states_without_the_model(
+def test_a_run_resumes_and_belongs_to_one_base_model(
     data: Path, ray_session: None, tmp_path: Path
 ) -> None:
-    """Own pictures of another size; the model goes away, then another one comes in its place."""
+    """Own images of another size; the base model is moved, then replaced by another one."""
     photos = tmp_path / "photos"
     for name in ("train", "train_masks"):
         (photos / name).mkdir(parents=True)
@@ -269,18 +254,15 @@ def test_training_goes_on_from_its_states_without_the_model(
     (run,) = (tmp_path / "out/checkpoints").iterdir()
     shutil.rmtree(run / "epoch-0002")
     shutil.rmtree(tmp_path / "out/model")
-    shutil.move(tmp_path / "model", tmp_path / "moved")
     train.run(flags, HERE)
     again = weights_in(tmp_path / "out/model")
     assert all(torch.equal(value, again[name]) for name, value in expected.items())
-    # Without its states a run cannot begin without the model.
-    shutil.rmtree(run)
-    shutil.rmtree(tmp_path / "out/model")
-    with pytest.raises(InputError, match=r"--init-from .*no model there"):
+    # Without its base model a run neither starts nor resumes.
+    shutil.move(tmp_path / "model", tmp_path / "moved")
+    with pytest.raises(InputError, match=rf"--init-from {tmp_path}/model: no model there"):
         train.check(flags)
-    # Another model there is another run.
+    # Another model in its place makes another run.
     write_model(tmp_path / "model", seed=1)
     train.run(flags, HERE)
-    assert not run.exists()
-    (other,) = (tmp_path / "out/checkpoints").iterdir()
+    (other,) = set((tmp_path / "out/checkpoints").iterdir()) - {run}
     assert states.list_epochs(str(other)) == [1, 2]

@@ -1,4 +1,4 @@
-"""The loop: it learns, the same seed gives the same run, and a resumed run is the run itself."""
+"""The loop: it learns, a seed fixes the run, and a resumed run gives the same weights."""
 
 import copy
 from collections.abc import Callable, Iterator
@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from support.training import PLAN, RATE, fresh, lone_worker, pictures, stream
+from support.training import PLAN, RATE, disks, fresh, lone_worker, stream
 
 from carvana_ray import images
 from carvana_ray.checkpoints import model as checkpoint
@@ -63,10 +63,10 @@ def test_a_resumed_run_is_the_run_itself(whole: TrainState) -> None:
         assert torch.equal(value, again.model.state_dict()[name]), name
 
 
-def test_a_run_that_goes_on_from_its_newest_good_state_is_the_run_itself(
+def test_a_run_resumed_from_its_newest_good_checkpoint_is_the_run_itself(
     whole: TrainState, tmp_path: Path
 ) -> None:
-    """Stopped in its fifth epoch; the state of the fourth is torn, so the third one's is taken."""
+    """Stopped in epoch 5, with the checkpoint of epoch 4 torn: it resumes from epoch 3."""
     folder = str(tmp_path)
 
     def report(state: TrainState) -> None:
@@ -97,18 +97,18 @@ def test_the_one_cycle_ends_near_zero_and_the_flat_rate_stays(whole: TrainState)
     assert {row["learning_rate"] for row in flat.history} == {RATE}
 
 
-def test_validation_counts_each_picture_once_and_fillers_never() -> None:
-    """6 pictures in batches of 4: the means must be those of the 6, found one by one."""
+def test_validation_counts_each_image_once_and_padding_never() -> None:
+    """6 images in batches of 4: the means must be those of the 6, computed one by one."""
     state = fresh()
     worker = lone_worker()
     batches = [b for b, at in zip(stream(PLAN), range(7), strict=False) if at >= PLAN.train_steps]
     assert len(batches) == 2
     state.wrapped.eval()
     tally = sum(training.validation_step(state, batch, worker) for batch in batches)
-    gray, share = pictures()
+    gray, soft_mask = disks()
     with torch.no_grad():
         logits = state.model(torch.from_numpy(images.standardize(gray[20:]))[:, None])
-    mask, truth = logits[:, 0].numpy() > 0, share[20:] > 127
+    mask, truth = logits[:, 0].numpy() > 0, soft_mask[20:] > 127
     dice = [2 * (m & t).sum() / (m.sum() + t.sum()) for m, t in zip(mask, truth, strict=True)]
     found = training.tally_means(tally, "val_")
     assert tally[2] == 6
@@ -116,7 +116,7 @@ def test_validation_counts_each_picture_once_and_fillers_never() -> None:
     assert found["val_accuracy"] == pytest.approx((mask == truth).mean(), abs=1e-6)
 
 
-def test_validation_changes_nothing_in_the_network() -> None:
+def test_validation_leaves_the_network_unchanged() -> None:
     state = fresh()
     before = copy.deepcopy(state.model.state_dict())
     state.wrapped.eval()
@@ -124,8 +124,8 @@ def test_validation_changes_nothing_in_the_network() -> None:
     assert all(torch.equal(value, before[name]) for name, value in state.model.state_dict().items())
 
 
-def test_workers_share_what_their_normalizations_have_seen() -> None:
-    """Two workers by turns: each adds what the other had."""
+def test_workers_average_their_normalization_statistics() -> None:
+    """Two workers in turn: each adds the other's values."""
     states_of = [fresh(), fresh()]
     for rank, state in enumerate(states_of):
         for value in state.model.buffers():
@@ -144,18 +144,18 @@ def test_workers_share_what_their_normalizations_have_seen() -> None:
 @pytest.mark.parametrize("compiled", [False, True])
 def test_a_gpu_learns_in_half_precision(compiled: bool) -> None:
     device = torch.device("cuda")
-    scored = learner.ModelWithLoss(learner.build_model(4, RECIPES["default"], seed=0)).to(device)
+    module = learner.ModelWithLoss(learner.build_model(4, RECIPES["default"], seed=0)).to(device)
     if compiled:
-        scored.compile()
+        module.compile()
     steps = PLAN.epochs * PLAN.train_steps
-    state = learner.init_state(scored, scored, RECIPES["default"], RATE, steps)
+    state = learner.init_state(module, module, RECIPES["default"], RATE, steps)
     assert state.scaler.is_enabled()
     batches = ({name: one.to(device) for name, one in batch.items()} for batch in stream(PLAN))
     training.train(state, batches, PLAN, lone_worker(device=device), lambda _: None)
     assert state.history[-1]["val_dice"] > 0.8
 
 
-def test_a_loss_that_is_no_number_stops_the_run() -> None:
+def test_a_nan_loss_stops_the_run() -> None:
     state = fresh()
     with torch.no_grad():
         state.model.head.bias.fill_(float("nan"))
@@ -166,8 +166,8 @@ def test_a_loss_that_is_no_number_stops_the_run() -> None:
 LONG = BatchPlan(train=2 * 100 + 1, val=4, batch=2, workers=1, epochs=2, seed=3)
 
 
-class Poisoned:
-    """Batches of tiny pictures, one of which is no number; counts those that were taken."""
+class OneBadValue:
+    """Batches of tiny images with one value that is not finite; counts the batches taken."""
 
     def __init__(self, epoch: int, step: int, value: float = float("nan"), of: str = "image"):
         self.at = (epoch - 1) * (LONG.train_steps + LONG.val_steps) + step - 1
@@ -178,7 +178,7 @@ class Poisoned:
         for at in range(LONG.epochs * (LONG.train_steps + LONG.val_steps)):
             batch = {
                 "image": torch.randn(2, 16, 16, generator=rng),
-                "share": torch.full((2, 16, 16), 255.0),
+                "soft_mask": torch.full((2, 16, 16), 255.0),
                 "weight": torch.ones(2),
             }
             if at == self.at:
@@ -187,10 +187,10 @@ class Poisoned:
             yield batch
 
     def train(self) -> tuple[str, TrainState]:
-        """Return what the run says that stops here, and its state."""
+        """Train until the run stops; return its error and its state."""
         torch.set_num_threads(1)
-        scored = learner.ModelWithLoss(learner.build_model(1, RECIPES["default"], seed=0))
-        state = learner.init_state(scored, scored, RECIPES["default"], 1e-3, 1000)
+        module = learner.ModelWithLoss(learner.build_model(1, RECIPES["default"], seed=0))
+        state = learner.init_state(module, module, RECIPES["default"], 1e-3, 1000)
         with pytest.raises(training.DivergedError) as caught:
             training.train(state, iter(self), LONG, lone_worker(), lambda _: None)
         return str(caught.value), state
@@ -203,12 +203,10 @@ LOOK = training.CHECK_FINITE_EVERY
     ("epoch", "step"),
     [(1, 1), (1, LOOK - 1), (1, LOOK), (1, LOOK + 1), (1, 100), (2, 1), (2, LOOK + 7)],
 )
-def test_a_picture_that_is_no_number_stops_the_run_and_its_step_is_named(
-    epoch: int, step: int
-) -> None:
-    batches = Poisoned(epoch, step)
+def test_a_nan_image_stops_the_run_and_its_step_is_named(epoch: int, step: int) -> None:
+    batches = OneBadValue(epoch, step)
     text, state = batches.train()
-    assert f"no finite number at step {step} of epoch {epoch}, " in text
+    assert f"not finite at step {step} of epoch {epoch}, " in text
     assert "use a lower --learning-rate" in text
     assert "\n" not in text
     assert state.epoch == len(state.history) == epoch - 1
@@ -218,21 +216,22 @@ def test_a_picture_that_is_no_number_stops_the_run_and_its_step_is_named(
 
 
 @pytest.mark.parametrize(
-    ("value", "of"), [(float("inf"), "image"), (-float("inf"), "image"), (float("inf"), "share")]
+    ("value", "of"),
+    [(float("inf"), "image"), (-float("inf"), "image"), (float("inf"), "soft_mask")],
 )
-def test_infinity_stops_a_run_as_no_number_does(value: float, of: str) -> None:
-    text, _ = Poisoned(1, 5, value, of).train()
+def test_an_infinite_value_stops_the_run(value: float, of: str) -> None:
+    text, _ = OneBadValue(1, 5, value, of).train()
     assert "at step 5 of epoch 1, " in text
 
 
-def test_a_validation_that_is_no_number_stops_the_run_too() -> None:
-    text, state = Poisoned(1, LONG.train_steps + 1).train()
+def test_a_nan_validation_stops_the_run() -> None:
+    text, state = OneBadValue(1, LONG.train_steps + 1).train()
     assert text == "val_loss of epoch 1 is nan"
     assert state.history == []
 
 
-def test_an_epoch_whose_weights_are_no_numbers_is_not_reported() -> None:
-    """The loss is that of the weights before the step: after the last one nobody sees it."""
+def test_an_epoch_with_infinite_weights_is_not_reported() -> None:
+    """The loss is that of the weights before the step, so it cannot show the last step."""
     state = fresh()
     steps = iter(range(1, 1000))
 
@@ -247,12 +246,12 @@ def test_an_epoch_whose_weights_are_no_numbers_is_not_reported() -> None:
     assert reported == [1]
 
 
-def test_fillers_change_neither_the_step_nor_what_is_counted() -> None:
-    """Without norms, to which each picture of a batch is one, fillers as well."""
+def test_padding_changes_neither_the_step_nor_the_counts() -> None:
+    """Without normalization layers, whose statistics include the padding."""
     batch = next(stream(PLAN))
     filled = {name: torch.cat([value, value[-1:]]) for name, value in batch.items()}
     filled["image"][-1] = 1e3
-    filled["share"][-1] = 0
+    filled["soft_mask"][-1] = 0
     filled["weight"][-1] = 0
     one, other = fresh("2017"), fresh("2017")
     counted = training.train_step(one, batch, lone_worker())
@@ -264,8 +263,8 @@ def test_fillers_change_neither_the_step_nor_what_is_counted() -> None:
         )
 
 
-def test_waiting_for_batches_is_told_apart_from_the_step() -> None:
-    """A clock that runs while a batch is fetched alone: all the time goes into waiting."""
+def test_time_spent_waiting_for_batches_is_measured() -> None:
+    """The clock runs only while a batch is fetched: all of the time is waiting."""
     now = [0.0]
 
     def slow() -> Iterator[Batch]:

@@ -1,11 +1,11 @@
-"""A training run's summary, what it leaves out and what it needs; test_input has its parts."""
+"""A training run's summary and the pairs that it skips; test_input has its input."""
 
 import numpy as np
 import pytest
 
 from carvana_ray import config
 from carvana_ray.errors import InputError
-from carvana_ray.training import run as course
+from carvana_ray.training import run as runs
 from carvana_ray.training.batch_plan import BatchPlan
 
 
@@ -20,42 +20,42 @@ def row(epoch: int, val_dice: float, images: int = 100, rate: float = 50.0) -> d
 
 
 def test_the_best_epoch_is_kept_and_of_equals_the_last() -> None:
-    assert course.best_epoch([row(1, 0.5), row(2, 0.7), row(3, 0.6)])["epoch"] == 2
-    assert course.best_epoch([row(1, 0.5), row(2, 0.5), row(3, 0.4)])["epoch"] == 2
+    assert runs.best_epoch([row(1, 0.5), row(2, 0.7), row(3, 0.6)])["epoch"] == 2
+    assert runs.best_epoch([row(1, 0.5), row(2, 0.5), row(3, 0.4)])["epoch"] == 2
 
 
 def test_without_validation_the_last_epoch_is_kept() -> None:
     rows = [{"epoch": 1.0, "dice": 0.9}, {"epoch": 2.0, "dice": 0.8}]
-    assert course.best_epoch(rows)["epoch"] == 2
+    assert runs.best_epoch(rows)["epoch"] == 2
 
 
 def test_rates_are_means_over_time_not_over_epochs() -> None:
-    found = course.summarize([row(1, 0.1, 100, 100.0), row(2, 0.2, 100, 25.0)])
+    found = runs.summarize([row(1, 0.1, 100, 100.0), row(2, 0.2, 100, 25.0)])
     assert found["images"] == 200
     assert found["images_per_second"] == 40.0  # 200 in 1 + 4 seconds
     assert found["data_wait_fraction"] == pytest.approx((0.5 * 1 + 0.25 * 4) / 5)
     assert found["val_dice"] == 0.2
 
 
-def a_course(train: int, val: int, batch: int = 4, workers: int = 1) -> course.TrainingRun:
+def a_run(train: int, val: int, batch: int = 4, workers: int = 1) -> runs.TrainingRun:
     names = [f"{at:012x}_01" for at in range(train + val)]
-    return course.TrainingRun(
-        pictures="/data/train",
-        masks="/data/train_masks",
+    return runs.TrainingRun(
+        image_dir="/data/train",
+        mask_dir="/data/train_masks",
         pairs=[(f"{name}.jpg", f"{name}_mask.gif") for name in names],
         cars=([], [], []),
         plan=BatchPlan(train=train, val=val, batch=batch, workers=workers, epochs=3, seed=1),
         size=(1280, 1918),
-        run="abc",
+        run_id="abc",
         crcs={},
     )
 
 
-def errors_at(one: course.TrainingRun, *places: int) -> list[str]:
-    """Return what `decode` says where the pictures at some places are bad."""
+def errors_at(run: runs.TrainingRun, *rows: int) -> list[str]:
+    """Return the errors of `decode_pairs` if the images in these rows are bad."""
     return [
-        f"{one.pictures}/{picture}: truncated" if place in places else ""
-        for place, (picture, _) in enumerate(one.pairs)
+        f"{run.image_dir}/{image}: truncated" if row in rows else ""
+        for row, (image, _) in enumerate(run.pairs)
     ]
 
 
@@ -64,9 +64,9 @@ def flags(on_bad_picture: str = "fail", **others: int) -> config.TrainFlags:
 
 
 def test_without_bad_pairs_all_are_kept_and_the_plan_stays() -> None:
-    one = a_course(20, 6)
+    one = a_run(20, 6)
     for kind in ("fail", "skip"):
-        kept, plan = course.drop_bad_pairs(flags(kind), one, errors_at(one))
+        kept, plan = runs.drop_bad_pairs(flags(kind), one, errors_at(one))
         assert kept.tolist() == list(range(26))
         assert kept.dtype == np.int64
         assert plan == one.plan
@@ -76,10 +76,10 @@ def test_without_bad_pairs_all_are_kept_and_the_plan_stays() -> None:
 def test_bad_pairs_are_an_error_of_one_line_that_names_three_of_them(
     places: tuple[int, ...],
 ) -> None:
-    one = a_course(20, 6)
+    one = a_run(20, 6)
     errors = errors_at(one, *places)
     with pytest.raises(InputError, match=f"--data: {len(places)} of 26 ") as caught:
-        course.drop_bad_pairs(flags(), one, errors)
+        runs.drop_bad_pairs(flags(), one, errors)
     text = str(caught.value)
     assert "\n" not in text
     assert "--on-bad-picture skip" in text
@@ -92,8 +92,8 @@ def test_bad_pairs_are_an_error_of_one_line_that_names_three_of_them(
 def test_skipping_keeps_the_others_in_order_and_the_plan_counts_them(
     places: tuple[int, ...],
 ) -> None:
-    one = a_course(20, 6)
-    kept, plan = course.drop_bad_pairs(flags("skip"), one, errors_at(one, *places))
+    one = a_run(20, 6)
+    kept, plan = runs.drop_bad_pairs(flags("skip"), one, errors_at(one, *places))
     assert kept.tolist() == [place for place in range(26) if place not in places]
     assert plan.train == sum(place < 20 for place in kept)
     assert plan.val == sum(place >= 20 for place in kept)
@@ -107,28 +107,28 @@ def test_skipping_keeps_the_others_in_order_and_the_plan_counts_them(
 def test_too_many_bad_pairs_are_an_error_though_they_may_be_skipped() -> None:
     """At most 100, or one in a hundred, whichever is more."""
     for total, most in ((400, 100), (10_000, 100), (30_000, 300)):
-        one = a_course(total - 50, 50)
-        kept, _ = course.drop_bad_pairs(flags("skip"), one, errors_at(one, *range(most)))
+        one = a_run(total - 50, 50)
+        kept, _ = runs.drop_bad_pairs(flags("skip"), one, errors_at(one, *range(most)))
         assert len(kept) == total - most
         with pytest.raises(InputError, match=f"--data: {most + 1} of {total} ") as caught:
-            course.drop_bad_pairs(flags("skip"), one, errors_at(one, *range(most + 1)))
-        assert "too many to leave out" in str(caught.value)
+            runs.drop_bad_pairs(flags("skip"), one, errors_at(one, *range(most + 1)))
+        assert "too many to skip" in str(caught.value)
         assert "--on-bad-picture skip" not in str(caught.value)
         assert "\n" not in str(caught.value)
 
 
 def test_too_few_left_for_a_batch_are_an_error_that_names_its_flag() -> None:
-    one = a_course(20, 6)
+    one = a_run(20, 6)
     with pytest.raises(InputError, match=r"--batch-size 4 .* 3 "):
-        course.drop_bad_pairs(flags("skip"), one, errors_at(one, *range(17)))
+        runs.drop_bad_pairs(flags("skip"), one, errors_at(one, *range(17)))
 
 
 def test_a_plan_is_shared_out_anew_with_nothing_else_changed() -> None:
-    plan = a_course(33, 9, batch=16, workers=4).plan
+    plan = a_run(33, 9, batch=16, workers=4).plan
     for workers in (1, 3, 16):
-        again = course.with_workers(plan, workers)
+        again = runs.with_workers(plan, workers)
         assert again == BatchPlan(train=33, val=9, batch=16, workers=workers, epochs=3, seed=1)
         assert again.train_steps == plan.train_steps
-    assert course.with_workers(course.with_workers(plan, 3), 4) == plan
+    assert runs.with_workers(runs.with_workers(plan, 3), 4) == plan
     with pytest.raises(InputError, match=r"--batch-size 16 .*--workers 17"):
-        course.with_workers(plan, 17)
+        runs.with_workers(plan, 17)

@@ -1,4 +1,4 @@
-"""What learns: its state is all of it, and what only looks at it changes nothing."""
+"""The training state: it is complete, and a warm-up or a validation leaves it unchanged."""
 
 import copy
 
@@ -11,7 +11,7 @@ from carvana_ray.checkpoints import model as checkpoint
 from carvana_ray.training import state as learner
 
 
-def test_the_random_numbers_go_on_where_they_were() -> None:
+def test_random_numbers_resume() -> None:
     state = fresh()
     torch.manual_seed(5)
     torch.rand(7)
@@ -23,7 +23,7 @@ def test_the_random_numbers_go_on_where_they_were() -> None:
     assert torch.equal(torch.rand(9), expected)
 
 
-def test_a_warm_up_changes_nothing() -> None:
+def test_a_warm_up_leaves_the_state_unchanged() -> None:
     state = fresh()
     before = copy.deepcopy(state.state_dict())
     learner.warm_up(state, next(stream(PLAN)))
@@ -33,7 +33,7 @@ def test_a_warm_up_changes_nothing() -> None:
     assert all(value.grad is None for value in state.model.parameters())
 
 
-def test_only_finite_weights_are_finite() -> None:
+def test_one_infinite_weight_is_found() -> None:
     state = fresh()
     assert state.finite()
     for value in state.model.state_dict().values():
@@ -45,19 +45,19 @@ def test_only_finite_weights_are_finite() -> None:
     assert state.finite()
 
 
-def test_pictures_are_moved_for_training_alone_and_standardized_as_for_prediction() -> None:
+def test_images_are_transformed_for_training_only_and_standardized_as_for_prediction() -> None:
     rng = np.random.default_rng(0)
     gray = torch.from_numpy(rng.integers(0, 256, (2, 16, 24), dtype=np.uint8))
-    share = torch.from_numpy(rng.integers(0, 256, (2, 16, 24), dtype=np.uint8))
+    soft_mask = torch.from_numpy(rng.integers(0, 256, (2, 16, 24), dtype=np.uint8))
     mirror = torch.tensor([[-1.0, 0, 0], [0, 1, 0]]).repeat(2, 1, 1)
-    batch = {"image": gray, "share": share, "weight": torch.ones(2), "warp": mirror}
+    batch = {"image": gray, "soft_mask": soft_mask, "weight": torch.ones(2), "affine": mirror}
     as_predicted = images.standardize(gray)
     image, target, weight = learner.prepare_batch(batch, training=False)
     assert torch.equal(image, as_predicted)
-    assert torch.equal(target, share)
+    assert torch.equal(target, soft_mask)
     assert torch.equal(weight, batch["weight"])
     image, target, _ = learner.prepare_batch(batch, training=True)
     assert torch.allclose(image, as_predicted.flip(-1), atol=1e-3)
-    assert torch.allclose(target, share.flip(-1).float(), atol=0.1)
-    ready = {"image": as_predicted, "share": share, "weight": torch.ones(2)}
+    assert torch.allclose(target, soft_mask.flip(-1).float(), atol=0.1)
+    ready = {"image": as_predicted, "soft_mask": soft_mask, "weight": torch.ones(2)}
     assert learner.prepare_batch(ready, training=True)[0] is as_predicted, "not a second time"

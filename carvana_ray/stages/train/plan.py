@@ -1,0 +1,106 @@
+"""The plan of a training job: its input, its folders, and what is already done."""
+
+import dataclasses
+import logging
+from dataclasses import dataclass
+
+from carvana_ray import config, storage
+from carvana_ray.checkpoints import train_state
+from carvana_ray.checkpoints.model import MANIFEST, load_model
+from carvana_ray.config.recipes import RECIPES
+from carvana_ray.errors import InputError, StorageAccessError
+from carvana_ray.runtime.resources import ClusterResources, WorkerAllocation, allocate_workers
+from carvana_ray.training import finetune, tensorboard
+from carvana_ray.training.run import TrainingRun, plan_run, with_workers
+from carvana_ray.training.state import unet_config
+from carvana_ray.unet.network import UNetConfig
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainJob:
+    """A planned training job.
+
+    Attributes:
+        flags: the job's flags, as returned by `finetune.resolve_flags`.
+        run: the input of the run and its batches.
+        cluster: resources of the cluster.
+        workers: number of workers and their resources.
+        out: folder of all results, resolved.
+    """
+
+    flags: config.TrainFlags
+    run: TrainingRun
+    cluster: ClusterResources
+    workers: WorkerAllocation
+    out: str
+
+    @property
+    def network(self) -> UNetConfig:
+        """The configuration of the network."""
+        return unet_config(self.flags.base, RECIPES[self.flags.recipe])
+
+    @property
+    def model_dir(self) -> str:
+        """Folder of the model that the job writes."""
+        return storage.join(self.out, "model")
+
+    @property
+    def checkpoint_dir(self) -> str:
+        """Folder of the run's checkpoints."""
+        return _checkpoint_dir(self.out, self.run)
+
+    @property
+    def tensorboard_dir(self) -> str:
+        """Folder of the run's event files."""
+        return storage.join(self.out, tensorboard.FOLDER, self.run.run_id)
+
+
+def check(flags: config.TrainFlags) -> TrainingRun:
+    """Return the planned run.
+
+    Raises:
+        InputError: listing the input shows that it cannot be trained on.
+    """
+    if flags.tensorboard:
+        tensorboard.require_writer()
+    base_model = finetune.load_base_manifest(flags)
+    flags = finetune.resolve_flags(flags, base_model)
+    run = plan_run(flags, flags.workers or 1, base_model)
+    out = storage.resolve(flags.out)
+    storage.require_writable(out)
+    resumes = bool(train_state.list_epochs(_checkpoint_dir(out, run)))
+    if base_model and not resumes and not is_finished(storage.join(out, "model"), run):
+        finetune.load_base_weights(flags, base_model.sha256)  # fail now if they are damaged
+    return run
+
+
+def plan_job(flags: config.TrainFlags, cluster: ClusterResources, run: TrainingRun) -> TrainJob:
+    """Return the job for a planned run on a cluster."""
+    workers = allocate_workers(flags, cluster)
+    return TrainJob(
+        flags=finetune.resolve_flags(flags, run.base_model),
+        run=dataclasses.replace(run, plan=with_workers(run.plan, workers.count)),
+        cluster=cluster,
+        workers=workers,
+        out=storage.resolve(flags.out),
+    )
+
+
+def _checkpoint_dir(out: str, run: TrainingRun) -> str:
+    return storage.join(out, "checkpoints", run.run_id)
+
+
+def is_finished(model_dir: str, run: TrainingRun) -> bool:
+    """Return whether the folder holds the model of this run."""
+    if not storage.exists(storage.join(model_dir, MANIFEST)):
+        return False
+    try:
+        _, manifest = load_model(model_dir)
+    except StorageAccessError:
+        raise
+    except InputError as error:  # such as a run killed between the weights and the manifest
+        log.warning("%s: training it again", error)
+        return False
+    return manifest.run == run.run_id
