@@ -1,4 +1,4 @@
-"""Work beside the main thread, which stays free for signals."""
+"""Work in a background thread; the main thread stays free for signals."""
 
 import threading
 from collections.abc import Callable
@@ -9,16 +9,16 @@ T = TypeVar("T")
 
 
 def run_in_background(work: Callable[[], T]) -> "Future[T]":
-    """Run a piece of work in a thread of its own; its result, or error, is the future's.
+    """Run a function in a daemon thread; return the future of its result or error.
 
-    Not an executor's: the process must be able to end while the thread still waits for something.
+    A daemon thread, not an executor: an executor's threads would block the exit of the process.
     """
     future: Future[T] = Future()
 
     def run() -> None:
         try:
             future.set_result(work())
-        except BaseException as error:  # whatever it is, it is raised where the result is asked for
+        except BaseException as error:  # raised by future.result()
             future.set_exception(error)
 
     threading.Thread(target=run, daemon=True).start()

@@ -1,4 +1,4 @@
-"""How far a job is: one live line on a terminal, plain lines in a log. Goes to stderr."""
+"""The progress of a job: a live bar on a terminal, a line every ten seconds in a log (stderr)."""
 
 import logging
 import os
@@ -8,26 +8,31 @@ from collections.abc import Callable
 from typing import TextIO
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
-from rich.text import Text
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 log = logging.getLogger(__name__)
 
 LINE_EVERY_S = 10.0
 STEADY_AFTER_S = 1.0
-FORECAST_AFTER_S = 60.0  # of work; what is over within as long needs none
+SPEED_PERIOD_S = 120.0  # of the bar's time left; images are reported by the block, not one by one
 
 _shown = True
 
 
 def show(shown: bool) -> None:
-    """Say whether meters made from now on show anything (``--quiet``: no)."""
+    """Turn the output of meters that are created from now on on or off."""
     global _shown
     _shown = shown
 
 
 def format_duration(seconds: float) -> str:
-    """Return a time as people say it: ``50 s``, ``12 min``, ``3 h 05 min``."""
+    """Return a duration with its unit: ``50 s``, ``12 min``, ``3 h 05 min``."""
     if seconds < 59.5:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
@@ -35,160 +40,113 @@ def format_duration(seconds: float) -> str:
 
 
 class ProgressMeter:
-    """One piece of work of a known number of pictures, as a context.
+    """Counts and shows the images of one task, as a context manager.
 
-    The rate is that since the first report, so that the start of processes does not count; of work
-    that is over within a second of it, the rate since the start.
+    The rate counts from the first report on, which leaves the start of processes out. Until
+    `STEADY_AFTER_S` after the first report it counts from the start.
 
     Args:
-        what: a word or two for what runs.
-        total: pictures.
-        already: of these, done before.
-        stream: where to show it; None: stderr, or nowhere, see `show`.
-        clock: seconds, monotonic.
-        tell: called with the rate whenever it changes, and with 0 at the end.
+        task: one or two words.
+        total: number of images, including `already`.
+        already: images that an earlier run has done.
+        stream: where to show the progress; None for stderr, or nowhere after ``show(False)``.
+        clock: monotonic seconds.
+        on_rate: called with the rate when it changes, and with 0 at the end.
+
+    Attributes:
+        done: images done so far, including `already`.
+        rate: images a second; 0 before the first report.
     """
 
     def __init__(
         self,
-        what: str,
+        task: str,
         total: int,
         already: int = 0,
         stream: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
-        tell: Callable[[float], None] = lambda rate: None,
+        on_rate: Callable[[float], None] = lambda rate: None,
     ) -> None:
-        self.what, self.total, self.done = what, total, already
+        self.task, self.total, self.done, self.rate = task, total, already, 0.0
         self._stream = stream or (sys.stderr if _shown else None)
-        self._clock, self._tell = clock, tell
+        self._clock, self._on_rate = clock, on_rate
         self._start = (clock(), already)
         self._first: tuple[float, int] | None = None
-        self._rate = 0.0
-        self._steady = self._foretold = False
-        self._at = self._said = self._start[0]
+        self._printed_at = self._start[0]
         self._bar: Progress | None = None
-
-    @property
-    def rate(self) -> float:
-        """Pictures a second; 0 before the first report."""
-        return self._rate
-
-    @property
-    def seconds_left(self) -> float | None:
-        """Seconds that the rest will take by the rate so far; None while that is not steady."""
-        if not (self._steady and self._rate):
-            return None
-        since = self._clock() - self._at
-        return max((self.total - self.done) / self._rate - since, 0.0)
 
     def __enter__(self) -> "ProgressMeter":
         if self._stream and _is_terminal(self._stream):
             self._bar = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(bar_width=None),
-                TextColumn("{task.completed}/{task.total}"),
-                TextColumn("{task.fields[rate]:.1f} pictures/s"),
-                _Left(self),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[rate]:.1f} images/s"),
+                TimeRemainingColumn(compact=True),
                 console=Console(file=self._stream),
-                expand=True,  # the bar takes what the words leave: one line, however narrow
+                get_time=self._clock,
+                speed_estimate_period=SPEED_PERIOD_S,
+                expand=True,  # the bar takes the rest of the width, so that one line is enough
             )
             self._bar.start()
-            self._task = self._bar.add_task(
-                self.what, total=self.total, completed=self.done, rate=0.0
+            self._bar_task = self._bar.add_task(
+                self.task, total=self.total, completed=self.done, rate=0.0
             )
         else:
-            self._say(f"{self.what}: {self.total} pictures" + self._resumed())
+            already = f", {self.done} of them already done" if self.done else ""
+            self._print(f"{self.task}: starting, {self.total} images{already}")
         return self
 
     def __exit__(self, *_: object) -> None:
-        log.debug("%s: %d of %d", self.what, self.done, self.total)
-        self._tell(0.0)
+        self._on_rate(0.0)
         if self._bar:
             self._bar.stop()
         else:
-            self._say(f"{self.what}: {self.done} of {self.total}, {self._rate:.1f} pictures/s")
+            self._print(self._counts())
 
     def set(self, done: int) -> None:
-        """Say how many pictures are done, those done before included."""
+        """Set the number of images that are done, including those of an earlier run."""
         now = self._clock()
         if done > self.done:
             if self._first is None:
                 self._first = (now, done)
-                log.debug("%s: first %d", self.what, done)
-            self._steady = now - self._first[0] >= STEADY_AFTER_S
-            since = self._first if self._steady else self._start
-            self._rate = (done - since[1]) / max(now - since[0], 1e-9)
-            self._at = now
-            self._tell(self._rate)
+                log.debug("%s: first %d", self.task, done)
+            steady = now - self._first[0] >= STEADY_AFTER_S
+            since, before = self._first if steady else self._start
+            self.rate = (done - before) / max(now - since, 1e-9)
+            self._on_rate(self.rate)
         self.done = done
         if self._bar:
-            self._bar.update(self._task, completed=done, rate=self._rate)
-        if self._first and not self._foretold and now - self._first[0] >= FORECAST_AFTER_S:
-            self._foretold = True
-            self._foretell(now)
-        if not self._bar and now - self._said >= LINE_EVERY_S:
-            self._said = now
-            self._say(self._line())
+            self._bar.update(self._bar_task, completed=done, rate=self.rate)
+        elif self.rate and now - self._printed_at >= LINE_EVERY_S:
+            self._printed_at = now
+            left = format_duration(max(self.total - done, 0) / self.rate)
+            self._print(f"{self._counts()}, {left} left")
 
     def end(self, rate: float) -> None:
-        """Say that all is done, at a rate that somebody closer to the work has measured."""
-        self.done, self._rate = self.total, rate
+        """Set all images as done, at a rate that was measured closer to the work."""
+        self.done, self.rate = self.total, rate
         if self._bar:
-            self._bar.update(self._task, completed=self.done, rate=rate)
+            self._bar.update(self._bar_task, completed=self.done, rate=rate)
 
-    def _foretell(self, now: float) -> None:
-        """Say once how long the rest will take."""
-        left = self.seconds_left
-        if left and left >= FORECAST_AFTER_S:
-            self._said = now
-            self._say(
-                f"{self.what}: at {self._rate:.1f} pictures/s the other {self.total - self.done} "
-                f"take about {format_duration(left)}"
-            )
+    def _counts(self) -> str:
+        return f"{self.task}: {self.done} of {self.total}, {self.rate:.1f} images/s"
 
-    def _line(self) -> str:
-        if not self._rate:
-            return f"{self.what}: starting"
-        line = f"{self.what}: {self.done} of {self.total}, {self._rate:.1f} pictures/s"
-        left = self.left()
-        return f"{line}, {left}" if left else line
-
-    def left(self) -> str:
-        """Return the time left, as ``1:05 left``; empty where nothing is, or nobody knows."""
-        left = int(self.seconds_left or 0)
-        return f"{left // 60}:{left % 60:02d} left" if left else ""
-
-    def _resumed(self) -> str:
-        return f", {self.done} done before" if self.done else ""
-
-    def _say(self, text: str) -> None:
-        if self._bar:
-            self._bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
-        elif self._stream:
+    def _print(self, text: str) -> None:
+        if self._stream:
             print(text, file=self._stream, flush=True)
 
 
-class _Left(ProgressColumn):
-    """The time left by a meter's own rate, which counts down between two reports."""
-
-    def __init__(self, meter: ProgressMeter) -> None:
-        super().__init__()
-        self._meter = meter
-
-    def render(self, task: Task) -> Text:
-        return Text(self._meter.left())
-
-
 def _is_terminal(stream: TextIO) -> bool:
-    """Return whether a line can be written over there."""
+    """Return whether a line can be overwritten on a stream."""
     return stream.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown")
 
 
 class StageTimer:
-    """Seconds of the steps of a job, one after the other.
+    """Measures the seconds of consecutive steps of a job.
 
     Args:
-        clock: seconds, monotonic.
+        clock: monotonic seconds.
 
     Attributes:
         seconds: of each step that has ended, in order.
@@ -199,7 +157,7 @@ class StageTimer:
         self.seconds: dict[str, float] = {}
 
     def end(self, step: str) -> None:
-        """Say that a step ends now."""
+        """End a step now; the next step begins."""
         now = self._clock()
         self.seconds[step] = round(self.seconds.get(step, 0.0) + now - self._last, 2)
         self._last = now

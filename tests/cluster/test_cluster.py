@@ -259,7 +259,7 @@ def test_the_log_of_a_job_can_be_read(piped: tuple[Done, list[str]]) -> None:
     done, lines = piped
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f]", "\n".join(lines)), "control codes"
     for what in ("decode", "train", "evaluate", "predict"):
-        rate = rf"{what}: (\d+) of \1, \d+\.\d pictures/s"
+        rate = rf"{what}: (\d+) of \1, \d+\.\d images/s"
         assert [line for line in lines if re.fullmatch(rate, line)], what
     noise = [line for line in lines if re.search(r"raylet|core_worker|gcs_|\.py:\d+", line)]
     assert [line for line in noise if "issues/53727" not in line] == []

@@ -143,8 +143,8 @@ SAYS = """
     ("flags", "shown"),
     [
         ("quiet=True", ["a warning"]),
-        ("", ["a step", "a warning", "predict: 3 pictures", "predict: 3 of 3"]),
-        ("verbose=True", ["a detail", "a step", "a warning", "predict: 3 pictures"]),
+        ("", ["a step", "a warning", "predict: starting, 3 images", "predict: 3 of 3"]),
+        ("verbose=True", ["a detail", "a step", "a warning", "predict: starting, 3 images"]),
     ],
 )
 def test_quiet_leaves_warnings_and_the_result_verbose_says_more(

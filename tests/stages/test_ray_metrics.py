@@ -1,4 +1,4 @@
-"""What Ray's dashboard shows of a run, read as Prometheus reads it."""
+"""The gauges of a run, as Prometheus reads them from Ray's dashboard."""
 
 import socket
 import subprocess
@@ -7,10 +7,12 @@ from textwrap import dedent
 
 import pytest
 
+from carvana_ray.stages import ray_metrics
+
 SCRIPT = """
     import time, urllib.request
     import ray
-    from carvana_ray.stages import gauges
+    from carvana_ray.stages import ray_metrics
 
     def shown():
         text = urllib.request.urlopen("http://127.0.0.1:{port}/metrics", timeout=5).read().decode()
@@ -27,14 +29,14 @@ SCRIPT = """
         address="local", num_cpus=1, include_dashboard=False, _metrics_export_port={port},
         log_to_driver=False,
     )
-    with gauges.meter("predict", 100) as meter:
+    with ray_metrics.meter("predict", 100) as meter:
         meter.set(1)
         time.sleep(1.5)
         meter.set(100)
         (line,) = wait_for(f" {{meter.rate}}")
         assert "pictures_per_second" in line and 'stage="predict"' in line, line
-    (line,) = wait_for(" 0.0")  # it is over, and so is its rate
-    gauges.set_wait("train", 0.125)
+    (line,) = wait_for(" 0.0")  # the work is over
+    ray_metrics.set_wait("train", 0.125)
     (line,) = wait_for(" 0.125")
     assert "data_wait_fraction" in line and 'stage="train"' in line, line
     print("seen")
@@ -54,17 +56,15 @@ def test_rates_and_waits_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     assert done.stdout.splitlines()[-1:] == ["seen"], done.stderr
 
 
-def test_waiting_counts_between_pieces_of_work_and_not_before_the_first(
+def test_waiting_counts_between_batches_and_not_before_the_first(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from carvana_ray.stages import ray_metrics as gauges
-
     clock = iter([100.0, 103.0, 104.0, 110.0])  # works 3 s, waits 1 s, works 6 s
-    told = []
-    monkeypatch.setattr(gauges.time, "monotonic", lambda: next(clock))
-    monkeypatch.setattr(gauges, "set_wait", lambda stage, fraction: told.append((stage, fraction)))
-    waits = gauges.WaitTimer("predict")
+    fractions = []
+    monkeypatch.setattr(ray_metrics.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(ray_metrics, "set_wait", lambda stage, fraction: fractions.append((stage, fraction)))
+    timer = ray_metrics.WaitTimer("predict")
     for _ in range(2):
-        with waits:
+        with timer:
             pass
-    assert told == [("predict", 0.0), ("predict", 0.1)]
+    assert fractions == [("predict", 0.0), ("predict", 0.1)]
