@@ -4,6 +4,7 @@ import logging
 
 from carvana_ray import storage
 from carvana_ray.runtime.resources import WorkerAllocation
+from carvana_ray.runtime.wording import count_of, format_bytes
 
 log = logging.getLogger(__name__)
 
@@ -22,18 +23,6 @@ def announce(job: str, summary: str, out: str, where: str = "") -> None:
     log.info("%s", "; ".join(filter(None, [f"{job}: {summary}", where, space])))
 
 
-def count_of(count: int, noun: str, done: int = 0) -> str:
-    """Return a count with its noun: ``1 image``, ``100,064 images, 256 of them already done``.
-
-    Args:
-        count: how many.
-        noun: in the plural, which ends with s.
-        done: how many of them an earlier run has done.
-    """
-    text = f"{count:,} {noun if count != 1 else noun.removesuffix('s')}"
-    return f"{text}, {done:,} of them already done" if done else text
-
-
 def describe_workers(workers: WorkerAllocation) -> str:
     """Return where networks run: ``2 GPUs``, ``1 process of 2 CPUs``."""
     if workers.use_gpu:
@@ -41,12 +30,3 @@ def describe_workers(workers: WorkerAllocation) -> str:
         return f"{gpus} (decoding JPEGs)" if workers.decode_on_gpu else gpus
     processes = "1 process" if workers.count == 1 else f"{workers.count} processes"
     return f"{processes} of {count_of(workers.cpus, 'CPUs')}"
-
-
-def format_bytes(count: int) -> str:
-    """Return a number of bytes with its unit: ``12 MB``, ``1.3 GB``, ``61 GB``."""
-    for unit, scale in (("TB", 1e12), ("GB", 1e9)):
-        if count >= 0.9995 * scale:
-            value = count / scale
-            return f"{value:.1f} {unit}" if value < 9.95 else f"{value:,.0f} {unit}"
-    return f"{count / 1e6:,.0f} MB"

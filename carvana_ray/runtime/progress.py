@@ -16,6 +16,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from carvana_ray.runtime.wording import format_duration
+
 log = logging.getLogger(__name__)
 
 LINE_EVERY_S = 10.0
@@ -29,14 +31,6 @@ def show(shown: bool) -> None:
     """Turn the output of meters that are created from now on on or off."""
     global _shown
     _shown = shown
-
-
-def format_duration(seconds: float) -> str:
-    """Return a duration with its unit: ``50 s``, ``12 min``, ``3 h 05 min``."""
-    if seconds < 59.5:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 class ProgressMeter:

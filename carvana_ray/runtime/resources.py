@@ -1,44 +1,45 @@
-"""Who gets which CPUs and GPUs of a cluster: arithmetic, done before anything starts.
+"""Which CPUs and GPUs of a cluster a job's workers get.
 
-What does not fit is said at once, where Ray itself would wait for ever.
+The arithmetic runs before any worker starts, because Ray waits for ever for resources that the
+cluster does not have.
 """
 
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any
 
 from carvana_ray.config.flags import EvaluateFlags, ModelFlags
 from carvana_ray.errors import InputError
+from carvana_ray.runtime.wording import count_of
 
 
 @dataclass(frozen=True)
 class ClusterResources:
-    """What there is, and what there may be.
+    """The logical CPUs and GPUs of a cluster.
 
     Attributes:
-        cpus, gpus: logical ones over all nodes.
-        nodes: how many.
-        each: (CPUs, GPUs) of each node; empty: of one node that has all.
-        may_have: (CPUs, GPUs) that an autoscaler may bring it to, itself included; None: no
-            autoscaler.
+        cpus, gpus: of all nodes together.
+        nodes: number of nodes.
+        per_node: (CPUs, GPUs) of each node; empty for one node that has all of them.
+        autoscaler_max: (CPUs, GPUs) that the cluster has when the autoscaler has added all nodes
+            it may add; None without an autoscaler.
     """
 
     cpus: int
     gpus: int
     nodes: int
-    each: tuple[tuple[int, int], ...] = ()
+    per_node: tuple[tuple[int, int], ...] = ()
     autoscaler_max: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
 class WorkerAllocation:
-    """Processes that hold a network each (training workers, or replicas for prediction).
+    """The processes that each hold a network: training workers or prediction replicas.
 
     Attributes:
-        count: how many.
-        cpus: logical CPUs of each, and torch threads.
-        use_gpu: one GPU each.
-        decode_on_gpu: these GPUs decode the JPEGs, too.
+        count: number of processes.
+        cpus: logical CPUs, and torch threads, of each process.
+        use_gpu: whether each process has a GPU.
+        decode_on_gpu: whether these GPUs decode the JPEGs, too.
     """
 
     count: int
@@ -47,59 +48,61 @@ class WorkerAllocation:
     decode_on_gpu: bool = False
 
 
-def allocate_workers(config: ModelFlags, cluster: ClusterResources) -> WorkerAllocation:
-    """Return the workers that a job gets of a cluster; one CPU remains for those who read pictures.
+def allocate_workers(flags: ModelFlags, cluster: ClusterResources) -> WorkerAllocation:
+    """Return the workers of a job. One CPU stays free for the processes that read images.
 
     Raises:
-        InputError: what is asked for fits neither the cluster nor what its autoscaler may make of
-            it. Ray would wait for it for ever.
+        InputError: the requested workers do not fit the cluster, its autoscaler's nodes included.
     """
     cpus, gpus = cluster.autoscaler_max or (cluster.cpus, cluster.gpus)
-    there = f"there are {cpus} CPUs and {gpus} GPUs"
-    if cluster.autoscaler_max:
-        there = f"the autoscaler may bring {cpus} CPUs and {gpus} GPUs"
-    use_gpu = config.device == "cuda" or (config.device == "auto" and gpus > 0)
+    use_gpu = flags.device == "cuda" or (flags.device == "auto" and gpus > 0)
     if use_gpu and not gpus:
         raise InputError("--device cuda: Ray finds no GPU here; use --device cpu")
-    asked = config.workers or ((cluster.gpus or 1) if use_gpu else 1)
-    flag = f"--workers {asked}"
-    least = asked
-    if config.min_workers_required:
-        least, flag = config.min_workers_required, f"--min-workers {config.min_workers_required}"
-    if use_gpu and least > gpus:
-        raise InputError(f"{flag}: each worker needs a GPU; {there}")
-    if least + 1 > cpus:
+    count = flags.workers or ((cluster.gpus or 1) if use_gpu else 1)
+    flag, least = f"--workers {count}", count
+    if flags.min_workers_required:
+        least = flags.min_workers_required
+        flag = f"--min-workers {least}"
+    _require_totals(flag, least, use_gpu, cluster)
+    decode_on_gpu = _decode_on_gpu(flags, use_gpu)
+    if cluster.autoscaler_max:  # the future nodes are unknown, so each worker takes one CPU
+        return WorkerAllocation(count, 1, use_gpu, decode_on_gpu)
+    per_node = cluster.per_node or ((cpus, gpus),)
+    each = 1 if use_gpu else _cpus_per_worker(per_node, count, cpus - 1)
+    if (fitting := _count_fitting(per_node, each, use_gpu)) < least:
         raise InputError(
-            f"{flag}: needs {least + 1} CPUs (one a worker, one to read pictures); {there}; use "
-            f"fewer workers, more nodes, or --num-cpus {least + 1} on one machine"
+            f"{flag}: only {fitting} fit, since a worker's CPU{' and GPU' if use_gpu else ''} must "
+            "be on one node"
         )
-    decode_on_gpu = _decode_on_gpu(config, use_gpu)
-    if cluster.autoscaler_max:  # nodes that are not there yet: no more is known of them
-        return WorkerAllocation(asked, 1, use_gpu, decode_on_gpu)
-    each = cluster.each or ((cpus, gpus),)
-    per_worker = (cpus - 1) // asked if not use_gpu else 1
-    while per_worker > 1 and _places(each, per_worker, use_gpu) < asked:
-        per_worker -= 1  # a worker cannot take its CPUs from two nodes
-    per_worker = max(per_worker, 1)
-    if (places := _places(each, per_worker, use_gpu)) < least:
-        raise InputError(
-            f"{flag}: only {places} fit, since a worker's CPU{' and GPU' if use_gpu else ''} must "
-            "be of one node"
-        )
-    return WorkerAllocation(asked, per_worker, use_gpu, decode_on_gpu)
+    return WorkerAllocation(count, each, use_gpu, decode_on_gpu)
 
 
-def _decode_on_gpu(config: ModelFlags, use_gpu: bool) -> bool:
+def _require_totals(flag: str, workers: int, use_gpu: bool, cluster: ClusterResources) -> None:
+    """Raise `InputError` if all nodes together have too few CPUs or GPUs."""
+    cpus, gpus = cluster.autoscaler_max or (cluster.cpus, cluster.gpus)
+    subject = "the autoscaler provides up to" if cluster.autoscaler_max else "the cluster has"
+    available = f"{subject} {count_of(cpus, 'CPUs')} and {count_of(gpus, 'GPUs')}"
+    if use_gpu and workers > gpus:
+        raise InputError(f"{flag}: each worker needs a GPU; {available}")
+    if workers + 1 > cpus:
+        raise InputError(
+            f"{flag}: needs {workers + 1} CPUs (one for each worker, one to read images); "
+            f"{available}; use fewer workers, more nodes, or --num-cpus {workers + 1} on one "
+            "machine"
+        )
+
+
+def _decode_on_gpu(flags: ModelFlags, use_gpu: bool) -> bool:
     """Return whether the workers' GPUs decode JPEGs.
 
     Raises:
         InputError: `--decode gpu` without a GPU or torchvision.
     """
-    if not isinstance(config, EvaluateFlags) or config.decode == "cpu":
+    if not isinstance(flags, EvaluateFlags) or flags.decode == "cpu":
         return False
     if not use_gpu:
         raise InputError("--decode gpu: the model runs on CPUs here; use --decode cpu")
-    if not find_spec("torchvision"):  # here, and so on all nodes
+    if not find_spec("torchvision"):  # all nodes have the packages of this one
         raise InputError(
             "--decode gpu: needs torchvision, of the same release as torch "
             "(pip install torchvision==0.28.0)"
@@ -107,30 +110,14 @@ def _decode_on_gpu(config: ModelFlags, use_gpu: bool) -> bool:
     return True
 
 
-def _places(each: tuple[tuple[int, int], ...], cpus: int, use_gpu: bool) -> int:
-    """Return the number of workers that nodes of (CPUs, GPUs) have room for."""
-    return sum(min(node[0] // cpus, node[1] if use_gpu else node[0]) for node in each)
+def _cpus_per_worker(per_node: tuple[tuple[int, int], ...], workers: int, cpus: int) -> int:
+    """Return the most CPUs that each worker can have. A worker's CPUs are on one node."""
+    each = cpus // workers
+    while each > 1 and _count_fitting(per_node, each, use_gpu=False) < workers:
+        each -= 1
+    return max(each, 1)
 
 
-def autoscaler_limits(config: dict[str, Any], cpus: int, gpus: int) -> tuple[int, int]:
-    """Return the (CPUs, GPUs) that an autoscaler may bring a cluster to.
-
-    Args:
-        config: of the cluster launcher, with the resources of its types of node filled in.
-        cpus, gpus: that are there, which may be more by hand.
-    """
-    workers = [
-        (kind.get("max_workers", 0), kind.get("resources", {}))
-        for name, kind in config["available_node_types"].items()
-        if name != config["head_node_type"]
-    ]
-    head = config["available_node_types"][config["head_node_type"]].get("resources", {})
-
-    def most(name: str) -> int:
-        left, total = config.get("max_workers", 0), head.get(name, 0)
-        for count, resources in sorted(workers, key=lambda one: -one[1].get(name, 0)):
-            taken = min(count, left)
-            left, total = left - taken, total + taken * resources.get(name, 0)
-        return int(total)
-
-    return max(cpus, most("CPU")), max(gpus, most("GPU"))
+def _count_fitting(per_node: tuple[tuple[int, int], ...], cpus: int, use_gpu: bool) -> int:
+    """Return the number of workers with `cpus` CPUs each, and a GPU, that fit the nodes."""
+    return sum(min(node[0] // cpus, node[1] if use_gpu else node[0]) for node in per_node)

@@ -13,7 +13,11 @@ from support.commands import REPOSITORY
 from carvana_ray.config import cli
 from carvana_ray.stages.command_line import COMMANDS, run_command
 
-DOCUMENTS = [*sorted(REPOSITORY.glob("*.md")), *sorted((REPOSITORY / "docs").glob("*.md"))]
+DOCUMENTS = [
+    REPOSITORY / "README.md",
+    *REPOSITORY.glob("CONTRIBUTING.md"),
+    *sorted((REPOSITORY / "docs").glob("*.md")),
+]
 # A line that runs a command begins with it, or has it behind a shell's `--`, `$(`, `` ` ``, `|`.
 COMMAND = re.compile(r"(?:python jobs/(\w+)\.py|(?:^|`|\$\(|-- |&& )\s*carvana-ray (\w+))(.*)")
 

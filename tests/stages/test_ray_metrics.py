@@ -62,7 +62,9 @@ def test_waiting_counts_between_batches_and_not_before_the_first(
     clock = iter([100.0, 103.0, 104.0, 110.0])  # works 3 s, waits 1 s, works 6 s
     fractions = []
     monkeypatch.setattr(ray_metrics.time, "monotonic", lambda: next(clock))
-    monkeypatch.setattr(ray_metrics, "set_wait", lambda stage, fraction: fractions.append((stage, fraction)))
+    monkeypatch.setattr(
+        ray_metrics, "set_wait", lambda stage, fraction: fractions.append((stage, fraction))
+    )
     timer = ray_metrics.WaitTimer("predict")
     for _ in range(2):
         with timer:

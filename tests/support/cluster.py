@@ -32,7 +32,7 @@ REPOSITORY = Path(__file__).parents[2]
 UPLOADED = ("jobs", "carvana_ray", "requirements.txt", "pyproject.toml")
 START_S, JOB_S, POLL_S = 120, 420, 0.1
 STORE_BYTES = 150_000_000
-LAUNCHED = "ray_bootstrap_config.yaml"  # `ray up` leaves it in the head's home
+LAUNCHER_CONFIG = "ray_bootstrap_config.yaml"  # `ray up` leaves it in the head's home
 LOOPBACK = "127.0.0.1"
 Done = subprocess.CompletedProcess[str]
 
@@ -357,10 +357,10 @@ def autoscaling(
         config = autoscaler_config(made.gcs, most, idle_minutes)
         home = made.root / "head"
         home.mkdir()
-        (home / LAUNCHED).write_text(json.dumps(config))
+        (home / LAUNCHER_CONFIG).write_text(json.dumps(config))
         made._head(
             dashboard,
-            f"--autoscaling-config={home / LAUNCHED}",
+            f"--autoscaling-config={home / LAUNCHER_CONFIG}",
             RAY_FAKE_CLUSTER="1",
             AUTOSCALER_UPDATE_INTERVAL_S="1",
         )

@@ -49,25 +49,7 @@ def test_the_free_space_of_s3_is_unknown_and_left_out(
     assert line == "train: 5 epochs"
 
 
-@pytest.mark.parametrize(
-    ("count", "said"),
-    [
-        (0, "0 MB"),
-        (12_400_000, "12 MB"),
-        (999_400_000, "999 MB"),
-        (999_600_000, "1.0 GB"),
-        (1_340_000_000, "1.3 GB"),
-        (60_700_000_000, "61 GB"),
-        (2_000_000_000_000, "2.0 TB"),
-    ],
-)
-def test_bytes_in_words(count: int, said: str) -> None:
-    assert preflight.format_bytes(count) == said
-
-
-def test_counts_and_places_in_words() -> None:
-    assert preflight.count_of(1, "images") == "1 image"
-    assert preflight.count_of(100_064, "images", 256) == "100,064 images, 256 of them already done"
+def test_workers_and_networks_are_described_in_words() -> None:
     assert preflight.describe_workers(WorkerAllocation(1, 2, False)) == "1 process of 2 CPUs"
     assert preflight.describe_workers(WorkerAllocation(3, 1, False)) == "3 processes of 1 CPU"
     assert preflight.describe_workers(WorkerAllocation(4, 1, True)) == "4 GPUs"

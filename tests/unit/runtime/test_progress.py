@@ -11,7 +11,6 @@ from carvana_ray.runtime.progress import (
     LINE_EVERY_S,
     ProgressMeter,
     StageTimer,
-    format_duration,
 )
 
 
@@ -202,22 +201,6 @@ def test_nothing_is_shown_after_show_false(
     finally:
         progress.show(True)
     assert capsys.readouterr().err == ""
-
-
-@pytest.mark.parametrize(
-    ("seconds", "said"),
-    [
-        (0, "0 s"),
-        (59.4, "59 s"),
-        (59.6, "1 min"),
-        (3569, "59 min"),
-        (3570, "1 h 00 min"),
-        (11_100, "3 h 05 min"),
-        (360_000, "100 h 00 min"),
-    ],
-)
-def test_a_duration_has_its_unit(seconds: float, said: str) -> None:
-    assert format_duration(seconds) == said
 
 
 def test_a_timer_adds_up_the_seconds_of_each_step() -> None:

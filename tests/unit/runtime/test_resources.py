@@ -1,9 +1,7 @@
-"""Who gets which CPUs: all that fits, counted node by node, is given; all else is refused."""
+"""Workers get all CPUs that fit, node by node; other requests are refused."""
 
 import functools
 import itertools
-import json
-from pathlib import Path
 
 import pytest
 
@@ -13,11 +11,9 @@ from carvana_ray.runtime import resources
 from carvana_ray.runtime.resources import (
     ClusterResources,
     WorkerAllocation,
-    _places,
+    _count_fitting,
     allocate_workers,
-    autoscaler_limits,
 )
-from carvana_ray.stages import session
 
 Nodes = tuple[tuple[int, int], ...]
 
@@ -62,9 +58,9 @@ SMALL_CLUSTERS: list[Nodes] = [
 
 
 @pytest.mark.parametrize("use_gpu", [False, True])
-def test_the_places_are_those_that_trying_finds(use_gpu: bool) -> None:
+def test_workers_are_counted_as_an_exhaustive_search_counts_them(use_gpu: bool) -> None:
     for each, cpus in itertools.product(SMALL_CLUSTERS, (1, 2, 3, 4)):
-        assert _places(each, cpus, use_gpu) == most(tuple(sorted(each)), cpus, use_gpu), each
+        assert _count_fitting(each, cpus, use_gpu) == most(tuple(sorted(each)), cpus, use_gpu), each
 
 
 def best(each: Nodes, count: int, use_gpu: bool) -> int:
@@ -103,14 +99,14 @@ def test_a_worker_takes_its_cpus_from_one_node() -> None:
 def test_a_worker_takes_its_gpu_from_the_node_of_its_cpu() -> None:
     apart = cluster((0, 2), (8, 0))
     assert "--workers 2: only 0 fit" in refused(flags(2, "cuda"), apart)
-    assert "CPU and GPU must be of one node" in refused(flags(2, "cuda"), apart)
+    assert "CPU and GPU must be on one node" in refused(flags(2, "cuda"), apart)
     assert allocate_workers(flags(2), apart).use_gpu is False
     assert allocate_workers(flags(device="auto"), cluster((2, 1), (2, 1))) == WorkerAllocation(
         2, 1, True
     )
 
 
-def test_a_cluster_that_says_nothing_of_its_nodes_is_one_node() -> None:
+def test_a_cluster_without_a_list_of_nodes_is_one_node() -> None:
     for count in (1, 2, 3):
         assert allocate_workers(flags(count), ClusterResources(8, 0, 1)) == allocate_workers(
             flags(count), cluster((8, 0))
@@ -124,7 +120,7 @@ def test_nodes_without_cpus_change_nothing() -> None:
     assert "needs 2 CPUs" in refused(flags(), cluster((0, 0)))
 
 
-def test_what_an_autoscaler_may_bring_counts_as_there() -> None:
+def test_nodes_that_an_autoscaler_may_add_count() -> None:
     there = cluster((2, 0), may_have=(64, 8))
     assert allocate_workers(flags(8), there) == WorkerAllocation(8, 1, False)
     assert allocate_workers(flags(8, "cuda"), there) == WorkerAllocation(8, 1, True)
@@ -132,16 +128,16 @@ def test_what_an_autoscaler_may_bring_counts_as_there() -> None:
     assert "needs 9 CPUs" in refused(flags(8), cluster((2, 0)))
 
 
-def test_what_not_even_an_autoscaler_brings_is_refused() -> None:
+def test_more_than_the_autoscaler_may_add_is_refused() -> None:
     there = cluster((2, 0), may_have=(4, 2))
-    assert "the autoscaler may bring 4 CPUs and 2 GPUs" in refused(flags(4), there)
+    assert "the autoscaler provides up to 4 CPUs and 2 GPUs" in refused(flags(4), there)
     assert "--workers 3: each worker needs a GPU; the autoscaler" in refused(
         flags(3, "cuda"), there
     )
     assert "Ray finds no GPU" in refused(flags(1, "cuda"), cluster((2, 0), may_have=(4, 0)))
 
 
-def test_the_fewest_workers_decide_whether_a_job_begins() -> None:
+def test_the_minimum_number_of_workers_must_fit() -> None:
     there = cluster((3, 0), (2, 0))
     assert "--workers 8" in refused(flags(8), there)
     assert 4 <= allocate_workers(flags(8, least=4), there).count <= 8
@@ -153,46 +149,12 @@ def test_the_fewest_workers_decide_whether_a_job_begins() -> None:
     assert "--min-workers 2: only 1 fit" in refused(flags(8, "cuda", least=2), apart)
 
 
-def test_a_refusal_names_what_there_is_and_what_would_do() -> None:
+def test_a_refusal_names_the_resources_and_the_remedies() -> None:
     assert refused(flags(3), cluster((2, 0), (1, 0))) == (
-        "--workers 3: needs 4 CPUs (one a worker, one to read pictures); there are 3 CPUs and 0 "
-        "GPUs; use fewer workers, more nodes, or --num-cpus 4 on one machine"
+        "--workers 3: needs 4 CPUs (one for each worker, one to read images); the cluster has 3 "
+        "CPUs and 0 GPUs; use fewer workers, more nodes, or --num-cpus 4 on one machine"
     )
-
-
-LAUNCHED = {
-    "max_workers": 6,
-    "head_node_type": "head",
-    "available_node_types": {
-        "head": {"resources": {"CPU": 2}, "max_workers": 0},
-        "gpu": {"resources": {"CPU": 16, "GPU": 1}, "max_workers": 4},
-        "cpu": {"resources": {"CPU": 8}, "max_workers": 8},
-        "none": {"resources": {"CPU": 99}, "max_workers": 0},
-    },
-}
-
-
-def test_an_autoscaler_may_bring_its_best_nodes_up_to_its_limits() -> None:
-    assert autoscaler_limits(LAUNCHED, 2, 0) == (2 + 4 * 16 + 2 * 8, 4)
-    assert autoscaler_limits(LAUNCHED, 200, 7) == (200, 7), "more is there by hand"
-    assert autoscaler_limits({**LAUNCHED, "max_workers": 3}, 2, 0) == (2 + 3 * 16, 3)
-    assert autoscaler_limits({**LAUNCHED, "max_workers": 0}, 2, 0) == (2, 0)
-
-
-@pytest.mark.ray
-def test_a_session_on_a_launched_head_knows_what_may_come(
-    ray_session: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(session, "LAUNCHED", str(tmp_path / "none"))
-    with session.session() as here:
-        assert (here.cpus, here.nodes, here.autoscaler_max) == (4, 1, None)
-    (tmp_path / "launched").write_text(json.dumps(LAUNCHED))
-    monkeypatch.setattr(session, "LAUNCHED", str(tmp_path / "launched"))
-    with session.session() as here:
-        assert here.autoscaler_max == (82, 4)
-        allocate_workers(flags(3, device="cuda"), here)
-    refusal = refused(flags(5, device="cuda"), here)
-    assert "the autoscaler may bring 82 CPUs and 4 GPUs" in refusal
+    assert "the cluster has 1 CPU and 0 GPUs" in refused(flags(1), cluster((1, 0)))
 
 
 def test_gpus_decode_jpegs_on_request_if_torchvision_is_installed(

@@ -1,0 +1,30 @@
+"""Counts, bytes and durations as words for messages."""
+
+
+def count_of(count: int, noun: str, done: int = 0) -> str:
+    """Return a count with its noun: ``1 image``, ``100,064 images, 256 of them already done``.
+
+    Args:
+        count: how many.
+        noun: in the plural, which ends with s.
+        done: how many of them an earlier run has done.
+    """
+    text = f"{count:,} {noun if count != 1 else noun.removesuffix('s')}"
+    return f"{text}, {done:,} of them already done" if done else text
+
+
+def format_bytes(count: int) -> str:
+    """Return a number of bytes with its unit: ``12 MB``, ``1.3 GB``, ``61 GB``."""
+    for unit, scale in (("TB", 1e12), ("GB", 1e9)):
+        if count >= 0.9995 * scale:
+            value = count / scale
+            return f"{value:.1f} {unit}" if value < 9.95 else f"{value:,.0f} {unit}"
+    return f"{count / 1e6:,.0f} MB"
+
+
+def format_duration(seconds: float) -> str:
+    """Return a duration with its unit: ``50 s``, ``12 min``, ``3 h 05 min``."""
+    if seconds < 59.5:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"

@@ -1,0 +1,43 @@
+"""Counts, bytes and durations in words."""
+
+import pytest
+
+from carvana_ray.runtime.wording import count_of, format_bytes, format_duration
+
+
+def test_a_count_has_its_noun_and_the_part_that_is_done() -> None:
+    assert count_of(0, "images") == "0 images"
+    assert count_of(1, "images") == "1 image"
+    assert count_of(100_064, "images", 256) == "100,064 images, 256 of them already done"
+
+
+@pytest.mark.parametrize(
+    ("count", "said"),
+    [
+        (0, "0 MB"),
+        (12_400_000, "12 MB"),
+        (999_400_000, "999 MB"),
+        (999_600_000, "1.0 GB"),
+        (1_340_000_000, "1.3 GB"),
+        (60_700_000_000, "61 GB"),
+        (2_000_000_000_000, "2.0 TB"),
+    ],
+)
+def test_bytes_have_their_unit(count: int, said: str) -> None:
+    assert format_bytes(count) == said
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (0, "0 s"),
+        (59.4, "59 s"),
+        (59.6, "1 min"),
+        (3569, "59 min"),
+        (3570, "1 h 00 min"),
+        (11_100, "3 h 05 min"),
+        (360_000, "100 h 00 min"),
+    ],
+)
+def test_a_duration_has_its_unit(seconds: float, said: str) -> None:
+    assert format_duration(seconds) == said
