@@ -45,8 +45,7 @@ def train_loop() -> None:
             optimizer.step()
         with tempfile.TemporaryDirectory() as folder:
             torch.save(getattr(model, "module", model).state_dict(), f"{folder}/model.pt")
-            checkpoint = Checkpoint.from_directory(folder)
-            ray.train.report({"loss": loss.item()}, checkpoint=checkpoint)
+            ray.train.report({"loss": loss.item()}, checkpoint=Checkpoint.from_directory(folder))
 
 
 def load_image(row: dict) -> dict:
@@ -73,6 +72,7 @@ class Predictor:
 
 def main(data: Path, out: Path) -> None:
     """Train on DATA/train, predict DATA/test, write OUT/submission.csv."""
+    ray.init()
     gpus = int(ray.cluster_resources().get("GPU", 0))
     paths = [str(path) for path in sorted((data / "train").glob("*.jpg"))]
     result = TorchTrainer(
