@@ -1,4 +1,4 @@
-"""The errors that a user can mend, and the exit code of each."""
+"""Errors with a one-line message for the user, and the exit codes of the jobs."""
 
 from typing import Any
 
@@ -6,25 +6,28 @@ EXIT_OK = 0
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
 EXIT_BAD_IMAGES = 3
-EXIT_INTERRUPTED = 75  # EX_TEMPFAIL of sysexits.h: the same command again goes on
+EXIT_INTERRUPTED = 75  # EX_TEMPFAIL of sysexits.h: run the same command again to resume
 
 
 class InputError(ValueError):
-    """Wrong usage or input. The message is one line that names the flag, file or key."""
+    """Raised for a wrong flag or wrong input. Exit code 2.
+
+    The message is one line that names the flag, file or key.
+    """
 
 
 class FileMissingError(InputError):
-    """There is no such file."""
+    """Raised if a file does not exist. Exit code 2."""
 
 
 class FileTooLargeError(InputError):
-    """A file has more bytes than are to be read."""
+    """Raised if a file is larger than the caller allows. Exit code 2."""
 
 
 class StorageUnavailableError(OSError):
-    """A file cannot be reached, for a cause outside that may pass (a disk, a network, a store).
+    """Raised if a file cannot be reached because a disk, network or store fails. Exit code 1.
 
-    As every `OSError`: (number, cause, URI of the file).
+    The cause may be temporary. Arguments as of every `OSError`: number, cause, URI of the file.
     """
 
     def __str__(self) -> str:
@@ -32,29 +35,34 @@ class StorageUnavailableError(OSError):
 
 
 class StorageAccessError(StorageUnavailableError, InputError):
-    """A file cannot be reached, for a cause that a user can mend: credentials, rights, a name."""
+    """Raised if a file cannot be reached for a cause that the user can fix. Exit code 2.
+
+    Causes are credentials, permissions, or the name of a bucket.
+    """
 
 
 class BadImageError(ValueError):
-    """One file is not a picture that can be used. The message is the reason, without the name.
+    """Raised if an image or mask file cannot be used. Handled per image; never ends a job itself.
 
-    It starts with a fixed word (``not-an-image``, ``truncated``, ``wrong-size``, ``too-large``,
-    ``mode``, ``mask-values``, ``animated``, ``checksum``, ``missing``), so that lists of bad
-    pictures can be counted by reason.
+    The message is the reason, without the file name. It starts with a fixed word (``not-an-image``,
+    ``truncated``, ``wrong-size``, ``too-large``, ``mode``, ``mask-values``, ``animated``,
+    ``checksum``, ``missing``), by which lists of bad images are counted.
     """
 
 
 class IncompleteError(Exception):
-    """Not all could be done, for a cause outside (a disk, a network, a machine). What is done is
-    kept; the same command again goes on. The message is one line that names the file."""
+    """Raised if a disk, network or machine failed before a job was finished. Exit code 1.
+
+    Finished work is kept; the same command resumes. The message is one line that names the file.
+    """
 
 
 class BadImagesError(Exception):
-    """The work is done but for pictures that could not be used.
+    """Raised at the end of a job that could not use some images. Exit code 3.
 
     Args:
-        message: says where they are listed.
-        result: what the job prints as its result all the same.
+        message: names the file that lists the images.
+        result: the JSON result of the job, which is printed as usual.
     """
 
     def __init__(self, message: str, result: dict[str, Any]) -> None:
@@ -63,7 +71,7 @@ class BadImagesError(Exception):
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of what an error says, or its name where it says nothing."""
+    """Return the first line of an error's message, or its class name if there is no message."""
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 

@@ -1,7 +1,7 @@
-"""A frozen dataclass per job: what can be asked of it, and what cannot be.
+"""One frozen dataclass per job. Its fields are the flags of the job, see `cli`.
 
-Its fields are the job's flags, see `cli`. Bad values raise `InputError` in ``__post_init__``,
-whoever builds the object.
+``__post_init__`` raises `InputError` for invalid values, also of objects built in Python. The first
+line of a class docstring is the summary that ``--help`` shows.
 """
 
 from dataclasses import dataclass
@@ -14,28 +14,30 @@ from carvana_ray.errors import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class LogFlags:
-    """What every job takes: how much it says."""
+    """Flags of every job: the amount of output."""
 
-    quiet: bool = option(False, "no progress: only warnings, errors and the result")
-    verbose: bool = option(False, "with tracebacks of errors, and what Ray says")
+    quiet: bool = option(False, "print only warnings, errors and the JSON result")
+    verbose: bool = option(
+        False, "print tracebacks of known errors, and the log of Ray and its processes"
+    )
 
     def __post_init__(self) -> None:
         if self.quiet and self.verbose:
-            raise InputError("--quiet, --verbose: one of them")
+            raise InputError("--quiet, --verbose: use only one of them")
 
 
 @dataclass(frozen=True, kw_only=True)
 class RayFlags(LogFlags):
-    """What every job on a Ray session takes."""
+    """Flags of every job that runs on Ray."""
 
     out: str = option(
-        "runs/latest", "folder or s3:// prefix for all results; the same again goes on there"
+        "runs/latest", "folder or s3:// prefix for all results; the same folder again resumes"
     )
     shared_filesystem: bool = option(
-        False, "on a cluster of several nodes: all of them have the local folders that are named"
+        False, "on a cluster of several nodes: all nodes see the local folders that you pass"
     )
     num_cpus: int | None = option(
-        None, "logical CPUs of a local Ray session (default: cores + 1, for the reader)"
+        None, "logical CPUs of a local Ray session (default: number of cores + 1)"
     )
     profile: bool = option(
         False, "train, predict: write a torch trace and Ray Data's statistics to OUT/profile"
@@ -46,23 +48,24 @@ class RayFlags(LogFlags):
         require_min(1, self, "num_cpus")
         require_choices(self)
         if not self.out:
-            raise InputError("--out: an empty name")
+            raise InputError("--out: must not be empty; name a folder")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelFlags(RayFlags):
-    """What every job that runs the network on pictures takes."""
+    """Flags of every job that runs the network on images."""
 
     data: str = option(
-        "", "folder or s3:// prefix in Kaggle's layout: train/ train_masks/ test/, CSVs beside them"
+        "", "folder or s3:// prefix in Kaggle's layout: train/, train_masks/, test/ and CSV files"
     )
     workers: int | None = option(
-        None, "training workers, model replicas (default: one a GPU of the cluster; 1 without)"
+        None,
+        "training workers and model replicas (default: one per GPU of the cluster, 1 without GPUs)",
     )
     device: Literal["auto", "cpu", "cuda"] = option(
-        "auto", "where the network runs; auto takes GPUs where the cluster has some"
+        "auto", "device of the network; auto: GPUs if the cluster has any"
     )
-    limit: int = option(0, "take the first N pictures alone, for a dry run (0: all)")
+    limit: int = option(0, "use the first N images only; 0: all")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -71,15 +74,15 @@ class ModelFlags(RayFlags):
 
     @property
     def min_workers_required(self) -> int | None:
-        """Workers that are enough to begin with, or None: all of them are needed."""
+        """The number of workers that are enough to start; None: all of `workers`."""
         return None
 
 
 @dataclass(frozen=True, kw_only=True)
 class SeedFlags(RayFlags):
-    """What every job with chance in it takes."""
+    """Flags of every job that uses random numbers."""
 
-    seed: int = option(0, "of all chance: drawing, split by car, order of training, first weights")
+    seed: int = option(0, "random seed for sample, split, shuffling and initial weights")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -90,9 +93,9 @@ class SeedFlags(RayFlags):
 class SampleFlags(SeedFlags):
     """Draw the sample data set."""
 
-    out: str = option("runs/sample", "folder to draw into, in Kaggle's layout")
-    sample_cars: int = option(24, "cars with masks, 16 pictures each")
-    sample_test_cars: int = option(4, "cars without masks, 16 pictures each")
+    out: str = option("runs/sample", "folder or s3:// prefix for the data set, in Kaggle's layout")
+    sample_cars: int = option(24, "number of cars with masks, 16 images each")
+    sample_test_cars: int = option(4, "number of cars without masks, 16 images each")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -102,79 +105,84 @@ class SampleFlags(SeedFlags):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainFlags(ModelFlags, SeedFlags):
-    """Train on pictures with masks."""
+    """Train a model on images with masks."""
 
     init_from: str = option(
-        "", "model folder to start from: its network and weights, to learn your own pictures"
+        "", "model folder to fine-tune: recipe, base, downscale and weights are taken from it"
     )
-    # These three are None only with --init-from, until `finetune.resolved` has read the model.
+    # The next three are None only with --init-from, until `finetune.resolve_flags` reads the model.
     recipe: Literal["default", "2017", "best"] = option(
         None,
-        "default: fast; best: all pixels, 60 epochs, half the errors; 2017: the old project's "
-        "(default: default, or --init-from's)",
+        "default: fast; best: full resolution, 60 epochs, half the errors; 2017: the original "
+        "project's (default: default, or the one of --init-from)",
     )
     downscale: int = option(
         None,
-        "pixels a side that become one for the network: 1, 2, 4 or 8 (default: the recipe's, 4; "
-        "best: 1; or --init-from's)",
+        "downscale factor: 1, 2, 4 or 8 (default: 4, with --recipe best 1, or the one of "
+        "--init-from)",
     )
     base: int = option(
         None,
-        "channels of the network's finest level; each of 4 coarser ones doubles (default: 32, or "
-        "--init-from's)",
+        "channels of the network's finest level, doubled at each of 4 coarser levels (default: 32, "
+        "or the one of --init-from)",
     )
     epochs: int = option(
-        None, "times each training picture is seen (default: the recipe's, 5; best: 60)"
+        None, "passes over the training images (default: 5, with --recipe best 60)"
     )
     batch_size: int = option(
         None,
-        "pictures a step, over all workers together (default: the recipe's, 8; 2017: 16)",
+        "images per step, over all workers together (default: 8, with --recipe 2017 16)",
     )
-    learning_rate: float | None = option(None, "of Adam (default: the recipe's, 2e-3 or 1e-3)")
+    learning_rate: float | None = option(
+        None, "learning rate of Adam (default: 2e-3, with --recipe 2017 1e-3)"
+    )
     holdout_cars: str = option(
-        "0.15", "cars never trained on, scored by evaluate: a count, a fraction, or a file of names"
+        "0.15",
+        "cars never trained on, scored by evaluate: a count, a fraction, or a file with names",
     )
     val_cars: str = option(
-        "0.1", "of the other cars, those that choose the checkpoint; count or fraction"
+        "0.1", "part of the other cars that selects the best epoch: a count or a fraction"
     )
     min_workers: int | None = option(
-        None, "go on with this many workers where machines are lost (default: wait for --workers)"
+        None, "smallest number of workers to train with if machines are lost (default: --workers)"
     )
     compile: Literal["auto", "on", "off"] = option(
-        "auto", "compile the network; auto: on a GPU, from 100,000 pictures a worker on"
+        "auto", "compile the network; auto: on GPUs, from 100,000 images per worker"
     )
     on_bad_picture: Literal["fail", "skip"] = option(
-        "fail", "fail: name the pictures and masks that cannot be used; skip: leave them out"
+        "fail", "fail: exit if an image or mask cannot be used, and name it; skip: leave it out"
     )
     tensorboard: bool = option(
-        False, "write each epoch's figures to OUT/tensorboard too (pip install tensorboard)"
+        False, "also write the metrics of each epoch to OUT/tensorboard (pip install tensorboard)"
     )
 
     def __post_init__(self) -> None:
         for name, value in NEW_MODEL_DEFAULTS.items():
             if getattr(self, name) is None and not self.init_from:
                 object.__setattr__(self, name, value)
-        if self.recipe in RECIPES:  # else it is None, or wrong, as will be said
+        if self.recipe in RECIPES:  # else None, or an error of require_choices
             for name in RECIPE_DEFAULTED:
                 if getattr(self, name) is None:
                     object.__setattr__(self, name, getattr(RECIPES[self.recipe], name))
         super().__post_init__()
         require_min(1, self, "base", "epochs", "batch_size", "min_workers")
         if self.min_workers and self.workers and self.min_workers > self.workers:
-            raise InputError(f"--min-workers {self.min_workers}: more than --workers")
+            raise InputError(
+                f"--min-workers {self.min_workers}: must not exceed --workers {self.workers}"
+            )
         if self.downscale not in (None, 1, 2, 4, 8):
             raise InputError(f"--downscale {self.downscale}: must be 1, 2, 4 or 8")
         if self.learning_rate is not None and not 0 < self.learning_rate < 1:
-            raise InputError(f"--learning-rate {self.learning_rate}: must lie between 0 and 1")
+            raise InputError(f"--learning-rate {self.learning_rate}: must be between 0 and 1")
 
     @property
     def min_workers_required(self) -> int | None:
-        """Workers that are enough to begin with, or None: all of them are needed."""
+        """The number of workers that are enough to start; None: all of `workers`."""
         return self.min_workers
 
     @property
     def resolved_learning_rate(self) -> float:
-        """The learning rate: as asked, or the recipe's."""
+        """The learning rate of the flag, or of the recipe."""
         return self.learning_rate or RECIPES[self.recipe].learning_rate
 
 
@@ -189,81 +197,94 @@ class EvaluateFlags(ModelFlags):
 
     @property
     def model_uri(self) -> str:
-        """The model folder: as asked, or the one under --out."""
+        """The model folder of the flag, or the one under --out."""
         return self.model or f"{self.out.rstrip('/')}/model"
 
 
 @dataclass(frozen=True, kw_only=True)
 class PredictFlags(EvaluateFlags):
-    """Write the mask of every picture of a catalogue."""
+    """Predict the masks of all images, as a submission file."""
 
-    data: str = option(
-        "", "folder with test/ (and sample_submission.csv), or any folder of pictures"
-    )
+    data: str = option("", "folder with test/ (and sample_submission.csv), or any folder of images")
     submission: str = option(
-        "submission.csv", "name of the file under --out; .csv.gz is compressed"
+        "submission.csv", "name of the submission file under --out; .csv.gz is compressed"
     )
     shard_size: int = option(
-        0, "pictures a shard at most (0: 256, fewer for fewer than 16,384 pictures)"
+        0, "largest number of images per shard; 0: 256, or fewer for less than 16,384 images"
     )
     partial: bool = option(
-        False, "take the pictures that are there where sample_submission.csv lists more"
+        False, "predict only the existing images if sample_submission.csv lists more"
     )
     on_bad_picture: Literal["fail", "empty"] = option(
-        "fail", "fail: no submission while a picture is bad; empty: an empty mask for it"
+        "fail", "fail: write no submission if an image cannot be used; empty: give it an empty mask"
     )
-    max_bad: int = option(10, "with --on-bad-picture empty: bad pictures at most")
-    verify: bool = option(False, "read all pictures again and predict those that have changed")
-    merge_only: bool = option(False, "merge the shards that are there, predict nothing")
+    max_bad: int = option(10, "largest number of bad images with --on-bad-picture empty")
+    verify: bool = option(False, "read all images again and predict the changed ones")
+    merge_only: bool = option(False, "merge the existing shards, predict nothing")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_min(0, self, "shard_size", "max_bad")
         if not self.submission.endswith((".csv", ".csv.gz")) or "/" in self.submission:
-            raise InputError(f"--submission {self.submission}: a file name, .csv or .csv.gz")
+            raise InputError(
+                f"--submission {self.submission}: must be a file name that ends in .csv or .csv.gz"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
 class CutoutFlags(EvaluateFlags):
-    """Cut the cars out of pictures: files with transparent or another background."""
+    """Cut cars out of images: files with a transparent or another background."""
 
-    pictures: tuple[str, ...] = option((), "pictures and folders of pictures", positional=True)
-    data: str = option("", "folder with test/, or any folder of pictures; or name them as they are")
+    pictures: tuple[str, ...] = option((), "image files and folders of images", positional=True)
+    data: str = option("", "folder with test/, or any folder of images")
     submission: str = option(
-        "", "take the masks of this file's rows, .csv or .csv.gz, and no model"
+        "", "submission file, .csv or .csv.gz, that gives the masks instead of a model"
     )
     edge: Literal["auto", "soft", "hard"] = option(
         "auto",
-        "soft: as the network is sure; hard: the mask itself; auto: soft, hard for masks alone",
+        "soft: anti-aliased alpha; hard: binary mask; auto: hard with --mask-only or --submission, "
+        "else soft",
     )
     background: str = option(
-        "transparent", "transparent; or a colour: white, '#f0f0f0'; or a picture file"
+        "transparent", "transparent, a color (white, '#f0f0f0') or an image file"
     )
-    format: Literal["png", "webp"] = option("png", "of the files; webp is smaller, and not exact")
-    mask_only: bool = option(False, "the mask alone as PNG: 1 bit a pixel; 8 bits with --edge soft")
+    format: Literal["png", "webp"] = option(
+        "png", "file format; webp is smaller, but its colors are lossy"
+    )
+    mask_only: bool = option(
+        False, "write the mask alone: a PNG with 1 bit per pixel, 8 bits with --edge soft"
+    )
     on_bad_picture: Literal["fail", "skip"] = option(
-        "fail", "in the end, exit code 3 where a picture is bad, or 0; all others are cut out"
+        "fail",
+        "fail: exit with code 3 if an image cannot be used; skip: exit with 0; both cut out all "
+        "other images",
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "pictures", tuple(self.pictures))  # JSON and flags have lists
+        object.__setattr__(self, "pictures", tuple(self.pictures))  # JSON and argparse give lists
         if not self.pictures and not self.data:
-            raise InputError("--data is missing: a folder of pictures; or name pictures alone")
+            raise InputError("--data is missing: name a folder of images, or the images themselves")
         if self.pictures and self.data:
-            raise InputError(f"--pictures {self.pictures[0]}, --data {self.data}: one of them")
+            raise InputError(
+                f"--pictures {self.pictures[0]}, --data {self.data}: use only one of them"
+            )
         if self.submission and self.model:
-            raise InputError("--submission, --model: one of them; each of them gives masks")
+            raise InputError("--submission, --model: use only one of them, each gives masks")
         if self.submission and self.edge == "soft":
-            raise InputError("--edge soft: the masks of --submission have hard edges")
+            raise InputError(
+                "--edge soft: not possible with --submission, whose masks have hard edges"
+            )
         if self.submission and not self.submission.endswith((".csv", ".csv.gz")):
             raise InputError(f"--submission {self.submission}: must be .csv or .csv.gz")
         if self.mask_only and (self.format != "png" or self.background != "transparent"):
-            raise InputError("--mask-only: is a PNG without background")
+            raise InputError(
+                "--mask-only: writes a PNG without background; omit --format, --background"
+            )
 
     @property
     def soft(self) -> bool:
-        """Whether edges are soft."""
+        """Whether edges are soft: `edge`, with ``auto`` resolved."""
         return self.edge == "soft" or (
             self.edge == "auto" and not self.mask_only and not self.submission
         )
@@ -271,67 +292,74 @@ class CutoutFlags(EvaluateFlags):
 
 @dataclass(frozen=True, kw_only=True)
 class PipelineFlags(PredictFlags, TrainFlags, SampleFlags):
-    """Sample or given data, model, score, submission: everything in order."""
+    """Run all jobs in order: sample (without --data), train, evaluate, predict."""
 
     data: str = option("", "folder in Kaggle's layout (default: draw a sample under OUT/sample)")
-    out: str = option("runs/latest", "folder for all results; the same folder again goes on there")
+    out: str = option(
+        "runs/latest", "folder or s3:// prefix for all results; the same folder again resumes"
+    )
     on_bad_picture: Literal["fail", "empty"] = option(  # type: ignore[assignment]
-        "fail", "to predict: fail, or take an empty mask; bad pictures to train on always fail"
+        "fail",
+        "in prediction: fail, or an empty mask for the image; bad training images always fail",
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.model:
-            raise InputError("--model: the pipeline trains its own; use jobs/predict.py")
+            raise InputError("--model: a pipeline trains its own model; use the command predict")
         if self.merge_only or self.verify:
-            raise InputError("--merge-only, --verify: are for jobs/predict.py")
+            raise InputError("--merge-only, --verify: use the command predict")
         if not self.holdout_cars.strip("0."):
-            raise InputError("--holdout-cars 0: the pipeline scores the cars that it holds out")
+            raise InputError(
+                "--holdout-cars 0: a pipeline scores held-out cars; hold out one or more"
+            )
         if not self.data and not self.sample_test_cars:
-            raise InputError("--sample-test-cars 0: the pipeline predicts them")
+            raise InputError(
+                "--sample-test-cars 0: a pipeline predicts these cars; draw one or more"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
 class CheckFlags(LogFlags):
-    """Is this submission one that Kaggle takes?"""
+    """Check that Kaggle accepts a submission file."""
 
-    submission: str = option("", "the file to check, .csv or .csv.gz", positional=True)
+    submission: str = option("", "submission file to check, .csv or .csv.gz", positional=True)
     data: str = option(
-        "", "folder with sample_submission.csv, whose rows are expected; or that file"
+        "", "folder with sample_submission.csv, or that file, which lists the expected images"
     )
-    height: int = option(1280, "of the pictures, in pixels")
-    width: int = option(1918, "of the pictures, in pixels")
+    height: int = option(1280, "height of the images in pixels")
+    width: int = option(1918, "width of the images in pixels")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_min(1, self, "height", "width")
         if not self.submission:
-            raise InputError("--submission is missing: the file to check")
+            raise InputError("--submission is missing: name the file to check")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExportFlags(LogFlags):
-    """Write a model as one ONNX file, its preprocessing in it, checked to give the same masks."""
+    """Export a model with its preprocessing as one ONNX file, and check that its masks agree."""
 
-    model: str = option("", "model folder, as train writes it", positional=True)
-    out: str = option("", "the file to write, .onnx (default: model.onnx in the model folder)")
+    model: str = option("", "model folder that train wrote", positional=True)
+    out: str = option("", "output file, .onnx (default: model.onnx in the model folder)")
     input: Literal["picture", "gray"] = option(
         "picture",
-        "picture: decoded pixels in full size; gray: means of blocks, as prediction has of a JPEG",
+        "picture: decoded pixels at full size; gray: the downscaled gray that predict decodes",
     )
-    data: str = option("", "folder of pictures to check with (default: draw some)")
-    limit: int = option(4, "pictures to check with")
+    data: str = option("", "folder of images to check with (default: drawn images)")
+    limit: int = option(4, "number of images to check with")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_choices(self)
         require_min(1, self, "limit")
         if not self.model:
-            raise InputError("--model is missing: the model folder to export")
+            raise InputError("--model is missing: name the model folder to export")
         if self.out and not self.out.endswith(".onnx"):
             raise InputError(f"--out {self.out}: must end in .onnx")
 
     @property
     def out_uri(self) -> str:
-        """The file to write: as asked, or the one beside the weights."""
+        """The output file of the flag, or model.onnx in the model folder."""
         return self.out or f"{self.model.rstrip('/')}/model.onnx"

@@ -1,4 +1,4 @@
-"""From dataclass to flags: defaults, wrong usage in one line with exit code 2, and JSON."""
+"""Flags of a dataclass: defaults, help, usage errors in one line with exit code 2, and JSON."""
 
 import dataclasses
 import json
@@ -13,7 +13,7 @@ from carvana_ray.errors import InputError
 
 
 @pytest.mark.parametrize("kind", WITHOUT_REQUIRED)
-def test_no_flags_are_the_defaults(kind: type[Any]) -> None:
+def test_without_flags_all_fields_have_their_defaults(kind: type[Any]) -> None:
     assert cli.parse(kind, "job", []) == kind()
 
 
@@ -24,12 +24,12 @@ def test_every_field_is_a_flag_with_help(
     with pytest.raises(SystemExit) as caught:
         cli.parse(kind, "job", ["--help"], "examples: none")
     assert caught.value.code == 0
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     for field in dataclasses.fields(kind):
-        assert f"  --{field.name.replace('_', '-')}" in said
+        assert f"  --{field.name.replace('_', '-')}" in output
         assert field.metadata["help"]
-    assert "examples: none" in said
-    assert kind.__doc__ in said
+    assert "examples: none" in output
+    assert kind.__doc__ in output
 
 
 def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
@@ -39,7 +39,7 @@ def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) 
     assert __version__ in capsys.readouterr().out
 
 
-def test_every_kind_of_flag_is_read() -> None:
+def test_every_type_of_flag_is_parsed() -> None:
     words = (
         "--data d --out=o --workers 2 --device cpu --num-cpus 3 --seed 4 --limit 5 --recipe 2017"
     )
@@ -64,7 +64,7 @@ def test_every_kind_of_flag_is_read() -> None:
     )
 
 
-def test_a_switch_takes_no_value() -> None:
+def test_a_boolean_flag_takes_no_value() -> None:
     flags = cli.parse(config.PredictFlags, "job", ["--partial", "--merge-only"])
     assert (flags.partial, flags.merge_only) == (True, True)
     assert (config.PredictFlags().partial, config.PredictFlags().merge_only) == (False, False)
@@ -72,7 +72,7 @@ def test_a_switch_takes_no_value() -> None:
 
 @pytest.mark.parametrize("kind", ALL)
 @pytest.mark.parametrize("word", ["--bogus", "--bogus=1", "stray"])
-def test_a_word_that_is_no_flag_is_named(
+def test_an_unknown_flag_or_word_is_named(
     kind: type[Any], word: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     usage_error(kind, [*REQUIRED.get(kind, []), word], capsys, word)
@@ -89,7 +89,7 @@ def test_a_word_that_is_no_flag_is_named(
         (config.CheckFlags, "--heigh"),
     ],
 )
-def test_an_abbreviation_is_no_flag(
+def test_an_abbreviated_flag_is_an_error(
     kind: type[Any], word: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     usage_error(kind, [*REQUIRED.get(kind, []), word, "2"], capsys, word)
@@ -103,14 +103,14 @@ def test_a_flag_without_its_value_is_named(
 
 
 @pytest.mark.parametrize("kind", ALL)
-def test_a_configuration_goes_round_through_json(kind: type[Any]) -> None:
-    one = cli.parse(kind, "job", REQUIRED.get(kind, []))
-    values = json.loads(json.dumps(cli.to_json(one)))
-    assert values == cli.to_json(one)
-    assert kind(**values) == one
+def test_flags_round_trip_through_json(kind: type[Any]) -> None:
+    flags = cli.parse(kind, "job", REQUIRED.get(kind, []))
+    values = json.loads(json.dumps(cli.to_json(flags)))
+    assert values == cli.to_json(flags)
+    assert kind(**values) == flags
 
 
-def test_pick_takes_what_two_jobs_have_in_common_and_the_changes() -> None:
+def test_subset_has_the_shared_fields_and_the_changes() -> None:
     whole = config.PipelineFlags(
         out="here", seed=7, epochs=9, downscale=8, sample_cars=5, data="there"
     )
@@ -131,6 +131,6 @@ def test_the_flag_of_a_field() -> None:
 
 
 def test_an_unknown_decoder_names_the_two_choices(capsys: pytest.CaptureFixture[str]) -> None:
-    said = usage_error(config.PredictFlags, ["--decode", "both"], capsys, "--decode")
-    assert "cpu" in said
-    assert "gpu" in said
+    error = usage_error(config.PredictFlags, ["--decode", "both"], capsys, "--decode")
+    assert "cpu" in error
+    assert "gpu" in error
