@@ -12,8 +12,8 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from carvana_ray.sample import camera
 from carvana_ray.sample.camera import HEIGHT, WIDTH
-from carvana_ray.sample.car import Car, Room
-from carvana_ray.sample.meshes import Parts
+from carvana_ray.sample.car import Car, Studio
+from carvana_ray.sample.meshes import CarMeshes
 
 Floats = NDArray[np.float32]
 Pixels = list[tuple[float, float]]
@@ -37,9 +37,9 @@ _STROKES: dict[str, tuple[tuple[tuple[float, float], ...], ...]] = {
 }  # fmt: skip
 
 
-def draw(car: Car, parts: Parts, view: int) -> Image.Image:
+def draw_backdrop(car: Car, parts: CarMeshes, view: int) -> Image.Image:
     """Return the studio without the car, but with its shadow and reflection, RGB 1918 x 1280."""
-    room = car.room
+    room = car.studio
     wall = _wall(room)
     floor = _floor(car, parts, view)
     xs = np.linspace(0, WIDTH, 33)
@@ -51,23 +51,29 @@ def draw(car: Car, parts: Parts, view: int) -> Image.Image:
     return floor
 
 
-def _foot(room: Room, x: NDArray[np.float64]) -> NDArray[np.float64]:
+def _foot(room: Studio, x: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the row of the wall's foot in each column: the wall is bent around the turntable."""
-    return room.horizon + _FOOT_PX + 22 * ((x - room.pan) / (WIDTH / 2)) ** 2
+    return room.horizon + _FOOT_PX + 22 * ((x - room.center_x) / (WIDTH / 2)) ** 2
 
 
-def _wall(room: Room) -> Image.Image:
+def _wall(room: Studio) -> Image.Image:
     """Return the upper part of the picture, down to below the wall's foot."""
     tall = int(room.horizon + _FOOT_PX + 40)
     x = np.linspace(-1, 1, 120, dtype=np.float32)[None, :]
     y = np.linspace(0, 1, 40, dtype=np.float32)[:, None]
     panels = np.sin(6.0 * x + 2.5 * y + np.float32(room.panel_phase))
-    level = room.wall + 14 * y**3 + room.slope * x - 7 * (1 - y) * x**2 + 1.6 * panels * (1 - y)
+    level = (
+        room.wall_level
+        + 14 * y**3
+        + room.brightness_slope * x
+        - 7 * (1 - y) * x**2
+        + 1.6 * panels * (1 - y)
+    )
     tint = np.array([0.0, -0.4, 0.6 - 0.5 * room.warmth], dtype=np.float32)
     coarse = _image(level[..., None] + tint)
     wall = coarse.resize((WIDTH, tall), Image.Resampling.BILINEAR)
     pen = ImageDraw.Draw(wall)
-    left, right = room.pan - 285, room.pan + 210
+    left, right = room.center_x - 285, room.center_x + 210
     top = room.horizon - 205
     pen.line(
         [(left, tall), (left, top), (right, top), (right, tall)], fill=(196, 196, 198), width=2
@@ -76,29 +82,29 @@ def _wall(room: Room) -> Image.Image:
     return wall
 
 
-def _lettering(room: Room, pen: ImageDraw.ImageDraw) -> None:
-    ink = tuple(int(room.wall * 0.46) + shift for shift in (0, -2, 2))
+def _lettering(room: Studio, pen: ImageDraw.ImageDraw) -> None:
+    ink = tuple(int(room.wall_level * 0.46) + shift for shift in (0, -2, 2))
     pitch = (WIDTH - 70) / len(_WORD)
     for number, letter in enumerate(_WORD):
-        left = room.pan - WIDTH / 2 + 45 + number * pitch
+        left = room.center_x - WIDTH / 2 + 45 + number * pitch
         thick = 24 if number < len(_WORD) / 2 else 50
         for stroke in _STROKES[letter]:
             wide = 0.86 * pitch - thick
             x = np.array([left + thick / 2 + across * wide for across, _ in stroke])
             # The outer letters stand nearer to the camera.
-            tall = _LETTER_PX * (1 + 0.06 * ((x - room.pan) / (WIDTH / 2)) ** 2)
+            tall = _LETTER_PX * (1 + 0.06 * ((x - room.center_x) / (WIDTH / 2)) ** 2)
             y = _foot(room, x) - 4 - thick / 2 - np.array([up for _, up in stroke]) * (tall - thick)
             spots = list(zip(x.tolist(), y.tolist(), strict=True))
             pen.line(spots, fill=ink, width=thick, joint="curve")
 
 
-def _floor(car: Car, parts: Parts, view: int) -> Image.Image:
+def _floor(car: Car, parts: CarMeshes, view: int) -> Image.Image:
     """Return the whole picture as floor; what is above the wall's foot is not meant to be seen."""
-    room = car.room
+    room = car.studio
     y = np.linspace(0, 1, _COARSE[1], dtype=np.float32)[:, None]
     x = np.linspace(-1, 1, _COARSE[0], dtype=np.float32)[None, :]
     middle = (y - 0.62) / 0.38
-    level = room.floor + 9 * middle - 6 * x**2 * (y > 0) + room.slope * x
+    level = room.floor_level + 9 * middle - 6 * x**2 * (y > 0) + room.brightness_slope * x
     level = level + _stains(room)
     tint = np.array([-3.0, 0.5, 3.0], dtype=np.float32)
     disc = _turntable(room)
@@ -112,9 +118,9 @@ def _floor(car: Car, parts: Parts, view: int) -> Image.Image:
     return floor
 
 
-def _stains(room: Room) -> Floats:
+def _stains(room: Studio) -> Floats:
     """Return what makes a real floor uneven, [320, 480], the same in a whole session."""
-    rng = np.random.default_rng(room.marks_seed)
+    rng = np.random.default_rng(room.stain_seed)
     total = np.zeros((_COARSE[1], _COARSE[0]), dtype=np.float32)
     for cells, strength in ((9, 2.2), (40, 1.0), (160, 0.7)):
         grain = rng.standard_normal((2 * cells, cells), dtype=np.float32) * np.float32(strength)
@@ -123,7 +129,7 @@ def _stains(room: Room) -> Floats:
     return total
 
 
-def _on_floor(room: Room, points: NDArray[np.float64], scale: float) -> Pixels:
+def _on_floor(room: Studio, points: NDArray[np.float64], scale: float) -> Pixels:
     """Project floor points [N, 2] in room axes, to pixels divided by `scale`."""
     flat = np.concatenate([points, np.zeros((len(points), 1))], axis=1)
     pixels, _ = camera.project(flat.astype(np.float32), room)
@@ -135,7 +141,7 @@ def _circle(radius: float, fine: int = 120) -> NDArray[np.float64]:
     return radius * np.stack([np.cos(turn), np.sin(turn)], axis=-1)
 
 
-def _turntable(room: Room) -> Floats:
+def _turntable(room: Studio) -> Floats:
     image = Image.new("L", _COARSE, 0)
     ImageDraw.Draw(image).polygon(_on_floor(room, _circle(_TURNTABLE_M), _PER_COARSE), fill=255)
     return _unit(image.filter(ImageFilter.GaussianBlur(1.5)))
@@ -143,20 +149,20 @@ def _turntable(room: Room) -> Floats:
 
 def _marks(car: Car, view: int, pen: ImageDraw.ImageDraw) -> None:
     """Draw the turntable's edge and seams; the seams turn with it."""
-    room = car.room
-    shade = int(room.floor)
+    room = car.studio
+    shade = int(room.floor_level)
     edge = _on_floor(room, _circle(_TURNTABLE_M), 1.0)
     pen.line([*edge, edge[0]], fill=(shade - 48, shade - 48, shade - 50), width=3)
     for across in (-1.15, 1.15):
         reach = float(np.sqrt(_TURNTABLE_M**2 - across**2))
         ends = np.array([[-reach, across, 0.0], [reach, across, 0.0]])
-        turned = camera.to_room(ends, view, 0.0)[:, :2].astype(np.float64)
+        turned = camera.to_world(ends, view, 0.0)[:, :2].astype(np.float64)
         pen.line(_on_floor(room, turned, 1.0), fill=(shade - 30, shade - 31, shade - 35), width=2)
 
 
-def _shadow(car: Car, parts: Parts, view: int) -> Floats:
+def _shadow(car: Car, parts: CarMeshes, view: int) -> Floats:
     """Return how much of the light the car takes from the floor, [320, 480], 0..1."""
-    room = car.room
+    room = car.studio
     image = Image.new("L", _COARSE, 0)
     pen = ImageDraw.Draw(image)
     turn = np.linspace(0, 2 * np.pi, 48, endpoint=False)
@@ -165,7 +171,7 @@ def _shadow(car: Car, parts: Parts, view: int) -> Floats:
         box = [np.sign(f) * np.abs(f) ** 0.45 for f in (np.cos(turn), np.sin(turn))]
         spots = np.stack([m + h * b for m, h, b in zip(middle, half, box, strict=True)], axis=-1)
         at = np.concatenate([spots, np.zeros((48, 1))], axis=1)
-        turned = camera.on_turntable(at, car, view)[:, :2].astype(np.float64)
+        turned = camera.car_to_world(at, car, view)[:, :2].astype(np.float64)
         pen.polygon(_on_floor(room, turned, _PER_COARSE), fill=dark)
 
     half = (car.length_m / 2 - 0.08, car.width_m / 2)
@@ -183,7 +189,7 @@ def _shadow(car: Car, parts: Parts, view: int) -> Floats:
     return _unit(image.filter(ImageFilter.GaussianBlur(1.6)))
 
 
-def _reflection(car: Car, parts: Parts, view: int) -> tuple[Floats, Floats]:
+def _reflection(car: Car, parts: CarMeshes, view: int) -> tuple[Floats, Floats]:
     """Return how strongly the floor mirrors [320, 480] and the blurred picture [320, 480, 3]."""
     image = Image.new("RGB", _COARSE, (0, 0, 0))
     mask = Image.new("L", _COARSE, 0)
@@ -193,8 +199,8 @@ def _reflection(car: Car, parts: Parts, view: int) -> tuple[Floats, Floats]:
     low = parts.shell.points[:, 0, 2] < car.height_m * 0.42
     pieces.append((parts.shell.points[low][::2], (red, green, blue)))
     for points, colour in pieces:
-        under = camera.on_turntable(points * [1, 1, -1], car, view)
-        pixels, _ = camera.project(under, car.room)
+        under = camera.car_to_world(points * [1, 1, -1], car, view)
+        pixels, _ = camera.project(under, car.studio)
         for quad in (pixels / np.float32(_PER_COARSE)).reshape(-1, 8).tolist():
             pen.polygon(quad, fill=colour)
             cut.polygon(quad, fill=255)

@@ -175,7 +175,7 @@ def _step(value: Floats) -> Floats:
     return value * value * (3 - 2 * value)
 
 
-def shell(car: Car) -> tuple[Floats, Floats, NDArray[np.int64]]:
+def shell_grid(car: Car) -> tuple[Floats, Floats, NDArray[np.int64]]:
     """Return the shell as a grid.
 
     Returns:

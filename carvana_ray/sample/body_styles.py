@@ -30,7 +30,7 @@ class Style:
         rails: chance of roof rails.
     """
 
-    share: float
+    weight: float
     length: Range
     width: Range
     height: Range
@@ -53,7 +53,7 @@ class Style:
 
 
 SEDAN = Style(
-    share=0.36,
+    weight=0.36,
     length=(4.55, 5.05),
     width=(1.78, 1.90),
     height=(1.42, 1.50),
@@ -80,7 +80,7 @@ SEDAN = Style(
 )  # fmt: skip
 
 COUPE = Style(
-    share=0.09,
+    weight=0.09,
     length=(4.20, 4.75),
     width=(1.80, 1.90),
     height=(1.33, 1.40),
@@ -107,7 +107,7 @@ COUPE = Style(
 )  # fmt: skip
 
 HATCHBACK = Style(
-    share=0.14,
+    weight=0.14,
     length=(3.65, 4.40),
     width=(1.68, 1.80),
     height=(1.43, 1.54),
@@ -134,7 +134,7 @@ HATCHBACK = Style(
 )  # fmt: skip
 
 CROSSOVER = Style(
-    share=0.25,
+    weight=0.25,
     length=(4.40, 5.05),
     width=(1.83, 1.98),
     height=(1.62, 1.79),
@@ -161,7 +161,7 @@ CROSSOVER = Style(
 )  # fmt: skip
 
 MINIVAN = Style(
-    share=0.06,
+    weight=0.06,
     length=(4.75, 5.15),
     width=(1.90, 2.00),
     height=(1.70, 1.80),
@@ -188,7 +188,7 @@ MINIVAN = Style(
 )  # fmt: skip
 
 PICKUP = Style(
-    share=0.10,
+    weight=0.10,
     length=(5.30, 5.95),
     width=(1.88, 2.02),
     height=(1.78, 1.93),

@@ -7,7 +7,7 @@ the turntable, on the floor. Car axes: x forwards, y to the car's left, z up.
 import numpy as np
 from numpy.typing import NDArray
 
-from carvana_ray.sample.car import Car, Room
+from carvana_ray.sample.car import Car, Studio
 
 WIDTH, HEIGHT = 1918, 1280
 VIEWS = 16
@@ -18,7 +18,7 @@ Points = NDArray[np.float32]
 AnyPoints = NDArray[np.float32] | NDArray[np.float64]
 
 
-def to_room(points: AnyPoints, view: int, turn_deg: float) -> Points:
+def to_world(points: AnyPoints, view: int, turn_deg: float) -> Points:
     """Turn points [..., 3] from car axes to room axes, as the turntable stands in `view` (1..16).
 
     View 1 looks at the nose, 5 has the nose to the left, 9 looks at the tail, 13 to the right.
@@ -31,7 +31,7 @@ def to_room(points: AnyPoints, view: int, turn_deg: float) -> Points:
     return np.asarray(points @ turn, dtype=np.float32)
 
 
-def project(points: Points, room: Room) -> tuple[Points, Points]:
+def project(points: Points, room: Studio) -> tuple[Points, Points]:
     """Return the pixels [..., 2] of room points [..., 3], and their depth [...] in metres.
 
     The picture plane stands upright; the lens is shifted instead of tilted, which differs from the
@@ -39,17 +39,17 @@ def project(points: Points, room: Room) -> tuple[Points, Points]:
     """
     depth = points[..., 1] + np.float32(room.distance_m)
     scale = np.float32(FOCAL_PX) / depth
-    x = np.float32(room.pan) + points[..., 0] * scale
+    x = np.float32(room.center_x) + points[..., 0] * scale
     y = np.float32(room.horizon) + (np.float32(room.camera_height_m) - points[..., 2]) * scale
     return np.stack([x, y], axis=-1), depth
 
 
-def on_turntable(points: AnyPoints, car: Car, view: int) -> Points:
+def car_to_world(points: AnyPoints, car: Car, view: int) -> Points:
     """Turn points [..., 3] from car axes to room axes, the car standing where it was parked."""
-    parked = np.array([*car.off_centre_m, 0.0])
-    return to_room(points + parked, view, car.turn_deg)
+    parked = np.array([*car.offset_m, 0.0])
+    return to_world(points + parked, view, car.turn_deg)
 
 
-def position(room: Room) -> Points:
+def camera_position(room: Studio) -> Points:
     """Return where the camera stands, [3] in room axes."""
     return np.array([0.0, -room.distance_m, room.camera_height_m], dtype=np.float32)

@@ -41,7 +41,7 @@ _PACKAGES = ("", "w/Tech", "w/Winter", "AWD", "i Grand")
 
 
 @dataclass(frozen=True)
-class Room:
+class Studio:
     """A session in the studio: where the camera stands and how it is lit.
 
     Lengths are metres, angles degrees, levels gray values 0..255. `horizon` is the row of the
@@ -51,13 +51,13 @@ class Room:
     distance_m: float
     camera_height_m: float
     horizon: float
-    pan: float
-    wall: float
-    floor: float
+    center_x: float
+    wall_level: float
+    floor_level: float
     warmth: float
-    slope: float
+    brightness_slope: float
     panel_phase: float
-    marks_seed: int
+    stain_seed: int
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,8 @@ class Car:
     metallic: float
     cloth: Rgb
     spokes: int
-    spoke_share: float
-    rim: float
+    spoke_width: float
+    rim_albedo: float
     antenna: str
     antenna_m: float
     rails: bool
@@ -86,14 +86,14 @@ class Car:
     privacy: bool
     lamp_height: float
     grille: int
-    off_centre_m: tuple[float, float]
+    offset_m: tuple[float, float]
     turn_deg: float
     year: int
     make: str
     model: str
     trim: str
     package: str
-    room: Room
+    studio: Studio
 
     @property
     def proportions(self) -> Style:
@@ -110,7 +110,7 @@ class Car:
 def draw_car(rng: np.random.Generator) -> Car:
     """Return a car in a session of its own, drawn from `rng`."""
     names = tuple(STYLES)
-    shares = np.array([STYLES[name].share for name in names])
+    shares = np.array([STYLES[name].weight for name in names])
     name = names[int(rng.choice(len(names), p=shares / shares.sum()))]
     style = STYLES[name]
     # Large cars are long, wide and high together.
@@ -136,8 +136,8 @@ def draw_car(rng: np.random.Generator) -> Car:
         metallic=metallic,
         cloth=_CLOTHS[int(rng.integers(len(_CLOTHS)))],
         spokes=int(rng.choice((5, 5, 6, 7, 9, 10))),
-        spoke_share=float(rng.uniform(0.34, 0.62)),
-        rim=float(rng.choice((0.50, 0.42, 0.34, 0.06), p=(0.4, 0.25, 0.2, 0.15))),
+        spoke_width=float(rng.uniform(0.34, 0.62)),
+        rim_albedo=float(rng.choice((0.50, 0.42, 0.34, 0.06), p=(0.4, 0.25, 0.2, 0.15))),
         antenna=str(rng.choice(("mast", "fin", "none"), p=(0.55, 0.30, 0.15))),
         antenna_m=float(rng.uniform(0.18, 0.62)),
         rails=bool(rng.uniform() < style.rails),
@@ -147,34 +147,36 @@ def draw_car(rng: np.random.Generator) -> Car:
         privacy=bool(rng.uniform() < style.privacy),
         lamp_height=float(rng.uniform(0.95, 1.05)),
         grille=int(rng.integers(3)),
-        off_centre_m=(float(rng.normal(0, 0.10)), float(rng.normal(0, 0.05))),
+        offset_m=(float(rng.normal(0, 0.10)), float(rng.normal(0, 0.05))),
         turn_deg=float(rng.normal(0, 1.0)),
         year=int(rng.integers(2007, 2018)),
         make=str(rng.choice(_MAKES)),
         model=str(rng.choice(_MODELS[name])),
         trim=str(rng.choice(_TRIMS)),
         package=str(rng.choice(_PACKAGES)),
-        room=_draw_room(rng),
+        studio=_draw_studio(rng),
     )
 
 
-def _draw_room(rng: np.random.Generator) -> Room:
+def _draw_studio(rng: np.random.Generator) -> Studio:
     """Return a session; the means and spreads are read off the real pictures.
 
     A 3.70 m and a 4.90 m car measure 315 px a metre side on, their fronts 378: the camera stands
     7.6 m from the middle of the turntable, and `camera.FOCAL_PX` is what follows.
     """
-    return Room(
+    return Studio(
         distance_m=float(np.clip(rng.normal(7.60, 0.35), 6.8, 8.4)),
         camera_height_m=float(np.clip(rng.normal(1.50, 0.05), 1.38, 1.62)),
         horizon=float(np.clip(rng.normal(395, 42), 320, 480)),
-        pan=float(rng.normal(957, 14)),
-        wall=float(rng.uniform(236, 249)),
-        floor=float(rng.choice((158.0, 186.0, 205.0), p=(0.3, 0.45, 0.25)) + rng.normal(0, 4)),
+        center_x=float(rng.normal(957, 14)),
+        wall_level=float(rng.uniform(236, 249)),
+        floor_level=float(
+            rng.choice((158.0, 186.0, 205.0), p=(0.3, 0.45, 0.25)) + rng.normal(0, 4)
+        ),
         warmth=float(rng.uniform(-2.0, 5.0)),
-        slope=float(rng.normal(0, 5.0)),
+        brightness_slope=float(rng.normal(0, 5.0)),
         panel_phase=float(rng.uniform(0, 6.28)),
-        marks_seed=int(rng.integers(2**31)),
+        stain_seed=int(rng.integers(2**31)),
     )
 
 

@@ -18,7 +18,7 @@ Floats = NDArray[np.float64]
 Spots = list[tuple[float, float]]
 
 PX_PER_M = 200.0  # a car takes 310 pixels a metre in the picture, which is blurred by one
-TALL_M = 2.1
+ATLAS_TOP_M = 2.1
 _SIDE_PX, _END_PX, _WHEEL_PX = 1300, 480, 280
 _NOSE_PX = 20.0
 _SHEET = (_SIDE_PX + 2 * _END_PX + _WHEEL_PX, 432)
@@ -35,28 +35,28 @@ _NUMBER = {name: number for number, name in enumerate(MATERIALS)}
 
 
 @dataclass(frozen=True)
-class Finish:
+class MaterialTable:
     """How each material [M] shines: reflectance [M, 3], metal, gloss (0..1), light let through."""
 
     albedo: NDArray[np.float32]
     metal: NDArray[np.float32]
     gloss: NDArray[np.float32]
-    clear: NDArray[np.float32]
+    transmission: NDArray[np.float32]
 
     @property
     def columns(self) -> NDArray[np.float32]:
         """Everything, [M, 6]: red, green, blue, clear, metal, gloss."""
-        rest = np.stack([self.clear, self.metal, self.gloss], axis=-1)
+        rest = np.stack([self.transmission, self.metal, self.gloss], axis=-1)
         return np.concatenate([self.albedo, rest], axis=-1)
 
 
-class Coat:
+class Texture:
     """The sheet with its materials' properties, their edges softened, ready to be looked up.
 
     Stored in bytes: the square root of reflectance, half the square root of the rest.
     """
 
-    def __init__(self, sheet: Image.Image, finish: Finish) -> None:
+    def __init__(self, sheet: Image.Image, finish: MaterialTable) -> None:
         """Colour a sheet of material numbers, mode L."""
         self.width, self.height = sheet.size
         columns = finish.columns
@@ -83,7 +83,7 @@ class Coat:
         return found
 
 
-def finish(car: Car) -> Finish:
+def material_table(car: Car) -> MaterialTable:
     """Return the car's materials, in the order of MATERIALS."""
     red, green, blue = (0.01 + 0.14 * part for part in car.paint)
     gap = (red, green, blue)
@@ -102,7 +102,7 @@ def finish(car: Car) -> Finish:
         "plate_print": ((0.10, 0.35, 0.62), 0.0, 0.3, 0.0),
         "grille": ((0.008, 0.008, 0.009), 0.0, 0.4, 0.0),
         "tyre": ((0.013, 0.013, 0.013), 0.0, 0.25, 0.0),
-        "rim": ((car.rim, car.rim, car.rim * 1.01), 0.35, 0.9, 0.0),
+        "rim": ((car.rim_albedo, car.rim_albedo, car.rim_albedo * 1.01), 0.35, 0.9, 0.0),
         "rim_shade": ((0.020, 0.020, 0.021), 0.0, 0.3, 0.0),
         "well": ((0.004, 0.004, 0.004), 0.0, 0.0, 0.0),
         "bed": ((0.014, 0.014, 0.015), 0.0, 0.3, 0.0),
@@ -112,20 +112,20 @@ def finish(car: Car) -> Finish:
     }
     rows = [table[name] for name in MATERIALS]
     columns = [np.array([row[k] for row in rows], dtype=np.float32) for k in range(4)]
-    return Finish(*columns)
+    return MaterialTable(*columns)
 
 
-def number(material: str) -> int:
+def material_id(material: str) -> int:
     """Return a material's number on the sheet."""
     return _NUMBER[material]
 
 
-def plain(material: str) -> tuple[float, float]:
+def plain_uv(material: str) -> tuple[float, float]:
     """Return a place (u, v) on the sheet that shows the material and nothing else."""
     return 8.0 * _NUMBER[material] + 4.0, float(_PLAIN_ROW)
 
 
-def place(car: Car, points: Floats, face: int) -> Floats:
+def project_uv(car: Car, points: Floats, face: int) -> Floats:
     """Return where on the sheet points [..., 3] in car axes fall, [..., 2] in pixels."""
     if face == shape.SIDE:
         u = (car.length_m / 2 - points[..., 0]) * PX_PER_M + _NOSE_PX
@@ -133,10 +133,10 @@ def place(car: Car, points: Floats, face: int) -> Floats:
         # As one stands before it: the car's left is on the right of its front.
         middle, right = (0.5, 1.0) if face == shape.FRONT else (1.5, -1.0)
         u = _SIDE_PX + _END_PX * middle + right * points[..., 1] * PX_PER_M
-    return np.stack([u, (TALL_M - points[..., 2]) * PX_PER_M], axis=-1)
+    return np.stack([u, (ATLAS_TOP_M - points[..., 2]) * PX_PER_M], axis=-1)
 
 
-def wheel_place(across: Floats, up: Floats) -> Floats:
+def wheel_uv(across: Floats, up: Floats) -> Floats:
     """Return where points of a wheel of radius 1 fall on the sheet, [..., 2] in pixels."""
     x, y = WHEEL_AT_PX
     return np.stack([x + across * TYRE_PX, y - up * TYRE_PX], axis=-1)
@@ -149,7 +149,7 @@ class Pen:
         self.sheet, self.left = sheet, left_px
 
     def _px(self, spots: Spots) -> Spots:
-        return [(self.left + a * PX_PER_M, (TALL_M - z) * PX_PER_M) for a, z in spots]
+        return [(self.left + a * PX_PER_M, (ATLAS_TOP_M - z) * PX_PER_M) for a, z in spots]
 
     def fill(self, material: str, spots: Spots) -> None:
         self.sheet.polygon(self._px(spots), fill=_NUMBER[material])
@@ -167,7 +167,7 @@ class Pen:
         self.sheet.rounded_rectangle((x, y, x2, y2), bend * PX_PER_M, fill=_NUMBER[material])
 
 
-def blank() -> tuple[Image.Image, Pen, Pen, Pen]:
+def blank_atlas() -> tuple[Image.Image, Pen, Pen, Pen]:
     """Return an empty sheet and the pens of its side, front and rear drawing."""
     image = Image.new("L", _SHEET, _NUMBER["paint"])
     draw = ImageDraw.Draw(image)

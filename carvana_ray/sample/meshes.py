@@ -20,52 +20,52 @@ _TUCKED_M = 0.020  # how far the wheels stand inwards of the body's side
 
 
 @dataclass(frozen=True)
-class Quads:
+class Mesh:
     """Loose quads: corners [F, 4, 3], their normals [F, 4, 3] and places on the sheet [F, 4, 2]."""
 
     points: Floats
     normals: Floats
-    spots: Floats
+    uv: Floats
 
 
 @dataclass(frozen=True)
-class Parts:
+class CarMeshes:
     """A car in pieces; pairs are left and right, wheels front left, front right, rear left, right.
 
     `inside` is what one sees through the windows, beside the shell's own inner face.
     """
 
-    shell: Quads
-    wheels: tuple[Quads, ...]
-    well: Quads
-    mirrors: tuple[Quads, Quads]
-    rails: tuple[Quads, ...]
-    fin: Quads | None
-    inside: Quads
+    shell: Mesh
+    wheels: tuple[Mesh, ...]
+    well: Mesh
+    mirrors: tuple[Mesh, Mesh]
+    rails: tuple[Mesh, ...]
+    fin: Mesh | None
+    interior: Mesh
     mast: tuple[Point, Point] | None
 
 
-def join(pieces: list[Quads]) -> Quads:
+def join_meshes(pieces: list[Mesh]) -> Mesh:
     """Return the pieces as one, in their order."""
-    return Quads(
+    return Mesh(
         np.concatenate([one.points for one in pieces]),
         np.concatenate([one.normals for one in pieces]),
-        np.concatenate([one.spots for one in pieces]),
+        np.concatenate([one.uv for one in pieces]),
     )
 
 
-def build(car: Car) -> Parts:
+def build_meshes(car: Car) -> CarMeshes:
     """Return the car's meshes."""
     lines = shape.outline(car)
-    grid, normals, face = shape.shell(car)
-    return Parts(
+    grid, normals, face = shape.shell_grid(car)
+    return CarMeshes(
         shell=_shell(car, grid, normals, face),
         wheels=tuple(_wheel(car, lines, end, side) for end in (0, 1) for side in (1, -1)),
         well=_well(car, lines),
         mirrors=(_mirror(car, lines, 1), _mirror(car, lines, -1)),
         rails=tuple(_rail(car, lines, side) for side in (1, -1)) if car.rails else (),
         fin=_fin(car, lines),
-        inside=_inside(car, lines),
+        interior=_inside(car, lines),
         mast=_mast(car, lines),
     )
 
@@ -76,15 +76,15 @@ def _corners(grid: Floats) -> Floats:
     return np.stack(ring, axis=2).reshape(-1, 4, grid.shape[-1])
 
 
-def _shell(car: Car, grid: Floats, normals: Floats, face: NDArray[np.int64]) -> Quads:
+def _shell(car: Car, grid: Floats, normals: Floats, face: NDArray[np.int64]) -> Mesh:
     points, faces = _corners(grid), face.reshape(-1)
     spots = np.empty((len(points), 4, 2))
     for one in (shape.SIDE, shape.FRONT, shape.REAR):
-        spots[faces == one] = skin.place(car, points[faces == one], one)
-    return Quads(points, _corners(normals), spots)
+        spots[faces == one] = skin.project_uv(car, points[faces == one], one)
+    return Mesh(points, _corners(normals), spots)
 
 
-def _ball(middle: Point, radii: Point, material: str, power: float = 0.7, fine: int = 9) -> Quads:
+def _ball(middle: Point, radii: Point, material: str, power: float = 0.7, fine: int = 9) -> Mesh:
     """Return a rounded box: a superquadric, the boxier the smaller its power."""
     up = np.linspace(-np.pi / 2, np.pi / 2, fine)[:, None]
     around = np.linspace(0, 2 * np.pi, 2 * fine - 1)[None, :]
@@ -100,11 +100,11 @@ def _ball(middle: Point, radii: Point, material: str, power: float = 0.7, fine: 
     normals = form(2 - power) / np.array(radii)
     normals /= np.linalg.norm(normals, axis=-1, keepdims=True)
     quads = _corners(form(power) * radii + middle)
-    spots = np.broadcast_to(np.array(skin.plain(material)), (*quads.shape[:2], 2))
-    return Quads(quads, _corners(normals), spots)
+    spots = np.broadcast_to(np.array(skin.plain_uv(material)), (*quads.shape[:2], 2))
+    return Mesh(quads, _corners(normals), spots)
 
 
-def _wheel(car: Car, lines: shape.Outline, end: int, side: int) -> Quads:
+def _wheel(car: Car, lines: shape.Outline, end: int, side: int) -> Mesh:
     radius = car.wheel_radius_m
     outer = 0.975 * float(lines.half_width(np.array(car.axles_m[end]))) - _TUCKED_M
     around = np.linspace(0, 2 * np.pi, 33)[None, :] * -side
@@ -118,12 +118,12 @@ def _wheel(car: Car, lines: shape.Outline, end: int, side: int) -> Quads:
     points = np.stack([middle + radius * far * sine, y, radius * (1 + far * cosine)], axis=-1)
     flat = side * np.sqrt(1 - out**2) + 0 * around
     normals = np.stack([out * sine, flat, out * cosine], axis=-1)
-    spots = _corners(skin.wheel_place(far * sine, far * cosine))
-    spots[spots.shape[0] * 5 // 8 :] = skin.plain("tyre")  # the last three of the eight rings
-    return Quads(_corners(points), _corners(normals), spots)
+    spots = _corners(skin.wheel_uv(far * sine, far * cosine))
+    spots[spots.shape[0] * 5 // 8 :] = skin.plain_uv("tyre")  # the last three of the eight rings
+    return Mesh(_corners(points), _corners(normals), spots)
 
 
-def _well(car: Car, lines: shape.Outline) -> Quads:
+def _well(car: Car, lines: shape.Outline) -> Mesh:
     """Return the dark block between the wheels that one sees in the arches and under the sills."""
     behind = np.linspace(0.10, car.length_m - 0.10, 26)
     wide = np.minimum(0.94 * lines.half_width(behind), lines.half_width(behind) - 0.05)
@@ -137,11 +137,11 @@ def _well(car: Car, lines: shape.Outline) -> Quads:
     quads = _corners(points)
     outwards = quads - [0.0, 0.0, (arch + car.clearance_m) / 2]
     normals = outwards / np.linalg.norm(outwards, axis=-1, keepdims=True)
-    spots = np.broadcast_to(np.array(skin.plain("well")), (*quads.shape[:2], 2))
-    return Quads(quads, normals, spots)
+    spots = np.broadcast_to(np.array(skin.plain_uv("well")), (*quads.shape[:2], 2))
+    return Mesh(quads, normals, spots)
 
 
-def _mirror(car: Car, lines: shape.Outline, side: int) -> Quads:
+def _mirror(car: Car, lines: shape.Outline, side: int) -> Mesh:
     at = car.proportions.cowl * car.length_m + 0.42
     waist = lines.waist_at(at)
     x, y = car.length_m / 2 - at, side * (car.width_m / 2 + 0.075)
@@ -152,10 +152,10 @@ def _mirror(car: Car, lines: shape.Outline, side: int) -> Quads:
         (x - 0.055, y, waist + 0.085), (0.02, 0.09 * large, 0.056 * large), "dark_glass", 0.7, 7
     )
     foot = _ball((x + 0.02, y - side * 0.09, waist + 0.02), (0.04, 0.075, 0.03), "trim", 0.8, 7)
-    return join([foot, glass, head])
+    return join_meshes([foot, glass, head])
 
 
-def _rail(car: Car, lines: shape.Outline, side: int) -> Quads:
+def _rail(car: Car, lines: shape.Outline, side: int) -> Mesh:
     style, length = car.proportions, car.length_m
     behind = np.linspace(style.roof_front * length + 0.15, style.roof_rear * length - 0.12, 18)
     sections = shape.section_points(lines, behind)
@@ -167,11 +167,11 @@ def _rail(car: Car, lines: shape.Outline, side: int) -> Quads:
     points = middle[:, None, :] + 0.019 * ring[None]
     normals = np.broadcast_to(ring, points.shape)
     quads = _corners(points)
-    metal = skin.plain("chrome" if car.chrome else "trim")
-    return Quads(quads, _corners(normals), np.broadcast_to(np.array(metal), (*quads.shape[:2], 2)))
+    metal = skin.plain_uv("chrome" if car.chrome else "trim")
+    return Mesh(quads, _corners(normals), np.broadcast_to(np.array(metal), (*quads.shape[:2], 2)))
 
 
-def _fin(car: Car, lines: shape.Outline) -> Quads | None:
+def _fin(car: Car, lines: shape.Outline) -> Mesh | None:
     if car.antenna != "fin":
         return None
     at = (car.proportions.roof_rear - 0.055) * car.length_m
@@ -180,7 +180,7 @@ def _fin(car: Car, lines: shape.Outline) -> Quads | None:
     # Nothing hides the half below the roof: it is painted last.
     points = ball.points.copy()
     points[..., 2] = np.maximum(points[..., 2], z - 0.008)
-    return Quads(points, ball.normals, ball.spots)
+    return Mesh(points, ball.normals, ball.uv)
 
 
 def _mast(car: Car, lines: shape.Outline) -> tuple[Point, Point] | None:
@@ -196,7 +196,7 @@ def _mast(car: Car, lines: shape.Outline) -> tuple[Point, Point] | None:
     return (x, y, z - 0.01), (x - lean * long, y, z + long * (1 - lean**2 / 2))
 
 
-def _inside(car: Car, lines: shape.Outline) -> Quads:
+def _inside(car: Car, lines: shape.Outline) -> Mesh:
     style, length = car.proportions, car.length_m
     front = length / 2 - style.doors[1] * length + 0.12
     waist = lines.waist_at(style.doors[1] * length)
@@ -215,4 +215,4 @@ def _inside(car: Car, lines: shape.Outline) -> Quads:
         pieces.append(_ball((rear, 0.0, waist - 0.12), (0.10, 0.62, 0.26), "cloth", 0.5))
         for y in (0.34, -0.34):
             pieces.append(_ball((rear - 0.05, y, waist + 0.19), (0.04, 0.12, 0.07), "cloth", 0.7))
-    return join(pieces)
+    return join_meshes(pieces)

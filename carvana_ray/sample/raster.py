@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 Floats = NDArray[np.float32]
-Numbers = NDArray[np.int32]
+FaceIds = NDArray[np.int32]
 Box = tuple[int, int, int, int]
 
 
-def towards(points: Floats, normals: Floats, eye: Floats) -> NDArray[np.bool_]:
+def is_front_facing(points: Floats, normals: Floats, eye: Floats) -> NDArray[np.bool_]:
     """Return which quads [F] show the eye their outer face; corners and normals are [F, 4, 3]."""
     upright = np.cross(points[:, 2] - points[:, 0], points[:, 3] - points[:, 1])
     outwards = np.sign(np.einsum("fk,fk->f", upright, normals.sum(axis=1)))
@@ -28,7 +28,7 @@ def far_first(members: NDArray[np.int64], depth: Floats) -> NDArray[np.int64]:
     return members[np.argsort(-depth[members].sum(axis=1), kind="stable")]
 
 
-def paint(pixels: Floats, order: NDArray[np.int64], box: Box) -> Numbers:
+def rasterize(pixels: Floats, order: NDArray[np.int64], box: Box) -> FaceIds:
     """Return the picture of quad numbers plus 1 (0: none) in a box, [bottom - top, right - left].
 
     Args:
@@ -47,7 +47,7 @@ def paint(pixels: Floats, order: NDArray[np.int64], box: Box) -> Numbers:
     return np.asarray(image, dtype=np.int32)
 
 
-class Slopes:
+class PlaneInterpolator:
     """For quads, the plane through the values of their corners, as a function of the pixel."""
 
     def __init__(self, pixels: Floats, values: Floats) -> None:
@@ -66,7 +66,7 @@ class Slopes:
         self.base = _padded(mean.T) - self.by_x * _padded(middle[:, 0])
         self.base -= self.by_y * _padded(middle[:, 1])
 
-    def at(self, numbers: Numbers, x: Floats, y: Floats, which: Sequence[int]) -> list[Floats]:
+    def at(self, numbers: FaceIds, x: Floats, y: Floats, which: Sequence[int]) -> list[Floats]:
         """Return the values named in `which` in pixels [N], whose quads have `numbers` (from 1)."""
         found = []
         for k in which:

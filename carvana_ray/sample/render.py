@@ -12,7 +12,7 @@ from carvana_ray.sample import meshes as parts
 from carvana_ray.sample.camera import HEIGHT, WIDTH
 from carvana_ray.sample.car import Car
 from carvana_ray.sample.raster import Box
-from carvana_ray.sample.scene import box_of, outer_order, stage
+from carvana_ray.sample.scene import bounding_box, build_scene, paint_order
 from carvana_ray.sample.shading import shade
 
 _NOISE = 2.6  # standard deviation of the sensor's noise, in gray values
@@ -35,12 +35,12 @@ def photograph(
     """
     if not 1 <= view <= camera.VIEWS:
         raise ValueError(f"view {view}: expected 1 to {camera.VIEWS}")
-    body = parts.build(car)
-    scene = stage(car, body, view)
-    empty = backdrop.draw(car, body, view)
-    box = box_of(scene)
+    body = parts.build_meshes(car)
+    scene = build_scene(car, body, view)
+    empty = backdrop.draw_backdrop(car, body, view)
+    box = bounding_box(scene)
     left, top, right, bottom = box
-    numbers = raster.paint(scene.pixels, outer_order(scene, view), box)
+    numbers = raster.rasterize(scene.pixels, paint_order(scene, view), box)
     behind = np.asarray(empty.crop(box))
     colours = shade(car, scene, numbers, behind, box)
     crop = Image.fromarray(colours)
@@ -54,13 +54,13 @@ def photograph(
     return _exposed(empty, rng), mask
 
 
-def _antenna(car: Car, body: parts.Parts, view: int, box: Box) -> Image.Image:
+def _antenna(car: Car, body: parts.CarMeshes, view: int, box: Box) -> Image.Image:
     """Return the coverage by the antenna in the box, L: drawn four times finer than the picture."""
     left, top, right, bottom = box
     image = Image.new("L", (right - left, bottom - top), 0)
     if body.mast is None:
         return image
-    pixels, _ = camera.project(camera.on_turntable(np.array(body.mast), car, view), car.room)
+    pixels, _ = camera.project(camera.car_to_world(np.array(body.mast), car, view), car.studio)
     (x, y), (x2, y2) = (pixels - np.array([left, top], dtype=np.float32)).tolist()
     corner = (int(min(x, x2)) - 6, int(min(y, y2)) - 6)
     size = (int(abs(x - x2)) + 13, int(abs(y - y2)) + 13)

@@ -24,25 +24,25 @@ class Scene:
 
     points: Floats
     normals: Floats
-    spots: Floats
+    uv: Floats
     pixels: Floats
     depth: Floats
-    front: NDArray[np.bool_]
-    pieces: dict[str, range]
+    front_facing: NDArray[np.bool_]
+    parts: dict[str, range]
 
-    def rows(self, piece: str) -> NDArray[np.int64]:
+    def faces_of(self, piece: str) -> NDArray[np.int64]:
         """Return the numbers of a piece's quads; none if the car lacks the piece."""
-        return np.array(self.pieces.get(piece, range(0)), dtype=np.int64)
+        return np.array(self.parts.get(piece, range(0)), dtype=np.int64)
 
-    def outer(self, piece: str) -> NDArray[np.int64]:
+    def front_faces(self, piece: str) -> NDArray[np.int64]:
         """Return the quads of a piece that face the camera, far ones first."""
-        rows = self.rows(piece)
-        return raster.far_first(rows[self.front[rows]], self.depth)
+        rows = self.faces_of(piece)
+        return raster.far_first(rows[self.front_facing[rows]], self.depth)
 
 
-def stage(car: Car, body: parts.Parts, view: int) -> Scene:
+def build_scene(car: Car, body: parts.CarMeshes, view: int) -> Scene:
     """Put the car on the turntable."""
-    named = {"shell": body.shell, "well": body.well, "inside": body.inside}
+    named = {"shell": body.shell, "well": body.well, "inside": body.interior}
     named |= {f"wheel{number}": wheel for number, wheel in enumerate(body.wheels)}
     named |= {f"mirror{number}": mirror for number, mirror in enumerate(body.mirrors)}
     named |= {f"rail{number}": rail for number, rail in enumerate(body.rails)}
@@ -51,16 +51,16 @@ def stage(car: Car, body: parts.Parts, view: int) -> Scene:
     pieces, start = {}, 0
     for name, quads in named.items():
         pieces[name] = range(start, start := start + len(quads.points))
-    every = parts.join(list(named.values()))
-    points = camera.on_turntable(every.points, car, view)
-    normals = camera.to_room(every.normals, view, car.turn_deg)
-    pixels, depth = camera.project(points, car.room)
-    front = raster.towards(points, normals, camera.position(car.room))
-    spots = every.spots.astype(np.float32)
+    every = parts.join_meshes(list(named.values()))
+    points = camera.car_to_world(every.points, car, view)
+    normals = camera.to_world(every.normals, view, car.turn_deg)
+    pixels, depth = camera.project(points, car.studio)
+    front = raster.is_front_facing(points, normals, camera.camera_position(car.studio))
+    spots = every.uv.astype(np.float32)
     return Scene(points, normals, spots, pixels, depth, front, pieces)
 
 
-def outer_order(scene: Scene, view: int) -> NDArray[np.int64]:
+def paint_order(scene: Scene, view: int) -> NDArray[np.int64]:
     """Return what of the car can be seen from outside, in the order in which to paint it.
 
     The shell is painted over the wheels and the dark between them; what stands out on a side that
@@ -68,7 +68,7 @@ def outer_order(scene: Scene, view: int) -> NDArray[np.int64]:
     """
     near = _near_sides(view)
     wheels = [f"wheel{number}" for number in range(4)]
-    wheels.sort(key=lambda name: -float(scene.depth[scene.rows(name)].mean()))
+    wheels.sort(key=lambda name: -float(scene.depth[scene.faces_of(name)].mean()))
     far = [name for name in wheels if int(name[-1]) % 2 not in near]
     close = [name for name in wheels if name not in far]
     # From ahead both mirrors stand free of the body.
@@ -79,7 +79,7 @@ def outer_order(scene: Scene, view: int) -> NDArray[np.int64]:
     on_top = [name for name in rails if int(name[-1]) in near or len(near) == 0]
     names = [*hidden, *(name for name in rails if name not in on_top), *far, "well", *close]
     names += ["shell", *on_top, "fin", *free]
-    return np.concatenate([scene.outer(name) for name in names])
+    return np.concatenate([scene.front_faces(name) for name in names])
 
 
 def _near_sides(view: int) -> tuple[int, ...]:
@@ -89,7 +89,7 @@ def _near_sides(view: int) -> tuple[int, ...]:
     return (0,) if view < 9 else (1,)
 
 
-def box_of(scene: Scene) -> Box:
+def bounding_box(scene: Scene) -> Box:
     """Return the part of the picture that the car is in, with room for an antenna."""
     low, high = scene.pixels.min(axis=(0, 1)), scene.pixels.max(axis=(0, 1))
     left, top = max(0, int(low[0]) - 6), max(0, int(low[1]) - 260)

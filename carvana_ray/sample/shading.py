@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from carvana_ray.sample import camera, raster
 from carvana_ray.sample import materials as skin
 from carvana_ray.sample import texture as markings
-from carvana_ray.sample.car import Car, Room
-from carvana_ray.sample.raster import Box, Floats, Numbers, Slopes
+from carvana_ray.sample.car import Car, Studio
+from carvana_ray.sample.raster import Box, FaceIds, Floats, PlaneInterpolator
 from carvana_ray.sample.scene import Scene
 
 _SKY = 128  # rows and columns of the table of what a body reflects
@@ -21,7 +21,7 @@ _U, _V, _LIGHT = 0, 1, 5  # of what `_lighting` returns
 def _lighting(car: Car, scene: Scene) -> Floats:
     """Return for all corners, [F, 4, 6]: the place on the sheet, what is mirrored, gloss, light."""
     normals = scene.normals
-    away = camera.position(car.room) - scene.points
+    away = camera.camera_position(car.studio) - scene.points
     away /= np.linalg.norm(away, axis=-1, keepdims=True)
     facing = np.einsum("fck,fck->fc", normals, away)
     mirrored = 2 * facing[..., None] * normals - away
@@ -30,14 +30,14 @@ def _lighting(car: Car, scene: Scene) -> Floats:
     gloss = np.minimum(fresnel, 0.75) * (0.64 + 0.36 * np.clip(mirrored[..., 1] + 0.6, 0, 1))
     up = normals[..., 2]
     light = 0.86 + np.where(up > 0, 0.17, 0.36) * up
-    light += 0.05 * normals[..., 0] * np.sign(car.room.slope)
+    light += 0.05 * normals[..., 0] * np.sign(car.studio.brightness_slope)
     light *= 0.72 + 0.28 * np.clip(scene.points[..., 2] / 0.65, 0, 1)
     half = (_SKY - 1) / 2
     values = [(mirrored[..., 0] + 1) * half, (mirrored[..., 2] + 1) * half, gloss, light]
-    return np.concatenate([scene.spots, np.stack(values, axis=-1)], axis=-1, dtype=np.float32)
+    return np.concatenate([scene.uv, np.stack(values, axis=-1)], axis=-1, dtype=np.float32)
 
 
-def _surroundings(room: Room) -> Floats:
+def _surroundings(room: Studio) -> Floats:
     """Return the light that arrives at a body, [up, right] of the direction, flattened."""
     up = np.linspace(-1, 1, _SKY, dtype=np.float32)[:, None]
     right = np.linspace(-1, 1, _SKY, dtype=np.float32)[None, :]
@@ -46,7 +46,7 @@ def _surroundings(room: Room) -> Floats:
         value = np.clip(value, 0, 1)
         return value * value * (3 - 2 * value)
 
-    floor = np.float32((room.floor / 255) ** 2)
+    floor = np.float32((room.floor_level / 255) ** 2)
     # Downwards, a flank mirrors first the pale floor, then the shadow beside the car.
     below = floor * (0.30 + 0.70 * step((up + 0.62) / 0.5))
     wall = 0.86 - 0.22 * np.abs(up - 0.2)
@@ -57,18 +57,18 @@ def _surroundings(room: Room) -> Floats:
 
 
 def shade(
-    car: Car, scene: Scene, numbers: Numbers, behind: NDArray[np.uint8], box: Box
+    car: Car, scene: Scene, numbers: FaceIds, behind: NDArray[np.uint8], box: Box
 ) -> NDArray[np.uint8]:
     """Return the crop with the car in it: uint8 [h, w, 3]; `behind` is the studio there."""
-    coat = skin.Coat(markings.sheet(car), skin.finish(car))
-    slopes = Slopes(scene.pixels, _lighting(car, scene))
+    coat = skin.Texture(markings.draw_atlas(car), skin.material_table(car))
+    slopes = PlaneInterpolator(scene.pixels, _lighting(car, scene))
     flat = np.flatnonzero(numbers)
     shown = numbers.reshape(-1)[flat]
     u, v, *env, gloss, light = slopes.at(shown, *_coordinates(flat, box), range(6))
     *albedo, clear, metal, polish = coat.at(u, v)
     top = np.float32(_SKY - 1)
     right, up = (np.clip(one, 0, top).astype(np.int32) for one in env)
-    mirrored = _surroundings(car.room).take(up * _SKY + right)
+    mirrored = _surroundings(car.studio).take(up * _SKY + right)
     gloss *= polish
     gloss *= mirrored
     # Metallic paint mirrors with its own colour instead of scattering.
@@ -99,8 +99,8 @@ def _coordinates(flat: NDArray[np.int64], box: Box) -> tuple[Floats, Floats]:
 def _inside(
     car: Car,
     scene: Scene,
-    slopes: Slopes,
-    coat: skin.Coat,
+    slopes: PlaneInterpolator,
+    coat: skin.Texture,
     behind: NDArray[np.uint8],
     flat: NDArray[np.int64],
     box: Box,
@@ -109,16 +109,16 @@ def _inside(
 
     Behind them are the seats, the inner face of the shell, and through its windows the studio.
     """
-    shell, seats = scene.rows("shell"), scene.pieces["inside"]
-    hollow = raster.far_first(shell[~scene.front[shell]], scene.depth)
-    order = np.concatenate([hollow, scene.outer("inside")])
-    shown = raster.paint(scene.pixels, order, box).reshape(-1)[flat]
+    shell, seats = scene.faces_of("shell"), scene.parts["inside"]
+    hollow = raster.far_first(shell[~scene.front_facing[shell]], scene.depth)
+    order = np.concatenate([hollow, scene.front_faces("inside")])
+    shown = raster.rasterize(scene.pixels, order, box).reshape(-1)[flat]
     u, v, light = slopes.at(shown, *_coordinates(flat, box), (_U, _V, _LIGHT))
     *albedo, clear, _, _ = coat.at(u, v)
     seat = (shown > seats.start) & (shown <= seats.stop)
     clear = np.where(seat | (shown == 0), np.float32(0), clear)
     # Above the waist daylight falls on the lining, below it the doors are dark.
-    high = v < (skin.TALL_M - 0.66 * car.height_m) * skin.PX_PER_M
+    high = v < (skin.ATLAS_TOP_M - 0.66 * car.height_m) * skin.PX_PER_M
     lining = np.where(high, np.float32(0.11), np.float32(0.035)) * (shown > 0)
     studio = behind.reshape(-1, 3)[flat]
     found = []

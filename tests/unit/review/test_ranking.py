@@ -35,11 +35,11 @@ def shape_of(mask: Mask) -> MaskShape:
 
 
 def drawn_mask(car: sample.Car, view: int) -> Mask:
-    stage = scene.stage(car, meshes.build(car), view)
-    left, top, right, bottom = box = scene.box_of(stage)
+    stage = scene.build_scene(car, meshes.build_meshes(car), view)
+    left, top, right, bottom = box = scene.bounding_box(stage)
     mask = np.zeros(SIZE, dtype=bool)
-    order = scene.outer_order(stage, view)
-    mask[top:bottom, left:right] = raster.paint(stage.pixels, order, box) > 0
+    order = scene.paint_order(stage, view)
+    mask[top:bottom, left:right] = raster.rasterize(stage.pixels, order, box) > 0
     return mask
 
 

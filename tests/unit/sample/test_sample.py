@@ -164,7 +164,7 @@ def test_the_shell_of_every_style_closes_at_nose_and_tail() -> None:
     cars = {one.style: one for one in (studio.draw_car(rng(seed)) for seed in range(100))}
     assert len(cars) == 6
     for style, one in cars.items():
-        points, normals, _ = shape.shell(one)
+        points, normals, _ = shape.shell_grid(one)
         assert np.abs(points[[0, -1], :, 1]).max() < 1e-9, style
         assert np.allclose(np.linalg.norm(normals, axis=-1), 1), style
         # Outwards: to the left on the left flank, upwards in the middle of the roof.

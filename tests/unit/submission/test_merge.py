@@ -1,4 +1,4 @@
-"""From shards to one submission: all rows or none, and never one that passes for another."""
+"""Shards become one submission: all rows or none, and never a file of another run."""
 
 import csv
 import errno
@@ -18,10 +18,10 @@ from carvana_ray.data import quarantine
 from carvana_ray.data.catalog import Catalog
 from carvana_ray.errors import BadImagesError, IncompleteError
 from carvana_ray.storage import FileInfo
-from carvana_ray.storage import base as store
+from carvana_ray.storage.base import TEMP_PREFIX
 from carvana_ray.submission import merge, shards
-from carvana_ray.submission import validate as faults
 from carvana_ray.submission.plan import PlanPart
+from carvana_ray.submission.validate import validate_file
 
 SHEET_CARS = 4
 RUN = "0123456789abcdef"
@@ -35,17 +35,17 @@ def entry(name: str, version: str = "1") -> FileInfo:
 
 
 class Job:
-    """A prediction whose shards are made: the folders, the plan, and the catalogue of today."""
+    """A prediction with its shards: the folders, the plan and the current catalog."""
 
     def __init__(self, out: Path, *parts: list[FileInfo], shards_each: int = 2) -> None:
         self.out, self.folder = out, str(out / "predict" / RUN)
         self.parts = [
-            PlanPart(number, tuple(sorted(pictures)), min(shards_each, len(pictures)))
-            for number, pictures in enumerate(parts, 1)
+            PlanPart(number, tuple(sorted(images)), min(shards_each, len(images)))
+            for number, images in enumerate(parts, 1)
         ]
         newest = {one.name: one for part in self.parts for one in part.images}
         entries = sorted(newest.values())
-        self.catalogue = self.of(entries, [one.name for one in entries])
+        self.catalog = self.of(entries, [one.name for one in entries])
 
     def of(self, entries: list[FileInfo], order: list[str]) -> Catalog:
         return Catalog("/there/are/no/pictures", entries, order, None, {})
@@ -54,7 +54,7 @@ class Job:
         return Path(self.folder, part.shard_name(shard))
 
     def make(self, changes: dict[FileInfo, dict[str, Any]] | None = None) -> "Job":
-        """Write all shards; the mask of a picture tells its name and version."""
+        """Write all shards; each mask encodes the name and version of its image."""
         for part in self.parts:
             for shard in range(part.shards):
                 own = part.shard(shard)
@@ -86,9 +86,7 @@ class Job:
     def merged(self, **changes: Any) -> merge.MergeSummary:
         flags = self.flags(**changes)
         target = storage.join(str(self.out), flags.submission)
-        return merge.merge_shards(
-            flags, self.parts, self.folder, self.catalogue, target, SHEET_CARS
-        )
+        return merge.merge_shards(flags, self.parts, self.folder, self.catalog, target, SHEET_CARS)
 
     def finish(self, merged: merge.MergeSummary, **changes: Any) -> None:
         merge.finish_run(
@@ -108,11 +106,11 @@ class Job:
             return list(csv.reader(file))
 
     def drafts(self) -> list[Path]:
-        return list(self.out.rglob(f"{store.TEMP_PREFIX}*"))
+        return list(self.out.rglob(f"{TEMP_PREFIX}*"))
 
 
 def mask_of(one: FileInfo) -> str:
-    """Return runs that no other picture of these tests has."""
+    """Return runs that differ for all images of these tests."""
     return f"{1 + int(one.version)} {1 + ord(one.name[0]) % 7}"
 
 
@@ -128,25 +126,25 @@ BAD_B = {entry("b"): {"status": BAD, "rle_mask": "", "crc32": 255}}
 
 @pytest.fixture
 def job(tmp_path: Path) -> Job:
-    """Five pictures in two shards, not made yet."""
+    """Five images in two shards that are not written yet."""
     return Job(tmp_path, [entry(name) for name in "abcde"])
 
 
-def test_all_rows_come_in_order_of_name_and_pass_their_check(job: Job) -> None:
+def test_all_rows_are_in_order_of_name_and_valid(job: Job) -> None:
     merged = job.make().merged()
     assert rows_in(job.submission.read_bytes()) == [
-        [one.name, mask_of(one)] for one in job.catalogue.entries
+        [one.name, mask_of(one)] for one in job.catalog.entries
     ]
     assert (merged.bad, merged.rotated) == ([], 0)
-    assert merged.pixel_counts == dict.fromkeys(job.catalogue.order, 20)
-    rows, found, _ = faults.validate_file(
-        str(job.submission), job.catalogue.order, merged.pixel_counts.__getitem__
+    assert merged.pixel_counts == dict.fromkeys(job.catalog.order, 20)
+    rows, found, _ = validate_file(
+        str(job.submission), job.catalog.order, merged.pixel_counts.__getitem__
     )
     assert (rows, found) == (5, [])
     assert not job.drafts()
 
 
-def test_rows_of_several_parts_are_one_order_and_the_newest_version_counts(tmp_path: Path) -> None:
+def test_rows_of_several_parts_are_merged_in_order_with_the_newest_version(tmp_path: Path) -> None:
     job = Job(
         tmp_path,
         [entry(name) for name in "bdfh"],
@@ -160,26 +158,26 @@ def test_rows_of_several_parts_are_one_order_and_the_newest_version_counts(tmp_p
     ]
 
 
-def test_pictures_that_are_gone_have_no_row_and_their_shard_may_be_damaged(job: Job) -> None:
+def test_removed_images_have_no_row_and_their_shard_may_be_damaged(job: Job) -> None:
     job.make()
     job.file(job.parts[0], 1).write_bytes(b"damaged")
-    job.catalogue = job.of([entry("a")], ["a.jpg"])
+    job.catalog = job.of([entry("a")], ["a.jpg"])
     job.merged()
     assert rows_in(job.submission.read_bytes()) == [["a.jpg", mask_of(entry("a"))]]
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_the_order_of_sample_submission_is_kept(job: Job, seed: int) -> None:
-    order = list(job.catalogue.order)
+    order = list(job.catalog.order)
     random.Random(seed).shuffle(order)
-    job.catalogue = job.of(job.catalogue.entries, order)
+    job.catalog = job.of(job.catalog.entries, order)
     job.make().merged()
     rows = rows_in(job.submission.read_bytes())
     assert [name for name, _ in rows] == order
-    assert dict(rows) == {one.name: mask_of(one) for one in job.catalogue.entries}
+    assert dict(rows) == {one.name: mask_of(one) for one in job.catalog.entries}
 
 
-def test_a_packed_submission_has_the_same_rows_and_the_same_bytes_each_time(job: Job) -> None:
+def test_a_compressed_submission_has_the_same_rows_and_reproducible_bytes(job: Job) -> None:
     job.make().merged()
     packed = job.out / "s.csv.gz"
     job.merged(submission="s.csv.gz")
@@ -196,7 +194,7 @@ def test_a_merge_replaces_the_submission_of_an_earlier_run(job: Job) -> None:
     assert len(rows_in(job.submission.read_bytes())) == 5
 
 
-def test_after_a_good_end_success_says_what_was_done(job: Job) -> None:
+def test_the_success_file_holds_the_result(job: Job) -> None:
     merged = job.make().merged()
     assert not job.success.exists()
     job.finish(merged)
@@ -208,7 +206,7 @@ def test_after_a_good_end_success_says_what_was_done(job: Job) -> None:
     assert job.quarantine() == [["img", "reason", "crc32"]]
 
 
-def test_a_bad_picture_holds_the_submission_back_and_removes_an_older_one(job: Job) -> None:
+def test_a_bad_image_prevents_the_submission_and_removes_an_older_one(job: Job) -> None:
     job.submission.write_bytes(OLD)
     merged = job.make(BAD_B).merged()
     assert not job.submission.exists(), "it would pass for one of this run"
@@ -224,15 +222,13 @@ def test_a_bad_picture_holds_the_submission_back_and_removes_an_older_one(job: J
     assert not job.success.exists()
 
 
-def test_without_an_older_submission_a_bad_picture_makes_none(job: Job) -> None:
+def test_a_bad_image_prevents_the_submission_if_there_was_none(job: Job) -> None:
     job.make(BAD_B).merged()
     assert list(job.out.iterdir()) == [job.out / "predict"]
 
 
-def test_of_many_bad_pictures_three_are_named_and_all_are_listed(job: Job) -> None:
-    job.make(
-        {one: {"status": f"mode: {one.name}", "rle_mask": ""} for one in job.catalogue.entries}
-    )
+def test_three_of_many_bad_images_are_named_and_all_are_listed(job: Job) -> None:
+    job.make({one: {"status": f"mode: {one.name}", "rle_mask": ""} for one in job.catalog.entries})
     with pytest.raises(BadImagesError) as caught:
         job.finish(job.merged())
     message = str(caught.value)
@@ -241,7 +237,7 @@ def test_of_many_bad_pictures_three_are_named_and_all_are_listed(job: Job) -> No
     assert "d.jpg" not in message
     assert quarantine.FILE in message
     assert [row[:2] for row in job.quarantine()[1:]] == [
-        [one.name, f"mode: {one.name}"] for one in job.catalogue.entries
+        [one.name, f"mode: {one.name}"] for one in job.catalog.entries
     ]
 
 
@@ -253,9 +249,7 @@ def test_a_quarantine_of_an_earlier_run_is_replaced(job: Job) -> None:
 
 
 @pytest.mark.parametrize("max_bad", [1, 2, 10])
-def test_bad_pictures_up_to_max_bad_are_empty_rows_where_that_is_asked_for(
-    job: Job, max_bad: int
-) -> None:
+def test_up_to_max_bad_images_become_empty_rows_with_the_flag(job: Job, max_bad: int) -> None:
     flags = {"on_bad_picture": "empty", "max_bad": max_bad}
     merged = job.make(BAD_B).merged(**flags)
     rows = dict(rows_in(job.submission.read_bytes()))
@@ -267,7 +261,7 @@ def test_bad_pictures_up_to_max_bad_are_empty_rows_where_that_is_asked_for(
 
 
 @pytest.mark.parametrize("max_bad", [0, 1])
-def test_more_bad_pictures_than_max_bad_hold_the_submission_back(job: Job, max_bad: int) -> None:
+def test_more_bad_images_than_max_bad_prevent_the_submission(job: Job, max_bad: int) -> None:
     job.submission.write_bytes(OLD)
     bad = {entry(name): {"status": BAD, "rle_mask": ""} for name in "ae"}
     flags = {"on_bad_picture": "empty", "max_bad": max_bad}
@@ -284,17 +278,17 @@ def test_max_bad_alone_allows_nothing(job: Job) -> None:
     assert not job.submission.exists()
 
 
-def test_bad_pictures_that_are_no_longer_asked_for_hold_nothing_back(job: Job) -> None:
+def test_bad_images_outside_the_catalog_prevent_nothing(job: Job) -> None:
     job.make(BAD_B)
-    kept = [one for one in job.catalogue.entries if one != entry("b")]
-    job.catalogue = job.of(kept, [one.name for one in kept])
+    kept = [one for one in job.catalog.entries if one != entry("b")]
+    job.catalog = job.of(kept, [one.name for one in kept])
     assert job.merged().bad == []
     assert len(rows_in(job.submission.read_bytes())) == 4
 
 
 @pytest.mark.parametrize("shard", [0, 1])
 @pytest.mark.parametrize("data", [b"", b"PAR1" * 99, None], ids=["empty", "noise", "another's"])
-def test_a_shard_damaged_meanwhile_is_named_and_the_older_submission_stays(
+def test_a_shard_damaged_in_the_meantime_is_named_and_the_older_submission_stays(
     job: Job, shard: int, data: bytes | None
 ) -> None:
     job.submission.write_bytes(OLD)
@@ -309,7 +303,7 @@ def test_a_shard_damaged_meanwhile_is_named_and_the_older_submission_stays(
     assert not job.success.exists()
 
 
-def test_a_full_disk_is_said_and_the_older_submission_stays(
+def test_a_full_disk_is_reported_and_the_older_submission_stays(
     job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job.submission.write_bytes(OLD)
@@ -335,23 +329,23 @@ def test_a_submission_with_a_fault_is_never_published(job: Job, runs: str) -> No
     assert not job.drafts()
 
 
-def test_a_picture_that_no_shard_has_is_never_left_out(job: Job) -> None:
+def test_an_image_missing_from_all_shards_is_an_error(job: Job) -> None:
     job.make()
-    more = [*job.catalogue.entries, entry("z")]
-    job.catalogue = job.of(more, [one.name for one in more])
+    more = [*job.catalog.entries, entry("z")]
+    job.catalog = job.of(more, [one.name for one in more])
     with pytest.raises(RuntimeError, match=r"missing.*z\.jpg"):
         job.merged()
     assert not job.submission.exists()
 
 
-def test_each_mask_is_held_against_the_size_of_its_own_picture(job: Job) -> None:
+def test_each_mask_is_validated_against_the_size_of_its_own_image(job: Job) -> None:
     large = {"height": 100, "width": 100, "rle_mask": "10000 1"}
     merged = job.make({entry("c"): large}).merged()
     assert merged.pixel_counts["c.jpg"] == 10_000
     assert dict(rows_in(job.submission.read_bytes()))["c.jpg"] == "10000 1"
 
 
-def test_pictures_with_an_orientation_are_counted_and_said(
+def test_images_with_an_orientation_are_counted_and_logged(
     job: Job, caplog: pytest.LogCaptureFixture
 ) -> None:
     merged = job.make({entry("a"): {"orientation": 6}, entry("d"): {"orientation": 3}}).merged()
@@ -362,7 +356,7 @@ def test_pictures_with_an_orientation_are_counted_and_said(
     assert json.loads(job.success.read_bytes())["exif_rotated"] == 2
 
 
-def test_without_an_orientation_nothing_is_said_of_it(
+def test_nothing_is_logged_without_an_orientation(
     job: Job, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO):
@@ -370,7 +364,7 @@ def test_without_an_orientation_nothing_is_said_of_it(
     assert "orientation" not in caplog.text
 
 
-def test_all_views_of_the_first_cars_are_shown_and_no_others(tmp_path: Path) -> None:
+def test_all_views_of_the_first_cars_are_kept_for_the_sheets_and_no_others(tmp_path: Path) -> None:
     names = [f"{car}_{view:02d}" for car in "abcdefg"[: SHEET_CARS + 2] for view in (1, 2)]
     merged = Job(tmp_path, [entry(name) for name in names], shards_each=3).make().merged()
     assert {car: [row["img"] for row in rows] for car, rows in merged.sheet_rows.items()} == {
@@ -390,7 +384,7 @@ def test_all_views_of_the_first_cars_are_shown_and_no_others(tmp_path: Path) -> 
         (11, "empty", 10, False),
     ],
 )
-def test_what_bad_pictures_leave_room_for(
+def test_when_a_submission_may_be_published(
     job: Job, bad: int, on_bad_picture: str, max_bad: int, allowed: bool
 ) -> None:
     flags = job.flags(on_bad_picture=on_bad_picture, max_bad=max_bad)

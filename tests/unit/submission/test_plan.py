@@ -1,4 +1,4 @@
-"""The plan of a prediction run: all names and cuts follow from it, and no part of it changes."""
+"""The plan of a prediction run: it determines all names and cuts, and no part ever changes."""
 
 import itertools
 import json
@@ -23,13 +23,13 @@ def entries(count: int, version: str = "1") -> list[FileInfo]:
 
 
 def signed(**changes: Any) -> bytes:
-    """Return a plan's file with a SHA-256 that is right, whatever it says."""
+    """Return a plan's file with changed contents and a matching SHA-256."""
     body = json.loads(PlanPart(1, tuple(entries(3)), 1).to_bytes()) | changes
     del body["sha256"]
     return json.dumps({"sha256": plan.digest(body), **body}).encode()
 
 
-def test_a_run_id_is_a_short_name_of_its_settings() -> None:
+def test_a_run_id_is_a_short_hash_of_the_settings() -> None:
     name = plan.run_id(SETTINGS)
     assert len(name) == 16
     assert set(name) <= set("0123456789abcdef")
@@ -57,7 +57,7 @@ def test_a_run_id_changes_with_every_setting(change: dict[str, Any]) -> None:
     assert plan.run_id(SETTINGS | change) != plan.run_id(SETTINGS)
 
 
-def test_a_run_id_changes_when_a_setting_goes() -> None:
+def test_a_run_id_changes_when_a_setting_is_removed() -> None:
     ids = {plan.run_id({k: v for k, v in SETTINGS.items() if k != gone}) for gone in SETTINGS}
     assert len(ids | {plan.run_id(SETTINGS)}) == len(SETTINGS) + 1
 
@@ -69,7 +69,7 @@ def test_a_run_id_changes_with_the_format_of_shards(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize(
-    ("pictures", "asked", "size"),
+    ("images", "asked", "size"),
     [
         (1, 0, 16),
         (1024, 0, 16),
@@ -83,15 +83,15 @@ def test_a_run_id_changes_with_the_format_of_shards(monkeypatch: pytest.MonkeyPa
         (5, 1, 1),
     ],
 )
-def test_the_size_of_a_shard(pictures: int, asked: int, size: int) -> None:
-    assert plan.shard_size(pictures, asked) == size
+def test_the_size_of_a_shard(images: int, asked: int, size: int) -> None:
+    assert plan.shard_size(images, asked) == size
 
 
 @pytest.mark.parametrize("number", [1, 2])
-def test_a_part_goes_round_through_its_bytes(number: int) -> None:
+def test_a_part_survives_a_round_trip_through_its_bytes(number: int) -> None:
     names = ["a_01.jpg", 'comma, "quote".jpg', "\N{AUTOMOBILE}_02.jpg", "Käfer rot.jpg", "b.c.jpg"]
-    pictures = tuple(FileInfo(name, 3 << 40, "1700000000000000001") for name in sorted(names))
-    part = PlanPart(number, pictures, 2)
+    images = tuple(FileInfo(name, 3 << 40, "1700000000000000001") for name in sorted(names))
+    part = PlanPart(number, images, 2)
     assert PlanPart.from_bytes(part.to_bytes()) == part
     assert json.loads(part.to_bytes())["format"] == plan.FORMAT
 
@@ -114,15 +114,15 @@ def test_a_part_has_the_same_bytes_every_time() -> None:
         {"more": 1},
     ],
 )
-def test_a_part_that_somebody_has_changed_is_none(change: dict[str, Any]) -> None:
+def test_an_edited_part_is_rejected(change: dict[str, Any]) -> None:
     body = json.loads(PlanPart(1, tuple(entries(3)), 1).to_bytes())
     assert body | change != body
     with pytest.raises(ValueError, match="SHA-256"):
         PlanPart.from_bytes(json.dumps(body | change).encode())
 
 
-def test_any_flipped_bit_of_a_part_is_found_or_means_nothing(tmp_path: Path) -> None:
-    """Nothing: as a letter of an escape in capitals, or a blank that is another white space."""
+def test_any_flipped_bit_of_a_part_is_detected_or_harmless(tmp_path: Path) -> None:
+    """Harmless: an escape in capital letters, or another white space."""
     part = PlanPart(1, (FileInfo("Käfer_01.jpg", 1, "17"), FileInfo("b_01.jpg", 2, "18")), 2)
     data, place = part.to_bytes(), tmp_path / part.name
     messages = []
@@ -139,7 +139,7 @@ def test_any_flipped_bit_of_a_part_is_found_or_means_nothing(tmp_path: Path) -> 
     assert not any("\n" in message for message in messages)
 
 
-def test_a_part_that_is_cut_anywhere_is_found(tmp_path: Path) -> None:
+def test_a_truncated_part_is_detected(tmp_path: Path) -> None:
     data = PlanPart(1, tuple(entries(3)), 1).to_bytes()
     for length in range(len(data)):
         (tmp_path / "plan-0001.json").write_bytes(data[:length])
@@ -165,7 +165,7 @@ def test_a_part_that_is_cut_anywhere_is_found(tmp_path: Path) -> None:
         signed(pictures=[[5, 1, "1"]]),
     ],
 )
-def test_what_is_no_part_is_an_input_error_that_names_the_file(tmp_path: Path, data: bytes) -> None:
+def test_a_file_that_is_not_a_part_is_an_input_error(tmp_path: Path, data: bytes) -> None:
     good = PlanPart(1, tuple(entries(3)), 1)
     (tmp_path / good.name).write_bytes(good.to_bytes())
     (tmp_path / "plan-0002.json").write_bytes(data)
@@ -196,9 +196,9 @@ def test_what_is_no_part_is_an_input_error_that_names_the_file(tmp_path: Path, d
         "a" * 256,
     ],
 )
-def test_a_part_with_a_name_that_is_no_file_name_is_refused(tmp_path: Path, name: str) -> None:
-    pictures = (*entries(2), FileInfo(name, 1, "1"))
-    data = PlanPart(1, pictures, 1).to_bytes()
+def test_a_part_with_an_unsafe_file_name_is_rejected(tmp_path: Path, name: str) -> None:
+    images = (*entries(2), FileInfo(name, 1, "1"))
+    data = PlanPart(1, images, 1).to_bytes()
     with pytest.raises(InputError, match="1 unsafe file name"):
         PlanPart.from_bytes(data)
     (tmp_path / "plan-0001.json").write_bytes(data)
@@ -207,8 +207,8 @@ def test_a_part_with_a_name_that_is_no_file_name_is_refused(tmp_path: Path, name
     assert "\n" not in str(caught.value)
 
 
-def test_a_part_under_the_name_of_another_is_refused(tmp_path: Path) -> None:
-    """Copied, it would plan its pictures a second time."""
+def test_a_part_under_the_name_of_another_is_rejected(tmp_path: Path) -> None:
+    """A copy would plan its images a second time."""
     part = PlanPart(1, tuple(entries(3)), 1)
     for name in (part.name, "plan-0002.json"):
         (tmp_path / name).write_bytes(part.to_bytes())
@@ -218,7 +218,7 @@ def test_a_part_under_the_name_of_another_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("count", [1, 2, 3, 15, 16, 17, 100, 255, 256, 257, 1000])
 @pytest.mark.parametrize("asked", [0, 1, 2, 7, 16, 300])
-def test_shards_partition_the_pictures_of_a_part_in_order(count: int, asked: int) -> None:
+def test_shards_partition_the_images_of_a_part_in_order(count: int, asked: int) -> None:
     part = plan.plan_new([], entries(count), asked)
     assert part is not None
     cut = [part.shard(shard) for shard in range(part.shards)]
@@ -230,7 +230,7 @@ def test_shards_partition_the_pictures_of_a_part_in_order(count: int, asked: int
     assert len({part.shard_name(shard) for shard in range(part.shards)}) == part.shards
 
 
-def test_the_test_set_of_kaggle_is_391_shards() -> None:
+def test_kaggles_test_set_has_391_shards() -> None:
     part = plan.plan_new([], entries(100_064))
     assert part is not None
     assert part.name == "plan-0001.json"
@@ -240,13 +240,13 @@ def test_the_test_set_of_kaggle_is_391_shards() -> None:
     assert {len(part.shard(shard)) for shard in range(391)} == {255, 256}
 
 
-def test_a_later_part_has_names_of_its_own() -> None:
+def test_a_later_part_has_its_own_names() -> None:
     part = PlanPart(2, tuple(entries(3)), 1)
     assert part.name == "plan-0002.json"
     assert part.shard_name(0) == "shards/0002-00000-of-00001.parquet"
 
 
-def test_the_plan_does_not_depend_on_the_order_of_the_listing() -> None:
+def test_the_plan_does_not_depend_on_the_order_of_the_catalog() -> None:
     assert plan.plan_new([], entries(50)[::-1]) == plan.plan_new([], entries(50))
 
 
@@ -254,11 +254,11 @@ def test_nothing_new_plans_nothing() -> None:
     first = plan.plan_new([], entries(50))
     assert first is not None
     assert plan.plan_new([first], entries(50)) is None
-    assert plan.plan_new([first], entries(20)) is None, "pictures that went are nothing new"
+    assert plan.plan_new([first], entries(20)) is None, "removed images are not new"
     assert plan.plan_new([], []) is None
 
 
-def test_the_next_part_has_new_and_changed_pictures_alone() -> None:
+def test_the_next_part_has_only_new_and_changed_images() -> None:
     first = plan.plan_new([], entries(50))
     assert first is not None
     today = entries(52)
@@ -274,7 +274,7 @@ def test_the_next_part_has_new_and_changed_pictures_alone() -> None:
     assert (third.number, third.images) == (3, (FileInfo("z.jpg", 1, "1"),))
 
 
-def test_a_picture_that_changed_back_is_planned_already() -> None:
+def test_an_image_that_changed_back_is_already_planned() -> None:
     first = PlanPart(1, tuple(entries(3)), 1)
     second = PlanPart(2, tuple(entries(3, "2")), 1)
     assert plan.plan_new([first, second], entries(3)) is None
@@ -284,7 +284,7 @@ def test_a_picture_that_changed_back_is_planned_already() -> None:
     ("numbers", "following"), [([1, 2, 3], 4), ([1, 3], 4), ([2], 3), ([7, 2], 8), ([], 1)]
 )
 def test_the_next_part_has_the_number_after_the_largest(numbers: list[int], following: int) -> None:
-    """Not after their count: a part that was removed must not make two of one number."""
+    """The count would give two parts of one number after a part was removed."""
     parts = [PlanPart(number, (FileInfo(f"{number}.jpg", 1, "1"),), 1) for number in numbers]
     part = plan.plan_new(parts, [FileInfo("z.jpg", 1, "1")])
     assert part is not None
@@ -302,34 +302,34 @@ def test_the_parts_of_a_folder_are_read_in_order(tmp_path: Path) -> None:
     assert plan.load_plan(str(tmp_path)) == parts
 
 
-def grow(chance: random.Random, catalogue: dict[str, FileInfo], version: str) -> None:
-    """Add, change and remove some pictures."""
-    for name in chance.sample(sorted(catalogue), min(len(catalogue), chance.randrange(6))):
+def grow(chance: random.Random, catalog: dict[str, FileInfo], version: str) -> None:
+    """Add, change and remove some images."""
+    for name in chance.sample(sorted(catalog), min(len(catalog), chance.randrange(6))):
         if chance.random() < 0.4:
-            del catalogue[name]
+            del catalog[name]
         else:
-            size = catalogue[name].size + chance.randrange(2)
-            catalogue[name] = FileInfo(name, size, chance.choice([version, "0"]))
+            size = catalog[name].size + chance.randrange(2)
+            catalog[name] = FileInfo(name, size, chance.choice([version, "0"]))
     for _ in range(chance.randrange(8)):
         name = f"{chance.randrange(60):02d}.jpg"
-        catalogue.setdefault(name, FileInfo(name, chance.randrange(3), version))
+        catalog.setdefault(name, FileInfo(name, chance.randrange(3), version))
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_however_a_catalogue_grows_each_picture_is_planned_once_as_it_is(
+def test_each_image_of_a_growing_catalog_is_planned_once_in_its_current_version(
     tmp_path: Path, seed: int
 ) -> None:
     chance = random.Random(seed)
-    catalogue: dict[str, FileInfo] = {}
+    catalog: dict[str, FileInfo] = {}
     before: dict[str, bytes] = {}
     folder = str(tmp_path)
     for day in range(12):
-        grow(chance, catalogue, str(day))
+        grow(chance, catalog, str(day))
         if before and chance.random() < 0.1:  # as the message about a damaged one says
             gone = chance.choice(sorted(before)[:-1] or sorted(before))
             (tmp_path / gone).unlink()
             del before[gone]
-        listing = list(catalogue.values())
+        listing = list(catalog.values())
         chance.shuffle(listing)
         part = plan.plan_new(plan.load_plan(folder), listing, chance.choice([0, 1, 3]))
         if part is not None:

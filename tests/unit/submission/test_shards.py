@@ -1,4 +1,4 @@
-"""A shard is what its place in the plan asks for, or is made again; no picture is looked at."""
+"""A shard matches its place in the plan, or is pending; no image is read."""
 
 import io
 import random
@@ -18,7 +18,7 @@ from carvana_ray.submission.plan import PlanPart, digest
 from carvana_ray.submission.shards import CorruptShardError, ShardTask
 
 RUN = "0123456789abcdef"
-KEY = "what names a shard"
+KEY = "key of a shard"
 
 
 def entries(count: int, version: str = "1") -> tuple[FileInfo, ...]:
@@ -27,19 +27,17 @@ def entries(count: int, version: str = "1") -> tuple[FileInfo, ...]:
     )
 
 
-def rows(pictures: int, **changes: list) -> pa.Table:
+def rows(images: int, **changes: list) -> pa.Table:
     columns: dict[str, Any] = {
-        "img": [f"{number:012x}_01.jpg" for number in range(pictures)],
-        "rle_mask": [
-            "" if number % 2 else f"1 2 9 3 {20 + number} 1" for number in range(pictures)
-        ],
-        "height": [1280] * pictures,
-        "width": [1918] * pictures,
-        "crc32": [4_000_000_000 + number for number in range(pictures)],
-        "orientation": [1 + number % 8 for number in range(pictures)],
-        "status": ["ok"] * pictures,
-        "row": list(range(pictures)),
-        "rows": [pictures] * pictures,
+        "img": [f"{number:012x}_01.jpg" for number in range(images)],
+        "rle_mask": ["" if number % 2 else f"1 2 9 3 {20 + number} 1" for number in range(images)],
+        "height": [1280] * images,
+        "width": [1918] * images,
+        "crc32": [4_000_000_000 + number for number in range(images)],
+        "orientation": [1 + number % 8 for number in range(images)],
+        "status": ["ok"] * images,
+        "row": list(range(images)),
+        "rows": [images] * images,
     }
     return pa.table(columns | changes)
 
@@ -49,7 +47,7 @@ def plain(table: pa.Table) -> list[dict[str, Any]]:
 
 
 class Folder:
-    """A run's folder. Its parent has no pictures, nor has any other folder."""
+    """A run's folder. There are no images anywhere."""
 
     def __init__(self, place: Path, run: str = RUN) -> None:
         self.path = place / run
@@ -66,7 +64,7 @@ class Folder:
         )
         return file
 
-    def left(
+    def pending(
         self,
         parts: list[PlanPart],
         today: list[FileInfo] | None = None,
@@ -83,13 +81,13 @@ def folder(tmp_path: Path) -> Folder:
 
 @pytest.fixture
 def five(folder: Folder) -> tuple[Folder, PlanPart, Path]:
-    """A shard of five pictures, one of them bad."""
+    """A shard of five images, one of them bad."""
     part = PlanPart(1, entries(5), 1)
     status = ["ok", "truncated: 3 bytes", "ok", "ok", "ok"]
     return folder, part, folder.put(part, status=status)
 
 
-def test_done_are_the_shards_that_are_there(tmp_path: Path) -> None:
+def test_existing_shards_are_listed_without_drafts(tmp_path: Path) -> None:
     part = PlanPart(2, entries(20), 3)
     assert shards.list_shards(str(tmp_path)) == set()
     for shard in (0, 2):
@@ -99,7 +97,7 @@ def test_done_are_the_shards_that_are_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 2, 40])
-def test_a_shard_goes_round_through_its_file(folder: Folder, count: int) -> None:
+def test_a_shard_survives_a_round_trip_through_its_file(folder: Folder, count: int) -> None:
     part = PlanPart(1, entries(count), 1)
     folder.put(part)
     back = shards.read_shard(folder.uri, part, 0)
@@ -107,7 +105,7 @@ def test_a_shard_goes_round_through_its_file(folder: Folder, count: int) -> None
     assert plain(back) == plain(rows(count))
 
 
-def test_each_shard_of_each_part_goes_round(folder: Folder) -> None:
+def test_each_shard_of_each_part_survives_a_round_trip(folder: Folder) -> None:
     for part in (PlanPart(1, entries(10), 3), PlanPart(2, entries(7, "2"), 2)):
         for shard in range(part.shards):
             folder.put(part, shard)
@@ -116,7 +114,7 @@ def test_each_shard_of_each_part_goes_round(folder: Folder) -> None:
             assert names == [entry.name for entry in part.shard(shard)]
 
 
-def test_names_and_texts_of_any_alphabet_go_round(folder: Folder) -> None:
+def test_names_and_texts_of_any_alphabet_survive_a_round_trip(folder: Folder) -> None:
     names = ["Käfer, rot.jpg", '"quoted".jpg', "\N{AUTOMOBILE}_02.jpg", "車_01.jpg"]
     part = PlanPart(1, tuple(FileInfo(name, 1, "1") for name in sorted(names)), 1)
     status = ["ok", "not-an-image: \N{AUTOMOBILE}\n\0", "ok", "mode: Ä"]
@@ -126,13 +124,13 @@ def test_names_and_texts_of_any_alphabet_go_round(folder: Folder) -> None:
     assert back["status"].to_pylist() == status
 
 
-def test_a_shard_has_the_columns_of_the_schema_alone_in_their_order() -> None:
+def test_a_shard_has_exactly_the_columns_of_the_schema_in_order() -> None:
     table = rows(3).select(sorted(rows(3).column_names, reverse=True))
     buffer = pa.BufferReader(shards.serialize_shard(table, KEY))
     assert pq.read_schema(buffer).names == shards.SCHEMA.names
 
 
-def test_the_same_rows_are_the_same_bytes_however_they_lie_in_memory() -> None:
+def test_equal_rows_give_equal_bytes_for_any_memory_layout() -> None:
     whole = rows(40)
     pieces = pa.concat_tables([rows(40).slice(0, 7), rows(40).slice(7)])
     assert pieces["img"].num_chunks > 1
@@ -142,7 +140,7 @@ def test_the_same_rows_are_the_same_bytes_however_they_lie_in_memory() -> None:
     assert bytes_of == shards.serialize_shard(whole.select(whole.column_names[::-1]), KEY)
 
 
-def test_other_rows_and_another_key_are_other_bytes() -> None:
+def test_other_rows_or_another_key_give_other_bytes() -> None:
     one = shards.serialize_shard(rows(2), KEY)
     assert shards.serialize_shard(rows(2, rle_mask=["", "1 1"]), KEY) != one
     assert shards.serialize_shard(rows(2), KEY[::-1]) != one
@@ -160,7 +158,7 @@ def test_the_hash_tells_where_a_text_ends(texts: list) -> None:
     assert sha256(texts) == sha256(list(texts))
 
 
-def test_a_key_is_of_run_place_and_every_picture_as_it_was() -> None:
+def test_a_key_depends_on_run_place_and_the_version_of_every_image() -> None:
     def key(run: str = RUN, number: int = 1, version: str = "1", count: int = 4) -> str:
         entries = tuple(FileInfo(f"{place}.jpg", 5, version) for place in range(count))
         return shards.shard_key(run, PlanPart(number, entries, 2), 0)
@@ -172,19 +170,19 @@ def test_a_key_is_of_run_place_and_every_picture_as_it_was() -> None:
     assert shards.shard_key(RUN, part, 0) != shards.shard_key(RUN, part, 1)
 
 
-def test_a_plan_that_is_made_anew_does_not_believe_masks_of_older_pictures(folder: Folder) -> None:
+def test_a_new_plan_rejects_masks_of_older_image_versions(folder: Folder) -> None:
     old = PlanPart(1, (FileInfo("a.jpg", 1, "1"), FileInfo("b.jpg", 1, "1")), 1)
     folder.put(old)
-    assert folder.left([old]).tasks == []
+    assert folder.pending([old]).tasks == []
     new = PlanPart(1, (FileInfo("a.jpg", 1, "2"), FileInfo("b.jpg", 1, "1")), 1)
-    (task,) = folder.left([new]).tasks
+    (task,) = folder.pending([new]).tasks
     assert task.replace
 
 
-def test_a_shard_that_vanishes_is_made_again(folder: Folder, monkeypatch: Any) -> None:
+def test_a_shard_that_vanishes_is_pending(folder: Folder, monkeypatch: Any) -> None:
     part = PlanPart(1, (FileInfo("a.jpg", 1, "1"),), 1)
     monkeypatch.setattr(shards, "list_shards", lambda _: {part.shard_name(0)})
-    assert len(folder.left([part]).tasks) == 1
+    assert len(folder.pending([part]).tasks) == 1
 
 
 @pytest.mark.parametrize(
@@ -199,24 +197,24 @@ def test_a_shard_that_vanishes_is_made_again(folder: Folder, monkeypatch: Any) -
         pytest.param([2, 1, 0], [3, 3, 3], id="backwards"),
         pytest.param([1, 2, 3], [3, 3, 3], id="counted from 1"),
         pytest.param([0, 1, 2], [3, 3, 4], id="of two shards"),
-        pytest.param([0, 1, None], [3, 3, 3], id="no place"),
+        pytest.param([0, 1, None], [3, 3, 3], id="no index"),
     ],
 )
-def test_rows_that_are_not_the_whole_shard_in_order_are_refused(
+def test_rows_that_are_not_the_whole_shard_in_order_are_rejected(
     place: list[int], count: list[int]
 ) -> None:
     with pytest.raises(RuntimeError, match="not written"):
         shards.serialize_shard(rows(3, row=place, rows=count), KEY)
 
 
-def test_no_rows_at_all_are_refused_like_any_other_wrong_block() -> None:
+def test_an_empty_block_is_rejected() -> None:
     with pytest.raises(RuntimeError, match="not written"):
         shards.serialize_shard(rows(3).slice(0, 0), KEY)
 
 
 @settings(deadline=None, max_examples=100)
 @given(places=st.lists(st.integers(0, 3), min_size=1, max_size=5), count=st.integers(1, 5))
-def test_only_the_places_in_order_and_whole_are_taken(places: list[int], count: int) -> None:
+def test_only_complete_and_ordered_rows_are_accepted(places: list[int], count: int) -> None:
     table = rows(len(places), row=places, rows=[count] * len(places))
     if places == list(range(count)):
         assert shards.serialize_shard(table, KEY)
@@ -225,7 +223,7 @@ def test_only_the_places_in_order_and_whole_are_taken(places: list[int], count: 
             shards.serialize_shard(table, KEY)
 
 
-def test_any_flipped_bit_is_found_or_means_nothing(
+def test_any_flipped_bit_is_detected_or_harmless(
     five: tuple[Folder, PlanPart, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing: statistics, for one, that no reader of whole shards looks at.
@@ -247,7 +245,7 @@ def test_any_flipped_bit_is_found_or_means_nothing(
     assert found > len(data) / 2
 
 
-def test_any_other_mutation_is_found_or_means_nothing(
+def test_any_other_mutation_is_detected_or_harmless(
     five: tuple[Folder, PlanPart, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, part, file = five
@@ -268,7 +266,7 @@ def test_any_other_mutation_is_found_or_means_nothing(
     assert found > 400
 
 
-def test_a_shard_that_is_cut_anywhere_is_found(
+def test_a_truncated_shard_is_detected(
     five: tuple[Folder, PlanPart, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, part, file = five
@@ -284,7 +282,7 @@ def test_a_shard_that_is_cut_anywhere_is_found(
     [b"", b"PAR1", b"PAR1PAR1", b"\0" * 5000, b"img,rle_mask\n", random.Random(0).randbytes(5000)],
     ids=["empty", "half a frame", "a frame", "zeros", "a CSV", "noise"],
 )
-def test_what_is_no_shard_is_damaged_and_named_in_one_line(folder: Folder, data: bytes) -> None:
+def test_a_file_that_is_not_a_shard_is_reported_in_one_line(folder: Folder, data: bytes) -> None:
     part = PlanPart(1, entries(5), 1)
     folder.put(part).write_bytes(data)
     with pytest.raises(CorruptShardError, match=part.shard_name(0)) as caught:
@@ -293,7 +291,7 @@ def test_what_is_no_shard_is_damaged_and_named_in_one_line(folder: Folder, data:
 
 
 def test_a_shard_under_the_name_of_another_is_damaged(folder: Folder) -> None:
-    """Also where both are of the same pictures: the second part has changed ones."""
+    """Also if both have the same images: the second part has changed versions."""
     first, second = PlanPart(1, entries(8), 2), PlanPart(2, entries(8, "2"), 2)
     files = [folder.put(part, shard) for part in (first, second) for shard in (0, 1)]
     data = [file.read_bytes() for file in files]
@@ -318,7 +316,7 @@ def test_a_shard_of_another_run_is_damaged(tmp_path: Path) -> None:
     assert shards.read_shard(there.uri, part, 0).num_rows == 5
 
 
-def test_rows_of_other_pictures_than_planned_are_damaged_even_with_the_right_key(
+def test_rows_of_other_images_than_planned_are_damage_even_with_the_right_key(
     folder: Folder,
 ) -> None:
     part = PlanPart(1, entries(2), 1)
@@ -327,7 +325,7 @@ def test_rows_of_other_pictures_than_planned_are_damaged_even_with_the_right_key
         shards.read_shard(folder.uri, part, 0)
 
 
-def test_a_run_may_be_moved_as_a_whole(five: tuple[Folder, PlanPart, Path], tmp_path: Path) -> None:
+def test_a_run_folder_may_be_moved(five: tuple[Folder, PlanPart, Path], tmp_path: Path) -> None:
     folder, part, _ = five
     (tmp_path / "elsewhere").mkdir()
     folder.path.rename(tmp_path / "elsewhere" / RUN)
@@ -335,20 +333,20 @@ def test_a_run_may_be_moved_as_a_whole(five: tuple[Folder, PlanPart, Path], tmp_
 
 
 @pytest.mark.parametrize(
-    "pictures",
+    "images",
     [entries(4), entries(6), entries(6)[1:], (*entries(4), FileInfo("z.jpg", 1, "1"))],
     ids=["one less", "one more", "others", "the last is another"],
 )
-def test_a_shard_of_other_pictures_than_planned_is_damaged(
-    five: tuple[Folder, PlanPart, Path], pictures: tuple[FileInfo, ...]
+def test_a_shard_of_other_images_than_planned_is_damaged(
+    five: tuple[Folder, PlanPart, Path], images: tuple[FileInfo, ...]
 ) -> None:
     folder, _, _ = five
     with pytest.raises(CorruptShardError, match="SHA-256"):
-        shards.read_shard(folder.uri, PlanPart(1, pictures, 1), 0)
+        shards.read_shard(folder.uri, PlanPart(1, images, 1), 0)
 
 
 @pytest.mark.parametrize("kind", ["no hash", "hash of other rows", "a column less", "a null"])
-def test_a_sound_parquet_file_that_is_no_shard_is_damaged(folder: Folder, kind: str) -> None:
+def test_a_valid_parquet_file_that_is_not_a_shard_is_damaged(folder: Folder, kind: str) -> None:
     part = PlanPart(1, entries(2), 1)
     table = rows(2).select(shards.SCHEMA.names).cast(shards.SCHEMA)
     sha256 = digest([RUN, part.shard_name(0), table.to_pydict()])
@@ -366,35 +364,37 @@ def test_a_sound_parquet_file_that_is_no_shard_is_damaged(folder: Folder, kind: 
         shards.read_shard(folder.uri, part, 0)
 
 
-def test_of_a_run_that_has_not_begun_all_is_left(folder: Folder) -> None:
+def test_all_shards_of_a_new_run_are_pending(folder: Folder) -> None:
     parts = [PlanPart(1, entries(10), 3), PlanPart(2, entries(7, "2"), 2)]
-    left = folder.left(parts)
-    assert left.tasks == [ShardTask(part, shard) for part in parts for shard in range(part.shards)]
-    assert (left.needed, left.bad, left.damaged) == (5, 0, [])
+    pending = folder.pending(parts)
+    assert pending.tasks == [
+        ShardTask(part, shard) for part in parts for shard in range(part.shards)
+    ]
+    assert (pending.needed, pending.bad, pending.damaged) == (5, 0, [])
 
 
-def test_a_task_says_what_is_to_be_made() -> None:
+def test_a_task_has_the_name_and_the_images_of_its_shard() -> None:
     part = PlanPart(2, entries(10), 3)
     assert ShardTask(part, 1).name == part.shard_name(1)
     assert ShardTask(part, 1).entries == entries(10)[3:6]
 
 
-def test_no_plan_leaves_nothing(folder: Folder) -> None:
-    assert folder.left([], list(entries(3))) == shards.PendingShards([], 0, 0, [])
+def test_nothing_is_pending_without_a_plan(folder: Folder) -> None:
+    assert folder.pending([], list(entries(3))) == shards.PendingShards([], 0, 0, [])
 
 
-def test_what_is_there_and_good_is_not_left(folder: Folder) -> None:
-    """With no picture anywhere: what is left must not need them."""
+def test_valid_shards_are_not_pending(folder: Folder) -> None:
+    """There are no images: finding pending shards must not need them."""
     part = PlanPart(1, entries(10), 3)
     for shard in range(3):
-        left = folder.left([part])
-        assert left.tasks == [ShardTask(part, one) for one in range(shard, 3)]
-        assert (left.needed, left.damaged) == (3, [])
+        pending = folder.pending([part])
+        assert pending.tasks == [ShardTask(part, one) for one in range(shard, 3)]
+        assert (pending.needed, pending.damaged) == (3, [])
         folder.put(part, shard)
-    assert folder.left([part]) == shards.PendingShards([], 3, 0, [])
+    assert folder.pending([part]) == shards.PendingShards([], 3, 0, [])
 
 
-def test_what_is_left_reads_shards_and_nothing_else(
+def test_pending_reads_shards_and_nothing_else(
     folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     part = PlanPart(1, entries(10), 3)
@@ -407,12 +407,12 @@ def test_what_is_left_reads_shards_and_nothing_else(
         return real(uri)
 
     monkeypatch.setattr(storage, "read", read)
-    assert not folder.left([part]).tasks
+    assert not folder.pending([part]).tasks
     assert sorted(asked) == [f"{folder.uri}/{part.shard_name(shard)}" for shard in range(3)]
 
 
 @pytest.mark.parametrize("spoil", ["cut", "empty", "noise", "of another"])
-def test_a_damaged_shard_is_left_to_be_replaced_and_named(folder: Folder, spoil: str) -> None:
+def test_a_damaged_shard_is_pending_with_replace_and_named(folder: Folder, spoil: str) -> None:
     part = PlanPart(1, entries(12), 4)
     files = [folder.put(part, shard) for shard in range(3)]
     data = files[1].read_bytes()
@@ -423,32 +423,32 @@ def test_a_damaged_shard_is_left_to_be_replaced_and_named(folder: Folder, spoil:
         "of another": files[0].read_bytes(),
     }
     files[1].write_bytes(wrong[spoil])
-    left = folder.left([part])
-    assert left.tasks == [ShardTask(part, 1, replace=True), ShardTask(part, 3, replace=False)]
-    assert left.needed == 4
-    assert len(left.damaged) == 1
-    assert part.shard_name(1) in left.damaged[0]
+    pending = folder.pending([part])
+    assert pending.tasks == [ShardTask(part, 1, replace=True), ShardTask(part, 3, replace=False)]
+    assert pending.needed == 4
+    assert len(pending.damaged) == 1
+    assert part.shard_name(1) in pending.damaged[0]
     folder.put(part, 1)
     folder.put(part, 3)
-    assert folder.left([part]) == shards.PendingShards([], 4, 0, [])
+    assert folder.pending([part]) == shards.PendingShards([], 4, 0, [])
 
 
-def test_shards_without_any_picture_of_today_are_not_needed(folder: Folder) -> None:
+def test_shards_without_images_of_the_catalog_are_not_needed(folder: Folder) -> None:
     part = PlanPart(1, entries(12), 4)
-    folder.put(part, 0).write_bytes(b"damaged, and nobody asks for it")
-    left = folder.left([part], list(entries(12)[3:7]))
-    assert left.tasks == [ShardTask(part, 1), ShardTask(part, 2)]
-    assert (left.needed, left.damaged) == (2, [])
-    assert folder.left([part], []) == shards.PendingShards([], 0, 0, [])
+    folder.put(part, 0).write_bytes(b"damaged, but not needed")
+    pending = folder.pending([part], list(entries(12)[3:7]))
+    assert pending.tasks == [ShardTask(part, 1), ShardTask(part, 2)]
+    assert (pending.needed, pending.damaged) == (2, [])
+    assert folder.pending([part], []) == shards.PendingShards([], 0, 0, [])
 
 
-def test_of_a_changed_picture_the_shard_with_the_new_one_is_needed(folder: Folder) -> None:
+def test_the_shard_with_the_new_version_of_a_changed_image_is_needed(folder: Folder) -> None:
     first, second = (
         PlanPart(1, entries(4), 4),
         PlanPart(2, (FileInfo(entries(4)[2].name, 1, "2"),), 1),
     )
     today = [*entries(4)[:2], entries(4)[3], second.images[0]]
-    assert folder.left([first, second], today).tasks == [
+    assert folder.pending([first, second], today).tasks == [
         ShardTask(first, 0),
         ShardTask(first, 1),
         ShardTask(first, 3),
@@ -456,100 +456,100 @@ def test_of_a_changed_picture_the_shard_with_the_new_one_is_needed(folder: Folde
     ]
 
 
-def test_bad_pictures_are_counted_where_they_are_there_and_wanted(folder: Folder) -> None:
+def test_bad_images_of_the_catalog_in_valid_shards_are_counted(folder: Folder) -> None:
     part = PlanPart(1, entries(9), 3)
-    bad = "not-an-image: no picture"
+    bad = "not-an-image: no image"
     folder.put(part, 0, status=["ok", bad, "ok"])
     folder.put(part, 1, status=[bad, bad, "ok"])
     folder.put(part, 2, status=[bad, bad, bad]).write_bytes(b"damaged")
-    left = folder.left([part])
-    assert (left.bad, left.tasks) == (3, [ShardTask(part, 2, replace=True)])
-    left = folder.left([part], [*entries(9)[:1], *entries(9)[4:6]])
-    assert (left.bad, left.tasks) == (1, [])
+    pending = folder.pending([part])
+    assert (pending.bad, pending.tasks) == (3, [ShardTask(part, 2, replace=True)])
+    pending = folder.pending([part], [*entries(9)[:1], *entries(9)[4:6]])
+    assert (pending.bad, pending.tasks) == (1, [])
 
 
-def test_a_bad_picture_is_not_left_to_do_again(folder: Folder) -> None:
+def test_a_bad_image_is_not_read_again(folder: Folder) -> None:
     part = PlanPart(1, entries(5), 1)
     for word in ("not-an-image", "truncated", "wrong-size", "too-large", "mode", "crash"):
         folder.put(part, status=["ok", "ok", f"{word}: so", "ok", "ok"])
-        assert folder.left([part]) == shards.PendingShards([], 1, 1, [])
+        assert folder.pending([part]) == shards.PendingShards([], 1, 1, [])
 
 
-def test_a_picture_that_was_missing_and_is_listed_is_made_again(folder: Folder) -> None:
+def test_a_shard_is_pending_if_a_missing_image_exists_again(folder: Folder) -> None:
     part = PlanPart(1, entries(3), 1)
     folder.put(part, status=["ok", "missing: the file was there", "ok"])
-    left = folder.left([part])
-    assert left.tasks == [ShardTask(part, 0, replace=True)]
-    assert left.damaged == [f"{part.images[1].name} was missing and exists again"]
-    assert left.bad == 0
+    pending = folder.pending([part])
+    assert pending.tasks == [ShardTask(part, 0, replace=True)]
+    assert pending.damaged == [f"{part.images[1].name} was missing and exists again"]
+    assert pending.bad == 0
 
 
-def test_a_picture_that_was_missing_and_is_still_is_nobodys_concern(folder: Folder) -> None:
+def test_an_image_that_is_still_missing_changes_nothing(folder: Folder) -> None:
     part = PlanPart(1, entries(3), 1)
     folder.put(part, status=["ok", "missing: the file was there", "ok"])
-    assert folder.left([part], [part.images[0], part.images[2]]) == shards.PendingShards(
+    assert folder.pending([part], [part.images[0], part.images[2]]) == shards.PendingShards(
         [], 1, 0, []
     )
 
 
-def test_a_picture_with_another_crc_than_it_must_have_is_made_again(folder: Folder) -> None:
+def test_a_shard_with_a_wrong_crc_is_pending(folder: Folder) -> None:
     part = PlanPart(1, entries(6), 2)
     for shard in range(2):
         folder.put(part, shard, crc32=[7, 8, 4_294_967_295])
     names = [entry.name for entry in part.images]
     right = dict(zip(names, [7, 8, 4_294_967_295] * 2, strict=True))
-    assert folder.left([part], crcs=right) == shards.PendingShards([], 2, 0, [])
-    assert folder.left([part], crcs={names[1]: 8, "stranger.jpg": 1}).tasks == []
-    left = folder.left([part], crcs=right | {names[5]: 9})
-    assert left.tasks == [ShardTask(part, 1, replace=True)]
-    assert len(left.damaged) == 1
-    assert names[5] in left.damaged[0]
+    assert folder.pending([part], crcs=right) == shards.PendingShards([], 2, 0, [])
+    assert folder.pending([part], crcs={names[1]: 8, "stranger.jpg": 1}).tasks == []
+    pending = folder.pending([part], crcs=right | {names[5]: 9})
+    assert pending.tasks == [ShardTask(part, 1, replace=True)]
+    assert len(pending.damaged) == 1
+    assert names[5] in pending.damaged[0]
 
 
-def test_the_crc_of_a_changed_picture_says_nothing_of_its_old_version(folder: Folder) -> None:
-    """Else each changed picture would have its whole old shard made again."""
+def test_the_crc_of_a_changed_image_does_not_apply_to_its_old_version(folder: Folder) -> None:
+    """Otherwise each changed image would cause its whole old shard to be written again."""
     first = PlanPart(1, entries(3), 1)
     second = PlanPart(2, (FileInfo(first.images[0].name, 1, "2"),), 1)
     folder.put(first, crc32=[1, 2, 3])
     folder.put(second, crc32=[9])
     today = [*first.images[1:], *second.images]
     crcs = {first.images[0].name: 9}
-    assert folder.left([first, second], today, crcs) == shards.PendingShards([], 2, 0, [])
+    assert folder.pending([first, second], today, crcs) == shards.PendingShards([], 2, 0, [])
 
 
-def test_a_bad_picture_of_another_crc_is_not_made_again_for_ever(folder: Folder) -> None:
+def test_a_bad_image_with_a_wrong_crc_is_not_read_forever(folder: Folder) -> None:
     part = PlanPart(1, entries(2), 1)
     folder.put(part, status=["checksum: another", "truncated: so"], crc32=[7, 7])
     crcs = {part.images[0].name: 8}
-    assert folder.left([part], crcs=crcs) == shards.PendingShards([], 1, 2, [])
+    assert folder.pending([part], crcs=crcs) == shards.PendingShards([], 1, 2, [])
 
 
-def test_a_bad_picture_that_has_changed_without_a_trace_is_read_again(folder: Folder) -> None:
+def test_a_bad_image_that_changed_under_the_same_version_is_read_again(folder: Folder) -> None:
     part = PlanPart(1, entries(2), 1)
     folder.put(part, status=["ok", "truncated: so"], crc32=[7, 7])
-    assert folder.left([part], crcs={part.images[1].name: 7}).tasks == []
-    assert len(folder.left([part], crcs={part.images[1].name: 8}).tasks) == 1
+    assert folder.pending([part], crcs={part.images[1].name: 7}).tasks == []
+    assert len(folder.pending([part], crcs={part.images[1].name: 8}).tasks) == 1
 
 
-def test_a_picture_that_was_never_read_has_no_crc_to_compare(folder: Folder) -> None:
+def test_an_image_that_was_never_read_has_no_crc_to_compare(folder: Folder) -> None:
     part = PlanPart(1, entries(1), 1)
     folder.put(part, status=["crash: it kills"], crc32=[0])
-    assert folder.left([part], crcs={part.images[0].name: 8}).tasks == []
+    assert folder.pending([part], crcs={part.images[0].name: 8}).tasks == []
 
 
 @pytest.mark.parametrize("crcs", [{}, {entries(1)[0].name: 7}], ids=["no list", "a right one"])
-def test_a_picture_that_a_wrong_list_of_crcs_refused_is_made_again_without_it(
+def test_an_image_rejected_by_a_wrong_crc_list_is_read_again_without_it(
     folder: Folder, crcs: dict[str, int]
 ) -> None:
     part = PlanPart(1, entries(1), 1)
     folder.put(part, status=["checksum: another"], crc32=[7])
-    left = folder.left([part], crcs=crcs)
-    assert left.tasks == [ShardTask(part, 0, replace=True)]
-    assert part.images[0].name in left.damaged[0]
+    pending = folder.pending([part], crcs=crcs)
+    assert pending.tasks == [ShardTask(part, 0, replace=True)]
+    assert part.images[0].name in pending.damaged[0]
 
 
-def test_after_any_history_what_is_left_is_what_a_naive_look_finds(tmp_path: Path) -> None:
-    """Shards at random there, missing, cut; pictures of the catalogue at random wanted."""
+def test_pending_matches_a_naive_computation_after_any_history(tmp_path: Path) -> None:
+    """Shards are valid, missing or truncated at random; the catalog has images at random."""
     chance = random.Random(0)
     for turn in range(30):
         folder = Folder(tmp_path, f"{turn:016x}")
@@ -570,6 +570,6 @@ def test_after_any_history_what_is_left_is_what_a_naive_look_finds(tmp_path: Pat
                         bad += sum(entry in today and how != "ok" for entry, how in facts)
                     else:
                         tasks.append(ShardTask(part, shard, replace=fate == "cut"))
-        left = folder.left(parts, today)
-        assert (left.tasks, left.needed, left.bad) == (tasks, needed, bad)
-        assert len(left.damaged) == sum(task.replace for task in tasks)
+        pending = folder.pending(parts, today)
+        assert (pending.tasks, pending.needed, pending.bad) == (tasks, needed, bad)
+        assert len(pending.damaged) == sum(task.replace for task in tasks)

@@ -1,4 +1,4 @@
-"""A good submission, spoilt in one way at a time: each is refused, by its name and its place."""
+"""A valid submission, mutated in one way at a time: each fault is found, with name and place."""
 
 import csv
 import gzip
@@ -15,9 +15,8 @@ from hypothesis import strategies as st
 from support.commands import Run
 
 from carvana_ray.data import csv_reader
-from carvana_ray.data import csv_reader as records
 from carvana_ray.errors import InputError
-from carvana_ray.submission import validate as faults
+from carvana_ray.submission.validate import validate, validate_file
 
 PIXELS = 1280 * 1918
 NAMES = [f"0cdf5b5d0ce{car}_{view:02d}.jpg" for car in range(2) for view in (1, 2, 16)]
@@ -27,7 +26,7 @@ LINES = ["img,rle_mask", *map(",".join, zip(NAMES, RUNS, strict=True))]
 GOOD = "".join(line + "\n" for line in LINES).encode()
 STRANGER = "1cdf5b5d0ce0_01.jpg"
 
-Where = tuple[str, str, int]  # fault, picture, line
+Where = tuple[str, str, int]  # fault, image, line
 
 
 def swap(old: str, new: str | bytes) -> bytes:
@@ -46,7 +45,7 @@ def rows(*lines: str) -> bytes:
 
 def faults_of(path: Path, data: bytes, listed: bool = True) -> list[Where]:
     path.write_bytes(data)
-    _, found, counts = faults.validate_file(str(path), NAMES if listed else None, lambda _: PIXELS)
+    _, found, counts = validate_file(str(path), NAMES if listed else None, lambda _: PIXELS)
     assert sum(counts.values()) == len(found)
     assert all(fault["detail"] for fault in found)
     return [(fault["fault"], fault["img"], fault["line"]) for fault in found]
@@ -66,7 +65,7 @@ HARMLESS = {
 
 @pytest.mark.parametrize("data", HARMLESS.values(), ids=HARMLESS)
 @pytest.mark.parametrize("listed", [True, False])
-def test_what_kaggle_takes_is_taken(tmp_path: Path, data: bytes, listed: bool) -> None:
+def test_files_that_kaggle_accepts_are_valid(tmp_path: Path, data: bytes, listed: bool) -> None:
     assert faults_of(tmp_path / "a.csv", data, listed) == []
     assert faults_of(tmp_path / "a.csv.gz", gzip.compress(data), listed) == []
 
@@ -160,7 +159,7 @@ FILES: dict[str, tuple[bytes, list[Where]]] = {
 
 
 @pytest.mark.parametrize(("data", "expected"), FILES.values(), ids=FILES)
-def test_a_spoilt_file_has_its_faults_and_no_others(
+def test_a_mutated_file_has_its_faults_and_no_others(
     tmp_path: Path, data: bytes, expected: list[Where]
 ) -> None:
     assert faults_of(tmp_path / "a.csv", data) == expected
@@ -209,15 +208,15 @@ MASKS = {
     ("fault", "text"), [(fault, text) for fault, texts in MASKS.items() for text in texts]
 )
 @pytest.mark.parametrize("listed", [True, False])
-def test_a_spoilt_mask_is_named(tmp_path: Path, fault: str, text: str, listed: bool) -> None:
+def test_a_mutated_mask_is_named(tmp_path: Path, fault: str, text: str, listed: bool) -> None:
     assert faults_of(tmp_path / "a.csv", runs_of_a(text), listed) == [(fault, A, 2)]
 
 
 @pytest.mark.parametrize("name", ["=1+1", "+1", "-1.jpg", "@SUM(A1)", "\t.jpg"])
-def test_a_formula_is_refused_even_where_it_is_asked_for(tmp_path: Path, name: str) -> None:
+def test_a_formula_is_a_fault_even_if_it_is_on_the_list(tmp_path: Path, name: str) -> None:
     (tmp_path / "a.csv").write_bytes(rows("img,rle_mask", f"{name},1 1", "b=.jpg,1 1"))
     for listed in ([name, "b=.jpg"], None):
-        _, found, _ = faults.validate_file(str(tmp_path / "a.csv"), listed, lambda _: PIXELS)
+        _, found, _ = validate_file(str(tmp_path / "a.csv"), listed, lambda _: PIXELS)
         assert (found[0]["fault"], found[0]["img"]) == ("name", name)
         assert len(found) == (1 if listed else 2)
 
@@ -246,7 +245,7 @@ NO_CSV = {
 
 
 @pytest.mark.parametrize(("name", "data"), NO_CSV.values(), ids=NO_CSV)
-def test_what_is_no_csv_at_all_is_an_input_error(tmp_path: Path, name: str, data: bytes) -> None:
+def test_data_that_are_not_csv_are_an_input_error(tmp_path: Path, name: str, data: bytes) -> None:
     with pytest.raises(InputError, match=rf"{name}: not a CSV file: \w"):
         faults_of(tmp_path / name, data)
     with pytest.raises(InputError, match=name):
@@ -257,13 +256,13 @@ def test_what_is_no_csv_at_all_is_an_input_error(tmp_path: Path, name: str, data
 def short_lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Lines of 1000 characters at most."""
     limit = csv.field_size_limit()
-    monkeypatch.setattr(records, "LONGEST", 1000)
+    monkeypatch.setattr(csv_reader, "LONGEST", 1000)
     yield
     csv.field_size_limit(limit)
 
 
 @pytest.mark.usefixtures("short_lines")
-def test_an_endless_line_is_not_read_to_its_end(tmp_path: Path) -> None:
+def test_a_line_without_end_is_not_read_to_its_end(tmp_path: Path) -> None:
     digits = 1000 - len(f"{A},\n")
     assert faults_of(tmp_path / "a.csv", runs_of_a("5" * digits)) == [("odd-count", A, 2)]
     with pytest.raises(InputError, match="line 2 has more than 1000 characters"):
@@ -273,11 +272,11 @@ def test_an_endless_line_is_not_read_to_its_end(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("short_lines")
-def test_a_quote_left_open_does_not_swallow_a_whole_file(tmp_path: Path) -> None:
+def test_an_open_quote_does_not_swallow_the_whole_file(tmp_path: Path) -> None:
     names = [f"{car:012x}_01.jpg" for car in range(200)]
     data = rows("img,rle_mask", f'{names[0]},"1 1', *(f"{name},1 1" for name in names[1:]))
     (tmp_path / "a.csv").write_bytes(data)
-    count, found, counts = faults.validate_file(str(tmp_path / "a.csv"), names, lambda _: PIXELS)
+    count, found, counts = validate_file(str(tmp_path / "a.csv"), names, lambda _: PIXELS)
     assert (found[0]["fault"], found[0]["img"], found[0]["line"]) == ("quotes", names[0], 2)
     assert set(counts) == {"quotes", "missing"}
     assert counts["missing"] <= -(-1000 // len(f"{names[0]},1 1\n"))
@@ -318,7 +317,7 @@ SCRAPS = st.one_of(
 
 @settings(deadline=None, max_examples=400)
 @given(at=st.integers(0, len(GOOD)), cut=st.integers(0, 3), scrap=SCRAPS)
-def test_whatever_is_spoilt_what_passes_is_a_submission(
+def test_any_mutation_without_faults_is_a_valid_submission(
     tmp_path_factory: pytest.TempPathFactory, at: int, cut: int, scrap: bytes
 ) -> None:
     data = GOOD[:at] + scrap + GOOD[at + cut :]
@@ -332,7 +331,7 @@ def test_whatever_is_spoilt_what_passes_is_a_submission(
 
 @settings(deadline=None, max_examples=300)
 @given(at=st.integers(0, len(PACKED) - 1), flip=st.integers(1, 255), end=st.integers(0, 30))
-def test_whatever_is_spoilt_in_a_gzip_what_passes_holds_the_good_file(
+def test_any_mutated_gzip_without_faults_holds_the_valid_file(
     tmp_path_factory: pytest.TempPathFactory, at: int, flip: int, end: int
 ) -> None:
     data = PACKED[:at] + bytes([PACKED[at] ^ flip]) + PACKED[at + 1 : len(PACKED) - end]
@@ -346,9 +345,9 @@ def test_whatever_is_spoilt_in_a_gzip_what_passes_holds_the_good_file(
 
 
 def said(data: bytes, listed: bool) -> tuple | str:
-    """Return all that `check` says of some bytes, or its `InputError`."""
+    """Return the result of `validate` for some bytes, or its `InputError`."""
     try:
-        return faults.validate(io.BytesIO(data), NAMES if listed else None, lambda _: PIXELS)
+        return validate(io.BytesIO(data), NAMES if listed else None, lambda _: PIXELS)
     except InputError as error:
         return str(error)
 
@@ -358,17 +357,17 @@ BLOCKS = [1, 30, 64, 2**20]
 
 @pytest.mark.parametrize("block", BLOCKS)
 @pytest.mark.parametrize("listed", [True, False])
-def test_lines_that_csv_need_not_read_have_the_same_faults(
+def test_the_fast_path_finds_the_same_faults_as_csv(
     monkeypatch: pytest.MonkeyPatch, block: int, listed: bool
 ) -> None:
-    """Rows of plain lines are cut and parsed many at a time, all others by `csv`, one by one."""
+    """Plain lines are split and parsed many at a time, all others one by one by `csv`."""
     spoilt = [swap("5 3 20 4 30 1", text) for texts in MASKS.values() for text in texts]
     spoilt += [*HARMLESS.values(), *(data for data, _ in FILES.values())]
     spoilt += [swap(f"{B},", f"{name},") for name in ("Käfer.jpg", "a\u2028b\x85\x0c.jpg", "=1")]
     spoilt += [GOOD * 30, GOOD.replace(b",", b'","'), GOOD[:40] + bytes(range(256)) + GOOD[40:]]
-    monkeypatch.setattr(records, "_BLOCK", block)
+    monkeypatch.setattr(csv_reader, "_BLOCK", block)
     found = [said(data, listed) for data in spoilt]
-    monkeypatch.setattr(records, "_plain", lambda data: None)
+    monkeypatch.setattr(csv_reader, "_plain", lambda data: None)
     assert found == [said(data, listed) for data in spoilt]
 
 
@@ -380,15 +379,15 @@ def test_lines_that_csv_need_not_read_have_the_same_faults(
     block=st.sampled_from(BLOCKS),
     listed=st.booleans(),
 )
-def test_whatever_is_spoilt_csv_would_say_the_same(
+def test_the_fast_path_finds_the_same_faults_for_any_mutation(
     at: int, cut: int, scrap: bytes, block: int, listed: bool
 ) -> None:
     twice = GOOD + GOOD.partition(b"\n")[2]
     data = twice[:at] + scrap + twice[at + cut :]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(records, "_BLOCK", block)
+        patch.setattr(csv_reader, "_BLOCK", block)
         found = said(data, listed)
-        patch.setattr(records, "_plain", lambda data: None)
+        patch.setattr(csv_reader, "_plain", lambda data: None)
         assert found == said(data, listed)
 
 
@@ -400,10 +399,10 @@ def test_the_job_says_the_same(run_job: Run, tmp_path: Path) -> None:
     assert done.returncode == 1
     found = json.loads(done.stdout.splitlines()[-1])
     assert [(one["fault"], one["img"], one["line"]) for one in found["faults"]] == expected
-    assert "quotes: 1 in all" in done.stderr
+    assert "quotes: 1 in total" in done.stderr
 
 
-def test_the_job_says_in_one_line_what_is_no_csv(run_job: Run, tmp_path: Path) -> None:
+def test_the_job_reports_data_that_are_not_csv_in_one_line(run_job: Run, tmp_path: Path) -> None:
     name, data = NO_CSV["gzip with a block that is none"]
     (tmp_path / name).write_bytes(data)
     done = run_job("check", tmp_path / name)
