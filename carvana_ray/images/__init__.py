@@ -1,4 +1,4 @@
-"""Bytes to arrays and back to full size."""
+"""Image files to arrays on the network's grid, and soft masks back to full size."""
 
 from carvana_ray.images.decode import load_gray, load_mask, load_rgb, to_gray
 from carvana_ray.images.resize import (

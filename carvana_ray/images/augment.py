@@ -1,24 +1,27 @@
-"""What changes a training picture and its mask together, at random."""
+"""Random changes of a training image together with its mask."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-# Of the recipe `best`: found on real cars, see docs/recipes.md. A camera and a turntable that stand
-# still leave cars at one place and distance; so little is enough, and at five times as much 20
-# epochs are too few to learn from.
-SHIFT = 0.03  # of height and width, at most
-SCALE = 0.08  # of the logarithm of the size, at most
+# Limits of the recipe `best`, tuned on real images, see docs/recipes.md. Camera and turntable do
+# not move, so cars hardly vary in position and size; five times as much needs more than 20 epochs.
+SHIFT = 0.03  # fraction of height and width
+SCALE = 0.08  # natural logarithm of the size
 
 
 def coin(rng: np.random.Generator) -> bool:
-    """Return whether to mirror a picture: one of two cases."""
+    """Return True with probability 1/2."""
     return bool(rng.random() < 0.5)
 
 
 def random_flip(image: NDArray, mask: NDArray, rng: np.random.Generator) -> tuple[NDArray, NDArray]:
-    """Return image and mask [..., w], both mirrored left to right in one of two cases.
+    """Return image and mask, with probability 1/2 both mirrored left to right.
 
-    A car on a turntable, mirrored, is a car on a turntable: view 5 becomes view 13.
+    A mirrored view of a car on a turntable looks like another view: 5 becomes 13.
+
+    Args:
+        image, mask: [..., w], not changed; a mirrored result is a view of the same memory.
+        rng: of the image.
     """
     if coin(rng):
         return image[..., ::-1], mask[..., ::-1]
@@ -26,17 +29,18 @@ def random_flip(image: NDArray, mask: NDArray, rng: np.random.Generator) -> tupl
 
 
 def sample_affine(rng: np.random.Generator, flip: bool) -> NDArray[np.float32]:
-    """Return how a picture is moved and sized, and in one of two cases mirrored: float32 [2, 3].
+    """Return a random shift and scale, with probability 1/2 mirrored, for `warp.apply_affine`.
 
     Args:
-        rng: of the picture.
-        flip: whether it may be mirrored.
+        rng: of the image.
+        flip: allow mirroring.
 
     Returns:
-        the matrix that leads from a place of the new picture to that of the old one, (x, y, 1) to
-        (x, y), each from -1 to 1 over the picture: as `torch.nn.functional.affine_grid` takes it.
+        float32 [2, 3]: the matrix from a point (x, y, 1) of the new image to a point (x, y) of the
+        old one, in coordinates from -1 to 1 across the image, as
+        `torch.nn.functional.affine_grid` takes it.
     """
-    mirrored = -1.0 if flip and coin(rng) else 1.0
+    mirror = -1.0 if flip and coin(rng) else 1.0
     size = np.exp(rng.uniform(-SCALE, SCALE))
     x, y = rng.uniform(-2 * SHIFT, 2 * SHIFT, 2)
-    return np.array([[mirrored * size, 0, x], [0, size, y]], dtype=np.float32)
+    return np.array([[mirror * size, 0, x], [0, size, y]], dtype=np.float32)

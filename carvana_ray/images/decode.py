@@ -1,10 +1,10 @@
-"""Bytes to gray levels, colour and masks."""
+"""Bytes of an image file to gray levels, colors or a mask."""
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from carvana_ray.errors import BadImageError
+from carvana_ray.errors import BadImageError, plural
 from carvana_ray.images.resize import DOWNSCALES, grid_size
 from carvana_ray.images.validate import MASK_FORMATS, decode_errors_as, open_image
 
@@ -12,34 +12,37 @@ _MEAN_OF_RGB = (1 / 3, 1 / 3, 1 / 3, 0)
 
 
 def load_gray(data: bytes, downscale: int = 4) -> NDArray[np.uint8]:
-    """Return the mean of red, green and blue over blocks of downscale x downscale pixels.
+    """Decode an image to gray levels on the network's grid.
 
-    JPEG is decoded straight to the small size: the decoder leaves out the high frequencies of each
-    8 x 8 block, which is the block mean to within a gray level on average, and four times less work
-    than decoding everything. Other formats are decoded in full and averaged.
+    A gray level is the mean of red, green and blue over a block of downscale x downscale pixels. A
+    JPEG is decoded directly at the small size: the decoder leaves out the high frequencies of each
+    8 x 8 block, which equals the block mean to within a gray level on average and does a quarter
+    of the work. Other formats are decoded in full and averaged. A block that extends beyond the
+    image is the mean of the pixels inside (JPEG: and of the encoder's padding).
 
     Args:
-        data: a JPEG (or PNG, WebP) of any size [H, W].
+        data: bytes of a JPEG, PNG or WebP file of any size [H, W], with 8 bits a channel. EXIF
+            orientation is ignored: the pixels stay as they are stored.
         downscale: 1, 2, 4 or 8.
 
     Returns:
-        uint8 [h, w], ``h = ceil(H / downscale)``: 1280 x 1918 becomes 320 x 480 at 4, 160 x 240 at
-        8.
+        uint8 [h, w], 0 (black) to 255 (white), with ``h = ceil(H / downscale)`` and
+        ``w = ceil(W / downscale)``: 1280 x 1918 becomes 320 x 480 at 4 and 160 x 240 at 8.
 
     Raises:
-        BadPicture: ``truncated``, and see `formats.open_picture`.
+        BadImageError: ``truncated``, or see `validate.open_image`.
         ValueError: another downscale.
     """
     return to_gray(open_image(data), downscale)
 
 
 def to_gray(image: Image.Image, downscale: int = 4) -> NDArray[np.uint8]:
-    """Return `load_gray` of a picture that `formats.open_picture` has opened, once."""
+    """Return `load_gray` of an image that `validate.open_image` opened and nothing decoded yet."""
     if downscale not in DOWNSCALES:
         raise ValueError(f"downscale {downscale}: must be one of {DOWNSCALES}")
     height, width = grid_size(image.height, image.width, downscale)
-    # Floor, not ceiling: the decoder takes the smallest scale that is no smaller than asked, and
-    # asking for (480, 320) of 1918 x 1280 gives half scale in silence.
+    # Rounded down, unlike the grid: the decoder takes the smallest scale that is at least as large
+    # as requested, and for (480, 320) of 1918 x 1280 it would silently take half the size.
     if min(image.size) >= downscale:
         image.draft(None, (image.width // downscale, image.height // downscale))
     with decode_errors_as("truncated"):
@@ -53,10 +56,10 @@ def to_gray(image: Image.Image, downscale: int = 4) -> NDArray[np.uint8]:
 
 
 def load_rgb(data: bytes) -> Image.Image:
-    """Return a picture in full size and colour, mode RGB, as it is stored (see `formats`).
+    """Decode an image in full size and color, mode RGB. EXIF orientation is ignored.
 
     Raises:
-        BadPicture: ``truncated``, and see `formats.open_picture`.
+        BadImageError: ``truncated``, or see `validate.open_image`.
     """
     image = open_image(data)
     with decode_errors_as("truncated"):
@@ -65,11 +68,17 @@ def load_rgb(data: bytes) -> Image.Image:
 
 
 def load_mask(data: bytes) -> NDArray[np.bool_]:
-    """Return the mask of a GIF or PNG of two values, black and white: bool [H, W].
+    """Decode a mask that has only black and white pixels.
+
+    Args:
+        data: bytes of a GIF or PNG file of any size [H, W]; a palette is applied.
+
+    Returns:
+        bool [H, W]: True where the pixel is white (255), which is car.
 
     Raises:
-        BadPicture: ``truncated``, ``mask-values`` (a gray level between black and white, which no
-            threshold can guess), and see `formats.open_picture`.
+        BadImageError: ``truncated``; ``mask-values`` (gray levels between black and white, which no
+            threshold can resolve); or see `validate.open_image`.
     """
     image = open_image(data, MASK_FORMATS)
     with decode_errors_as("truncated"):
@@ -77,28 +86,27 @@ def load_mask(data: bytes) -> NDArray[np.bool_]:
     values = image if image.mode in ("L", "P") else image.convert("L")
     pixels = np.asarray(values)
     levels = _levels(values)[: int(pixels.max()) + 1]
-    if ((levels > 0) & (levels < 255)).any():  # a count takes ten times as long as a maximum
-        used = np.array(values.histogram())[: len(levels)]
-        between = int(used[(levels > 0) & (levels < 255)].sum())
-        if between:
+    gray = (levels > 0) & (levels < 255)
+    if gray.any():  # a palette may hold colors that no pixel has; counting takes 10 times as long
+        count = int(np.array(values.histogram())[: len(levels)][gray].sum())
+        if count:
             raise BadImageError(
-                f"mask-values: {between} pixels are neither 0 nor 255, a mask has two values"
+                f"mask-values: {plural(count, 'pixel')} with a gray level other than 0 and 255"
             )
     white = np.flatnonzero(levels == 255)
-    if len(white) == 1:  # as in every file of Kaggle; a table for each pixel takes three times that
+    if len(white) == 1:  # as in all files of Kaggle, and three times as fast as a lookup
         return pixels == np.uint8(white[0])
     return (levels == 255)[pixels]
 
 
 def _levels(image: Image.Image) -> NDArray[np.uint8]:
-    """Return the gray level of each value 0..255 of an image: through a palette, if it has one.
+    """Return the gray level of each pixel value 0..255 of an image of mode L or P.
 
-    A palette may well have black at 1. To look up 256 colours instead of all pixels saves 5 ms of
-    13 for a GIF of 1280 x 1918.
+    Looking up 256 palette colors instead of all pixels saves 5 of 13 ms for a GIF of 1280 x 1918.
     """
-    every = Image.fromarray(np.arange(256, dtype=np.uint8)[None])
+    values = Image.fromarray(np.arange(256, dtype=np.uint8)[None])
     if image.mode == "P":
-        every = every.copy()
-        every.putpalette(image.getpalette("RGB") or [], "RGB")
-        every = every.convert("L")
-    return np.asarray(every)[0]
+        values = values.copy()
+        values.putpalette(image.getpalette("RGB") or [], "RGB")
+        values = values.convert("L")
+    return np.asarray(values)[0]

@@ -1,4 +1,4 @@
-"""Between full size and the network grid; standardization. numpy and Pillow alone."""
+"""Between full size and the network's grid, and standardization. Uses only numpy and Pillow."""
 
 import math
 from typing import Any
@@ -7,24 +7,38 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-DOWNSCALES = (1, 2, 4, 8)  # what a JPEG decoder can leave out of its 8 x 8 cosine blocks
+DOWNSCALES = (1, 2, 4, 8)  # the sizes that a JPEG decoder makes of its 8 x 8 cosine blocks
 
 
 def grid_size(height: int, width: int, downscale: int) -> tuple[int, int]:
-    """Return the network's (h, w) of a picture of (H, W): whole blocks, the last ones padded."""
+    """Return the network's (h, w) for an image of (H, W), rounded up to whole blocks."""
     return math.ceil(height / downscale), math.ceil(width / downscale)
 
 
+def infer_downscale(height: int, width: int, h: int, w: int) -> int:
+    """Return the downscale that turns (H, W) into a grid of (h, w).
+
+    If several do, as for a tiny image, the first of `DOWNSCALES` is returned.
+
+    Raises:
+        ValueError: none does.
+    """
+    for downscale in (*DOWNSCALES, -(-height // h)):
+        if grid_size(height, width, downscale) == (h, w):
+            return downscale
+    raise ValueError(f"a grid of {h} x {w} is not a whole fraction of {height} x {width}")
+
+
 def shrink_mask(mask: NDArray, downscale: int = 4) -> NDArray[np.uint8]:
-    """Return the share of car in each block of downscale x downscale pixels, times 255.
+    """Return the soft mask of a mask: the mean of each block, from 0 (background) to 255 (car).
 
     Args:
-        mask: bool [H, W]. The right and bottom are padded to whole blocks by repeating the last
-            column and row.
-        downscale: 1 or more.
+        mask: bool [H, W], True for car. The last row and column are repeated to fill whole blocks.
+        downscale: side of a block in pixels, 1 or more.
 
     Returns:
-        uint8 [h, w], rounded to the nearest.
+        uint8 [h, w] with ``h = ceil(H / downscale)``, ``w = ceil(W / downscale)``; 255 times the
+        fraction of car, rounded to the nearest level.
     """
     height, width = mask.shape
     h, w = grid_size(height, width, downscale)
@@ -35,80 +49,69 @@ def shrink_mask(mask: NDArray, downscale: int = 4) -> NDArray[np.uint8]:
     return np.asarray(Image.fromarray(levels).reduce(downscale))
 
 
-def infer_downscale(height: int, width: int, h: int, w: int) -> int:
-    """Return the downscale that makes a grid of (h, w) of a picture of (H, W), `DOWNSCALES` first.
-
-    Raises:
-        ValueError: none does.
-    """
-    for downscale in (*DOWNSCALES, -(-height // h)):
-        if grid_size(height, width, downscale) == (h, w):
-            return downscale
-    raise ValueError(f"a grid of {h} x {w} is no whole fraction of {height} x {width}")
-
-
 def enlarge(share: NDArray, height: int, width: int) -> NDArray[np.bool_]:
-    """Return the mask whose blocks hold `share` of car: the inverse of `shrink_mask`.
+    """Return the full-size mask of a soft mask: the inverse of `shrink_mask`.
 
-    Bilinear by the whole factor (sample points at block centres), cut to height x width, and true
-    above a half. Weights are odd sixteenths and the like, so float32 adds up a uint8 share exactly
-    and every implementation of this arithmetic gives the same mask.
+    The soft mask is enlarged by bilinear interpolation (`upsample`), and the mask is True where the
+    result is above a half: 127.5 for uint8, 0.5 for float. A tie is background. For `DOWNSCALES`
+    the weights are multiples of 1/256, so float32 sums of uint8 levels are exact, and every
+    implementation of this arithmetic gives the same mask.
 
     Args:
-        share: uint8 (0..255) or float (0..1), [h, w] or [B, h, w].
-        height, width: H, W of the picture.
+        share: the soft mask: uint8 (0..255) or float (0..1), [h, w], or [B, h, w] for a batch.
+        height, width: full size H, W in pixels.
 
     Returns:
-        bool [H, W] or [B, H, W].
+        bool [H, W], or [B, H, W] for a batch. True is car.
 
     Raises:
-        ValueError: [h, w] is no whole fraction of [H, W].
+        ValueError: no downscale turns (H, W) into (h, w), see `infer_downscale`.
     """
     share = np.asarray(share)
     if share.ndim == 3:
         masks = np.empty((len(share), height, width), dtype=np.bool_)
-        for mask, one in zip(masks, share, strict=True):
-            mask[:] = enlarge(one, height, width)
+        for mask, soft_mask in zip(masks, share, strict=True):
+            mask[:] = enlarge(soft_mask, height, width)
         return masks
     half = 127.5 if share.dtype == np.uint8 else 0.5
     return upsample(share, height, width) > half
 
 
-def upsample(share: NDArray, height: int, width: int) -> NDArray[np.float32]:
-    """Return the share of car at each pixel, before `enlarge` compares it with a half.
+def upsample(soft_mask: NDArray, height: int, width: int) -> NDArray[np.float32]:
+    """Return a soft mask at full size, by bilinear interpolation between the centers of blocks.
 
     Args:
-        share: uint8 (0..255) or float (0..1), [h, w].
-        height, width: H, W of the picture.
+        soft_mask: uint8 (0..255) or float (0..1), [h, w].
+        height, width: full size H, W in pixels. The enlarged blocks are cropped to it.
 
     Returns:
-        float32 [H, W], in the unit of `share`.
+        float32 [H, W], in the range of `soft_mask`.
 
     Raises:
-        ValueError: [h, w] is no whole fraction of [H, W].
+        ValueError: no downscale turns (H, W) into (h, w), see `infer_downscale`.
     """
-    h, w = share.shape
-    times = infer_downscale(height, width, h, w)
-    full = Image.fromarray(share.astype(np.float32)).resize(
-        (w * times, h * times), Image.Resampling.BILINEAR
+    h, w = soft_mask.shape
+    factor = infer_downscale(height, width, h, w)
+    full = Image.fromarray(soft_mask.astype(np.float32)).resize(
+        (w * factor, h * factor), Image.Resampling.BILINEAR
     )
     return np.asarray(full)[:height, :width]
 
 
 def standardize(gray: Any) -> Any:
-    """Return each picture at zero mean and unit variance, by its own mean and standard deviation.
+    """Return images with zero mean and unit variance, each by its own statistics.
 
-    A picture's mask must not depend on its neighbours in the batch, so nothing is shared. One level
-    squared is added to the variance: a blank picture becomes zeros.
+    ``(x - mean) / sqrt(variance + 1)`` over the pixels of one image, so that a mask never depends
+    on the other images of a batch. The added gray level squared turns a blank image into zeros.
 
     Args:
-        gray: numpy array or torch tensor [..., h, w], gray levels 0..255. Only what the two have in
-            common is used, so that training and prediction share this very function.
+        gray: numpy array or torch tensor [..., h, w] of gray levels 0..255, unchanged. Training and
+            prediction share this function, which uses only what numpy and torch have in common.
 
     Returns:
-        The same kind [..., h, w], float32 for uint8 and float32 input.
+        The same type and shape [..., h, w], float32 for uint8 and float32 input.
     """
-    levels = gray * np.float32(1)  # an array of our own, 39 MB for 64 pictures at a quarter
+    levels = gray * np.float32(1)  # a copy, so that the steps below work in place
     levels -= levels.mean(axis=(-2, -1), keepdims=True)
     variance = (levels * levels).mean(axis=(-2, -1), keepdims=True)
     levels /= (variance + np.float32(1)) ** 0.5

@@ -1,6 +1,6 @@
-"""Files of pictures: opened, checked and judged by their headers, before anything is decoded.
+"""Image files as bytes: opened and checked by their headers, before anything is decoded.
 
-A file that cannot be used is a `BadPicture` with a reason. Knows no file system: bytes come in.
+A file that cannot be used raises `BadImageError` with the reason.
 """
 
 import io
@@ -21,16 +21,15 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from carvana_ray.errors import BadImageError
+from carvana_ray.errors import BadImageError, plural
 
 IMAGE_FORMATS = ("JPEG", "PNG", "WEBP")
 MASK_FORMATS = ("GIF", "PNG")
-MAX_PIXELS = 16 * 1918 * 1280  # more is refused before it is decoded: 39 Mpx in RGB are 157 MB
+MAX_PIXELS = 16 * 1918 * 1280  # larger images are refused: 39 megapixels take 157 MB in RGB
 
-# What Pillow's readers raise at damaged bytes. OSError, SyntaxError, ValueError, IndexError and
-# struct.error are what 300,000 damaged files brought up; the others are what Pillow itself takes
-# for damage while it opens a file, but lets through while it decodes. MemoryError is not among
-# them: it says nothing about the file.
+# What Pillow raises for damaged bytes. 300,000 damaged files raised OSError, SyntaxError,
+# ValueError, IndexError and struct.error; Pillow treats the others as damage when it opens a file,
+# but not when it decodes. MemoryError is not included: it says nothing about the file.
 _DAMAGE = (
     OSError,
     SyntaxError,
@@ -41,37 +40,38 @@ _DAMAGE = (
     KeyError,
     TypeError,
 )
-_NO_REMARKS = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
+_PILLOW_FILTER = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
 
 
 class _Jpeg(JpegImagePlugin.JpegImageFile):
-    """A JPEG of which only the pixels count.
+    """A JPEG that ignores everything but the pixels, and requires all of them.
 
-    `Image.open` also reads the resolution from the EXIF block, and refuses some sound pictures
-    whose EXIF block is damaged. Opened as this class, a file of two JPEGs (MPO, as phones write it)
-    is its first picture.
+    `Image.open` also reads the resolution from the EXIF block, and refuses some good images with a
+    damaged EXIF block. Of a file that holds two JPEGs (MPO, written by phones) this class reads the
+    first.
     """
 
     def _read_dpi_from_exif(self) -> None:
         pass
 
     def load_prepare(self) -> None:
-        """Refuse a file without its end."""
+        """Raise OSError if the end of the file is missing, then prepare as Pillow does."""
         self.require_end()
         super().load_prepare()
 
     def require_end(self) -> None:
-        """Refuse a file without the mark that ends a JPEG: the decoder takes zeros for pixels.
+        """Raise OSError if the end-of-image marker is missing.
 
-        Within packed pixels a byte of 255 is always followed by 0 or a restart mark.
+        The decoder would take zeros for the missing pixels. The marker cannot occur in packed
+        pixels, where 0 or a restart marker follows each byte of 255.
         """
-        assert isinstance(self.fp, io.BytesIO)  # of which getvalue is no copy
-        # Back from the end, where the mark nearly always is, to the start of the pixels.
+        assert isinstance(self.fp, io.BytesIO)  # its getvalue() makes no copy
+        # From the end, where the marker nearly always is, back to the start of the pixels.
         if self.fp.getvalue().rfind(b"\xff\xd9", self.fp.tell()) < 0:
-            raise OSError("the end of the picture is missing")
+            raise OSError("the end of the image is missing")
 
 
-_READERS: dict[str, tuple[bytes, type[ImageFile.ImageFile]]] = {  # by the first bytes of a file
+_READERS: dict[str, tuple[bytes, type[ImageFile.ImageFile]]] = {  # first bytes of a file, reader
     "JPEG": (b"\xff\xd8\xff", _Jpeg),
     "PNG": (b"\x89PNG", PngImagePlugin.PngImageFile),
     "WEBP": (b"RIFF", WebPImagePlugin.WebPImageFile),
@@ -80,77 +80,81 @@ _READERS: dict[str, tuple[bytes, type[ImageFile.ImageFile]]] = {  # by the first
 
 
 def _silence_pillow() -> None:
-    """Keep Pillow's warnings off standard error: a bad picture gets a reason of its own.
+    """Keep Pillow's warnings off standard error, since a bad image raises an error anyway.
 
-    The filter is put in front again wherever others were set before it, and never taken away:
+    The filter is moved to the front whenever other filters precede it, and it is never removed:
     `warnings.catch_warnings` would restore the filters of another thread.
     """
-    if warnings.filters[:1] != [_NO_REMARKS]:
+    if warnings.filters[:1] != [_PILLOW_FILTER]:
         warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 @contextmanager
 def decode_errors_as(word: str) -> Iterator[None]:
-    """Turn what Pillow raises at damaged bytes into BadPicture, `word` unless a better one fits."""
+    """Raise `BadImageError` for errors that Pillow raises in the with-block for damaged bytes.
+
+    Args:
+        word: first word of the reason, unless ``too-large`` or ``truncated`` fits better.
+    """
     try:
         yield
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise BadImageError(f"too-large: {error}") from error
-    except OSError as error:  # the bytes end early, or a decoder gave up on them
+    except OSError as error:  # the bytes end early, or the decoder gave up
         raise BadImageError(f"truncated: {error}") from error
     except _DAMAGE as error:
         raise BadImageError(f"{word}: {error}") from error
 
 
 def open_image(data: bytes, formats: tuple[str, ...] = IMAGE_FORMATS) -> Image.Image:
-    """Open a picture and check format, size, frames and channels, without decoding it.
+    """Open an image and check format, size, frames and channels, without decoding pixels.
 
-    The content decides, not a name. Of a JPEG file of two pictures (MPO) this is the first.
+    The first bytes decide the format, not the file name. Of a JPEG file that holds two images
+    (MPO), the first is opened.
 
     Args:
-        data: the file's bytes; what follows the end of the picture does not matter.
-        formats: those to accept, of JPEG, PNG, WEBP and GIF.
+        data: the file's bytes; bytes after the end of the image are ignored.
+        formats: accepted formats: JPEG, PNG, WEBP, GIF.
 
     Raises:
-        BadPicture: ``not-an-image``, ``truncated`` (within the header), ``too-large``, ``animated``
-            or ``mode``.
-        RuntimeError: Pillow is set to fill up what is missing of a file.
+        BadImageError: ``not-an-image``, ``truncated`` (within the header), ``too-large``,
+            ``animated`` or ``mode``.
+        RuntimeError: Pillow is set to accept truncated files.
     """
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         raise RuntimeError(
-            "some library has set PIL.ImageFile.LOAD_TRUNCATED_IMAGES: files that are cut short"
-            " would be read as gray bands without a word; set it to False"
+            "a library has set PIL.ImageFile.LOAD_TRUNCATED_IMAGES, so the missing part of a "
+            "truncated file would silently become gray; set it to False"
         )
     _silence_pillow()
     readers = [_READERS[name][1] for name in formats if data.startswith(_READERS[name][0])]
     if not readers:
-        raise BadImageError(f"not-an-image: {len(data)} bytes that are not {', '.join(formats)}")
+        raise BadImageError(f"not-an-image: {plural(len(data), 'byte')}, not {', '.join(formats)}")
     with decode_errors_as("not-an-image"):
         image = readers[0](io.BytesIO(data))
     if image.width * image.height > MAX_PIXELS:
         raise BadImageError(
-            f"too-large: {image.width} x {image.height} pixels, at most {MAX_PIXELS} in all"
+            f"too-large: {image.width} x {image.height} pixels, the limit is {MAX_PIXELS} in total"
         )
     with decode_errors_as("truncated"):
         frames = getattr(image, "n_frames", 1)
     if frames != 1:
-        raise BadImageError(f"animated: {frames} frames, expected one")
+        raise BadImageError(f"animated: {frames} frames, expected 1")
     if image.mode not in ("RGB", "L", "P", "CMYK", "1"):
         raise BadImageError(f"mode: {image.mode} pixels, expected 8 bits a channel and no alpha")
     return image
 
 
 def nvjpeg_can_decode(image: Image.Image) -> bool:
-    """Return whether a picture is a JPEG that the engines of a GPU decode as libjpeg does.
+    """Return whether an image is a JPEG that the GPU's decoder reads as libjpeg does.
 
-    These are the usual ones: 8 bits of brightness and two colours, and not progressive, which takes
-    several passes. All others are decoded by whoever has read them.
+    That holds for the usual JPEG: 8 bits, YCbCr, baseline. Progressive ones take several passes.
 
     Args:
-        image: that `open_picture` has opened, and nobody has decoded yet.
+        image: opened by `open_image`, not decoded yet.
 
     Raises:
-        BadPicture: ``truncated``, its end is missing.
+        BadImageError: ``truncated``, the end of the file is missing.
     """
     if not isinstance(image, _Jpeg):
         return False
@@ -164,58 +168,53 @@ def nvjpeg_can_decode(image: Image.Image) -> bool:
 
 
 def image_size(data: bytes) -> tuple[int, int]:
-    """Return a picture's (H, W) from its header.
+    """Return an image's (H, W) from its header.
 
     Raises:
-        BadPicture: see `open_picture`.
+        BadImageError: see `open_image`.
     """
     image = open_image(data)
     return image.height, image.width
 
 
-def orientation_of(data: bytes) -> int:
-    """Return how a picture's EXIF block says that it is to be turned: 1 (not at all) to 8.
-
-    Read from the header, to be counted: nothing here turns pictures, since masks are drawn on the
-    pixels as they are stored. A block that is missing, damaged or says something else gives 1.
-
-    Raises:
-        BadPicture: see `open_picture`.
-    """
-    return exif_orientation(open_image(data))
-
-
 def exif_orientation(image: Image.Image) -> int:
-    """Return `orientation_of` of a picture that is open."""
+    """Return the EXIF orientation of an image that `open_image` opened, from its header.
+
+    The program only counts orientations: it never rotates images, since masks belong to the pixels
+    as they are stored.
+
+    Returns:
+        1 (upright) to 8; 1 if the EXIF block is missing, damaged or has another value.
+    """
     block, exif = image.info.get("exif", b""), Image.Exif()
     if not block:
         return 1
     try:
         exif.load(block)
-        turn = exif.get(ExifTags.Base.Orientation)
-    except _DAMAGE:  # the block is not what it says
+        orientation = exif.get(ExifTags.Base.Orientation)
+    except _DAMAGE:
         return 1
-    return turn if isinstance(turn, int) and 1 <= turn <= 8 else 1
+    return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
 
 
 def require_crc(data: bytes, expected: int | None) -> None:
-    """Check a file's bytes against a checksum that was taken when they were known to be good.
+    """Compare a file's bytes with its checksum.
 
-    Nothing else finds a flipped bit or zeros in the middle of a JPEG: they decode, without a word,
-    to a picture that is wrong from there on.
+    Nothing else detects a flipped bit or zeros in the middle of a JPEG: they decode without an
+    error to an image that is wrong from there on.
 
     Args:
         data: the file's bytes.
-        expected: its CRC-32, or None where none is known.
+        expected: the known CRC-32, or None to accept any.
 
     Raises:
-        BadPicture: ``checksum``.
+        BadImageError: ``checksum``.
     """
     if expected is not None:
         compare_crc(zlib.crc32(data), expected)
 
 
-def compare_crc(found: int, expected: int | None) -> None:
-    """Do what `check_crc` does where a file's CRC-32 is known already."""
-    if expected not in (None, found):
-        raise BadImageError(f"checksum: CRC-32 is {found:08x}, crc32.csv says {expected:08x}")
+def compare_crc(crc: int, expected: int | None) -> None:
+    """Do the same as `require_crc` for a CRC-32 that is already computed."""
+    if expected not in (None, crc):
+        raise BadImageError(f"checksum: CRC-32 is {crc:08x}, crc32.csv says {expected:08x}")

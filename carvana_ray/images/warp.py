@@ -1,7 +1,6 @@
-"""Pictures and masks moved and sized as `augment.draw` says, on the device where they are.
+"""Affine transforms of images and masks, on the device that holds them.
 
-On a CPU a picture of 1280 x 1918 and its mask would take some 30 ms, more than to decode it; on a
-GPU a batch of them is a few passes over memory.
+On a CPU an image of 1280 x 1918 and its mask take about 30 ms, more than decoding takes.
 """
 
 import torch
@@ -10,18 +9,20 @@ from torch import Tensor
 
 
 @torch.no_grad()
-def apply_affine(image: Tensor, share: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor]:
-    """Return pictures and their masks after the same movement, bilinear, mirrored at their borders.
+def apply_affine(image: Tensor, soft_mask: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Return images and soft masks after the same affine transform.
+
+    Bilinear interpolation; pixels outside of the image are mirrored at its border.
 
     Args:
-        image: [b, h, w], gray levels.
-        share: [b, h, w], share of car, in any unit.
-        matrix: float32 [b, 2, 3], see `augment.draw`.
+        image: [B, h, w], gray levels of any dtype.
+        soft_mask: [B, h, w], any dtype and range.
+        matrix: float32 [B, 2, 3], see `augment.sample_affine`.
 
     Returns:
-        float32 [b, h, w] each, in the units that were given.
+        float32 [B, h, w] each, in the range of the inputs.
     """
-    both = torch.stack([image, share], dim=1).float()
+    both = torch.stack([image, soft_mask], dim=1).float()
     grid = F.affine_grid(matrix, list(both.shape), align_corners=False)
     moved = F.grid_sample(
         both, grid, mode="bilinear", padding_mode="reflection", align_corners=False

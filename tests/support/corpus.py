@@ -1,7 +1,7 @@
-"""Bad and odd files, made in memory from one drawn picture, and what must become of each.
+"""Damaged and unusual files, made in memory from one drawn image, each with its expected status.
 
-`cases` gives them by name. All pictures are of one scene, so that those which are accepted have one
-right answer: `right_gray`.
+`cases` returns them by name. All show one scene, so all accepted images have the same expected gray
+levels: `right_gray`.
 """
 
 import io
@@ -18,7 +18,7 @@ from support.pairs import draw_pair
 OK = "ok"
 SIZE = (320, 480)
 FULL_SIZE = (1280, 1918)
-MARK, DIVIDER = b"\x89PNG\r\n\x1a\n", 65521
+PNG_MAGIC, ADLER_MODULUS = b"\x89PNG\r\n\x1a\n", 65521
 
 
 @dataclass(frozen=True)
@@ -27,22 +27,24 @@ class Case:
 
     Args:
         data: its bytes.
-        expected: `OK`, or the fixed first word of the reason why it is refused.
-        read_as: picture, jpeg (no other format is accepted), mask, or full (a picture that must
-            have `FULL_SIZE`).
-        crc32: its checksum from before the damage, if one is known.
-        worst: where it is accepted: mean difference from the right answer, in gray levels for a
-            picture, in pixels for a mask.
+        expected: `OK`, or the first word of the reason for its refusal.
+        read_as: image, jpeg (no other format is accepted), mask, or full (an image that must have
+            `FULL_SIZE`).
+        crc32: the checksum from before the damage, if it is known.
+        tolerance: allowed difference of an accepted file from the expected result: mean gray levels
+            of an image, pixels of a mask.
     """
 
     data: bytes
     expected: str
-    read_as: str = "picture"
+    read_as: str = "image"
     crc32: int | None = None
-    worst: float = 1.0
+    tolerance: float = 1.0
 
 
-def save(image: Image.Image, kind: str, **options: Any) -> bytes:
+def save(pixels: Image.Image | np.ndarray, kind: str = "JPEG", **options: Any) -> bytes:
+    """Return the bytes of an image file."""
+    image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()
@@ -50,7 +52,7 @@ def save(image: Image.Image, kind: str, **options: Any) -> bytes:
 
 @cache
 def scene() -> Image.Image:
-    """A drawn car in RGB, 320 x 480, with the grain of a photograph, and as large when packed."""
+    """A drawn car in RGB, 320 x 480, with noise; its files are as large as those of photographs."""
     drawn = np.asarray(Image.open(io.BytesIO(draw_pair(7, SIZE)[0])), dtype=np.float64)
     grain = np.random.default_rng(7).normal(0, 25, drawn.shape)
     return Image.fromarray((drawn + grain).clip(0, 255).round().astype(np.uint8))
@@ -63,17 +65,17 @@ def jpeg(**options: Any) -> bytes:
 
 @cache
 def mask() -> Image.Image:
-    """The car's mask, mode P, car at index 1, which is white."""
+    """The car's mask in mode P; the car has index 1, which is white."""
     return Image.open(io.BytesIO(draw_pair(7, SIZE)[1])).copy()
 
 
 def right_mask() -> np.ndarray:
-    """The right answer to every mask that is accepted, bool [320, 480]."""
+    """The expected result of every accepted mask, bool [320, 480]."""
     return np.asarray(mask()) == 1
 
 
 def right_gray(downscale: int) -> np.ndarray:
-    """The right answer to every picture that is accepted: block means in float64."""
+    """The expected result of every accepted image: block means in float64."""
     gray = np.asarray(scene(), dtype=np.float64).mean(axis=-1)
     h, w = (length // downscale for length in SIZE)
     return gray.reshape(h, downscale, w, downscale).mean(axis=(1, 3))
@@ -95,12 +97,12 @@ def flip(data: bytes, bit: int) -> bytes:
     return bytes(changed)
 
 
-def cut(data: bytes, share: float) -> bytes:
-    return data[: int(len(data) * share)]
+def cut(data: bytes, fraction: float) -> bytes:
+    return data[: int(len(data) * fraction)]
 
 
 def zero_tail(data: bytes) -> bytes:
-    """Return the file with its last 30 % never written."""
+    """Return the file with zeros for its last 30 %."""
     return cut(data, 0.7).ljust(len(data), b"\0")
 
 
@@ -116,28 +118,35 @@ def chunk(kind: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
+def sized_png(width: int, height: int) -> bytes:
+    """A gray PNG whose header claims a size, and that holds next to no pixels."""
+    head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    pixels = zlib.compress(bytes(100))
+    return PNG_MAGIC + chunk(b"IHDR", head) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+
+
 def black_png(width: int, height: int) -> bytes:
-    """A sound gray PNG of zeros, however large: one packed block of rows, again and again."""
+    """A valid black PNG of any size, small in memory: one compressed block of rows, repeated."""
     rows = 100 if height % 100 == 0 else max(1, height)
     packer = zlib.compressobj(9)
     block = bytes(rows * (width + 1))
     first = packer.compress(block) + packer.flush(zlib.Z_FULL_FLUSH)
     later = packer.compress(block) + packer.flush(zlib.Z_FULL_FLUSH)
-    # The sum that ends the stream, of zeros: its low half is 1, its high half counts them.
-    total = struct.pack(">HH", height * (width + 1) % DIVIDER, 1)
+    # The Adler-32 checksum of zeros: the low half is 1, the high half is their number.
+    total = struct.pack(">HH", height * (width + 1) % ADLER_MODULUS, 1)
     packed = first + later * (height // rows - 1) + zlib.compressobj().flush()[2:-4] + total
     head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    return MARK + chunk(b"IHDR", head) + chunk(b"IDAT", packed) + chunk(b"IEND", b"")
+    return PNG_MAGIC + chunk(b"IHDR", head) + chunk(b"IDAT", packed) + chunk(b"IEND", b"")
 
 
 def with_chunk(png: bytes, kind: bytes, body: bytes) -> bytes:
-    """Return a PNG with one chunk more, behind its header."""
+    """Return a PNG with another chunk after its header."""
     return png[:33] + chunk(kind, body) + png[33:]
 
 
 def sized_webp(side: int) -> bytes:
     """A small WebP of two frames whose canvas claims to be side x side."""
-    frames = [Image.new("RGB", (16, 16), colour) for colour in ("red", "blue")]
+    frames = [Image.new("RGB", (16, 16), color) for color in ("red", "blue")]
     data = bytearray(save(frames[0], "WEBP", save_all=True, append_images=frames[1:]))
     at = data.index(b"VP8X") + 12
     data[at : at + 6] = (side - 1).to_bytes(3, "little") * 2
@@ -145,7 +154,7 @@ def sized_webp(side: int) -> bytes:
 
 
 def sized_gif(screen: int, side: int) -> bytes:
-    """A GIF of a few bytes whose only frame claims side x side and is to be cleared behind it."""
+    """A GIF of a few bytes whose only frame claims side x side and is cleared after display."""
     start = b"GIF89a" + struct.pack("<HHBBB", screen, screen, 0x80, 0, 0) + b"\0\0\0\xff\xff\xff"
     clear = b"!\xf9\x04\x08\0\0\0\0"
     frame = b"," + struct.pack("<HHHHB", 0, 0, side, side, 0) + b"\x02\x02\x4c\x01\0"
@@ -162,12 +171,12 @@ def exif(orientation: int | None = None, order: str = "<") -> bytes:
 
 
 def without_numbers(block: bytes) -> bytes:
-    """Return an EXIF block whose resolution has no value: its entry counts to 0."""
+    """Return an EXIF block whose resolution has no value: the count of its entry is 0."""
     at = block.index(struct.pack("<HHI", 0x011A, 5, 1))
     return block[: at + 4] + bytes(4) + block[at + 8 :]
 
 
-def damaged_pictures() -> dict[str, Case]:
+def damaged_images() -> dict[str, Case]:
     good, crc = jpeg(), zlib.crc32(jpeg())
     png = save(scene(), "PNG")
     webp = save(scene(), "WEBP", quality=95)
@@ -177,7 +186,7 @@ def damaged_pictures() -> dict[str, Case]:
         "empty file": Case(b"", "not-an-image"),
         "one zero byte": Case(b"\0", "not-an-image"),
         "HTML": Case(text, "not-an-image"),
-        "PNG where JPEG is wanted": Case(png, "not-an-image", "jpeg"),
+        "PNG where JPEG is required": Case(png, "not-an-image", "jpeg"),
         "JPEG of zero width": Case(sized_jpeg(0, 480), "not-an-image"),
         "JPEG of zero height": Case(sized_jpeg(480, 0), "not-an-image"),
         "PNG of zero size": Case(black_png(0, 0), "not-an-image"),
@@ -207,7 +216,7 @@ def damaged_pictures() -> dict[str, Case]:
     }
 
 
-def odd_pictures() -> dict[str, Case]:
+def unusual_images() -> dict[str, Case]:
     good, png = jpeg(), save(scene(), "PNG")
     gray = gray_scene()
     frames = {"save_all": True, "append_images": [scene().rotate(180)]}
@@ -218,8 +227,8 @@ def odd_pictures() -> dict[str, Case]:
         "good": Case(good, OK, crc32=zlib.crc32(good)),
         "PNG named .jpg": Case(png, OK),
         "WebP": Case(save(scene(), "WEBP", lossless=True), OK),
-        "garbage behind the end": Case(good + b"\xff\xd8garbage" * 100, OK),
-        "zeros behind the end": Case(good + bytes(5000), OK),
+        "garbage after the end": Case(good + b"\xff\xd8garbage" * 100, OK),
+        "zeros after the end": Case(good + bytes(5000), OK),
         "gray JPEG": Case(save(gray, "JPEG", quality=95), OK),
         "CMYK JPEG": Case(save(scene().convert("CMYK"), "JPEG", quality=95), OK),
         "progressive JPEG": Case(jpeg(progressive=True), OK),
@@ -227,8 +236,8 @@ def odd_pictures() -> dict[str, Case]:
         "palette PNG, partly transparent": Case(
             save(gray.convert("P"), "PNG", transparency=b"\0\x80"), OK
         ),
-        "two pictures in one JPEG": Case(two, OK),
-        "two pictures, damaged index": Case(two[:index] + bytes(60) + two[index + 60 :], OK),
+        "two images in one JPEG": Case(two, OK),
+        "two images, damaged index": Case(two[:index] + bytes(60) + two[index + 60 :], OK),
         "EXIF orientation 6": Case(jpeg(exif=exif(6)), OK),
         "EXIF of random bytes": Case(jpeg(exif=b"Exif\0\0II*\0" + bytes(range(200))), OK),
         "EXIF cut short": Case(jpeg(exif=exif(6)[:30]), OK),
@@ -256,7 +265,7 @@ def masks() -> dict[str, Case]:
     frames = {"save_all": True, "append_images": [mask().rotate(90)]}
     plain = Image.fromarray(right_mask())
     return {
-        name: Case(data, expected, "mask", worst=0)
+        name: Case(data, expected, "mask", tolerance=0)
         for name, data, expected in [
             ("mask", gif, OK),
             ("mask with the palette inverted", save(inverted, "GIF"), OK),
@@ -281,5 +290,5 @@ def masks() -> dict[str, Case]:
 
 @cache
 def cases() -> dict[str, Case]:
-    """Return all files by name."""
-    return {**damaged_pictures(), **odd_pictures(), **masks()}
+    """Return all cases by name."""
+    return {**damaged_images(), **unusual_images(), **masks()}
