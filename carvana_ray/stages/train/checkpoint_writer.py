@@ -1,6 +1,6 @@
 """The checkpoints of a training worker, written in the background.
 
-Ray Train's own checkpoints are not used: see "Training checkpoints" in docs/architecture.md.
+Ray Train's own checkpoints are not used, see "Checkpoints are ours" in docs/architecture.md.
 """
 
 import copy

@@ -1,7 +1,11 @@
 """The training stage: images and masks in, a model folder out.
 
-    pairs -> decode once -> stream of batches -> TorchTrainer's workers -> checkpoints -> model/
-    `dataset.decode_pairs`  `dataset.batch_stream`  `trainer`, `worker`
+    plan       list the pairs, split the cars, plan the batches              plan.py
+    run        decode all pairs once, into Ray's object store                dataset.decode_pairs
+               stream batches to the workers, for all epochs                 dataset.batch_stream
+               start the workers, restart them after a failure               trainer.py
+               train; write a checkpoint after each epoch                    worker.py
+    publish    write the best epoch as model/, and the curves                publish.py
 
 Checkpoints are written and selected by `checkpoints.train_state`, not by Ray Train. Ray Train
 restores the newest checkpoint without verifying it, and fails to start if one is missing.

@@ -1,6 +1,8 @@
 """The stream of training batches through a real Ray Data: the batches of the plan, in order."""
 
 import dataclasses
+import os
+import signal
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,8 +15,10 @@ from support.pairs import draw_pair
 from support.runs import first_pairs, run_of
 
 from carvana_ray import images
-from carvana_ray.errors import IncompleteError
+from carvana_ray.errors import IncompleteError, InputError
 from carvana_ray.images import augment
+from carvana_ray.stages.ingest.read_pairs import PairOptions, read_pairs
+from carvana_ray.stages.train import dataset
 from carvana_ray.stages.train.assemble_batches import BatchSpec
 from carvana_ray.stages.train.dataset import batch_stream, decode_pairs, store_budget
 from carvana_ray.stages.train.progress_actor import start_progress_actor
@@ -178,6 +182,23 @@ def test_a_file_that_cannot_be_reached_ends_training_with_its_name(
     with pytest.raises(IncompleteError, match=f"1 file cannot .*{pairs[1][0]}") as error:
         decode_pairs(run_of(pairs, tmp_path / "p", data / "train_masks"), 8)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.ray
+def test_a_pair_that_crashes_its_process_is_named(
+    data: Path, ray_session: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pairs = first_pairs(data, 3)
+    image, mask = pairs[1]
+
+    def read_or_crash(batch: dict[str, Any], options: PairOptions) -> dict[str, Any]:
+        if image in list(batch["images"][0]):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return read_pairs(batch, options)
+
+    monkeypatch.setattr(dataset, "read_pairs", read_or_crash)
+    with pytest.raises(InputError, match=f"{image} or {mask} crashes the process"):
+        decode_pairs(run_of(pairs, data / "train", data / "train_masks"), 8)
 
 
 def test_the_stream_leaves_space_for_the_decoded_pairs() -> None:

@@ -1,4 +1,4 @@
-"""The batches of a run: what is seen, how often and by whom, over a grid of sizes."""
+"""The batches of a run over a grid of sizes: which images, how often, and for which worker."""
 
 import itertools
 
@@ -33,48 +33,48 @@ def epoch(one: BatchPlan, number: int, training: bool) -> list[WorkerBatch]:
 
 
 def together(parts: list[WorkerBatch]) -> tuple[np.ndarray, np.ndarray]:
-    pictures = np.concatenate([b.indices for b in parts]) if parts else np.empty(0, np.int64)
+    images = np.concatenate([b.indices for b in parts]) if parts else np.empty(0, np.int64)
     weight = np.concatenate([b.weight for b in parts]) if parts else np.empty(0, np.float32)
-    return pictures, weight
+    return images, weight
 
 
 def real(block: WorkerBatch) -> list[int]:
-    """Return the pictures of a block that count."""
+    """Return the images of a worker batch without padding."""
     return block.indices[block.weight == 1].tolist()
 
 
 def batches(one: BatchPlan) -> list[tuple[int, int, bool, list[int]]]:
-    """Return the whole batches of a run, in the order in which they were cut; without fillers."""
+    """Return the whole batches of a run, in order and without padding."""
     found = []
     for (number, step), group in itertools.groupby(blocks(one), key=lambda b: (b.epoch, b.step)):
         parts = list(group)
-        rows = itertools.zip_longest(*(real(part) for part in parts))
-        pictures = [picture for row in rows for picture in row if picture is not None]
-        found.append((number, step, parts[0].training, pictures))
+        columns = itertools.zip_longest(*(real(part) for part in parts))
+        images = [image for column in columns for image in column if image is not None]
+        found.append((number, step, parts[0].training, images))
     return found
 
 
 @pytest.mark.parametrize(("train", "val", "batch", "workers"), GRID)
-def test_every_law_of_an_epoch(train: int, val: int, batch: int, workers: int) -> None:
+def test_an_epoch_uses_each_image_once(train: int, val: int, batch: int, workers: int) -> None:
     one = plan(train, val, batch, workers)
     assert one.blocks_per_epoch * EPOCHS == len(blocks(one))
     for number in range(EPOCHS):
-        pictures, weight = together(epoch(one, number, training=True))
-        seen = pictures[weight == 1].tolist()
+        images, weight = together(epoch(one, number, training=True))
+        seen = images[weight == 1].tolist()
         assert len(seen) == train - train % batch, "all but the remainder are seen"
-        assert len(set(seen)) == len(seen), "no picture is seen twice"
-        assert set(pictures.tolist()) == set(seen) <= set(range(train)), "fillers are seen anyway"
+        assert len(set(seen)) == len(seen), "no image is seen twice"
+        assert set(images.tolist()) == set(seen) <= set(range(train)), "padding repeats images"
         assert set(weight.tolist()) <= {0.0, 1.0}
 
-        pictures, weight = together(epoch(one, number, training=False))
-        assert sorted(pictures[weight == 1].tolist()) == list(range(train, train + val))
+        images, weight = together(epoch(one, number, training=False))
+        assert sorted(images[weight == 1].tolist()) == list(range(train, train + val))
         assert set(weight.tolist()) <= {0.0, 1.0}
-        assert len(pictures) == -(-val // batch) * workers * one.per_worker, "whole batches"
-        assert set(pictures.tolist()) <= set(range(train, train + val)), "fillers are pictures too"
+        assert len(images) == -(-val // batch) * workers * one.per_worker, "whole batches"
+        assert set(images.tolist()) <= set(range(train, train + val)), "padding too"
 
 
 @pytest.mark.parametrize(("train", "val", "batch", "workers"), GRID)
-def test_blocks_go_round_the_ranks_and_have_equal_length(
+def test_worker_batches_alternate_between_ranks_and_have_equal_length(
     train: int, val: int, batch: int, workers: int
 ) -> None:
     for index, one in enumerate(blocks(plan(train, val, batch, workers))):
@@ -85,7 +85,7 @@ def test_blocks_go_round_the_ranks_and_have_equal_length(
 
 
 @pytest.mark.parametrize(("train", "val", "batch", "workers"), GRID)
-def test_training_batches_are_shared_as_evenly_as_can_be_and_fillers_come_last(
+def test_batches_are_split_evenly_and_padding_comes_last(
     train: int, val: int, batch: int, workers: int
 ) -> None:
     one = plan(train, val, batch, workers)
@@ -98,7 +98,7 @@ def test_training_batches_are_shared_as_evenly_as_can_be_and_fillers_come_last(
             assert set(block.indices[count:].tolist()) <= {real(block)[-1]}
 
 
-def test_sixteen_pictures_are_six_five_and_five_for_three_workers() -> None:
+def test_sixteen_images_are_six_five_and_five_for_three_workers() -> None:
     one = plan(33, 0, 16, 3)
     assert one.per_worker == 6
     assert [b.weight.sum() for b in blocks(one)[:3]] == [6, 5, 5]
@@ -118,13 +118,13 @@ def test_within_an_epoch_training_comes_first_and_steps_count_up() -> None:
 def test_the_batches_do_not_depend_on_the_number_of_workers(batch: int) -> None:
     alone = batches(plan(33, 9, batch, 1))
     steps = -(-9 // batch)
-    assert sum(len(pictures) for *_, pictures in alone) == EPOCHS * (33 // batch * batch + 9)
+    assert sum(len(images) for *_, images in alone) == EPOCHS * (33 // batch * batch + 9)
     assert len(alone) == EPOCHS * (33 // batch + steps)
     for workers in range(1, batch + 1):
         assert batches(plan(33, 9, batch, workers)) == alone, workers
 
 
-def test_epochs_differ_in_order_and_in_what_is_left_out() -> None:
+def test_epochs_differ_in_order_and_in_the_images_left_out() -> None:
     one = plan(33, 0, 8, 1, epochs=20)
     orders = [
         tuple(together(epoch(one, number, training=True))[0].tolist()) for number in range(20)
@@ -141,41 +141,41 @@ def test_an_order_is_a_permutation_of_seed_and_epoch() -> None:
     assert one.permutation(1).tolist() != one.permutation(2).tolist()
 
 
-def test_the_validation_pictures_come_in_listed_order_in_every_epoch() -> None:
+def test_validation_images_keep_their_listed_order_in_every_epoch() -> None:
     one = plan(8, 9, 4, 1)
     for number in range(EPOCHS):
-        pictures, weight = together(epoch(one, number, training=False))
-        assert pictures[weight == 1].tolist() == list(range(8, 17))
+        images, weight = together(epoch(one, number, training=False))
+        assert images[weight == 1].tolist() == list(range(8, 17))
 
 
-def test_a_block_can_be_asked_for_without_those_before_it() -> None:
+def test_a_worker_batch_does_not_depend_on_those_before_it() -> None:
     one, other = plan(33, 9, 4, 2), plan(33, 9, 4, 2)
     assert np.array_equal(one.worker_batch(25).indices, blocks(other)[25].indices)
 
 
-def test_the_generator_of_a_picture_does_not_depend_on_where_it_lies() -> None:
+def test_the_generator_of_an_image_does_not_depend_on_its_row() -> None:
     draws = []
     for workers in (1, 2, 3, 4, 5, 8):
         one = plan(33, 0, 8, workers)
         draws.append(
             {
-                (b.epoch, picture): one.rng(b, place).random()
+                (b.epoch, image): one.rng(b, row).random()
                 for b in blocks(one)
-                for place, picture in enumerate(real(b))
+                for row, image in enumerate(real(b))
             }
         )
     assert all(draw == draws[0] for draw in draws)
-    assert len(set(draws[0].values())) == len(draws[0]), "each picture and epoch has its own"
+    assert len(set(draws[0].values())) == len(draws[0]), "each image and epoch has its own"
 
 
-def test_the_generator_of_a_picture_depends_on_the_seed() -> None:
+def test_the_generator_of_an_image_depends_on_the_seed() -> None:
     one, other = plan(8, 0, 8, 1), plan(8, 0, 8, 1, seed=1)
     block = one.worker_batch(0)
     assert one.rng(block, 0).random() != other.rng(block, 0).random()
 
 
 @pytest.mark.parametrize(("batch", "workers"), [(1, 2), (2, 4), (16, 17)])
-def test_more_workers_than_pictures_in_a_batch_are_an_error_that_names_both_flags(
+def test_more_workers_than_images_in_a_batch_are_an_error_that_names_both_flags(
     batch: int, workers: int
 ) -> None:
     with pytest.raises(InputError, match=rf"--batch-size {batch} .*--workers {workers} ") as caught:

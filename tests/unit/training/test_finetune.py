@@ -24,8 +24,8 @@ from carvana_ray.runtime.resources import ClusterResources
 from carvana_ray.stages import pipeline
 from carvana_ray.stages.train import stage as train
 from carvana_ray.training import finetune
-from carvana_ray.training import run as course
 from carvana_ray.training import state as learner
+from carvana_ray.training.run import plan_run
 
 HERE = ClusterResources(cpus=4, gpus=0, nodes=1)  # as the fixture has it
 FEW = {"batch_size": 8, "holdout_cars": "2", "val_cars": "1", "limit": 40}
@@ -84,7 +84,7 @@ def test_without_a_model_nothing_changes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "reason"),
+    ("given", "reason"),
     [
         ({"base": 32}, "--base 32: the model of --init-from has 2"),
         ({"downscale": 4}, "--downscale 4: the model of --init-from has 8"),
@@ -92,12 +92,12 @@ def test_without_a_model_nothing_changes() -> None:
     ],
 )
 def test_a_contradicting_flag_is_refused_with_both_values(
-    tmp_path: Path, asked: dict[str, Any], reason: str
+    tmp_path: Path, given: dict[str, Any], reason: str
 ) -> None:
     """Also if the value is the default without a base model: the flag was given."""
     write_model(tmp_path / "model")
     with pytest.raises(InputError, match=reason) as error:
-        resolved(flags_of(tmp_path, **asked))
+        resolved(flags_of(tmp_path, **given))
     assert "\n" not in str(error.value)
     same = flags_of(tmp_path, base=2, downscale=8, recipe="default")
     assert resolved(same).base == 2
@@ -184,7 +184,7 @@ def test_the_run_id_depends_on_the_base_model(data: Path, tmp_path: Path) -> Non
         init = None if seed is None else write_model(tmp_path / "model", seed)
         flags = flags_of(tmp_path, data=str(data), **FEW) if init else None
         plain = TrainFlags(data=str(data), base=2, downscale=8, **FEW)  # type: ignore[arg-type]
-        return course.plan_run(finetune.resolve_flags(flags or plain, init), 1, init).run_id
+        return plan_run(finetune.resolve_flags(flags or plain, init), 1, init).run_id
 
     assert len({name(None), name(0), name(1)}) == 3
     assert name(1) == name(1)
@@ -239,8 +239,8 @@ def test_a_run_resumes_and_belongs_to_one_base_model(
         (photos / name).mkdir(parents=True)
     for car in range(4):
         for view in range(1, 5):
-            picture, mask = draw_pair(10 * car + view, (301, 402))
-            (photos / f"train/car{car}_{view:02d}.jpg").write_bytes(picture)
+            image, mask = draw_pair(10 * car + view, (301, 402))
+            (photos / f"train/car{car}_{view:02d}.jpg").write_bytes(image)
             (photos / f"train_masks/car{car}_{view:02d}_mask.gif").write_bytes(mask)
     old = write_model(tmp_path / "model")
     values: dict[str, Any] = {"data": str(photos), "epochs": 2, "batch_size": 4}

@@ -72,31 +72,31 @@ def test_without_bad_pairs_all_are_kept_and_the_plan_stays() -> None:
         assert plan == one.plan
 
 
-@pytest.mark.parametrize("places", [(0,), (3, 21), (1, 2, 25), (0, 1, 2, 3, 24)])
+@pytest.mark.parametrize("rows", [(0,), (3, 21), (1, 2, 25), (0, 1, 2, 3, 24)])
 def test_bad_pairs_are_an_error_of_one_line_that_names_three_of_them(
-    places: tuple[int, ...],
+    rows: tuple[int, ...],
 ) -> None:
     one = a_run(20, 6)
-    errors = errors_at(one, *places)
-    with pytest.raises(InputError, match=f"--data: {len(places)} of 26 ") as caught:
+    errors = errors_at(one, *rows)
+    with pytest.raises(InputError, match=f"--data: {len(rows)} of 26 ") as caught:
         runs.drop_bad_pairs(flags(), one, errors)
     text = str(caught.value)
     assert "\n" not in text
     assert "--on-bad-picture skip" in text
-    for count, place in enumerate(places):
-        assert (errors[place] in text) == (count < 3)
-    assert ("..." in text) == (len(places) > 3)
+    for count, row in enumerate(rows):
+        assert (errors[row] in text) == (count < 3)
+    assert ("..." in text) == (len(rows) > 3)
 
 
-@pytest.mark.parametrize("places", [(0,), (3, 21), (20, 21, 22, 23, 24, 25), tuple(range(16))])
+@pytest.mark.parametrize("rows", [(0,), (3, 21), (20, 21, 22, 23, 24, 25), tuple(range(16))])
 def test_skipping_keeps_the_others_in_order_and_the_plan_counts_them(
-    places: tuple[int, ...],
+    rows: tuple[int, ...],
 ) -> None:
     one = a_run(20, 6)
-    kept, plan = runs.drop_bad_pairs(flags("skip"), one, errors_at(one, *places))
-    assert kept.tolist() == [place for place in range(26) if place not in places]
-    assert plan.train == sum(place < 20 for place in kept)
-    assert plan.val == sum(place >= 20 for place in kept)
+    kept, plan = runs.drop_bad_pairs(flags("skip"), one, errors_at(one, *rows))
+    assert kept.tolist() == [row for row in range(26) if row not in rows]
+    assert plan.train == sum(row < 20 for row in kept)
+    assert plan.val == sum(row >= 20 for row in kept)
     assert (plan.batch, plan.epochs, plan.seed) == (4, 3, 1)
     # What the plan takes for training was for training before, and what it validates on was not.
     for index in range(plan.epochs * plan.blocks_per_epoch):

@@ -1,4 +1,4 @@
-"""Event files, read back by TensorBoard's own reader: the history, each epoch once."""
+"""Event files, read by TensorBoard's own reader: the history, each epoch once."""
 
 import json
 import shutil
@@ -50,7 +50,7 @@ def rows(epochs: int) -> list[dict[str, float]]:
 
 @pytest.fixture
 def tensorboard() -> None:
-    """Skip where the package is not there."""
+    """Skip if the package is not installed."""
     pytest.importorskip("tensorboard", reason="the package tensorboard is not installed")
 
 
@@ -61,7 +61,7 @@ def test_events_are_the_history(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("tensorboard")
-def test_without_validation_there_are_no_figures_of_it(tmp_path: Path) -> None:
+def test_without_validation_there_are_no_validation_scalars(tmp_path: Path) -> None:
     history = [
         {key: value for key, value in row.items() if not key.startswith("val_")} for row in rows(2)
     ]
@@ -72,11 +72,11 @@ def test_without_validation_there_are_no_figures_of_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("tensorboard")
-def test_no_epoch_is_lost_or_doubled_whatever_is_lost(tmp_path: Path) -> None:
+def test_each_epoch_appears_once_whatever_file_is_lost(tmp_path: Path) -> None:
     for epoch in range(1, 4):
         events.write_missing(str(tmp_path), rows(epoch), fresh=True)
-    (tmp_path / events.file_name({"epoch": 2})).unlink()  # killed between state and file
-    again = [*rows(2), {**rows(3)[2], "loss": 0.5}]  # its state is lost: it is trained anew
+    (tmp_path / events.file_name({"epoch": 2})).unlink()  # killed before it was written
+    again = [*rows(2), {**rows(3)[2], "loss": 0.5}]  # the checkpoint is lost: it is trained again
     events.write_missing(str(tmp_path), again, fresh=True)
     assert read_back(tmp_path) == expected(again)
     before = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
@@ -100,22 +100,23 @@ def test_without_the_package_one_line_says_what_to_install(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    asked: dict[str, Any] = {"out": str(tmp_path), "tensorboard": True}
+    flags: dict[str, Any] = {"out": str(tmp_path), "tensorboard": True}
     for check in (
-        lambda: train.check(config.TrainFlags(data=str(data), **asked)),
-        lambda: pipeline.check(config.PipelineFlags(**asked)),
-        lambda: pipeline.check(config.PipelineFlags(data=str(data), **asked)),
+        lambda: train.check(config.TrainFlags(data=str(data), **flags)),
+        lambda: pipeline.check(config.PipelineFlags(**flags)),
+        lambda: pipeline.check(config.PipelineFlags(data=str(data), **flags)),
     ):
         with pytest.raises(InputError, match="pip install tensorboard") as caught:
             check()
         assert "\n" not in str(caught.value)
-    assert train.check(config.TrainFlags(data=str(data), out=str(tmp_path))), "nor is it asked for"
+    without = config.TrainFlags(data=str(data), out=str(tmp_path))
+    assert train.check(without), "only --tensorboard needs the package"
 
 
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.usefixtures("tensorboard")
-def test_a_training_that_goes_on_has_each_epoch_once(
+def test_a_resumed_training_has_each_epoch_once(
     data: Path, ray_session: None, tmp_path: Path
 ) -> None:
     flags = config.TrainFlags(
@@ -140,9 +141,9 @@ def test_a_training_that_goes_on_has_each_epoch_once(
     train.run(flags, HERE)
     again = json.loads((tmp_path / "model/history.json").read_text())
     assert [row["epoch"] for row in again] == [1, 2, 3]
-    assert again[2]["seconds"] != history[2]["seconds"], "it was trained anew"
+    assert again[2]["seconds"] != history[2]["seconds"], "it was trained again"
     assert read_back(folder) == expected(again)
 
-    shutil.rmtree(folder)  # asked for only when all is done
+    shutil.rmtree(folder)  # as if --tensorboard were given only after training
     train.run(flags, HERE)
     assert read_back(folder) == expected(again)
