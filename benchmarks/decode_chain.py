@@ -1,18 +1,16 @@
-"""The part of `decode.py` on all cores: pictures as files, by a bare pool, by Ray Data, by its own
-reader of images.
+"""The part of `decode.py` on all cores: image files, decoded by a pool, by this project's chain and
+by Ray Data's own reader.
 
-    pool         processes of multiprocessing: open, read, `load_gray`, nothing sent back; no Ray
-    handed       the same, but whoever asked gets the pictures, as from the chain
-    chain        the chain of prediction up to the pictures, in blocks of a shard, by reference
-    ours         the same for few pictures, from the call to the last block, in blocks as prediction
-                 cuts so few
-    read_images  `ray.data.read_images` and a resize in `map_batches`, likewise
+    pool         a multiprocessing pool: open, read, `load_gray`, no result sent back; no Ray
+    handed       the same pool, with the images sent back to the caller
+    chain        the first map of prediction, in blocks of a shard, results by reference
+    ours         the same for few images, from the call to the last block, in prediction's blocks
+    read_images  `ray.data.read_images` and a resize in `map_batches`, for the same few images
 
-The pools have a process a core. Ray has a logical CPU more than that, as in a local session of the
-jobs, and so many readers: Ray Data looks for finished tasks every 0.1 s, and a core would idle so
-long. The three are compared by their steady rate: without the first and the last blocks, so that as
-many are under way when the clock starts as when it stops. The start of Ray and of its processes is
-told apart.
+The pools have a process per core. Ray has one logical CPU more, as in a local session of the jobs,
+and as many readers: Ray Data looks for finished tasks every 0.1 s, and a core would be idle so
+long. pool, handed and chain are compared by their steady rate: without the first and the last
+blocks. The start-up of Ray and of its processes is reported separately.
 """
 
 import functools
@@ -31,100 +29,95 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from carvana_ray import images
-from carvana_ray.data import layout as carvana
+from carvana_ray.data import layout
 from carvana_ray.stages import session
-from carvana_ray.stages.ingest import blocks as dataset
-from carvana_ray.stages.ingest import read_images as reading
+from carvana_ray.stages.ingest.blocks import from_blocks
+from carvana_ray.stages.ingest.read_images import ReadOptions, block_row, read_images
 from carvana_ray.submission import plan
 
-BLOCKS = 12  # a process, for a steady rate
-NICE = 15  # Ray's own for its workers: beside other work on a machine the pool must not win by this
+BLOCKS_PER_PROCESS = 12  # for a steady rate
+NICE = 15  # of Ray's workers: the pool must not win over other work on the machine by priority
 
 
 def small_mean(image: Image.Image, downscale: int) -> NDArray[np.uint8]:
-    """Return an RGB image averaged over blocks, then over colours."""
+    """Return an RGB image averaged over blocks, then over channels."""
     size = (-(-image.width // downscale), -(-image.height // downscale))
     small = np.asarray(image.resize(size, Image.Resampling.BOX))
     return small.mean(axis=-1).round().astype(np.uint8)
 
 
-def _decoded(paths: list[str], downscale: int) -> int:
+def _decode_and_drop(paths: list[str], downscale: int) -> int:
     for path in paths:
         images.load_gray(Path(path).read_bytes(), downscale)
     return len(paths)
 
 
-def _handed(paths: list[str], downscale: int) -> NDArray[np.uint8]:
+def _decode(paths: list[str], downscale: int) -> NDArray[np.uint8]:
     return np.stack([images.load_gray(Path(path).read_bytes(), downscale) for path in paths])
 
 
 def by_pool(pool: Pool, paths: list[str], downscale: int, block: int) -> Iterator[int]:
-    """Yield how many pictures each block had, as they are done."""
-    return pool.imap_unordered(
-        functools.partial(_decoded, downscale=downscale), _blocks(paths, block)
-    )
+    """Yield the number of images of each block when it is done."""
+    work = functools.partial(_decode_and_drop, downscale=downscale)
+    return pool.imap_unordered(work, _blocks(paths, block))
 
 
 def by_pool_handed(pool: Pool, paths: list[str], downscale: int, block: int) -> Iterator[int]:
-    """Yield the same; the pictures come through a pipe, as a pool's results do."""
-    load = functools.partial(_handed, downscale=downscale)
-    return map(len, pool.imap_unordered(load, _blocks(paths, block)))
+    """Yield as `by_pool`; the images come back through a pipe."""
+    work = functools.partial(_decode, downscale=downscale)
+    return map(len, pool.imap_unordered(work, _blocks(paths, block)))
 
 
 def _blocks(paths: list[str], block: int) -> list[list[str]]:
-    return [paths[at : at + block] for at in range(0, len(paths), block)]
+    return [paths[start : start + block] for start in range(0, len(paths), block)]
 
 
 def by_chain(paths: list[str], downscale: int, block: int) -> Iterator[int]:
-    """Yield the same, by reference: nothing is copied to this process."""
-    names = [Path(path).name for path in paths]
-    rows = [reading.block_row("", names[at : at + block]) for at in range(0, len(names), block)]
-    load = functools.partial(
-        reading.read_images,
-        options=reading.ReadOptions(
-            str(Path(paths[0]).parent), downscale, None, (carvana.HEIGHT, carvana.WIDTH)
-        ),
-    )
-    return _counts(dataset.from_blocks(rows).map_batches(load, batch_size=None, num_cpus=1))
+    """Yield as `by_pool`; the images stay in Ray's object store."""
+    rows = [block_row("", names) for names in _blocks([Path(path).name for path in paths], block)]
+    folder, size = str(Path(paths[0]).parent), (layout.HEIGHT, layout.WIDTH)
+    options = ReadOptions(folder, downscale, None, placeholder_size=size)
+    read = functools.partial(read_images, options=options)
+    return _counts(from_blocks(rows).map_batches(read, batch_size=None, num_cpus=1))
 
 
 def by_read_images(paths: list[str], downscale: int) -> Iterator[int]:
-    """Yield the same for what most would write."""
+    """Yield as `by_pool`, for the obvious program."""
 
     def resize(batch: dict[str, NDArray]) -> dict[str, NDArray]:
-        small = [small_mean(Image.fromarray(one), downscale) for one in batch["image"]]
-        return {"gray": np.stack(small)}
+        small = [small_mean(Image.fromarray(image), downscale) for image in batch["image"]]
+        return {"image": np.stack(small)}
 
     return _counts(ray.data.read_images(paths, mode="RGB").map_batches(resize, batch_size=16))
 
 
-def _counts(pictures: ray.data.Dataset) -> Iterator[int]:
-    return (bundle.num_rows() or 0 for bundle in pictures.iter_internal_ref_bundles())
+def _counts(dataset: ray.data.Dataset) -> Iterator[int]:
+    return (bundle.num_rows() or 0 for bundle in dataset.iter_internal_ref_bundles())
 
 
-def steady(done: Iterator[int], processes: int) -> float:
-    """Return pictures a second without two blocks a process at the start and as many at the end."""
-    counts, times = [], []
-    for count in done:
-        counts.append(count)
+def steady(counts: Iterator[int], processes: int) -> float:
+    """Return images/s without the first two and the last two blocks of each process."""
+    done, times = [], []
+    for count in counts:
+        done.append(count)
         times.append(time.perf_counter())
     first, last = 2 * processes, len(times) - 1 - 2 * processes
-    return sum(counts[first + 1 : last + 1]) / (times[last] - times[first])
+    return sum(done[first + 1 : last + 1]) / (times[last] - times[first])
 
 
-def whole(done: Iterator[int]) -> float:
-    """Return pictures a second, from the call to the last one."""
+def whole(counts: Iterator[int]) -> float:
+    """Return images/s from the call to the last image."""
     began = time.perf_counter()
-    return sum(done) / (time.perf_counter() - began)
+    return sum(counts) / (time.perf_counter() - began)
 
 
 def best_of(rounds: int, ways: dict[str, Callable[[], float]]) -> dict[str, float]:
-    """Return each way's best rate; the ways take turns."""
+    """Return the best rate of each way. The ways take turns."""
     rates: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds):
         for name, way in ways.items():
             rates[name].append(way())
-    return {name: max(found) for name, found in rates.items()}
+    return {name: max(values) for name, values in rates.items()}
 
 
 def measure(
@@ -133,52 +126,54 @@ def measure(
     """Print a table and return its figures.
 
     Args:
-        paths: of pictures, of one folder.
-        few: of them, end to end.
+        paths: images of one folder.
+        few: number of images from the call to the last block.
         downscale: see `images.load_gray`.
-        processes: of the pool, and CPUs of Ray.
-        rounds: of which the best counts.
+        processes: of the pool; Ray has one CPU more.
+        rounds: the best of them counts.
     """
-    count = BLOCKS * processes * plan.SHARD_SIZE
-    many = list(itertools.islice(itertools.cycle(paths), count))
-    first = paths[:few]
-    block = plan.shard_size(len(first))
-    fork = multiprocessing.get_context("fork")
-    with fork.Pool(processes, os.nice, (NICE,)) as pool:  # before Ray has threads
-        whole(by_pool(pool, many[: block * processes], downscale, block))
+    first, block = paths[:few], plan.shard_size(few)
+    with multiprocessing.get_context("fork").Pool(processes, os.nice, (NICE,)) as pool:
+        # Before Ray has threads: a fork copies none of them.
+        whole(by_pool(pool, _repeat(paths, block * processes), downscale, block))
         began = time.perf_counter()
         with session.session(processes + 1):
             up = time.perf_counter()
             whole(by_chain(first[: block * processes], downscale, block))
-            start = time.perf_counter()
+            started = time.perf_counter()
             whole(by_read_images(first[: 16 * processes], downscale))
-            large = plan.SHARD_SIZE
-            rates = best_of(
-                rounds,
-                {
-                    "pool": lambda: steady(by_pool(pool, many, downscale, large), processes),
-                    "handed": lambda: steady(
-                        by_pool_handed(pool, many, downscale, large), processes
-                    ),
-                    "chain": lambda: steady(by_chain(many, downscale, large), processes),
-                },
-            )
-            rates |= best_of(
-                rounds,
-                {
-                    "ours": lambda: whole(by_chain(first, downscale, block)),
-                    "read_images": lambda: whole(by_read_images(first, downscale)),
-                },
-            )
-    print(f"\n{processes} processes   pictures/s   ({len(many)} pictures steady, {few} end to end)")
+            rates = _steady_rates(pool, paths, downscale, processes, rounds)
+            ways = {
+                "ours": lambda: whole(by_chain(first, downscale, block)),
+                "read_images": lambda: whole(by_read_images(first, downscale)),
+            }
+            rates |= best_of(rounds, ways)
+    print(f"\n{processes} processes     images/s   (the last two: {few} images from start to end)")
     for name, rate in rates.items():
         print(f"{name:12} {rate:12.1f}")
-    print(f"Ray was up after {up - began:.1f} s, its processes {start - up:.1f} s later")
+    print(f"Ray was up after {up - began:.1f} s, its processes {started - up:.1f} s later")
     return {
         **{f"{name}_per_s": rate for name, rate in rates.items()},
         "chain_to_pool": rates["chain"] / rates["pool"],
         "chain_to_handed": rates["chain"] / rates["handed"],
         "ours_to_read_images": rates["ours"] / rates["read_images"],
         "ray_s": up - began,
-        "processes_s": start - up,
+        "processes_s": started - up,
     }
+
+
+def _repeat(paths: list[str], count: int) -> list[str]:
+    return list(itertools.islice(itertools.cycle(paths), count))
+
+
+def _steady_rates(
+    pool: Pool, paths: list[str], downscale: int, processes: int, rounds: int
+) -> dict[str, float]:
+    block = plan.SHARD_SIZE
+    many = _repeat(paths, BLOCKS_PER_PROCESS * processes * block)
+    ways = {
+        "pool": lambda: steady(by_pool(pool, many, downscale, block), processes),
+        "handed": lambda: steady(by_pool_handed(pool, many, downscale, block), processes),
+        "chain": lambda: steady(by_chain(many, downscale, block), processes),
+    }
+    return best_of(rounds, ways)
