@@ -1,12 +1,12 @@
-"""Pictures that come as JPEG files, decoded by the GPU that looks at them.
+"""Images that arrive on the GPU as JPEG files and are decoded there (`--decode gpu`).
 
-A data-centre GPU has engines for JPEG beside its multiprocessors: seven on an H200, which decode
-some 5,000 pictures of 1280 x 1918 a second for 0.2 ms of a core each (0.1 more to read the file),
-where a core takes 4 ms at a quarter of the size. torchvision's `decode_jpeg` drives them (NVIDIA's
-nvJPEG); a progressive JPEG or another format is decoded by whoever reads it, as on a CPU.
+Data-center GPUs have JPEG engines next to their multiprocessors: an H200 has seven. They decode
+some 5,000 images of 1280 x 1918 a second for 0.2 ms of a core each (0.1 ms more to read the file),
+where a core needs 4 ms at a quarter of the size. torchvision's `decode_jpeg` drives them through
+NVIDIA's nvJPEG. A reader on a CPU decodes what nvJPEG cannot, such as a progressive JPEG.
 
-The engines decode in full, so block means are taken of all pixels: 0.08 of a gray level from
-`images.load_gray` on average, which leaves the high frequencies out of each block instead.
+nvJPEG decodes in full, so block means are taken of all pixels. They differ from `images.load_gray`,
+which leaves out the high frequencies of each block, by 0.08 of a gray level on average.
 """
 
 import functools
@@ -123,21 +123,22 @@ class EncodedImages:
 
 @functools.cache
 def _stream(device: torch.device) -> torch.cuda.Stream | None:
-    """Return a stream of its own for decoding: the network is at work meanwhile on those before."""
+    """Return a stream for decoding, so that the network can work on earlier images meanwhile."""
     return torch.cuda.Stream(device) if device.type == "cuda" else None
 
 
 def make_decoder(device: torch.device) -> Decode:
-    """Return what decodes JPEG files on a GPU.
+    """Return a decoder of JPEG files to uint8 [3, H, W] each on a GPU.
 
     Raises:
-        ImportError: torchvision is not there, or of another torch.
+        ImportError: torchvision is missing or does not fit this torch.
     """
     from torchvision.io import ImageReadMode, decode_jpeg
 
     def decode(files: Sequence[bytes]) -> list[Tensor]:
-        # What it returns lies in memory that torch may just have taken back from kernels that still
-        # read it, and it writes there from a stream of its own.
+        # torchvision writes from a stream of its own into memory that torch may just have taken
+        # back from kernels that still read it. Without this wait nvJPEG has failed with illegal
+        # memory accesses.
         torch.cuda.current_stream(device).synchronize()
         tensors = [torch.tensor(np.frombuffer(file, np.uint8)) for file in files]
         return decode_jpeg(tensors, mode=ImageReadMode.RGB, device=device)

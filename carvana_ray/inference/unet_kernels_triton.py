@@ -1,13 +1,14 @@
-"""What lies between two levels of a U-Net, on a GPU, in one pass over memory each.
+"""The steps between two levels of a U-Net on a GPU, each in one pass over memory.
 
-On the way down a level's answer is needed twice, halved by the next level, and as it is on the way
-up beside what comes from below. Here it goes at once to its place in the array that is asked then,
-and the transposed convolution writes its answer, bias added, beside it: nothing is put together
-later. For batches of 64 at a quarter on an H200 torch's own pooling (which keeps where each maximum
-was), transposed convolution, addition and concatenation take 7.5 of 16.9 ms of network and masks.
+On the way down the output of a level is needed twice: pooled, by the level below, and as it is, as
+skip connection next to what comes up from there. `pool_into` writes it at once into a buffer with
+spare channels, and `upconv_into` later writes the transposed convolution, bias added, into these:
+nothing is concatenated. For batches of 64 at a quarter on an H200, torch's pooling (which also
+stores where each maximum was), transposed convolution, addition and concatenation take 7.5 of the
+16.9 ms of network and masks.
 
-Arrays are channels-last in half precision; sums are made in float32. See `kernels.triton_for` for
-who calls this.
+Arrays are channels-last in half precision; sums are float32. `mask_kernels.load_triton` loads this
+module.
 """
 
 import torch
@@ -15,71 +16,71 @@ import triton
 import triton.language as tl
 from torch import Tensor, nn
 
-BLOCK = 1024  # values of a halved picture that one program makes
-PLACES, COLUMNS, DEPTH = 128, 128, 64  # of a matrix product that one program makes, at most
+BLOCK = 1024  # values of a pooled image that one program computes
+PIXELS, COLUMNS, DEPTH = 128, 128, 64  # of a matrix product that one program computes, at most
 
 
 def pool_into(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return a level's answer with room for as many channels behind, and halved by 2 x 2 maxima.
+    """Return a buffer that starts with the output of a level, and the output pooled.
 
     Args:
-        x: [B, C, H, W] on a GPU, H and W even; a picture has less than 2^25 pixels and 2^30
-            values.
+        x: [B, C, H, W] on a GPU, H and W even. An image has less than 2^25 pixels and 2^30 values.
 
     Returns:
-        [B, 2 C, H, W], whose last C channels are not set, and [B, C, H / 2, W / 2].
+        the buffer [B, 2 C, H, W], whose last C channels are not set, and the maxima over 2 x 2
+        pixels [B, C, H / 2, W / 2].
     """
     count, channels, height, width = x.shape
     h, w = height // 2, width // 2
     x = x.contiguous(memory_format=torch.channels_last)
-    kept = _empty(x, count, 2 * channels, height, width)
-    small = _empty(x, count, channels, h, w)
+    buffer = _empty(x, count, 2 * channels, height, width)
+    pooled = _empty(x, count, channels, h, w)
     grid = (triton.cdiv(h * w * channels, BLOCK), count)
     with torch.cuda.device_of(x):
-        _halve[grid](x, kept, small, h, w, channels, BLOCK)
-    return kept, small
+        _pool_kernel[grid](x, buffer, pooled, h, w, channels, BLOCK)
+    return buffer, pooled
 
 
-def upconv_into(kept: Tensor, coarse: Tensor, enlarge: nn.ConvTranspose2d) -> Tensor:
-    """Return `kept` with its last C channels set: ``enlarge(coarse)``.
+def upconv_into(buffer: Tensor, coarse: Tensor, enlarge: nn.ConvTranspose2d) -> Tensor:
+    """Set the last C channels of the buffer to ``enlarge(coarse)`` and return the buffer.
 
     Args:
-        kept: [B, 2 C, H, W], of `halve`; it is changed.
+        buffer: [B, 2 C, H, W] of `pool_into`; it is changed.
         coarse: [B, K, H / 2, W / 2].
-        enlarge: from K to C channels, 2 x 2 with a stride of 2.
+        enlarge: transposed convolution from K to C channels, 2 x 2 with a stride of 2.
     """
     count, inner, h, w = coarse.shape
-    channels = kept.shape[1] // 2
+    channels = buffer.shape[1] // 2
     coarse = coarse.contiguous(memory_format=torch.channels_last)
-    # Each place of the coarse grid by one matrix: its 2 x 2 pixels, C channels each.
+    # One matrix maps a pixel of the coarse grid to its 2 x 2 pixels with C channels each.
     weight = enlarge.weight.permute(0, 2, 3, 1).reshape(inner, 4 * channels)
     columns = min(COLUMNS, triton.next_power_of_2(4 * channels))
     depth = min(DEPTH, max(16, triton.next_power_of_2(inner)))
-    grid = (triton.cdiv(4 * channels, columns), triton.cdiv(h * w, PLACES), count)
-    with torch.cuda.device_of(kept):
-        _join[grid](
+    grid = (triton.cdiv(4 * channels, columns), triton.cdiv(h * w, PIXELS), count)
+    with torch.cuda.device_of(buffer):
+        _upconv_kernel[grid](
             coarse,
             weight,
             enlarge.bias,
-            kept,
+            buffer,
             h,
             w,
             inner,
             channels,
-            PLACES,
+            PIXELS,
             columns,
             depth,
             num_warps=8,
         )
-    return kept
+    return buffer
 
 
 def self_test(device: torch.device) -> None:
-    """Run both once, with tiles as large as any: what cannot be done here cannot be later."""
+    """Run both kernels once with tiles of full size: an error must come here and not later."""
     for dtype in (torch.float16, torch.bfloat16):
-        kept, _ = pool_into(torch.zeros(1, 64, 2, 2, dtype=dtype, device=device))
+        buffer, _ = pool_into(torch.zeros(1, 64, 2, 2, dtype=dtype, device=device))
         coarse = torch.zeros(1, 128, 1, 1, dtype=dtype, device=device)
-        upconv_into(kept, coarse, nn.ConvTranspose2d(128, 64, 2, 2, device=device, dtype=dtype))
+        upconv_into(buffer, coarse, nn.ConvTranspose2d(128, 64, 2, 2, device=device, dtype=dtype))
 
 
 def _empty(like: Tensor, *shape: int) -> Tensor:
@@ -89,52 +90,52 @@ def _empty(like: Tensor, *shape: int) -> Tensor:
 
 
 @triton.jit
-def _halve(x, kept, small, h, w, C: tl.constexpr, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
+def _pool_kernel(x, buffer, pooled, h, w, C: tl.constexpr, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
     at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    picture = tl.program_id(1).to(tl.int64) * h * w * C
+    image = tl.program_id(1).to(tl.int64) * h * w * C
     inside = at < h * w * C
-    channel, place = at % C, at // C
-    row, column = place // w, place % w
-    most = tl.full([BLOCK], float("-inf"), tl.float32)
+    channel, position = at % C, at // C
+    row, column = position // w, position % w
+    maximum = tl.full([BLOCK], float("-inf"), tl.float32)
     for down in tl.static_range(2):
         for right in tl.static_range(2):
             pixel = (2 * row + down) * 2 * w + 2 * column + right
-            value = tl.load(x + 4 * picture + pixel * C + channel, mask=inside)
-            tl.store(kept + 8 * picture + pixel * 2 * C + channel, value, mask=inside)
-            # An answer that half precision could not hold must not look like one.
-            most = tl.maximum(most, value.to(tl.float32), propagate_nan=tl.PropagateNan.ALL)
-    tl.store(small + picture + at, most.to(small.dtype.element_ty), mask=inside)
+            value = tl.load(x + 4 * image + pixel * C + channel, mask=inside)
+            tl.store(buffer + 8 * image + pixel * 2 * C + channel, value, mask=inside)
+            # NaN must not vanish in a maximum: `Predictor` recomputes non-finite images.
+            maximum = tl.maximum(maximum, value.to(tl.float32), propagate_nan=tl.PropagateNan.ALL)
+    tl.store(pooled + image + at, maximum.to(pooled.dtype.element_ty), mask=inside)
 
 
 @triton.jit
-def _join(  # type: ignore[no-untyped-def]
+def _upconv_kernel(  # type: ignore[no-untyped-def]
     coarse,
     weight,
     bias,
-    kept,
+    buffer,
     h,
     w,
     K: tl.constexpr,
     C: tl.constexpr,
-    PLACES: tl.constexpr,
+    PIXELS: tl.constexpr,
     COLUMNS: tl.constexpr,
     DEPTH: tl.constexpr,
 ):
     column = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)  # (down, right, channel)
-    place = tl.program_id(1) * PLACES + tl.arange(0, PLACES)
-    picture = tl.program_id(2).to(tl.int64) * h * w
-    there, wanted = (place < h * w)[:, None], (column < 4 * C)[None, :]
-    total = tl.zeros([PLACES, COLUMNS], tl.float32)
+    position = tl.program_id(1) * PIXELS + tl.arange(0, PIXELS)
+    image = tl.program_id(2).to(tl.int64) * h * w
+    is_position, is_column = (position < h * w)[:, None], (column < 4 * C)[None, :]
+    total = tl.zeros([PIXELS, COLUMNS], tl.float32)
     for first in range(0, K, DEPTH):
         inner = first + tl.arange(0, DEPTH)
-        left = coarse + picture * K + place[:, None] * K + inner[None, :]
+        left = coarse + image * K + position[:, None] * K + inner[None, :]
         right = weight + inner[:, None] * 4 * C + column[None, :]
-        left = tl.load(left, mask=there & (inner < K)[None, :], other=0.0)
-        right = tl.load(right, mask=wanted & (inner < K)[:, None], other=0.0)
+        left = tl.load(left, mask=is_position & (inner < K)[None, :], other=0.0)
+        right = tl.load(right, mask=is_column & (inner < K)[:, None], other=0.0)
         total = tl.dot(left, right, total)
     channel, pixel = column % C, column // C
     total += tl.load(bias + channel, mask=column < 4 * C, other=0.0).to(tl.float32)[None, :]
-    y = 2 * (place // w)[:, None] + (pixel // 2)[None, :]
-    x = 2 * (place % w)[:, None] + (pixel % 2)[None, :]
-    target = kept + picture * 8 * C + (y * 2 * w + x) * 2 * C + (C + channel)[None, :]
-    tl.store(target, total.to(kept.dtype.element_ty), mask=there & wanted)
+    y = 2 * (position // w)[:, None] + (pixel // 2)[None, :]
+    x = 2 * (position % w)[:, None] + (pixel % 2)[None, :]
+    target = buffer + image * 8 * C + (y * 2 * w + x) * 2 * C + (C + channel)[None, :]
+    tl.store(target, total.to(buffer.dtype.element_ty), mask=is_position & is_column)

@@ -87,7 +87,7 @@ def test_a_network_with_pixel_unshuffle_and_mirroring_matches_torch() -> None:
     manifest = dataclasses.replace(export_manifest(1, "batch"), unet=design, tta_flip=True)
     model = ExportedModel(onnx.to_onnx(network, manifest, "picture"))
     assert model.metadata["carvana_ray.mirror"] == "true"
-    predictor = Predictor(network, torch.device("cpu"), mirror=True)
+    predictor = Predictor(network, torch.device("cpu"), tta_flip=True)
     for size in ((64, 96), (65, 97), (64, 97)):
         pixels = random_images(2, *size)
         grays = np.stack([images.to_gray(Image.fromarray(image), 1) for image in pixels])

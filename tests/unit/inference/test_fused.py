@@ -68,7 +68,7 @@ def test_who_halves_joins(few: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     model = UNet(base=4).eval()
     picture = torch.randn(2, 1, 32, 48)
     if few:  # the two coarser levels only: 64 * 8 * 12 of the second is less, of the first more
-        monkeypatch.setattr(fused, "COUNTED", 64 * 16 * 24)
+        monkeypatch.setattr(fused, "MAX_VALUES", 64 * 16 * 24)
     with torch.no_grad():
         torch.testing.assert_close(fused.FusedUNet(model)(picture), model(picture))
     assert by_torch.calls == ["pool_into"] * (2 if few else 4) + ["upconv_into"] * (2 if few else 4)

@@ -96,12 +96,12 @@ def test_shares_of_several_sizes_keep_their_order_and_make_the_masks(network: UN
 def test_with_its_mirror_image_a_share_is_the_mean_of_two(network: UNet) -> None:
     pictures = grays(3)
     plain = Predictor(network, torch.device("cpu"))
-    both = Predictor(network, torch.device("cpu"), mirror=True).soft_masks(pictures).int()
+    both = Predictor(network, torch.device("cpu"), tta_flip=True).soft_masks(pictures).int()
     one = plain.soft_masks(pictures).int()
     other = plain.soft_masks(np.ascontiguousarray(pictures[..., ::-1])).flip(-1).int()
     assert (2 * both - one - other).abs().max() <= 2, "each is rounded"
     assert (one - other).abs().max() > 20, "or nothing was to be seen here"
-    mirrored = Predictor(network, torch.device("cpu"), mirror=True).soft_masks(
+    mirrored = Predictor(network, torch.device("cpu"), tta_flip=True).soft_masks(
         np.ascontiguousarray(pictures[..., ::-1])
     )
     assert (mirrored.flip(-1).int() - both).abs().max() <= 1
