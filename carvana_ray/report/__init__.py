@@ -1,23 +1,6 @@
-"""Results for people: curves, contact sheets, overlays, one HTML page. Bytes out, no files."""
+"""Results for people: training curves, contact sheets, and one HTML page."""
 
-from carvana_ray.report.contact_sheet import (
-    Tile,
-    coverage,
-    load_thumbnail,
-    overlay_checkerboard,
-    overlay_errors,
-    render_sheet,
-)
-from carvana_ray.report.page import render_page
+from carvana_ray.report.builder import PAGE, add_section
 from carvana_ray.report.training_curves import draw_curves
 
-__all__ = [
-    "Tile",
-    "coverage",
-    "draw_curves",
-    "load_thumbnail",
-    "overlay_checkerboard",
-    "overlay_errors",
-    "render_page",
-    "render_sheet",
-]
+__all__ = ["PAGE", "add_section", "draw_curves"]

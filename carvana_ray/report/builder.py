@@ -1,38 +1,58 @@
-"""The report of a folder: each job adds its part, and the page is made of all that fit together.
+"""The report of a folder: each job adds its part, and the page shows all parts that fit together.
 
-    OUT/report/evaluate.json  predict.json  pipeline.json     what each job has found, plain values
+    OUT/report/evaluate.json  predict.json  pipeline.json     the result of each job, plain values
     OUT/report.html                                            the page
 
-Parts of different models are not shown on one page: that of the newest job counts.
+The page shows parts of one model only: that of the newest job.
 """
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from carvana_ray import storage
 from carvana_ray.errors import InputError
-from carvana_ray.report import charts
-from carvana_ray.report import evaluation_section as evaluated
-from carvana_ray.report import html_elements as markup
-from carvana_ray.report import image_cards as shots
-from carvana_ray.report import prediction_section as predicted
+from carvana_ray.report import charts, evaluation_section, prediction_section
+from carvana_ray.report.charts import Chart
 from carvana_ray.report.page import Section, render_page
 
 FORMAT = 1
 KINDS = "evaluate", "predict", "pipeline"
 PAGE = "report.html"
+MAX_SHOWN = 4  # values of a list
+
+# Keys that a part has for a long time, in the words of the page.
+LABELS = {
+    "asked of the mirrored picture too": "averaged with the flipped image",
+    "left out": "bad images left out",
+    "pictures": "images",
+    "Evaluation: pictures a second": "Evaluation: images per second",
+    "Prediction: pictures a second": "Prediction: images per second",
+    "Training: pictures a second": "Training: images per second",
+    "Training: share of time that waited for pictures": "Training: fraction of time without data",
+    "start, list the pictures": "start, list the images",
+    "plan, compare with what is there": "plan, find finished shards",
+    "look at the masks once more": "review the masks",
+}
 
 Part = dict[str, Any]
 
 
+class RunTime(NamedTuple):
+    """How long each job took: a chart of its steps, and other names and values."""
+
+    charts: list[Chart]
+    speed: Mapping[str, object]
+
+
 def add_section(out: str, kind: str, part: Part) -> str:
-    """Write a part and, with those that are there of the same model, the page; return its URI.
+    """Write a part, and the page of it and the other parts of the same model; return its URI.
 
     Args:
-        out: the folder of all results.
+        out: folder of all results.
         kind: one of `KINDS`.
-        part: plain values, see `evaluated` and `predicted`; ``model`` is its SHA-256.
+        part: plain values, see `evaluation_section` and `prediction_section`; ``model`` is the
+            SHA-256 of the model.
     """
     whole = {"format": FORMAT, **part}
     data = json.dumps(whole).encode()
@@ -44,10 +64,10 @@ def add_section(out: str, kind: str, part: Part) -> str:
 
 
 def _read(out: str, kind: str, model: str) -> Part | None:
-    """Return a part that is there, if it is of this model and this version can show it."""
+    """Return a part that exists, if it is of this model and this version can show it."""
     try:
         found = json.loads(storage.read(storage.join(out, "report", f"{kind}.json")))
-    except (InputError, ValueError):  # none there, or not whole: a job can make it again
+    except (InputError, ValueError):  # missing or damaged: its job can make it again
         return None
     if not isinstance(found, dict) or found.get("format") != FORMAT:
         return None
@@ -55,56 +75,72 @@ def _read(out: str, kind: str, model: str) -> Part | None:
 
 
 def to_html(parts: Mapping[str, Part]) -> bytes:
-    """Return the page of some parts, by kind."""
-    cards: list[tuple[str, str, str]] = []
+    """Return the page of some parts, by kind.
+
+    Raises:
+        ValueError: there is neither an evaluation nor a prediction.
+    """
+    evaluation, prediction = parts.get("evaluate"), parts.get("predict")
+    cards, jobs = [], []
     first: list[Section] = []
     later: list[Section] = []
-    made = predicted_part = None
-    if evaluation := parts.get("evaluate"):
-        cards += evaluated.cards(evaluation)
-        later += evaluated.sections(evaluation)
-        made = evaluation
-    if predicted_part := parts.get("predict"):
-        cards += predicted.cards(predicted_part)
-        first, shown = predicted.sections(predicted_part)
+    if evaluation:
+        cards += evaluation_section.cards(evaluation)
+        later += evaluation_section.sections(evaluation)
+        jobs.append("evaluation")
+    if prediction:
+        cards += prediction_section.cards(prediction)
+        first, shown = prediction_section.sections(prediction)
         later += shown
-        made = made or predicted_part
-    if made is None:
+        jobs.append("prediction")
+    if not jobs:
         raise ValueError("a report needs an evaluation or a prediction")
-    sections = [Section("figures", "Figures", "In short", markup.cards(cards)), *first, *later]
-    sections.append(Section("time", "Time", "Where the time went", _time(parts)))
-    sections.append(Section("lineage", "Lineage", "Configuration and lineage", _lineage(parts)))
-    what = " and ".join(
-        word
-        for word, there in (("evaluation", evaluation), ("prediction", predicted_part))
-        if there
-    )
+    sections = [Section("figures", "Summary", "summary.html", cards), *first, *later]
+    sections.append(Section("time", "Run time", "run_time.html", _run_time(parts)))
+    sections.append(Section("provenance", "Provenance", "provenance.html", _provenance(parts)))
     newest = max(str(part.get("made", "")) for part in parts.values())
-    lead = f"{what.capitalize()} with model {made['model'][:12]}, {newest}"
+    model = (evaluation or prediction or {})["model"][:12]
+    lead = f"{' and '.join(jobs).capitalize()} with model {model}, {newest}"
     return render_page("Cars cut out", lead, sections)
 
 
-def _time(parts: Mapping[str, Part]) -> str:
-    plots: list[str] = []
-    facts: dict[str, object] = {}
+def _run_time(parts: Mapping[str, Part]) -> RunTime:
+    plots = []
+    speed: dict[str, object] = {}
     for kind, part in parts.items():
-        rows = [(name, float(value), f"{value:,.1f} s") for name, value in part["seconds"].items()]
-        total = sum(value for _, value, _ in rows)
-        title = {"pipeline": "The whole pipeline"}.get(kind, f"{kind.capitalize()}")
-        plots.append(charts.bars(f"Seconds of {kind}", rows, f"{title}: {total:,.1f} s."))
-        facts |= part.get("speed", {})
-    return markup.element("div", "".join(plots), class_="grid") + markup.pairs(facts)
+        steps = part["seconds"].items()
+        rows = [(LABELS.get(name, name), float(s), f"{s:,.1f} s") for name, s in steps]
+        title = {"pipeline": "The whole pipeline"}.get(kind, kind.capitalize())
+        caption = f"{title}: {sum(row[1] for row in rows):,.1f} s."
+        plots.append(charts.to_chart(charts.bars(rows), f"Seconds of {kind}", caption))
+        speed |= {LABELS.get(name, name): rate for name, rate in part.get("speed", {}).items()}
+    return RunTime(plots, speed)
 
 
-def _lineage(parts: Mapping[str, Part]) -> str:
-    """Return what each job was made of; what several have in common is said once."""
-    said: dict[tuple[str, str], tuple[list[str], Part]] = {}
+def _provenance(parts: Mapping[str, Part]) -> list[tuple[str, dict[str, object]]]:
+    """Return (title, names and values) of what jobs were made of; equal ones of jobs are one."""
+    groups: dict[tuple[str, str], tuple[list[str], Part]] = {}
     for kind, part in parts.items():
         for name, values in part.get("lineage", {}).items():
             key = name, json.dumps(values, sort_keys=True)
-            said.setdefault(key, ([], values))[0].append(kind)
-    html = ""
-    for (name, _), (kinds, values) in said.items():
-        title = f"{name.capitalize()} ({' and '.join(kinds)})"
-        html += markup.details(title, markup.pairs(shots.as_rows(values)))
-    return html
+            groups.setdefault(key, ([], values))[0].append(kind)
+    return [
+        (f"{name.capitalize()} ({' and '.join(kinds)})", _flatten(values))
+        for (name, _), (kinds, values) in groups.items()
+    ]
+
+
+def _flatten(values: Mapping[str, Any]) -> dict[str, object]:
+    """Return nested plain values as one level of names and values; empty ones are left out."""
+    rows: dict[str, object] = {}
+    for name, value in values.items():
+        label = LABELS.get(name, name)
+        if isinstance(value, dict):
+            rows |= {f"{label} {inner}": found for inner, found in _flatten(value).items()}
+        elif isinstance(value, list):
+            more = [] if len(value) <= MAX_SHOWN else ["\N{HORIZONTAL ELLIPSIS}"]
+            shown = ", ".join(map(str, value[:MAX_SHOWN]))
+            rows[label] = " ".join([f"{len(value)}: {shown}", *more]) if value else "none"
+        elif value not in (None, ""):
+            rows[label] = value
+    return rows

@@ -1,212 +1,205 @@
-"""Charts as SVG within the page: drawn in the page's own colours, so that both themes can be read.
+"""Charts, drawn by matplotlib: as SVG within the page, and as PNG files.
 
-A chart is 400 wide, about what a phone shows. No meaning is in a colour alone: lines differ in
-their dashes and marks too, and every number is also in a table or in the text.
+In the page the colors of a chart are CSS variables, so that it follows the light and the dark
+theme. No meaning is in a color alone: lines also differ in dashes and markers, and every number is
+in a table or in the text too.
 """
 
-import math
+import io
+import re
+import warnings
 from collections.abc import Sequence
-from html import escape
+from typing import Any, NamedTuple
+from xml.etree import ElementTree
 
+import matplotlib
 import numpy as np
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
-from carvana_ray.report import html_elements as markup
-
-WIDTH = 400
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 22, 16, 40
+WIDTH, HEIGHT = 400, 250  # units of an SVG, about the width of a phone's screen
 BARS = 40  # of a histogram
-MANY = 100  # values, for their lowest percent to be put into the first bar
+MIN_FOR_TAIL = 100  # values from which on a histogram's first bar holds the lowest percent
+MAX_MARKERS = 30  # points of a line that are marked
+MAX_NAME = 13  # letters of a row's name
+
+# The light theme of page.css, by the name of the CSS variable.
+_COLORS = {"text": "#1b1f24", "quiet": "#57606a", "edge": "#d0d7de", "s0": "#0b57d0"}
+_COLORS |= {"s1": "#b3450b", "s2": "#4c7a00", "s3": "#8033b8"}
+_LINES = ("s0", "-", "o"), ("s1", "--", "s"), ("s2", "-.", "o"), ("s3", ":", "s")
+_STEPS = [1, 2, 2.5, 5, 10]  # between ticks
+_STYLE: dict[Any, Any] = {
+    "axes.autolimit_mode": "round_numbers",
+    "axes.axisbelow": True,
+    "axes.formatter.useoffset": False,
+    "axes.grid": True,
+    "axes.labelcolor": _COLORS["quiet"],
+    "axes.xmargin": 0,
+    "axes.ymargin": 0,
+    "figure.constrained_layout.use": True,
+    "font.size": 12,
+    "grid.color": _COLORS["edge"],
+    "legend.frameon": False,
+    "lines.linewidth": 2,
+    "svg.fonttype": "none",
+    "text.color": _COLORS["text"],
+    "text.parse_math": False,  # a name may hold dollar signs
+    "xtick.color": _COLORS["text"],
+    "xtick.major.pad": 8,
+    "xtick.major.size": 0,
+    "ytick.color": _COLORS["text"],
+    "ytick.major.pad": 6,
+    "ytick.major.size": 0,
+}
+_styled = matplotlib.rc_context(_STYLE)
 
 Series = tuple[str, Sequence[tuple[float, float]]]
+Range = tuple[str, float, float, float]
 
 
-def ticks(low: float, high: float, about: int = 5) -> list[float]:
-    """Return round numbers that cover low..high, some `about` of them."""
-    span = (high - low) or abs(high) or 1.0
-    step = 10 ** math.floor(math.log10(span / about))
-    step = next(step * m for m in (1, 2, 2.5, 5, 10, 20) if span / (step * m) <= about)
-    first = math.floor(low / step + 1e-9)
-    last = max(math.ceil(high / step - 1e-9), first + 1)
-    return [round(number * step, 12) for number in range(first, last + 1)]
+class Chart(NamedTuple):
+    """A chart of the page: an SVG element, and a sentence below it."""
+
+    svg: Markup
+    caption: str
 
 
-def shown(value: float, step: float) -> str:
-    """Return a number with the decimals that tell it from its neighbour on an axis."""
-    decimals = max(0, -math.floor(math.log10(step) + 1e-9)) if step < 1 else 0
-    if round(step, decimals) != round(step, decimals + 2):
-        decimals += 1
-    return f"{value:,.{decimals}f}"
+def _plot(height: float = HEIGHT, **labels: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(WIDTH / 72, height / 72))
+    axes: Axes = figure.add_subplot(**labels)
+    axes.spines[:].set_visible(False)
+    return figure, axes
 
 
-def _chart(title: str, height: int, body: str, caption: str) -> str:
-    # The caption says in words what is to be seen; the title is the name for screen readers.
-    svg = (
-        f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(title)}">{body}</svg>'
-    )
-    return markup.element("figure", svg + markup.text("figcaption", caption), class_="chart")
-
-
-def _text(x: float, y: float, value: str, anchor: str = "start", kind: str = "") -> str:
-    return (
-        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"'
-        f"{f' class={kind!r}' if kind else ''}>{escape(value)}</text>"
-    )
-
-
-def _line(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:
-    return f'<line class="{kind}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
-
-
-class _Frame:
-    """A plot's axes: from values to places."""
-
-    def __init__(
-        self, x: tuple[float, float], y_ticks: list[float], height: int, x_label: str, x_ticks: list
-    ) -> None:
-        self._x, self._y = x, (y_ticks[0], y_ticks[-1])
-        self._top, self._bottom = _TOP, height - _BOTTOM
-        self.bottom = self._bottom
-        step = y_ticks[1] - y_ticks[0]
-        parts = []
-        for tick in y_ticks:
-            at = self.y(tick)
-            parts.append(_line(_LEFT, at, WIDTH - _RIGHT, at, "grid"))
-            parts.append(_text(_LEFT - 6, at + 4, shown(tick, step), "end"))
-        step = x_ticks[1] - x_ticks[0] if len(x_ticks) > 1 else 1
-        parts += [
-            _text(self.x(tick), self._bottom + 16, shown(tick, step), "middle") for tick in x_ticks
-        ]
-        parts.append(
-            _text((_LEFT + WIDTH - _RIGHT) / 2, height - 6, x_label, "middle", kind="label")
-        )
-        self.svg = "".join(parts)
-
-    def x(self, value: float) -> float:
-        low, high = self._x
-        return _LEFT + (WIDTH - _RIGHT - _LEFT) * (value - low) / ((high - low) or 1)
-
-    def y(self, value: float) -> float:
-        low, high = self._y
-        return self._bottom - (self._bottom - self._top) * (value - low) / ((high - low) or 1)
-
-
-def lines(title: str, x_label: str, series: Sequence[Series], caption: str) -> str:
+@_styled
+def lines(series: Sequence[Series], x_label: str, y_label: str = "", title: str = "") -> Figure:
     """Return a chart of up to four lines, with a legend.
 
     Args:
-        title: its name.
-        x_label: of the horizontal axis, whose values are whole numbers.
-        series: (name, points) each; points that are not finite are left out.
-        caption: a sentence below it.
+        series: (name, points (x, y)) each; x are integers, a y of NaN is a gap.
+        x_label, y_label, title: labels of the axes and of the chart.
     """
-    kept = [(n, [p for p in points if math.isfinite(p[1])]) for n, points in series]
-    kept = [(name, points) for name, points in kept if points]
-    if not kept:
-        return ""
-    xs, ys = zip(*(point for _, points in kept for point in points), strict=True)
-    first, last = min(xs), max(xs)
-    whole = [t for t in ticks(first, last) if t == int(t) and first <= t <= last] or [first]
-    frame = _Frame((first, last), ticks(min(ys), max(ys)), 250, x_label, whole)
-    parts, legend = [frame.svg], []
-    for number, (name, points) in enumerate(kept):
-        places = [(frame.x(x), frame.y(y)) for x, y in points]
-        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
-        parts.append(f'<polyline class="line s{number}" points="{path}"/>')
-        parts += [_mark(number, x, y) for x, y in places if len(places) <= 30]
-        left, top = 4 + 100 * (number % 4), 14
-        legend.append(
-            _line(left, top - 4, left + 22, top - 4, f"line s{number}")
-            + _mark(number, left + 11, top - 4)
-            + _text(left + 27, top, name)
-        )
-    key = f'<svg class="key" viewBox="0 0 {WIDTH} 20" aria-hidden="true">{"".join(legend)}</svg>'
-    return _chart(title, 250, "".join(parts), caption).replace("<svg", key + "<svg", 1)
+    figure, axes = _plot(xlabel=x_label, ylabel=y_label, title=title)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.yaxis.set_major_locator(MaxNLocator(6, steps=_STEPS))
+    axes.xaxis.grid(False)
+    for (name, points), (color, dashes, marker) in zip(series, _LINES, strict=False):
+        (line,) = axes.plot(*zip(*points, strict=True), color=_COLORS[color], ls=dashes, label=name)
+        line.set(clip_on=False, marker=marker if len(points) <= MAX_MARKERS else "")
+    figure.legend(loc="outside upper left", ncols=2)
+    return figure
 
 
-def _mark(number: int, x: float, y: float) -> str:
-    if number % 2:
-        return (
-            f'<rect class="mark s{number}" x="{x - 3:.1f}" y="{y - 3:.1f}" width="6" height="6"/>'
-        )
-    return f'<circle class="mark s{number}" cx="{x:.1f}" cy="{y:.1f}" r="3"/>'
+@_styled
+def histogram(values: Sequence[float], x_label: str, limit: tuple[str, float]) -> Figure:
+    """Return a histogram of images; its first bar also holds all lower values.
 
-
-def histogram(
-    title: str, x_label: str, values: Sequence[float], limit: tuple[str, float], caption: str
-) -> str:
-    """Return a histogram; the lowest bar also holds what lies below the chart.
-
-    Of `MANY` values the chart ends where the lowest percent does, else one picture would press all
-    others into a single bar; below it is counted.
+    From `MIN_FOR_TAIL` values on the chart starts at the lowest percent: one outlier would press
+    all other values into a single bar.
 
     Args:
-        title, caption: its name, and a sentence below it.
-        x_label: of the values.
-        values: to count.
-        limit: a name and a value to mark by a line.
+        values: one value an image; at least one.
+        x_label: what the values are.
+        limit: name and value of a dashed line.
     """
-    found = np.asarray(values, dtype=np.float64)
-    low = float(np.quantile(found, 0.01)) if len(found) >= MANY else float(found.min())
-    x_ticks = ticks(low, max(float(found.max()), limit[1]))
-    edges = np.linspace(x_ticks[0], x_ticks[-1], BARS + 1)
-    counts, _ = np.histogram(np.maximum(found, edges[0]), edges)
-    frame = _Frame((edges[0], edges[-1]), ticks(0, int(counts.max())), 250, x_label, x_ticks)
-    bars = []
-    for count, left, right in zip(counts.tolist(), edges[:-1], edges[1:], strict=True):
-        if count:
-            x, y, wide = frame.x(left), frame.y(count), frame.x(right) - frame.x(left) - 1
-            bars.append(
-                f'<rect class="bar" x="{x:.1f}" y="{y:.1f}" width="{wide:.1f}" '
-                f'height="{frame.bottom - y:.1f}"/>'
-            )
-    at = frame.x(limit[1])
-    mark = _line(at, _TOP, at, frame.bottom, "limit") + _text(at - 4, _TOP + 10, limit[0], "end")
-    return _chart(title, 250, frame.svg + "".join(bars) + mark, caption)
+    figure, axes = _plot(xlabel=x_label, ylabel="images")
+    low = np.quantile(values, 0.01) if len(values) >= MIN_FOR_TAIL else np.min(values)
+    ticks = MaxNLocator(5, steps=_STEPS).tick_values(low, max(np.max(values), limit[1]))
+    edges = np.linspace(ticks[0], ticks[-1], BARS + 1).tolist()
+    axes.hist(np.maximum(values, edges[0]), edges, rwidth=0.85, color=_COLORS["s0"])
+    axes.axvline(limit[1], color=_COLORS["text"], ls="--")
+    axes.text(limit[1], 1.01, limit[0], ha="right", transform=axes.get_xaxis_transform())
+    axes.set_xticks(ticks)
+    axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+    return figure
 
 
-def ranges(
-    title: str, x_label: str, rows: Sequence[tuple[str, float, float, float]], caption: str
-) -> str:
-    """Return a line a row: from the lowest to the highest value, with a mark at the mean.
+@_styled
+def ranges(rows: Sequence[Range], x_label: str) -> Figure:
+    """Return a chart of a line a row, from the lowest to the highest value, with a dot at the mean.
 
     Args:
-        title, caption: its name, and a sentence below it.
-        x_label: of the values.
-        rows: (name, lowest, mean, highest) each.
+        rows: (name, lowest, mean, highest) each; at least one.
+        x_label: what the values are.
     """
-    name_width, number_width, line_height = 96, 56, 18
-    x_ticks = ticks(min(row[1] for row in rows), max(row[3] for row in rows), 4)
-    low, high = x_ticks[0], x_ticks[-1]
-    height = line_height * len(rows) + 46
-    inside = WIDTH - name_width - number_width - 12
-
-    def x(value: float) -> float:
-        return name_width + 6 + inside * (value - low) / (high - low)
-
-    parts = []
-    for tick in x_ticks:
-        parts.append(_line(x(tick), 4, x(tick), height - 38, "grid"))
-        label = shown(tick, x_ticks[1] - x_ticks[0])
-        parts.append(_text(x(tick), height - 24, label, "middle"))
-    parts.append(_text(name_width + inside / 2, height - 6, x_label, "middle", kind="label"))
-    for number, (name, least, mean, most) in enumerate(rows):
-        y = line_height * number + 16
-        short = name if len(name) <= 13 else name[:12] + "\N{HORIZONTAL ELLIPSIS}"
-        parts.append(_text(name_width - 4, y + 4, short, "end"))
-        parts.append(_line(x(least), y, x(most), y, "range"))
-        parts.append(f'<circle class="dot" cx="{x(mean):.1f}" cy="{y}" r="4"/>')
-        parts.append(_text(WIDTH - 4, y + 4, f"{mean:.4f}", "end"))
-    return _chart(title, height, "".join(parts), caption)
+    figure, axes = _plot(18 * len(rows) + 46, xlabel=x_label)
+    axes.xaxis.set_major_locator(MaxNLocator(4, steps=_STEPS))
+    axes.yaxis.grid(False)
+    names, lowest, means, highest = zip(*rows, strict=True)
+    places = range(len(rows))
+    axes.hlines(places, lowest, highest, color=_COLORS["s0"])
+    axes.plot(means, places, "o", color=_COLORS["s0"], clip_on=False)
+    axes.set_yticks(places, [_shorten(name) for name in names])
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    for y, mean in enumerate(means):
+        axes.text(1.02, y, f"{mean:.4f}", va="center", transform=axes.get_yaxis_transform())
+    return figure
 
 
-def bars(title: str, rows: Sequence[tuple[str, float, str]], caption: str) -> str:
-    """Return a horizontal bar a row: (name, value of 0 or more, what stands beside it)."""
-    most = max((value for _, value, _ in rows), default=0) or 1
-    parts = []
-    for number, (name, value, beside) in enumerate(rows):
-        y = 40 * number + 14
-        parts.append(_text(4, y, name))
-        parts.append(_text(WIDTH - 4, y, beside, "end"))
-        wide = max((WIDTH - 8) * value / most, 1)
-        parts.append(f'<rect class="bar" x="4" y="{y + 6}" width="{wide:.1f}" height="10"/>')
-    return _chart(title, 40 * len(rows) + 4, "".join(parts), caption)
+@_styled
+def bars(rows: Sequence[tuple[str, float, str]]) -> Figure:
+    """Return a horizontal bar a row: (name, value of 0 or more, the value as text)."""
+    figure, axes = _plot(40 * len(rows) + 4)
+    axes.set_axis_off()
+    values = [value for _, value, _ in rows]
+    axes.barh(range(len(rows)), values, 0.25, color=_COLORS["s0"])
+    axes.set_xlim(0, max(values) or 1)
+    axes.set_ylim(len(rows) - 0.8, -0.8)
+    for row, (name, _, text) in enumerate(rows):
+        axes.text(0, row - 0.3, name)
+        axes.text(1, row - 0.3, text, ha="right", transform=axes.get_yaxis_transform())
+    return figure
+
+
+def _shorten(name: str) -> str:
+    """Return a name of at most `MAX_NAME` characters, all of them printable: others break XML."""
+    name = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in name)
+    return name if len(name) <= MAX_NAME else name[: MAX_NAME - 1] + "\N{HORIZONTAL ELLIPSIS}"
+
+
+@_styled
+def to_png(figure: Figure) -> bytes:
+    """Return a chart as a PNG file of 720 x 480 pixels."""
+    figure.set_size_inches(6, 4)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=120)
+    return buffer.getvalue()
+
+
+@_styled
+def to_chart(figure: Figure, title: str, caption: str) -> Chart:
+    """Return a chart for the page; the same input gives the same bytes.
+
+    Args:
+        figure: of `lines`, `histogram`, `ranges` or `bars`.
+        title: name for screen readers; no other chart of the page has the same.
+        caption: a sentence below the chart.
+    """
+    buffer = io.BytesIO()
+    with matplotlib.rc_context({"svg.hashsalt": title}), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # glyphs that matplotlib lacks: the browser has its own
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    root = ElementTree.fromstring(buffer.getvalue())
+    for element in root.iter():
+        for child in list(element):
+            if child.tag.endswith(("}metadata", "}style")):
+                element.remove(child)
+        _simplify(element)
+    root.attrib = {"viewBox": root.attrib["viewBox"], "role": "img", "aria-label": title}
+    return Chart(Markup(ElementTree.tostring(root, encoding="unicode")), caption)
+
+
+def _simplify(element: ElementTree.Element) -> None:
+    """Replace namespaces, long numbers, and styles, which the page's policy forbids in elements."""
+    variables = {color: f"var(--{name})" for name, color in _COLORS.items()}
+    values = {name.split("}")[-1]: value for name, value in element.attrib.items()}
+    rules = (rule.split(": ", 1) for rule in values.pop("style", "").split("; ") if rule)
+    values |= {name: variables.get(value, value) for name, value in rules if name[:4] != "font"}
+    element.tag = element.tag.split("}")[-1]
+    if element.tag == "g":
+        values.pop("id", None)  # "axes_1" is in every chart; an id must be unique in the page
+    element.attrib = {name: re.sub(r"(\.\d\d)\d+", r"\1", value) for name, value in values.items()}
+    element.tail = None
+    element.text = element.text if element.tag == "text" else None

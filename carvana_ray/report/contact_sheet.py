@@ -1,4 +1,4 @@
-"""Pictures for people: small ones, cars cut out, errors in their colours, contact sheets."""
+"""Contact sheets: thumbnails, cut-out cars, errors in color."""
 
 import io
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ RED, BLUE = (230, 40, 40), (40, 110, 255)
 
 
 def load_thumbnail(data: bytes, width: int) -> NDArray[np.uint8]:
-    """Return a picture in colour, uint8 [h, width, 3]."""
+    """Return an image file as RGB, uint8 [h, width, 3]."""
     image = Image.open(io.BytesIO(data))
     height = max(1, round(image.height * width / image.width))
     image.draft("RGB", (width, height))
@@ -21,35 +21,45 @@ def load_thumbnail(data: bytes, width: int) -> NDArray[np.uint8]:
 
 
 def coverage(mask: NDArray[np.bool_], height: int, width: int) -> NDArray[np.float32]:
-    """Return the share of car, 0..1, of a mask of any size on height x width pixels."""
+    """Return the fraction of each pixel that a mask covers, 0..1, [height, width].
+
+    Args:
+        mask: of any size.
+    """
     full = Image.fromarray(mask.astype(np.uint8) * np.uint8(255))
     small = full.resize((width, height), Image.Resampling.BOX)
     return np.asarray(small, dtype=np.float32) / np.float32(255)
 
 
-def overlay_checkerboard(picture: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Return a picture [h, w, 3] with a checkerboard where a full-size mask has no car."""
-    h, w = picture.shape[:2]
-    share = coverage(mask, h, w)[..., None]
-    rows, columns = np.mgrid[:h, :w] // 8
+def overlay_checkerboard(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Return an image [h, w, 3] with a checkerboard as background.
+
+    Args:
+        mask: full size.
+    """
+    height, width = image.shape[:2]
+    alpha = coverage(mask, height, width)[..., None]
+    rows, columns = np.mgrid[:height, :width] // 8
     board = np.where((rows + columns) % 2, 235, 205)[..., None]
-    return (picture * share + board * (1 - share)).astype(np.uint8)
+    return (image * alpha + board * (1 - alpha)).astype(np.uint8)
 
 
 def overlay_errors(
-    picture: NDArray[np.uint8], mask: NDArray[np.bool_], truth: NDArray[np.bool_]
+    image: NDArray[np.uint8], mask: NDArray[np.bool_], truth: NDArray[np.bool_]
 ) -> NDArray[np.uint8]:
-    """Return a picture [h, w, 3], gray, with wrong pixels in red and missed ones in blue.
+    """Return an image [h, w, 3] in gray, with false positives in red and false negatives in blue.
 
-    Masks are full size. Small errors are made visible: a grid pixel with any is at least half
-    tinted.
+    Small errors stay visible: a pixel with any error is at least half tinted.
+
+    Args:
+        mask, truth: predicted and true mask, full size.
     """
-    h, w = picture.shape[:2]
-    result = np.repeat(picture.mean(-1, keepdims=True), 3, axis=-1)
-    for wrong, colour in ((mask & ~truth, RED), (truth & ~mask, BLUE)):
-        share = coverage(wrong, h, w)[..., None]
-        tint = np.where(share > 0, 0.5 + share / 2, 0)
-        result = result * (1 - tint) + np.array(colour) * tint
+    height, width = image.shape[:2]
+    result = np.repeat(image.mean(-1, keepdims=True), 3, axis=-1)
+    for wrong, color in ((mask & ~truth, RED), (truth & ~mask, BLUE)):
+        fraction = coverage(wrong, height, width)[..., None]
+        tint = np.where(fraction > 0, 0.5 + fraction / 2, 0)
+        result = result * (1 - tint) + np.array(color) * tint
     return result.astype(np.uint8)
 
 
@@ -57,20 +67,20 @@ def render_sheet(rows: Sequence[Sequence[Tile]], title: str) -> bytes:
     """Return a contact sheet as JPEG.
 
     Args:
-        rows: each of (caption, uint8 [h, w, 3]); rows may be of several lengths and heights.
-        title: a line above.
+        rows: tiles of each row, (caption, uint8 [h, w, 3]); rows may differ in length and height.
+        title: first line of the sheet.
     """
     line, gap = 16, 4
-    w = max(tile.shape[1] for row in rows for _, tile in row)
+    width = max(tile.shape[1] for row in rows for _, tile in row)
     heights = [line + gap + max(tile.shape[0] for _, tile in row) for row in rows]
-    size = (max(map(len, rows)) * (w + gap) + gap, 2 * line + sum(heights))
+    size = (max(map(len, rows)) * (width + gap) + gap, 2 * line + sum(heights))
     page = Image.new("RGB", size, "white")
     draw, font = ImageDraw.Draw(page), ImageFont.load_default(13)
     draw.text((gap, 6), title, fill="black", font=font)
     top = 2 * line
     for row, height in zip(rows, heights, strict=True):
         for column, (caption, tile) in enumerate(row):
-            left = gap + column * (w + gap)
+            left = gap + column * (width + gap)
             draw.text((left, top), caption, fill="black", font=font)
             page.paste(Image.fromarray(tile), (left, top + line))
         top += height

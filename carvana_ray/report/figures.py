@@ -1,123 +1,145 @@
-"""Pictures of results: contact sheets as JPEG, and the figures of the report."""
+"""Images of results: contact sheets as JPEG, and the figures of the report."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from carvana_ray import images, report, rle, storage
-from carvana_ray.data import quarantine
-from carvana_ray.report import overlays as layers
+import numpy as np
+from numpy.typing import NDArray
 
-SHEET_CARS, CAR_COLUMNS, CAR_TILE_WIDTH = (
-    4,
-    8,
-    240,
-)  # cars with a sheet of their own; pixels of a tile
+from carvana_ray import images, rle, storage
+from carvana_ray.data import quarantine
+from carvana_ray.report import contact_sheet, overlays
+from carvana_ray.report.contact_sheet import Tile
+from carvana_ray.report.overlays import Figure, Words
+
+SHEET_CARS = 4  # cars with a contact sheet
+CAR_COLUMNS, CAR_TILE_WIDTH = 8, 240
 WORST_ON_SHEET, WORST_COLUMNS, WORST_TILE_WIDTH = 8, 4, 480
 
-SCORED_WIDTH, UNSCORED_WIDTH = 720, 480  # of the report
-WORST_FIGURES, MEDIAN_FIGURES, EXAMPLE_FIGURES = 8, 4, 8  # figures
+# Figures of the report: their number and their width in pixels.
+WORST_FIGURES, MEDIAN_FIGURES, EXAMPLE_FIGURES = 8, 4, 8
+SCORED_WIDTH, UNSCORED_WIDTH = 720, 480
 
 Row = dict[str, Any]
+Mask = NDArray[np.bool_]
 
 
 def car_sheets(folder: str, cars: dict[str, list[Row]]) -> dict[str, bytes]:
-    """Return a JPEG for each car: its pictures, and below each the car cut out.
+    """Return a JPEG for each car, by file name: its images, and below each the car cut out.
 
     Args:
-        folder: of the pictures.
+        folder: folder of the images.
         cars: rows of shards, by car.
     """
 
-    def tiles(row: Row) -> tuple[report.Tile, report.Tile]:
-        picture = report.load_thumbnail(
-            storage.read(storage.join(folder, row["img"])), CAR_TILE_WIDTH
-        )
-        mask = rle.decode(row["rle_mask"], row["height"], row["width"])
-        return (row["img"], picture), ("", report.overlay_checkerboard(picture, mask))
+    def tiles(row: Row) -> tuple[Tile, Tile]:
+        image = contact_sheet.load_thumbnail(_read(folder, row), CAR_TILE_WIDTH)
+        return (row["img"], image), ("", contact_sheet.overlay_checkerboard(image, _mask(row)))
 
     sheets = {}
-    for car, found in cars.items():
-        rows = [row for row in found if row["status"] == quarantine.OK]
-        if lines := _in_lines(rows, CAR_COLUMNS, tiles):
-            sheets[f"{car}.jpg"] = report.render_sheet(lines, f"car {car}: pictures and cut-outs")
+    for car, rows in cars.items():
+        if lines := _in_lines(_readable(rows), CAR_COLUMNS, tiles):
+            sheets[f"{car}.jpg"] = contact_sheet.render_sheet(
+                lines, f"car {car}: images and cut-outs"
+            )
     return sheets
 
 
 def worst_sheet(folder: str, masks: str, mask_of: dict[str, str], scores: list[Row]) -> bytes:
-    """Return the worst pictures as a JPEG: each picture, and below it where its mask is wrong.
+    """Return the worst images as a JPEG: each image, and below it the errors of its mask.
 
     Args:
-        folder, masks: of the pictures and of their masks.
-        mask_of: from picture to mask.
-        scores: img, dice, rle_mask, height, width of each; at least one.
+        folder, masks: folders of the images and of their true masks.
+        mask_of: name of the true mask of each image.
+        scores: img, dice, rle_mask, height, width of each image; at least one.
     """
 
-    def tiles(one: Row) -> tuple[report.Tile, report.Tile]:
-        data = storage.read(storage.join(folder, one["img"]))
-        picture = report.load_thumbnail(data, WORST_TILE_WIDTH)
-        mask = rle.decode(one["rle_mask"], one["height"], one["width"])
-        truth = images.load_mask(storage.read(storage.join(masks, mask_of[one["img"]])))
-        caption = f"{one['img']}  Dice {one['dice']:.4f}"
-        return (caption, picture), ("", report.overlay_errors(picture, mask, truth))
+    def tiles(row: Row) -> tuple[Tile, Tile]:
+        image = contact_sheet.load_thumbnail(_read(folder, row), WORST_TILE_WIDTH)
+        truth = _true_mask(masks, mask_of, row)
+        caption = f"{row['img']}  Dice {row['dice']:.4f}"
+        return (caption, image), ("", contact_sheet.overlay_errors(image, _mask(row), truth))
 
-    title = "Worst pictures. Red: mask without car. Blue: car without mask."
-    return report.render_sheet(_in_lines(scores, WORST_COLUMNS, tiles), title)
+    title = "Worst images. Red: mask without car. Blue: car without mask."
+    return contact_sheet.render_sheet(_in_lines(scores, WORST_COLUMNS, tiles), title)
 
 
 def scored_figures(
     folder: str, masks: str, mask_of: dict[str, str], scores: list[Row]
-) -> list[Any]:
-    """Return the figures of pictures whose mask is known; the arguments are those of `of_worst`."""
+) -> list[Figure]:
+    """Return the figures of images whose true mask is known.
 
-    def made(one: Row) -> Any:
-        data = storage.read(storage.join(folder, one["img"]))
-        mask = rle.decode(one["rle_mask"], one["height"], one["width"])
-        truth = images.load_mask(storage.read(storage.join(masks, mask_of[one["img"]])))
-        words = f"Dice {one['dice']:.4f}, of {one['ceiling']:.4f} that this grid allows"
-        wrong = f"Too much: {one['more']:.2%} of the car. Missed: {one['less']:.2%}."
-        lines = {"lines": [words, wrong]}
-        return layers.scored_figure(one["img"], data, mask, truth, SCORED_WIDTH, lines)
+    Args:
+        folder, masks, mask_of: see `worst_sheet`.
+        scores: as of `worst_sheet`, with ceiling, more and less too.
+    """
 
-    return [made(one) for one in scores]
+    def figure(row: Row) -> Figure:
+        lines = [
+            f"Dice {row['dice']:.4f}; {row['ceiling']:.4f} is possible at this resolution",
+            f"Too much: {row['more']:.2%} of the car. Missed: {row['less']:.2%}.",
+        ]
+        truth = _true_mask(masks, mask_of, row)
+        data = _read(folder, row)
+        return overlays.scored_figure(
+            row["img"], data, _mask(row), truth, SCORED_WIDTH, {"lines": lines}
+        )
+
+    return [figure(row) for row in scores]
 
 
 def unscored_figures(
-    folder: str, rows: Sequence[Row], words: Sequence[dict[str, Any]] | None = None
-) -> list[Any]:
-    """Return the figures of pictures whose true mask is not known.
+    folder: str, rows: Sequence[Row], words: Sequence[Words] | None = None
+) -> list[Figure]:
+    """Return the figures of images whose true mask is not known.
 
     Args:
-        folder: of the pictures.
+        folder: folder of the images.
         rows: of shards.
-        words: what to say of each, see `layers.figure`; None: nothing, they are shown cut out.
+        words: sentences on each image; None: the images have none and show the cut-out car.
     """
 
-    def made(row: Row, said: dict[str, Any]) -> Any:
-        data = storage.read(storage.join(folder, row["img"]))
-        mask = rle.decode(row["rle_mask"], row["height"], row["width"])
-        return layers.unscored_figure(
+    def figure(row: Row, said: Words) -> Figure:
+        data, mask = _read(folder, row), _mask(row)
+        return overlays.unscored_figure(
             row["img"], data, mask, UNSCORED_WIDTH, said, cut_first=words is None
         )
 
-    return [made(*one) for one in zip(rows, words or [{}] * len(rows), strict=True)]
+    return [figure(*pair) for pair in zip(rows, words or [Words()] * len(rows), strict=True)]
 
 
 def pick_rows(cars: dict[str, list[Row]]) -> list[Row]:
-    """Return a few good rows of some cars, by car: as far apart from each other as may be."""
-    each = max(EXAMPLE_FIGURES // max(len(cars), 1), 1)
-    found = []
+    """Return up to `EXAMPLE_FIGURES` good rows, by car: equally many and evenly spaced."""
+    count = max(EXAMPLE_FIGURES // max(len(cars), 1), 1)
+    picked = []
     for rows in cars.values():
-        good = [row for row in rows if row["status"] == quarantine.OK]
-        found += [good[len(good) * place // each] for place in range(min(each, len(good)))]
-    return found[:EXAMPLE_FIGURES]
+        good = _readable(rows)
+        picked += [good[len(good) * index // count] for index in range(min(count, len(good)))]
+    return picked[:EXAMPLE_FIGURES]
+
+
+def _readable(rows: Sequence[Row]) -> list[Row]:
+    return [row for row in rows if row["status"] == quarantine.OK]
+
+
+def _read(folder: str, row: Row) -> bytes:
+    return storage.read(storage.join(folder, row["img"]))
+
+
+def _mask(row: Row) -> Mask:
+    return rle.decode(row["rle_mask"], row["height"], row["width"])
+
+
+def _true_mask(masks: str, mask_of: dict[str, str], row: Row) -> Mask:
+    return images.load_mask(storage.read(storage.join(masks, mask_of[row["img"]])))
 
 
 def _in_lines(
-    rows: Sequence[Row], a_line: int, tiles: Callable[[Row], tuple[report.Tile, report.Tile]]
-) -> list[list[report.Tile]]:
-    """Return lines of tiles: `a_line` upper ones, and below them their lower ones."""
-    lines: list[list[report.Tile]] = []
-    for start in range(0, len(rows), a_line):
-        pairs = [tiles(row) for row in rows[start : start + a_line]]
+    rows: Sequence[Row], columns: int, tiles: Callable[[Row], tuple[Tile, Tile]]
+) -> list[list[Tile]]:
+    """Return lines of tiles: a line of up to `columns` upper tiles, below it their lower tiles."""
+    lines: list[list[Tile]] = []
+    for start in range(0, len(rows), columns):
+        pairs = [tiles(row) for row in rows[start : start + columns]]
         lines += [list(line) for line in zip(*pairs, strict=True)]
     return lines

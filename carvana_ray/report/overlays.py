@@ -1,12 +1,12 @@
-"""A photograph and what is laid over it, small enough to stand in the page itself.
+"""A photo and its overlays, small enough to be part of the page.
 
-The photograph is stored once; errors, mask, truth, outline and the board behind a cut-out car are
-pictures of a few colours and a few kB that the page shows on top of it, one at a time.
+The photo is stored once. Errors, mask, true mask, outline and the checkerboard behind a cut-out car
+are images of a few colors and a few kB; the page shows one of them at a time on top of the photo.
 """
 
 import base64
 import io
-from typing import Any
+from typing import NotRequired, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,60 +15,150 @@ from PIL import Image
 from carvana_ray.report.contact_sheet import BLUE, RED, coverage, load_thumbnail
 
 Mask = NDArray[np.bool_]
-Layer = dict[str, str]
-Figure = dict[str, Any]
 
 QUALITIES = (80, 60, 40, 20)
-# Of a file at most, bytes a pixel; real pictures take 0.05 and 0.006.
+# Maximum bytes per pixel of a file; real images take 0.05 and 0.006.
 PHOTO_BYTES, LAYER_BYTES = 0.12, 0.03
-CLOSE_UP = 320, 480  # height and width of a close look, pixels of the picture
+CLOSE_UP = 320, 480  # height and width, pixels of the image
 STEP = 16
 _YELLOW, _BLACK = (255, 214, 0), (0, 0, 0)
+
+
+class Layer(TypedDict):
+    """An overlay: its key, the label of its button, its alt text, and a data URI."""
+
+    key: str
+    label: str
+    alt: str
+    src: str
+
+
+class Words(TypedDict, total=False):
+    """Sentences about an image, and the reasons to check it."""
+
+    lines: list[str]
+    reasons: list[str]
+
+
+class Figure(Words):
+    """A photo (data URI) of height x width pixels and its layers, the one shown at first in front.
+
+    close is an enlarged part.
+    """
+
+    name: str
+    height: int
+    width: int
+    photo: str
+    layers: list[Layer]
+    close: NotRequired["Figure"]
+
+
+def scored_figure(
+    name: str, data: bytes, mask: Mask, truth: Mask, width: int, words: Words
+) -> Figure:
+    """Return the figure of an image whose true mask is known, with its worst part enlarged.
+
+    Args:
+        name: of the image.
+        data: its file.
+        mask, truth: predicted and true mask, bool [H, W].
+        width: of the figure, pixels.
+        words: lines and reasons of the figure.
+    """
+    image = load_thumbnail(data, width)
+    size = image.shape[:2]
+    legend = "red where the mask has no car, blue where it misses some"
+    layers = [
+        _layer("errors", "Errors", f"Errors of {name}: {legend}", error_layer(mask, truth, *size)),
+        _layer("cut", "Cut-out", f"{name}, the car cut out", cutout_layer(mask, *size)),
+        _layer("mask", "Mask", f"The mask of {name}", mask_layer(mask, *size)),
+        _layer("truth", "True mask", f"The true mask of {name}", mask_layer(truth, *size)),
+    ]
+    top, left = find_worst_window(mask ^ truth, *CLOSE_UP)
+    part = np.s_[top : top + CLOSE_UP[0], left : left + CLOSE_UP[1]]
+    close = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))[part]
+    source = error_layer(mask[part], truth[part], *close.shape[:2])
+    errors = _layer("errors", "Errors", f"The worst part of {name}: {legend}, striped", source)
+    figure = _figure(name, image, layers, words)
+    return {**figure, "close": _figure(name, close, [errors], {})}
+
+
+def unscored_figure(
+    name: str, data: bytes, mask: Mask, width: int, words: Words, cut_first: bool = False
+) -> Figure:
+    """Return the figure of an image whose true mask is not known; see `scored_figure`.
+
+    Args:
+        cut_first: show the cut-out car at first, not the outline.
+    """
+    image = load_thumbnail(data, width)
+    size = image.shape[:2]
+    alt = f"{name} with the outline of its mask"
+    layers = [
+        _layer("outline", "Outline", alt, outline_layer(mask, *size)),
+        _layer("cut", "Cut-out", f"{name}, the car cut out", cutout_layer(mask, *size)),
+    ]
+    return _figure(name, image, layers[::-1] if cut_first else layers, words)
+
+
+def _layer(key: str, label: str, alt: str, source: str) -> Layer:
+    return {"key": key, "label": label, "alt": alt, "src": source}
+
+
+def _figure(name: str, image: NDArray[np.uint8], layers: list[Layer], words: Words) -> Figure:
+    height, width = image.shape[:2]
+    return {
+        "name": name,
+        "height": height,
+        "width": width,
+        "photo": encode_photo(image),
+        "layers": layers,
+        **words,
+    }
 
 
 def _data_uri(kind: str, data: bytes) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
 
-def encode_photo(picture: NDArray[np.uint8]) -> str:
-    """Return a picture [h, w, 3] as a data URI (WebP), as good as `PHOTO_BYTES` allow."""
-    image = Image.fromarray(picture)
-    at_most = PHOTO_BYTES * image.width * image.height
+def encode_photo(pixels: NDArray[np.uint8]) -> str:
+    """Return an image [h, w, 3] as a data URI (WebP), in the best quality within `PHOTO_BYTES`."""
+    image = Image.fromarray(pixels)
+    max_bytes = PHOTO_BYTES * image.width * image.height
     while True:
         for quality in QUALITIES:
             buffer = io.BytesIO()
             image.save(buffer, "WEBP", quality=quality)
-            if buffer.tell() <= at_most or min(image.size) < 8:
+            if buffer.tell() <= max_bytes or min(image.size) < 8:
                 return _data_uri("webp", buffer.getvalue())
         image = image.reduce(2)
 
 
-def encode_palette(index: NDArray[np.uint8], colours: list[tuple[int, ...]]) -> str:
-    """Return a picture of a few colours as a data URI (PNG).
+def encode_palette(index: NDArray[np.uint8], colors: list[tuple[int, ...]]) -> str:
+    """Return an image of a few colors as a data URI (PNG), halved in size until it is small enough.
 
     Args:
-        index: of the colour of each pixel, [h, w].
-        colours: red, green, blue, and opacity where it is not 255.
-
-    One with more than `LAYER_BYTES` is made coarser by halves until it fits.
+        index: index into `colors` of each pixel, [h, w].
+        colors: red, green, blue and optionally opacity (default 255), 0..255.
     """
-    at_most = max(LAYER_BYTES * index.size, 2_000)
+    max_bytes = max(LAYER_BYTES * index.size, 2_000)
     while True:
         image = Image.fromarray(index, "P")
-        image.putpalette([value for colour in colours for value in colour[:3]])
-        opacity = bytes(colour[3] if len(colour) > 3 else 255 for colour in colours)
+        image.putpalette([value for color in colors for value in color[:3]])
+        opacity = bytes(color[3] if len(color) > 3 else 255 for color in colors)
         buffer = io.BytesIO()
         image.save(buffer, "PNG", transparency=opacity, optimize=True)
-        if buffer.tell() <= at_most or min(index.shape) < 8:
+        if buffer.tell() <= max_bytes or min(index.shape) < 8:
             return _data_uri("png", buffer.getvalue())
         index = np.ascontiguousarray(index[::2, ::2])
 
 
 def error_layer(mask: Mask, truth: Mask, height: int, width: int) -> str:
-    """Return a layer: red where there is mask without car, blue where car without mask.
+    """Return a layer: red where the mask has no car, blue where it misses some.
 
-    A pixel of the layer with any error is coloured, so that small ones are seen. Where the layer
-    is of full size, missing parts are striped.
+    A pixel of the layer is colored if any of its pixels is wrong, so that small errors are visible.
+    In a layer of full size missed parts are striped.
     """
     index = np.zeros((height, width), dtype=np.uint8)
     index[coverage(mask & ~truth, height, width) > 0] = 1
@@ -88,7 +178,7 @@ def mask_layer(mask: Mask, height: int, width: int) -> str:
 
 
 def cutout_layer(mask: Mask, height: int, width: int) -> str:
-    """Return a layer: a checkerboard where there is no car, so that the car stands cut out."""
+    """Return a layer that hides the background behind a checkerboard."""
     hidden = np.rint((1 - coverage(mask, height, width)) * 3).astype(np.uint8)
     rows, columns = np.mgrid[:height, :width] // 12
     index = hidden + ((rows + columns) % 2 * 4).astype(np.uint8)
@@ -99,7 +189,7 @@ def cutout_layer(mask: Mask, height: int, width: int) -> str:
 
 
 def outline_layer(mask: Mask, height: int, width: int) -> str:
-    """Return a layer: the mask's outline in yellow, with a line of black around it."""
+    """Return a layer: the mask's outline in yellow, with a black line around it."""
     inside = coverage(mask, height, width) > 0.5
     near = _dilate(inside)
     index = np.zeros((height, width), dtype=np.uint8)
@@ -114,62 +204,15 @@ def _dilate(mask: Mask) -> Mask:
     return mask | padded[:-2, 1:-1] | padded[2:, 1:-1] | padded[1:-1, :-2] | padded[1:-1, 2:]
 
 
-def layer(key: str, label: str, alt: str, source: str) -> Layer:
-    """Return one of a figure's layers: its key, the label of its button, what it shows."""
-    return {"key": key, "label": label, "alt": alt, "src": source}
-
-
-def figure(name: str, picture: NDArray[np.uint8], layers: list[Layer], **words: Any) -> Figure:
-    """Return a figure as plain values: a photograph [h, w, 3] and its layers, the first on top."""
-    h, w = picture.shape[:2]
-    size = {"name": name, "height": h, "width": w}
-    return {**size, "photo": encode_photo(picture), "layers": layers, **words}
-
-
-def scored_figure(
-    name: str, data: bytes, mask: Mask, truth: Mask, width: int, words: dict[str, Any]
-) -> Figure:
-    """Return the figure of a picture whose mask is known, and a close look at its worst place.
-
-    Args:
-        name: of the picture.
-        data: its file.
-        mask, truth: bool [H, W].
-        width: of the figure, pixels.
-        words: what else to say of it.
-    """
-    picture = load_thumbnail(data, width)
-    size = picture.shape[:2]
-    wrong = "red where the mask has no car, blue where it misses some"
-    layers = [
-        layer("errors", "Errors", f"Errors of {name}: {wrong}", error_layer(mask, truth, *size)),
-        layer("cut", "Cut-out", f"{name}, the car cut out", cutout_layer(mask, *size)),
-        layer("mask", "Mask", f"The mask of {name}", mask_layer(mask, *size)),
-        layer("truth", "Truth", f"The true mask of {name}", mask_layer(truth, *size)),
-    ]
-    top, left = find_worst_window(mask ^ truth, *CLOSE_UP)
-    part = np.s_[top : top + CLOSE_UP[0], left : left + CLOSE_UP[1]]
-    whole = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))[part]
-    near = [
-        layer(
-            "errors",
-            "Errors",
-            f"A close look at {name}: {wrong}, striped",
-            error_layer(mask[part], truth[part], *whole.shape[:2]),
-        )
-    ]
-    return figure(name, picture, layers, close=figure(name, whole, near), **words)
-
-
 def find_worst_window(wrong: Mask, height: int, width: int) -> tuple[int, int]:
-    """Return (top, left) of the window of a mask with the most pixels in it, to within `STEP`.
+    """Return (top, left) of the height x width window with the most wrong pixels, to `STEP` pixels.
 
-    Of several the one in the middle.
+    On ties return the middle one.
     """
     summed = np.pad(np.cumsum(np.cumsum(wrong, 0, np.int64), 1), ((1, 0), (1, 0)))
     tops, lefts = (
-        np.append(np.arange(0, max(whole - part, 0), STEP), max(whole - part, 0))
-        for whole, part in zip(wrong.shape, (height, width), strict=True)
+        np.append(np.arange(0, max(size - window, 0), STEP), max(size - window, 0))
+        for size, window in zip(wrong.shape, (height, width), strict=True)
     )
     bottoms = np.minimum(tops + height, wrong.shape[0])
     rights = np.minimum(lefts + width, wrong.shape[1])
@@ -182,21 +225,3 @@ def find_worst_window(wrong: Mask, height: int, width: int) -> tuple[int, int]:
     best = np.argwhere(inside == inside.max())
     row, column = best[len(best) // 2]
     return int(tops[row]), int(lefts[column])
-
-
-def unscored_figure(
-    name: str, data: bytes, mask: Mask, width: int, words: dict[str, Any], cut_first: bool = False
-) -> Figure:
-    """Return the figure of a picture whose true mask is not known; see `scored`.
-
-    `cut_first`: the cut-out car lies on top at first, not the outline.
-    """
-    picture = load_thumbnail(data, width)
-    size = picture.shape[:2]
-    layers = [
-        layer(
-            "outline", "Outline", f"{name} with the outline of its mask", outline_layer(mask, *size)
-        ),
-        layer("cut", "Cut-out", f"{name}, the car cut out", cutout_layer(mask, *size)),
-    ]
-    return figure(name, picture, layers[::-1] if cut_first else layers, **words)

@@ -1,6 +1,6 @@
 "use strict";
-// Tables that can be sorted, and one switch for all pictures of a section. Without this script the
-// page shows the same.
+// Sortable tables, and one switch for all images of a section. Without this script the page shows
+// the same.
 for (const table of document.querySelectorAll("table.sortable")) {
   const body = table.tBodies[0];
   [...table.tHead.rows[0].cells].forEach((head, column) => {

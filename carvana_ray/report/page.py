@@ -1,78 +1,118 @@
-"""One HTML page that needs nothing else: no network, no fonts, and it reads without its script.
+"""The HTML page and what its templates take. It needs no network and reads without its script.
 
-Its own style and script are allowed by their hashes, its pictures as data; the browser refuses all
-else, so that even a name that slipped through unescaped could do nothing.
+The page's policy (CSP) allows its own style and script by their hashes and images as data. The
+browser refuses all else, so even a name that slipped through unescaped could do nothing.
 """
 
 import base64
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from importlib.resources import files
+from typing import NamedTuple
 
-from carvana_ray.report import html_elements as markup
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from carvana_ray.report.charts import Chart
+from carvana_ray.report.overlays import Figure
+
+_TEMPLATES = Environment(
+    loader=PackageLoader("carvana_ray.report"),
+    autoescape=True,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    undefined=StrictUndefined,
+)
 
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page.
+    """A section of the page.
 
     Attributes:
-        anchor: its name within the page, of letters.
-        short: for the list of contents.
-        heading: in full.
-        html: what it holds.
+        anchor: its id within the page, of letters.
+        heading: as plain text, also for the list of contents.
+        template: file below templates/ that renders it.
+        data: what the template takes, as `data`.
     """
 
     anchor: str
-    short: str
     heading: str
-    html: str
+    template: str
+    data: object
+
+
+class Card(NamedTuple):
+    """A headline figure: name, value, note."""
+
+    name: str
+    value: str
+    note: str
+
+
+class Column(NamedTuple):
+    """A column of a table: its name and its printf format; all formats but %s are of numbers."""
+
+    name: str
+    format: str = "%s"
+
+
+class Table(NamedTuple):
+    """A table; the first cell of a row is its header. The page's script sorts sortable ones."""
+
+    caption: str
+    columns: Sequence[Column]
+    rows: Sequence[Sequence[object]]
+    sortable: bool = False
+
+
+class ImageGrid(NamedTuple):
+    """Figures of the same layers side by side, and a switch for all of them.
+
+    group is a word that no other grid of the page has. A wide grid has larger columns and a legend
+    of the colors of errors.
+    """
+
+    figures: Sequence[Figure]
+    group: str
+    wide: bool = False
+
+
+class ChartsAndTables(NamedTuple):
+    """Charts, and below them tables that are folded away: (summary, tables) each."""
+
+    charts: Sequence[Chart]
+    folded: Sequence[tuple[str, Sequence[Table]]]
+
+
+def count_of(number: int, noun: str) -> str:
+    """Return a number with its noun: "1 image", "2,000 images"."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def render_page(title: str, lead: str, sections: Sequence[Section]) -> bytes:
-    """Return a page.
+    """Return the page.
 
     Args:
         title: plain text.
         lead: plain text, a sentence below the title.
-        sections: in order; one that holds nothing is left out.
+        sections: in order.
     """
-    style, script = _own("page.css"), _own("page.js")
-    there = [section for section in sections if section.html]
-    contents = "".join(
-        f'<li><a href="#{section.anchor}">{escape(section.short)}</a></li>' for section in there
+    style, script = _read("page.css"), _read("page.js")
+    html = _TEMPLATES.get_template("page.html").render(
+        title=title,
+        lead=lead,
+        sections=sections,
+        style=Markup(style),
+        script=Markup(script),
+        style_hash=_hash(style),
+        script_hash=_hash(script),
     )
-    body = "".join(markup.section(one.heading, one.html, one.anchor) for one in there)
-    policy = (
-        f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; "
-        f"script-src '{_hash(script)}'; base-uri 'none'; form-action 'none'"
-    )
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>{escape(title)}</title>
-<link rel="icon" href="data:,">
-<style>{style}</style>
-</head>
-<body>
-<a class="skip" href="#main">Skip to the results</a>
-<header><h1>{escape(title)}</h1><p>{escape(lead)}</p>
-<nav aria-label="Contents"><ul>{contents}</ul></nav></header>
-<main id="main" tabindex="-1">{body}</main>
-<footer><p>Written by carvana_ray. This page holds all that it shows.</p></footer>
-<script>{script}</script>
-</body>
-</html>
-""".encode()
+    return html.encode()
 
 
-def _own(name: str) -> str:
+def _read(name: str) -> str:
     return files("carvana_ray.report").joinpath(name).read_text(encoding="utf-8")
 
 

@@ -1,84 +1,81 @@
-"""What a prediction has to show: which masks to look at first, which pictures were bad.
+"""The page's sections on a prediction: which masks to check first, which images were bad.
 
-Keys of this part of the report:
+Keys of this part of the report, plain values as `builder` keeps them:
 
-    result      images, bad, shards, resumed_shards, images_per_second, submission
-    review      looked (pictures), listed (of these), csv (its file name), figures of
-                `layers.unscored` with reasons; problem, where it could not be made
-    bad         [img, reason] of the first bad pictures
-    shown       figures of some pictures, whatever their masks are like
-    seconds     of each step, in order; speed: names and values
-    lineage     headings, and below each names and values
+    result        images, bad, shards, resumed_shards, images_per_second, submission
+    review        looked (images), listed (of these), csv (its file name), figures of
+                  `overlays.unscored_figure` with reasons; problem, where it could not be made
+    bad           [img, reason] of the first bad images
+    shown         figures of some images, however good their masks are
+    seconds       of each step, in order; speed: names and values
+    lineage       headings, and below each names and values
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
-from carvana_ray.report import html_elements as markup
-from carvana_ray.report import image_cards as shots
-from carvana_ray.report.page import Section
+from carvana_ray.report.page import Card, Column, ImageGrid, Section, Table, count_of
 
-BAD = 200  # bad pictures in the table; all are in quarantine.csv
+MAX_BAD = 200  # bad images in the table; all are in quarantine.csv
 
 Part = dict[str, Any]
 
 
-def cards(part: Part) -> list[tuple[str, str, str]]:
-    """Return the headline figures: name, value, note."""
+class Review(NamedTuple):
+    """The masks to check first: why the list is missing or a verdict, images, the file of all."""
+
+    problem: str
+    verdict: str
+    images: ImageGrid
+    csv: str
+
+
+def cards(part: Part) -> list[Card]:
+    """Return the headline figures."""
     result, review = part["result"], part["review"]
     rate = result["images_per_second"]
-    speed = f"{rate:,.1f} pictures/s" if rate else "all shards were there already"
-    held = "" if result["submission"] else "no submission was written"
+    speed = f"{rate:,.1f} images per second" if rate else "all shards existed already"
+    outcome = "treated as empty masks" if result["submission"] else "no submission was written"
     if not result["bad"]:
-        held = "every picture could be read"
+        outcome = "every image was readable"
     return [
-        ("Pictures predicted", f"{result['images']:,}", speed),
-        ("To look at", f"{review['listed']:,}", f"unusual masks, of {review['looked']:,}"),
-        ("Bad pictures", f"{result['bad']:,}", held or "taken as empty masks"),
+        Card("Images predicted", f"{result['images']:,}", speed),
+        Card("Masks to check", f"{review['listed']:,}", f"unusual, of {review['looked']:,}"),
+        Card("Bad images", f"{result['bad']:,}", outcome),
     ]
 
 
 def sections(part: Part) -> tuple[list[Section], list[Section]]:
     """Return the sections to begin with, and those further down."""
-    first = Section("review", "Look at first", "Look at these first", _review(part["review"]))
-    shown = Section("shown", "Cut-outs", "Some of the cut-outs", shots.shots(part["shown"], "s"))
-    bad = Section("bad", "Bad pictures", "Bad pictures", _bad(part))
-    return [first, bad], [shown]
+    review = _review(part["review"])
+    first = [Section("review", "Masks to check first", "review.html", review)]
+    if part["result"]["bad"]:
+        first.append(Section("bad", "Bad images", "bad_images.html", _bad(part)))
+    if not part["shown"]:
+        return first, []
+    return first, [Section("shown", "Cut-outs", "images.html", ImageGrid(part["shown"], "s"))]
 
 
-def _review(review: dict[str, Any]) -> str:
-    if review.get("problem"):
-        return markup.text("p", f"The list could not be made: {review['problem']}")
-    listed, shown = review["listed"], len(review["figures"])
-    how = (
-        "No truth is needed for this list: each view is compared with what the other views of the "
-        "car let expect, and each mask is searched for holes, stray pieces and a ragged outline. "
-        "The score is in standard deviations."
+def _review(review: dict[str, Any]) -> Review:
+    listed, shown, masks = (
+        review["listed"],
+        len(review["figures"]),
+        count_of(review["looked"], "mask"),
     )
-    looked = f"{review['looked']:,} masks"
     if not listed:
-        said = f"None of {looked} is unusual. These come closest to it."
+        verdict = f"None of {masks} looks unusual. The images below come closest to it."
     else:
-        said = f"{listed:,} of {looked} {'is' if listed == 1 else 'are'} unusual"
+        verdict = f"{listed:,} of {masks} {'looks' if listed == 1 else 'look'} unusual."
         if listed > shown:
-            said += f"; these are the first {shown}."
+            verdict += f" The first {shown} are shown."
         elif listed < shown:
-            said += "; the others here, with lower scores, only come closest to it."
-        else:
-            said += "."
-    where = f"Every picture with its score is in {review['csv']}, beside this page."
-    return (
-        markup.text("p", said)
-        + shots.shots(review["figures"], "r")
-        + markup.text("p", how)
-        + markup.text("p", where)
-    )
+            verdict += " The other images have lower scores and are shown for comparison."
+    images = ImageGrid(review["figures"], "r")
+    return Review(review.get("problem", ""), verdict, images, review["csv"])
 
 
-def _bad(part: Part) -> str:
-    if not part["result"]["bad"]:
-        return ""
-    rows = [tuple(row) for row in part["bad"][:BAD]]
-    caption = f"{part['result']['bad']:,} pictures that could not be used, and why"
-    if part["result"]["bad"] > len(rows):
+def _bad(part: Part) -> Table:
+    bad, rows = part["result"]["bad"], part["bad"][:MAX_BAD]
+    caption = f"{count_of(bad, 'image')} could not be used, and why"
+    if bad > len(rows):
         caption += f"; the first {len(rows)}, all are in quarantine.csv"
-    return markup.table(caption, ["picture", "reason"], rows)
+    return Table(caption, [Column("image"), Column("reason")], rows)

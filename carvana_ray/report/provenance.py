@@ -1,4 +1,4 @@
-"""Where results come from: configuration, model, data and versions, for the report."""
+"""Provenance of results for the report: configuration, model, data and versions."""
 
 import hashlib
 import importlib.metadata
@@ -17,13 +17,13 @@ PACKAGES = "ray", "torch", "numpy", "pillow", "pyarrow"
 def provenance(
     flags: config.RayFlags, manifest: ModelManifest, folder: str, crcs: Mapping[str, int]
 ) -> dict[str, Any]:
-    """Return what every part of the report begins with: made, model, lineage.
+    """Return the keys that every part of the report has: made, model, lineage.
 
     Args:
         flags: of the job.
         manifest: of the model.
-        folder: of the pictures.
-        crcs: of the pictures' bytes as they were decoded, by name.
+        folder: folder of the images.
+        crcs: CRC-32 of the bytes of each image, by name.
     """
     versions = {name: importlib.metadata.version(name) for name in PACKAGES}
     network = {
@@ -63,6 +63,6 @@ def provenance(
 
 
 def data_digest(crcs: Mapping[str, int]) -> str:
-    """Return a hash of pictures: of a line of name and CRC-32 for each, in order of name."""
+    """Return the SHA-256 of a line "name crc32" for each image, in order of name."""
     lines = "".join(f"{name} {crcs[name]:08x}\n" for name in sorted(crcs))
     return hashlib.sha256(lines.encode()).hexdigest()

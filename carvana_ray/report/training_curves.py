@@ -1,37 +1,48 @@
-"""Loss, accuracy and Dice of a training run as PNG files, for those who want them by themselves."""
+"""Loss, Dice, accuracy and speed by epoch: charts of the page, and PNG files of the first three."""
 
-import io
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
-import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
-_CURVES = {
-    "loss": ("loss", "cross entropy / 2 - Dice + 1", ("loss",)),
-    "accuracy": ("accuracy", "share of pixels, network resolution", ("accuracy",)),
-    "dice": ("Dice", "network resolution", ("dice", "soft_dice")),
+from carvana_ray.report import charts
+
+History = Sequence[Mapping[str, float]]
+FILES = "loss", "accuracy", "dice"
+
+
+class Curve(NamedTuple):
+    """A chart by epoch: its title, its unit, columns of the history, and what else to say."""
+
+    title: str
+    unit: str
+    columns: tuple[str, ...]
+    note: str = ""
+
+    def draw(self, history: History, y_label: str = "", title: str = "") -> Figure:
+        """Return the chart of the values that a history has, for training and validation."""
+        series = []
+        for column in self.columns:
+            for prefix, kind in (("", "training"), ("val_", "validation")):
+                name = f"{kind}, soft" if column.startswith("soft") else kind
+                key = prefix + column
+                if points := [(row["epoch"], row[key]) for row in history if key in row]:
+                    series.append((name, points))
+        return charts.lines(series, "epoch", y_label, title)
+
+
+CURVES = {
+    "loss": Curve("Loss", "cross entropy / 2 - Dice + 1", ("loss",), "Lower is better."),
+    "dice": Curve("Dice", "network resolution", ("dice", "soft_dice"), "Soft: no threshold."),
+    "accuracy": Curve("Accuracy", "fraction of pixels, network resolution", ("accuracy",)),
+    "speed": Curve("Speed", "images per second", ("images_per_second",), "First batches excluded."),
 }
 
 
-def draw_curves(history: Sequence[Mapping[str, float]]) -> dict[str, bytes]:
+def draw_curves(history: History) -> dict[str, bytes]:
     """Return ``loss.png``, ``accuracy.png`` and ``dice.png`` of a history, a row an epoch."""
-    epochs = [row["epoch"] for row in history]
-    files = {}
-    for file, (title, unit, keys) in _CURVES.items():
-        figure = Figure(figsize=(6, 4), dpi=120, layout="constrained")
-        axes = figure.add_subplot(xlabel="epoch", ylabel=unit, title=title)
-        for key in keys:
-            for prefix, kind, style in (("", "training", "o--"), ("val_", "validation", "o-")):
-                if any(prefix + key in row for row in history):
-                    values = [row.get(prefix + key, np.nan) for row in history]
-                    label = f"{kind}, soft" if key.startswith("soft") else kind
-                    axes.plot(epochs, values, style, label=label, markersize=4)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.grid(alpha=0.3)
-        axes.legend()
-        buffer = io.BytesIO()
-        FigureCanvasAgg(figure).print_png(buffer)
-        files[f"{file}.png"] = buffer.getvalue()
-    return files
+    curves = {name: CURVES[name] for name in FILES}
+    return {
+        f"{name}.png": charts.to_png(curve.draw(history, curve.unit, curve.title))
+        for name, curve in curves.items()
+    }

@@ -19,6 +19,7 @@ from carvana_ray import storage
 from carvana_ray.data import quarantine
 from carvana_ray.data.catalog import Catalog
 from carvana_ray.report.figures import unscored_figures
+from carvana_ray.report.overlays import Caption
 from carvana_ray.review.ranking import ReviewItem, rank, to_csv
 from carvana_ray.review.shape import MaskShape
 from carvana_ray.stages import ray_metrics
@@ -129,7 +130,7 @@ def _figures(folder: str, items: Sequence[ReviewItem], shard_uris: dict[str, str
     """
     rows = [_shard_row(shard_uris[item.name], item.name) for item in items]
     captions = [
-        {"lines": [f"Score {item.score:.1f}"], "reasons": list(item.reasons)} for item in items
+        Caption(lines=[f"Score {item.score:.1f}"], reasons=list(item.reasons)) for item in items
     ]
     return unscored_figures(folder, rows, captions)
 
