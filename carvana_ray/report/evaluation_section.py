@@ -137,6 +137,8 @@ def _score_table(scores: Scores) -> Table:
 def _training(history: History) -> ChartsAndTables:
     plots = []
     for name, curve in CURVES.items():
+        if not any(column in row for row in history for column in curve.columns):
+            continue
         caption = f"{curve.title}: {curve.unit}. {curve.note}"
         best = max(history, key=lambda row: (row.get("val_dice", 0.0), row["epoch"]))
         if name == "dice" and "val_dice" in best:

@@ -13,7 +13,7 @@ from PIL import Image
 from support import browser
 from support.report_parts import both
 
-from carvana_ray.report import builder as parts
+from carvana_ray.report.builder import to_html
 
 pytestmark = pytest.mark.skipif(browser.program() is None, reason="there is no chromium here")
 TAB, SPACE, RIGHT = ("Tab", 9), (" ", 32, " "), ("ArrowRight", 39)
@@ -22,7 +22,7 @@ TAB, SPACE, RIGHT = ("Tab", 9), (" ", 32, " "), ("ArrowRight", 39)
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("report") / "report.html"
-    path.write_bytes(parts.to_html(both(figures=3)))
+    path.write_bytes(to_html(both(figures=3)))
     return path
 
 
@@ -92,7 +92,7 @@ def test_every_control_is_reached_and_worked_by_keyboard(tab: browser.Tab, page:
     assert tab.ask(visible.format(first=first, kind="cut")) == "block"
 
 
-def test_one_switch_sets_all_pictures_of_its_section(tab: browser.Tab, page: Path) -> None:
+def test_one_switch_sets_all_images_of_its_section(tab: browser.Tab, page: Path) -> None:
     tab.open(page, 1280)
     section = "document.querySelector('#worst').closest('section')"
     tab.ask(f"{section}.querySelector('.all [value=truth]').click()")
@@ -150,7 +150,7 @@ def test_what_is_read_aloud_has_a_name(tab: browser.Tab, page: Path) -> None:
 def test_a_script_in_a_name_does_not_run(tab: browser.Tab, tmp_path: Path) -> None:
     path = tmp_path / "evil.html"
     evil = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
-    path.write_bytes(parts.to_html(both(name=evil)))
+    path.write_bytes(to_html(both(name=evil)))
     tab.open(path, 1280)
     assert tab.ask("document.title") == "Cars cut out"
     assert tab.said == []
@@ -164,7 +164,7 @@ def test_its_policy_refuses_what_slipped_through(tab: browser.Tab, tmp_path: Pat
         b"<script>document.title='owned'</script><img src='http://127.0.0.1:9/x'"
         b" onerror=\"document.title='owned'\">"
     )
-    path.write_bytes(parts.to_html(both()).replace(b"</main>", evil + b"</main>"))
+    path.write_bytes(to_html(both()).replace(b"</main>", evil + b"</main>"))
     tab.open(path, 1280)
     assert tab.ask("document.title") == "Cars cut out"
     assert "Content Security Policy" in "".join(tab.said)
