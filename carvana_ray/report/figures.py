@@ -10,7 +10,7 @@ from carvana_ray import images, rle, storage
 from carvana_ray.data import quarantine
 from carvana_ray.report import contact_sheet, overlays
 from carvana_ray.report.contact_sheet import Tile
-from carvana_ray.report.overlays import Figure, Words
+from carvana_ray.report.overlays import Caption, Figure
 
 SHEET_CARS = 4  # cars with a contact sheet
 CAR_COLUMNS, CAR_TILE_WIDTH = 8, 240
@@ -89,23 +89,23 @@ def scored_figures(
 
 
 def unscored_figures(
-    folder: str, rows: Sequence[Row], words: Sequence[Words] | None = None
+    folder: str, rows: Sequence[Row], captions: Sequence[Caption] | None = None
 ) -> list[Figure]:
     """Return the figures of images whose true mask is not known.
 
     Args:
         folder: folder of the images.
         rows: of shards.
-        words: sentences on each image; None: the images have none and show the cut-out car.
+        captions: one for each image; None: no captions, and the cut-out car is shown first.
     """
 
-    def figure(row: Row, said: Words) -> Figure:
+    def figure(row: Row, caption: Caption) -> Figure:
         data, mask = _read(folder, row), _mask(row)
         return overlays.unscored_figure(
-            row["img"], data, mask, UNSCORED_WIDTH, said, cut_first=words is None
+            row["img"], data, mask, UNSCORED_WIDTH, caption, cut_first=captions is None
         )
 
-    return [figure(*pair) for pair in zip(rows, words or [Words()] * len(rows), strict=True)]
+    return [figure(*pair) for pair in zip(rows, captions or [Caption()] * len(rows), strict=True)]
 
 
 def pick_rows(cars: dict[str, list[Row]]) -> list[Row]:

@@ -33,17 +33,17 @@ class Layer(TypedDict):
     src: str
 
 
-class Words(TypedDict, total=False):
+class Caption(TypedDict, total=False):
     """Sentences about an image, and the reasons to check it."""
 
     lines: list[str]
     reasons: list[str]
 
 
-class Figure(Words):
-    """A photo (data URI) of height x width pixels and its layers, the one shown at first in front.
+class Figure(Caption):
+    """A photo (data URI), height x width pixels, and its layers; the page shows the first one first.
 
-    close is an enlarged part.
+    close is the worst part of the image, pixel by pixel.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Figure(Words):
 
 
 def scored_figure(
-    name: str, data: bytes, mask: Mask, truth: Mask, width: int, words: Words
+    name: str, data: bytes, mask: Mask, truth: Mask, width: int, caption: Caption
 ) -> Figure:
     """Return the figure of an image whose true mask is known, with its worst part enlarged.
 
@@ -64,7 +64,7 @@ def scored_figure(
         data: its file.
         mask, truth: predicted and true mask, bool [H, W].
         width: of the figure, pixels.
-        words: lines and reasons of the figure.
+        caption: sentences and reasons of the figure.
     """
     image = load_thumbnail(data, width)
     size = image.shape[:2]
@@ -80,12 +80,12 @@ def scored_figure(
     close = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))[part]
     source = error_layer(mask[part], truth[part], *close.shape[:2])
     errors = _layer("errors", "Errors", f"The worst part of {name}: {legend}, striped", source)
-    figure = _figure(name, image, layers, words)
+    figure = _figure(name, image, layers, caption)
     return {**figure, "close": _figure(name, close, [errors], {})}
 
 
 def unscored_figure(
-    name: str, data: bytes, mask: Mask, width: int, words: Words, cut_first: bool = False
+    name: str, data: bytes, mask: Mask, width: int, caption: Caption, cut_first: bool = False
 ) -> Figure:
     """Return the figure of an image whose true mask is not known; see `scored_figure`.
 
@@ -99,14 +99,14 @@ def unscored_figure(
         _layer("outline", "Outline", alt, outline_layer(mask, *size)),
         _layer("cut", "Cut-out", f"{name}, the car cut out", cutout_layer(mask, *size)),
     ]
-    return _figure(name, image, layers[::-1] if cut_first else layers, words)
+    return _figure(name, image, layers[::-1] if cut_first else layers, caption)
 
 
 def _layer(key: str, label: str, alt: str, source: str) -> Layer:
     return {"key": key, "label": label, "alt": alt, "src": source}
 
 
-def _figure(name: str, image: NDArray[np.uint8], layers: list[Layer], words: Words) -> Figure:
+def _figure(name: str, image: NDArray[np.uint8], layers: list[Layer], caption: Caption) -> Figure:
     height, width = image.shape[:2]
     return {
         "name": name,
@@ -114,7 +114,7 @@ def _figure(name: str, image: NDArray[np.uint8], layers: list[Layer], words: Wor
         "width": width,
         "photo": encode_photo(image),
         "layers": layers,
-        **words,
+        **caption,
     }
 
 

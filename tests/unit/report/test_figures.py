@@ -55,7 +55,7 @@ def test_figures_without_words_show_the_cut_out_car(tmp_path: Path) -> None:
     plain = figures.unscored_figures(str(tmp_path), rows)
     assert [one["layers"][0]["key"] for one in plain] == ["cut", "cut"]
     assert "lines" not in plain[0]
-    words = [figures.Words(lines=[f"Score {n}"]) for n in range(2)]
+    words = [figures.Caption(lines=[f"Score {n}"]) for n in range(2)]
     listed = figures.unscored_figures(str(tmp_path), rows, words)
     assert [one["layers"][0]["key"] for one in listed] == ["outline", "outline"]
     assert [one["lines"] for one in listed] == [["Score 0"], ["Score 1"]]
