@@ -41,7 +41,7 @@ class Caption(TypedDict, total=False):
 
 
 class Figure(Caption):
-    """A photo (data URI), height x width pixels, and its layers; the page shows the first one first.
+    """A photo (data URI) of height x width pixels and its layers; the page starts with the first.
 
     close is the worst part of the image, pixel by pixel.
     """
