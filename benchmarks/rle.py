@@ -1,13 +1,13 @@
-"""How fast masks become run-length text, and text is read: ours beside what is usual.
+"""Measure run-length encoding and parsing against the usual functions.
 
     python benchmarks/rle.py --data FOLDER [--limit 96] [--rounds 7]
 
 Real masks at full size, in one process. The usual encoder is that of the competition's solutions;
-the other one, with a border of background that numpy makes 64-bit integers of, is its most copied
-form. The ways take turns; each way's best round counts, since a shared machine only ever adds time.
-A mask is encoded once when others have driven it out of the core's cache ("from memory"), and
-several times in a row ("in cache": as where it has just been made). The last line is one JSON
-object.
+"border" is its most copied form, which pads the mask and so turns it into 64-bit integers. The
+functions take turns, and the best round of each counts: other work on a shared machine only adds
+time. A mask is encoded once after other masks have displaced it from the core's cache ("from
+memory"), and several times in a row ("in cache", as for a mask that was just computed). The last
+line is one JSON object.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from carvana_ray import images, rle
 
-AGAIN = 3  # times in a row that count as "in cache", after one that does not count
+REPEATS = 3  # counted repetitions in cache, after one that is not counted
 
 
 def usual(mask: NDArray[np.bool_]) -> str:
@@ -43,34 +43,36 @@ def usual_with_border(mask: NDArray[np.bool_]) -> str:
 
 
 def plain_text(numbers: NDArray[np.int64]) -> str:
-    """Write starts and lengths as one would without thinking of it."""
+    """Write starts and lengths in the obvious way."""
     return " ".join(map(str, numbers.tolist()))
 
 
 def plain_parse(text: str) -> NDArray[np.int64]:
-    """Read numbers as one would without thinking of it, and look for no fault."""
+    """Read numbers in the obvious way, without validation."""
     return np.array([int(word) for word in text.split()])
 
 
-def seconds(way: Callable[[Any], Any], things: list) -> tuple[float, float]:
-    """Return the seconds that all things take, one after the other and again in a row."""
-    fresh = again = 0.0
-    for thing in things:
+def seconds(function: Callable[[Any], Any], inputs: list) -> tuple[float, float]:
+    """Return the seconds for all inputs, from memory and in cache."""
+    from_memory = in_cache = 0.0
+    for value in inputs:
         began = time.perf_counter()
-        way(thing)
-        fresh += time.perf_counter() - began
-    for thing in things:
-        way(thing)
+        function(value)
+        from_memory += time.perf_counter() - began
+    for value in inputs:
+        function(value)
         began = time.perf_counter()
-        for _ in range(AGAIN):
-            way(thing)
-        again += (time.perf_counter() - began) / AGAIN
-    return fresh, again
+        for _ in range(REPEATS):
+            function(value)
+        in_cache += (time.perf_counter() - began) / REPEATS
+    return from_memory, in_cache
 
 
-def ways_of(masks: list[NDArray[np.bool_]]) -> dict[str, tuple[Callable[[Any], Any], list]]:
-    """Return what is timed: from its name to the function and what it is given, one by one."""
-    ends = [np.stack(rle.mask_to_runs(mask), axis=1).astype(np.int32).tobytes() for mask in masks]
+def timed_functions(
+    masks: list[NDArray[np.bool_]],
+) -> dict[str, tuple[Callable[[Any], Any], list]]:
+    """Return the functions to time and their inputs, by name."""
+    bounds = [np.stack(rle.mask_to_runs(mask), axis=1).astype(np.int32).tobytes() for mask in masks]
     texts = [rle.encode(mask) for mask in masks]
     pixels = masks[0].size
     if not texts == [usual(mask) for mask in masks] == [usual_with_border(mask) for mask in masks]:
@@ -80,13 +82,26 @@ def ways_of(masks: list[NDArray[np.bool_]]) -> dict[str, tuple[Callable[[Any], A
         "encode: usual, border": (usual_with_border, masks),
         "encode: ours": (rle.encode, masks),
         "text: usual": (plain_text, [plain_parse(text) for text in texts]),
-        "text: ours": (rle.text_from_bounds, ends),
+        "text: ours": (rle.text_from_bounds, bounds),
         "parse: int(), no faults": (plain_parse, texts),
         "parse: ours": (lambda text: rle.parse_runs(text, pixels), texts),
-        "sound? ours": (
-            lambda some: rle.all_valid(some, [pixels] * len(some)),
-            [texts[at : at + 32] for at in range(0, len(texts), 32)],
+        "valid? ours": (
+            lambda chunk: rle.all_valid(chunk, [pixels] * len(chunk)),
+            [texts[start : start + 32] for start in range(0, len(texts), 32)],
         ),
+    }
+
+
+def best_microseconds(masks: list[NDArray[np.bool_]], rounds: int) -> dict[str, list[float]]:
+    """Return the best microseconds per mask of each function: from memory and in cache."""
+    functions = timed_functions(masks)
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in functions}
+    for _ in range(rounds):
+        for name, (function, inputs) in functions.items():
+            times[name].append(seconds(function, inputs))
+    return {
+        name: [min(column) / len(masks) * 1e6 for column in zip(*pairs, strict=True)]
+        for name, pairs in times.items()
     }
 
 
@@ -100,45 +115,32 @@ def main() -> None:
     paths = sorted(Path(flags.data, "train_masks").glob("*.gif"))
     paths = paths[:: max(1, len(paths) // flags.limit)][: flags.limit]  # over all cars
     masks = [images.load_mask(path.read_bytes()) for path in paths]
-    ways = ways_of(masks)
-    times: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
-    for _ in range(flags.rounds):
-        for name, (way, things) in ways.items():
-            times[name].append(seconds(way, things))
-    best = {
-        name: [min(column) / len(masks) * 1e6 for column in zip(*found, strict=True)]
-        for name, found in times.items()
-    }
+    best = best_microseconds(masks, flags.rounds)
     numbers = float(np.mean([2 * len(rle.mask_to_runs(mask)[0]) for mask in masks]))
     print(f"{len(masks)} masks of {masks[0].shape}, {numbers:.0f} numbers each on average")
     print(f"{'us a mask':24} from memory   in cache")
-    for name, (fresh, again) in best.items():
-        print(f"{name:24} {fresh:11.1f} {again:10.1f}")
+    for name, (from_memory, in_cache) in best.items():
+        print(f"{name:24} {from_memory:11.1f} {in_cache:10.1f}")
     ratios = {
-        f"{what}_{where}": round(best[usual_way][at] / best[own][at], 2)
-        for what, usual_way, own in (
+        f"{name}_{where}": round(best[usual_name][column] / best[own_name][column], 2)
+        for name, usual_name, own_name in (
             ("encode", "encode: usual", "encode: ours"),
             ("encode_border", "encode: usual, border", "encode: ours"),
             ("text", "text: usual", "text: ours"),
             ("parse", "parse: int(), no faults", "parse: ours"),
         )
-        for at, where in enumerate(("from_memory", "in_cache"))
+        for column, where in enumerate(("from_memory", "in_cache"))
     }
-    print(
-        json.dumps(
-            {
-                "benchmark": "rle",
-                "masks": len(masks),
-                "numbers": round(numbers, 1),
-                "us": {
-                    name: [round(value, 1) for value in values] for name, values in best.items()
-                },
-                "ratios": ratios,
-                "numpy": np.__version__,
-                "python": platform.python_version(),
-            }
-        )
-    )
+    result = {
+        "benchmark": "rle",
+        "masks": len(masks),
+        "numbers": round(numbers, 1),
+        "us": {name: [round(value, 1) for value in values] for name, values in best.items()},
+        "ratios": ratios,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }
+    print(json.dumps(result))
 
 
 if __name__ == "__main__":

@@ -1,13 +1,12 @@
-"""What a catalogue in S3 costs before its first pixel: seconds and requests of a listing, reads a
-second.
+"""Measure a catalog in S3: seconds and requests of a listing, reads per second.
 
     AWS_ENDPOINT_URL=... python benchmarks/s3.py s3://bucket/prefix [--keys 100064] [--reads 512]
 
-Puts small objects named like Kaggle's pictures under the prefix, where they are not there yet, and
-lists them as a job does. Then pictures' sizes of random bytes are read in one process, by turns:
-one after the other and several at a time, as `storage.read_each` does (boto3, each body compared
-with its ETag), by pyarrow's file system with as many threads, and by pyarrow with the same
-comparison. Each way's best round counts. The last line is one JSON object.
+Writes missing small objects with names like Kaggle's images under the prefix, and lists them as a
+job does. Then reads objects of the size of an image in one process, in turns: one by one; several
+at a time, as `storage.read_many` does (boto3, each body compared with its ETag); by pyarrow's file
+system with as many threads; and by pyarrow with the same comparison. The best round of each counts.
+The last line is one JSON object.
 """
 
 import argparse
@@ -25,38 +24,45 @@ import pyarrow
 import pyarrow.fs
 
 from carvana_ray import storage
-from carvana_ray.data import layout as carvana
-from carvana_ray.storage import base as store
-from carvana_ray.storage import s3_client
+from carvana_ray.data import layout
+from carvana_ray.storage import base, s3_client
 
-PICTURE_BYTES = 100_000
+IMAGE_BYTES = 100_000
 
 
 def names(count: int) -> list[str]:
     """Return names like Kaggle's."""
     return [
         f"{hashlib.sha256(str(car).encode()).hexdigest()[:12]}_{view + 1:02d}.jpg"
-        for car, view in (divmod(number, carvana.VIEWS) for number in range(count))
+        for car, view in (divmod(number, layout.VIEWS) for number in range(count))
     ]
 
 
 def put(uris: Sequence[str], size: int) -> None:
-    """Put objects of random bytes that are not there yet."""
+    """Write objects of random bytes."""
 
-    def one(uri: str) -> None:
+    def write(uri: str) -> None:
         storage.write_atomic(uri, os.urandom(size), replace=True)
 
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(one, uris))
+        list(pool.map(write, uris))
 
 
 def put_all(uris: Sequence[str], size: int) -> None:
-    """Put objects from several processes."""
-    share = 2_000
+    """Write objects from several processes."""
+    chunk = 2_000
     with ProcessPoolExecutor() as processes:
-        parts = [uris[at : at + share] for at in range(0, len(uris), share)]
-        for done, _ in enumerate(processes.map(put, parts, [size] * len(parts)), 1):
-            print(f"put {min(done * share, len(uris))} of {len(uris)}", flush=True)
+        chunks = [uris[start : start + chunk] for start in range(0, len(uris), chunk)]
+        for done, _ in enumerate(processes.map(put, chunks, [size] * len(chunks)), 1):
+            print(f"put {min(done * chunk, len(uris))} of {len(uris)}", flush=True)
+
+
+def put_missing(folder: str, count: int, size: int) -> None:
+    """Write the objects of a folder that do not exist yet."""
+    existing = set()
+    if storage.exists(folder):
+        existing = {entry.name for entry in storage.list_files(folder)}
+    put_all([storage.join(folder, name) for name in names(count) if name not in existing], size)
 
 
 def list_all(folder: str, keys: int) -> dict[str, float]:
@@ -68,29 +74,29 @@ def list_all(folder: str, keys: int) -> dict[str, float]:
 
     s3_client.client().meta.events.register("before-send.s3", count)
     began = time.perf_counter()
-    found = storage.list_files(folder, carvana.IMAGE_SUFFIXES)
+    entries = storage.list_files(folder, layout.IMAGE_SUFFIXES)
     seconds = time.perf_counter() - began
     s3_client.client().meta.events.unregister("before-send.s3", count)
-    if len(found) != keys:
-        raise RuntimeError(f"{len(found)} of {keys} keys were listed")
+    if len(entries) != keys:
+        raise RuntimeError(f"{len(entries)} of {keys} keys were listed")
     return {"list_seconds": round(seconds, 2), "list_requests": len(requests)}
 
 
 def one_by_one(uris: Sequence[str]) -> None:
-    """Read as a process that does nothing else meanwhile."""
+    """Read objects one by one."""
     for uri in uris:
         storage.read(uri)
 
 
 def ours(uris: Sequence[str]) -> None:
-    """Read as the program does."""
+    """Read objects as this project does."""
     for data in storage.read_many(uris):
         if isinstance(data, Exception):
             raise data
 
 
 def arrow(uris: Sequence[str], check: bool) -> None:
-    """Read through pyarrow, which compares nothing; with `check`, with the ETag of a listing."""
+    """Read objects through pyarrow; with `check`, compare them with the ETags of a listing."""
     files = pyarrow.fs.S3FileSystem(
         endpoint_override=os.environ.get("AWS_ENDPOINT_URL"),
         region=s3_client.client().meta.region_name,
@@ -98,16 +104,16 @@ def arrow(uris: Sequence[str], check: bool) -> None:
     etags = {}
     if check:
         folder = storage.parent(uris[0])
-        etags = {storage.join(folder, one.name): one.version for one in storage.list_files(folder)}
+        etags = {storage.join(folder, e.name): e.version for e in storage.list_files(folder)}
 
-    def one(uri: str) -> None:
-        with files.open_input_file(uri.removeprefix(store.S3_SCHEME)) as file:
+    def read(uri: str) -> None:
+        with files.open_input_file(uri.removeprefix(base.S3_SCHEME)) as file:
             data = file.read()
         if check and hashlib.md5(data).hexdigest() != etags[uri]:
-            raise RuntimeError(f"{uri}: not what its ETag says")
+            raise RuntimeError(f"{uri}: the body does not match its ETag")
 
     with ThreadPoolExecutor(storage.READ_AHEAD) as pool:
-        list(pool.map(one, uris))
+        list(pool.map(read, uris))
 
 
 WAYS: dict[str, Callable[[Sequence[str]], None]] = {
@@ -121,23 +127,18 @@ WAYS: dict[str, Callable[[Sequence[str]], None]] = {
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("uri", help="s3://bucket/prefix to put objects under")
+    parser.add_argument("uri", help="s3://bucket/prefix of the objects")
     parser.add_argument("--keys", type=int, default=100_064)
     parser.add_argument("--reads", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=3)
     flags = parser.parse_args()
     root = storage.resolve(flags.uri)
-    keys, pictures = storage.join(root, "keys"), storage.join(root, "pictures")
-    result: dict[str, Any] = {}
-    for folder, count, size in ((keys, flags.keys, 1), (pictures, flags.reads, PICTURE_BYTES)):
-        there = (
-            {one.name for one in storage.list_files(folder)} if storage.exists(folder) else set()
-        )
-        put_all([storage.join(folder, one) for one in names(count) if one not in there], size)
-    for _ in range(flags.rounds):
-        found = list_all(keys, flags.keys)
-        result = min(result or found, found, key=lambda one: one["list_seconds"])
-    uris = [storage.join(pictures, one) for one in names(flags.reads)]
+    keys, images = storage.join(root, "keys"), storage.join(root, "pictures")
+    put_missing(keys, flags.keys, 1)
+    put_missing(images, flags.reads, IMAGE_BYTES)
+    listings = [list_all(keys, flags.keys) for _ in range(flags.rounds)]
+    listing = min(listings, key=lambda figures: figures["list_seconds"])
+    uris = [storage.join(images, name) for name in names(flags.reads)]
     best: dict[str, tuple[float, float]] = {}
     for _ in range(flags.rounds):
         for way, work in WAYS.items():
@@ -145,14 +146,15 @@ def main() -> None:
             work(uris)
             took = time.perf_counter() - began, time.process_time() - cpu
             best[way] = min(best.get(way, took), took)
-    print(f"{flags.keys} keys listed: {result}")
+    print(f"{flags.keys} keys listed: {listing}")
     for way, (seconds, cpu) in best.items():
-        each = 1e3 * cpu / flags.reads
-        print(f"{way:40} {flags.reads / seconds:8.0f} reads/s, {each:.2f} ms of CPU each")
-    about = {"benchmark": "s3", "keys": flags.keys, "bytes": PICTURE_BYTES}
+        cpu_ms = 1e3 * cpu / flags.reads
+        print(f"{way:40} {flags.reads / seconds:8.0f} reads/s, {cpu_ms:.2f} ms of CPU each")
+    about = {"benchmark": "s3", "keys": flags.keys, "bytes": IMAGE_BYTES}
     reads = {way: round(flags.reads / seconds) for way, (seconds, _) in best.items()}
     versions = {"boto3": boto3.__version__, "pyarrow": pyarrow.__version__}
-    print(json.dumps({**about, **result, **reads, **versions, "python": platform.python_version()}))
+    versions["python"] = platform.python_version()
+    print(json.dumps({**about, **listing, **reads, **versions}))
 
 
 if __name__ == "__main__":

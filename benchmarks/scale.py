@@ -1,16 +1,16 @@
-"""Whether a picture of a large catalogue costs what one of a small catalogue does.
+"""Measure whether the cost of an image grows with the catalog.
 
     python benchmarks/scale.py --from FOLDER --model FOLDER --out FOLDER [--pictures 100064]
 
-makes a catalogue of links to a few hundred pictures under names like Kaggle's, in such an order
-that each stretch of it holds all of them, and runs jobs/predict.py over it, to which unknown flags
-are passed on. Meanwhile it reads from /proc what the job and its local Ray session use. Being
-links, the pictures are read from memory: the disk does not count.
+Makes a catalog of links to a few hundred images under names like Kaggle's, in an order in which
+each stretch of the catalog holds all of them, and runs jobs/predict.py on it. Unknown flags are
+passed on to that job. Meanwhile it samples the usage of the job and its local Ray session from
+/proc. The images are links to few files, so they are read from memory: the disk does not count.
 
-Compared are two windows of 8 % of the pictures each: the second one, and the last one. Wall time is
-that of the shards' files, CPU time that of all processes. A process that lives and dies between two
-looks is missed; Ray keeps its workers, so there are few. All looks are in OUT/scale.csv; the last
-line is one JSON object, the exit code that of the job.
+It compares two windows of 8 % of the images each: the second one and the last one. Wall time comes
+from the shards' files, CPU time from all processes. A process that starts and ends between two
+samples is missed; Ray keeps its workers, so there are few. All samples are in OUT/scale.csv. The
+last line is one JSON object, and the exit code is that of the job.
 """
 
 import argparse
@@ -34,51 +34,51 @@ from typing import Any
 
 import numpy as np
 
-from carvana_ray.data import layout as carvana
+from carvana_ray.data import layout
 
 JOB = Path(__file__).resolve().parents[1] / "jobs" / "predict.py"
-WINDOW, EARLY = 0.08, 0.1  # of the pictures: a window; where memory is first compared
-NEAR_END = 0.98  # from here on looks are closer together, to tell the merge from what is before
+WINDOW, EARLY = 0.08, 0.1  # fractions of the images: a window; where memory is first compared
+NEAR_END = 0.98  # from this fraction on samples are closer, to separate the merge
 MEMORIES = ("driver_mb", "driver_own_mb", "worker_mb", "store_mb")
 TICKS = os.sysconf("SC_CLK_TCK")
 MB = 1e6
 
 
-def make_catalogue(sources: list[Path], folder: Path, pictures: int, seed: int) -> None:
-    """Make FOLDER/test and FOLDER/sample_submission.csv; a few hundred pictures serve for all."""
+def make_catalog(sources: list[Path], folder: Path, images: int, seed: int) -> None:
+    """Make FOLDER/test and FOLDER/sample_submission.csv from a few hundred images."""
     names = []
-    for number in range(pictures):
-        car, view = divmod(number, carvana.VIEWS)
+    for number in range(images):
+        car, view = divmod(number, layout.VIEWS)
         code = hashlib.sha256(f"{seed}-{car}".encode()).hexdigest()[:12]
         names.append(f"{code}_{view + 1:02d}.jpg")
-    names.sort()  # the order of the shards: every stretch of them gets all sources in turn
-    (folder / carvana.TEST).mkdir(parents=True)
-    for place, name in enumerate(names):
-        source, target = sources[place % len(sources)], folder / carvana.TEST / name
+    names.sort()  # the order of the shards: all sources take turns in every stretch
+    (folder / layout.TEST).mkdir(parents=True)
+    for number, name in enumerate(names):
+        source, target = sources[number % len(sources)], folder / layout.TEST / name
         try:
             os.link(source, target)
         except OSError:  # another file system, or one that allows no more links to this file
             shutil.copyfile(source, target)
-            sources[place % len(sources)] = target
-    with open(folder / carvana.SAMPLE_SUBMISSION, "w", newline="") as file:
+            sources[number % len(sources)] = target
+    with open(folder / layout.SAMPLE_SUBMISSION, "w", newline="") as file:
         rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(carvana.CSV_HEADER)
+        rows.writerow(layout.CSV_HEADER)
         rows.writerows((name, "1 1") for name in names)
 
 
 @dataclass(frozen=True)
-class Look:
-    """What there is to see at a time. Memory in MB.
+class Sample:
+    """Usage at one time. Memory in MB.
 
     Attributes:
-        time: s since the epoch, as files have it.
-        pictures: in the shards that are there.
-        cpu_s, driver_cpu_s: used so far, by all processes and by the driver.
-        driver_mb, driver_own_mb, driver_peak_mb: resident; without what is shared; most so far.
-        worker_mb, worker: what the largest worker has for itself, and what it did.
-        store_mb: pages of the object store touched so far (they are used again, not given back).
-        spilled_mb: from the object store to files, so far.
-        processes: alive.
+        time: seconds since the epoch, as in file times.
+        pictures: images in the shards so far.
+        cpu_s, driver_cpu_s: CPU time so far, of all processes and of the driver.
+        driver_mb, driver_own_mb, driver_peak_mb: resident; not shared; peak so far.
+        worker_mb, worker: unshared memory of the largest worker, and its title.
+        store_mb: pages of the object store touched so far (they are reused, not returned).
+        spilled_mb: bytes from the object store to files so far.
+        processes: number of processes alive.
     """
 
     time: float
@@ -95,19 +95,19 @@ class Look:
     processes: int
 
 
-class Watch:
-    """Looks at a job: its process, all that descend from it, and the shards that it writes."""
+class Sampler:
+    """Samples a job: its process, all descendants, and the shards that it writes."""
 
-    def __init__(self, driver: int, out: Path, pictures: int) -> None:
-        self._driver, self._out, self._pictures = driver, out, pictures
-        self._cpu: dict[tuple[int, int], float] = {}  # by process and its start: numbers recur
-        self._spilled: dict[str, int] = {}  # by file: those that were read again are removed
+    def __init__(self, driver: int, out: Path, images: int) -> None:
+        self._driver, self._out, self._images = driver, out, images
+        self._cpu: dict[tuple[int, int], float] = {}  # by process id and start time: ids recur
+        self._spilled: dict[str, int] = {}  # by file: Ray removes files that it has restored
         self._session: str | None = None
         self._store: str | None = None
 
-    def look(self) -> Look:
-        """Return what there is now."""
-        kin = self._kin()
+    def sample(self) -> Sample:
+        """Return the usage now."""
+        kin = self._live_processes()
         memory = {pid: _memory(pid) for pid in kin}
         titles = {pid: _text(f"/proc/{pid}/cmdline").replace("\0", " ") for pid in kin}
         workers = [pid for pid in kin if titles[pid].startswith("ray::")]
@@ -115,9 +115,9 @@ class Watch:
         for pid in kin:
             self._find_session(pid, titles[pid])
         driver = memory.get(self._driver, _memory(0))
-        return Look(
+        return Sample(
             time=time.time(),
-            pictures=sum(rows for _, rows in commits(self._out, self._pictures)),
+            pictures=sum(rows for _, rows in commits(self._out, self._images)),
             cpu_s=sum(self._cpu.values()),
             driver_cpu_s=sum(cpu for (pid, _), cpu in self._cpu.items() if pid == self._driver),
             driver_mb=driver["VmRSS"],
@@ -130,30 +130,30 @@ class Watch:
             processes=len(kin),
         )
 
-    def _kin(self) -> list[int]:
-        """Return the processes of the job that are alive; note what CPU time each has used."""
+    def _live_processes(self) -> list[int]:
+        """Return the live processes of the job, and record the CPU time of each."""
         children, times = defaultdict(list), {}
         for pid in (int(name) for name in os.listdir("/proc") if name.isdigit()):
             if fields := _text(f"/proc/{pid}/stat").rpartition(")")[2].split():
                 children[int(fields[1])].append(pid)
                 times[pid] = (int(fields[19]), (int(fields[11]) + int(fields[12])) / TICKS)
         kin = [self._driver] if self._driver in times else []
-        # Those seen before stay, whoever their parent is now.
+        # Processes seen before stay, even if their parent has changed.
         kin += [pid for pid, start in self._cpu if pid in times and times[pid][0] == start]
         kin = list(dict.fromkeys(kin))
-        for pid in kin:  # grows
+        for pid in kin:  # the list grows while it is read
             kin += [child for child in children[pid] if child not in kin]
         for pid in kin:
             self._cpu[pid, times[pid][0]] = times[pid][1]
         return kin
 
     def _find_session(self, pid: int, title: str) -> None:
-        """Find the session's folder in a process's arguments, and its store among its files."""
-        if not self._session and (found := re.search(r"--session-dir=(\S+)", title)):
-            self._session = found[1]
+        """Find the session folder in a process's arguments, and the object store in its files."""
+        if not self._session and (match := re.search(r"--session-dir=(\S+)", title)):
+            self._session = match[1]
         if not self._store and "/raylet --raylet_socket_name" in title:
             files = [str(file) for file in Path(f"/proc/{pid}/fd").glob("*")]
-            # Its name is removed as soon as it is open; the way through /proc remains.
+            # Ray unlinks the file once it is open; its path below /proc remains.
             self._store = next((f for f in files if "/plasma" in _target(f)), None)
 
     def _store_mb(self) -> float:
@@ -167,12 +167,12 @@ class Watch:
             try:
                 self._spilled[str(file)] = file.stat().st_size
             except OSError:
-                continue  # gone meanwhile
+                continue  # the file was removed meanwhile
         return sum(self._spilled.values()) / MB
 
 
 def _text(path: str) -> str:
-    """Return a file of /proc; none of a process that has ended is an empty one."""
+    """Return the text of a file of /proc, or "" if the process has ended."""
     try:
         return Path(path).read_text(errors="replace")
     except OSError:
@@ -187,45 +187,45 @@ def _target(link: str) -> str:
 
 
 def _memory(pid: int) -> dict[str, float]:
-    """Return resident memory in MB: all, what no other process shares, the most there ever was."""
+    """Return resident memory in MB: all, unshared, and the peak."""
     text = _text(f"/proc/{pid}/status") if pid else ""
-    found = {key: int(kb) * 1024 / MB for key, kb in re.findall(r"(\w+):\s+(\d+) kB", text)}
-    resident = found.get("VmRSS", 0.0)  # stands in for what a sandbox's /proc does not tell
-    return {key: found.get(key, resident) for key in ("VmRSS", "RssAnon", "VmHWM")}
+    fields = {key: int(kb) * 1024 / MB for key, kb in re.findall(r"(\w+):\s+(\d+) kB", text)}
+    resident = fields.get("VmRSS", 0.0)  # replaces fields that a sandbox's /proc lacks
+    return {key: fields.get(key, resident) for key in ("VmRSS", "RssAnon", "VmHWM")}
 
 
-def commits(out: Path, pictures: int) -> list[tuple[float, int]]:
-    """Return (time, pictures) of each shard that is there, by time.
+def commits(out: Path, images: int) -> list[tuple[float, int]]:
+    """Return (time, images) of each shard so far, in order of time.
 
-    The plan is one part: shards of `pictures`, whose lengths follow from place and number.
+    The plan has one part, so the length of a shard follows from its number.
     """
-    found = []
+    written = []
     for file in out.glob("predict/*/shards/*.parquet"):
         shard, count = map(int, file.stem.split("-of-"))
-        rows = pictures * (shard + 1) // count - pictures * shard // count
-        found.append((file.stat().st_mtime, rows))
-    return sorted(found)
+        rows = images * (shard + 1) // count - images * shard // count
+        written.append((file.stat().st_mtime, rows))
+    return sorted(written)
 
 
 class Record:
-    """A run that has predicted all pictures: what was seen, against pictures done."""
+    """The samples of a complete run, by number of images done."""
 
-    def __init__(self, looks: list[Look], out: Path, pictures: int) -> None:
-        self.looks, self.pictures = looks, pictures
-        times, rows = zip(*commits(out, pictures), strict=True)
+    def __init__(self, samples: list[Sample], out: Path, images: int) -> None:
+        self.samples, self.images = samples, images
+        times, rows = zip(*commits(out, images), strict=True)
         self.times, self._done = np.array(times), np.cumsum(rows)
-        self._seen = np.array([look.time for look in looks])
+        self._sample_times = np.array([sample.time for sample in samples])
 
-    def when(self, picture: float) -> float:
-        """Return the time at which so many pictures were done."""
-        return float(np.interp(picture, self._done, self.times))
+    def when(self, images: float) -> float:
+        """Return the time at which so many images were done."""
+        return float(np.interp(images, self._done, self.times))
 
     def cost(self, first: float, last: float) -> dict[str, float]:
-        """Return ms a picture in a window of pictures."""
+        """Return ms per image between two numbers of images done."""
 
         def used(name: str) -> float:
-            seconds = [getattr(look, name) for look in self.looks]
-            begin, end = np.interp([self.when(first), self.when(last)], self._seen, seconds)
+            seconds = [getattr(sample, name) for sample in self.samples]
+            begin, end = np.interp([self.when(first), self.when(last)], self._sample_times, seconds)
             return float(end - begin)
 
         seconds = {
@@ -235,98 +235,102 @@ class Record:
         }
         return {name: round(value / (last - first) * 1e3, 4) for name, value in seconds.items()}
 
-    def look_at(self, picture: float) -> Look:
-        """Return the last look before so many were done: between two looks memory may jump."""
-        place = np.searchsorted(self._seen, self.when(picture), side="right") - 1
-        return self.looks[max(int(place), 0)]
+    def sample_at(self, images: float) -> Sample:
+        """Return the last sample before so many images were done; memory is not interpolated."""
+        number = np.searchsorted(self._sample_times, self.when(images), side="right") - 1
+        return self.samples[max(int(number), 0)]
 
     def memory(self, name: str) -> dict[str, float]:
-        """Return MB after a tenth of the pictures, at the end of predicting, and at most."""
-        first = getattr(self.look_at(EARLY * self.pictures), name)
-        last = getattr(self.look_at(self.pictures), name)
-        peak = max(getattr(look, name) for look in self.looks)
+        """Return MB after a tenth of the images and after all, the difference, and the peak."""
+        first = getattr(self.sample_at(EARLY * self.images), name)
+        last = getattr(self.sample_at(self.images), name)
+        peak = max(getattr(sample, name) for sample in self.samples)
         values = {"at_tenth": first, "at_end": last, "growth": last - first, "peak": peak}
         return {key: round(value, 1) for key, value in values.items()}
 
     def merge_peak(self) -> float:
-        """Return the driver's most resident MB from the last shard on."""
-        merging = [look for look in self.looks if look.time > self.times[-1]] or self.looks[-1:]
-        if merging[-1].driver_peak_mb > self.look_at(self.pictures).driver_peak_mb:
-            return merging[-1].driver_peak_mb  # the most of the whole run, so no look can miss it
-        return max(look.driver_mb for look in merging)
+        """Return the driver's peak of resident MB after the last shard."""
+        after = [sample for sample in self.samples if sample.time > self.times[-1]]
+        merging = after or self.samples[-1:]
+        if merging[-1].driver_peak_mb > self.sample_at(self.images).driver_peak_mb:
+            return merging[-1].driver_peak_mb  # the peak of the whole run, which no sample misses
+        return max(sample.driver_mb for sample in merging)
 
 
-def summary(looks: list[Look], out: Path, pictures: int, ended: float) -> dict[str, Any]:
-    """Return the figures of a run that has predicted all pictures."""
-    record = Record(looks, out, pictures)
-    window, tenth = WINDOW * pictures, pictures / 10
-    early, late = record.cost(window, 2 * window), record.cost(pictures - window, pictures)
-    tenths = [record.cost(tenth * k, tenth * (k + 1)) for k in range(1, 10)]  # the first: starting
+def summary(samples: list[Sample], out: Path, images: int, ended: float) -> dict[str, Any]:
+    """Return the figures of a complete run."""
+    record = Record(samples, out, images)
+    window, tenth = WINDOW * images, images / 10
+    early, late = record.cost(window, 2 * window), record.cost(images - window, images)
+    # The first tenth is left out: processes start in it.
+    tenths = [record.cost(tenth * k, tenth * (k + 1)) for k in range(1, 10)]
     first, last = record.times[0], record.times[-1]
     success = [file.stat().st_mtime for file in out.glob("predict/*/_SUCCESS.json")]
     return {
         "early": early,
         "late": late,
         "late_by_early": {key: round(late[key] / early[key], 3) for key in early if early[key]},
-        "by_tenth": {key: [one[key] for one in tenths] for key in early},
+        "by_tenth": {key: [cost[key] for cost in tenths] for key in early},
         **{name: record.memory(name) for name in MEMORIES},
         "merge_driver_peak_mb": round(record.merge_peak(), 1),
-        "start_s": round(first - looks[0].time, 1),
+        "start_s": round(first - samples[0].time, 1),
         "predict_s": round(last - first, 1),
         "merge_and_check_s": round(max(success, default=ended) - last, 2),
-        "merge_and_end_cpu_s": round(looks[-1].cpu_s - record.look_at(pictures).cpu_s, 1),
-        "spilled_mb": round(looks[-1].spilled_mb, 1),
+        "merge_and_end_cpu_s": round(samples[-1].cpu_s - record.sample_at(images).cpu_s, 1),
+        "spilled_mb": round(samples[-1].spilled_mb, 1),
     }
 
 
-def run(command: list[str], out: Path, pictures: int, every: float) -> tuple[int, list[Look]]:
-    """Run the job, look at it until it ends; return its exit code and what was seen."""
+def run(command: list[str], out: Path, images: int, every: float) -> tuple[int, list[Sample]]:
+    """Run the job and sample it until it ends; return its exit code and the samples."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
-    looks = []
+    samples = []
     with open(out / "job.out", "wb") as stdout, open(out / "scale.csv", "w", newline="") as file:
-        table = csv.DictWriter(file, [field.name for field in dataclasses.fields(Look)])
+        table = csv.DictWriter(file, [field.name for field in dataclasses.fields(Sample)])
         table.writeheader()
         job = subprocess.Popen(command, stdout=stdout, env=environment)
-        watch = Watch(job.pid, out / "run", pictures)
+        sampler = Sampler(job.pid, out / "run", images)
         try:
             while job.poll() is None:
-                looks.append(watch.look())
-                table.writerow(dataclasses.asdict(looks[-1]))
+                samples.append(sampler.sample())
+                table.writerow(dataclasses.asdict(samples[-1]))
                 file.flush()
-                ending = NEAR_END * pictures <= looks[-1].pictures < pictures
+                ending = NEAR_END * images <= samples[-1].pictures < images
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     job.wait(every / 10 if ending else every)
         finally:
             if job.poll() is None:
                 job.terminate()
                 job.wait()
-    return job.returncode, looks
+    return job.returncode, samples
 
 
 def main() -> int:
     """Run the benchmark; return the job's exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
-    parser.add_argument("--pictures", type=int, default=100_064, help="of the catalogue")
-    parser.add_argument("--from", dest="source", required=True, help="folder of pictures, or test/")
+    parser.add_argument("--pictures", type=int, default=100_064, help="size of the catalog")
+    parser.add_argument(
+        "--from", dest="source", required=True, help="folder of images or of test/"
+    )
     parser.add_argument("--model", required=True, help="model folder")
-    parser.add_argument("--out", type=Path, required=True, help="folder, new or empty")
-    parser.add_argument("--every", type=float, default=2.0, help="seconds between looks")
-    parser.add_argument("--seed", type=int, default=0, help="of the names")
+    parser.add_argument("--out", type=Path, required=True, help="new or empty folder")
+    parser.add_argument("--every", type=float, default=2.0, help="seconds between samples")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the names")
     flags, others = parser.parse_known_args()
     source, out = Path(flags.source), flags.out.resolve()
-    folder = source / carvana.TEST if (source / carvana.TEST).is_dir() else source
+    folder = source / layout.TEST if (source / layout.TEST).is_dir() else source
     sources = sorted(path.resolve() for path in folder.glob("*.jpg"))
     if not sources:
-        parser.error(f"--from {folder}: no .jpg there")
+        parser.error(f"--from {folder}: no .jpg files")
     if out.exists() and any(out.iterdir()):
-        parser.error(f"--out {out}: not empty; what is done already would not be measured")
+        parser.error(f"--out {out}: not empty; existing shards would not be measured")
     began = time.monotonic()
-    make_catalogue(list(sources), out / "catalogue", flags.pictures, flags.seed)
+    make_catalog(list(sources), out / "catalogue", flags.pictures, flags.seed)
     made = time.monotonic()
     command = [sys.executable, str(JOB), "--data", str(out / "catalogue"), "--model", flags.model]
     command += ["--out", str(out / "run"), *others]
-    code, looks = run(command, out, flags.pictures, flags.every)
+    code, samples = run(command, out, flags.pictures, flags.every)
     ended = time.time()
     lines = (out / "job.out").read_text().splitlines()
     complete = sum(rows for _, rows in commits(out / "run", flags.pictures)) == flags.pictures
@@ -336,8 +340,8 @@ def main() -> int:
         "drawn": len(sources),
         "exit_code": code,
         "catalogue_s": round(made - began, 1),
-        "seconds": round(ended - looks[0].time, 1),
-        **(summary(looks, out / "run", flags.pictures, ended) if complete else {}),
+        "seconds": round(ended - samples[0].time, 1),
+        **(summary(samples, out / "run", flags.pictures, ended) if complete else {}),
         "watch_cpu_s": round(time.process_time(), 1),
         "job": json.loads(lines[-1]) if lines and lines[-1].startswith("{") else None,
         "cores": os.cpu_count(),
