@@ -1,15 +1,15 @@
-"""How fast a catalogue is predicted, beside the ceilings of the machine and one picture at a time.
+"""Compare prediction with the ceilings of the machine and with one image at a time.
 
     python benchmarks/predict.py --data FOLDER --model MODEL [--pictures 100064] [--decode gpu]
 
-    decode    a bare pool of processes, one a core: open, read, `load_gray`; no Ray
-    network   batches that are on the device already, one replica
-    masks     shares on the device to run ends in the CPU's memory
-    one       one picture at a time: full decode, network, enlarge, text
-    ours      jobs/predict.py as a command, command to checked submission, and its steady rate
+    decode    a pool with a process per core: open, read, `load_gray`; no Ray
+    network   batches that are already on the device, one replica
+    masks     soft masks on the device to run bounds in CPU memory
+    one       one image at a time: full decode, network, resize, run-length text
+    ours      jobs/predict.py as a command: from start to validated submission, and its steady rate
 
-The pictures of FOLDER are linked under as many names as asked for. Ceilings are taken before the
-job, on the same machine. The last line is one JSON object.
+The images of FOLDER are linked under as many names as --pictures says. The ceilings are measured
+before the job, on the same machine. The last line is one JSON object.
 """
 
 import argparse
@@ -34,8 +34,8 @@ import usage
 from PIL import Image
 
 from carvana_ray import images, rle
-from carvana_ray.checkpoints import model as checkpoint
-from carvana_ray.data import layout as carvana
+from carvana_ray.checkpoints.model import load_model
+from carvana_ray.data import layout
 from carvana_ray.inference import predictor
 from carvana_ray.inference.predictor import Predictor
 
@@ -43,16 +43,16 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 SECONDS = 5.0
 
 
-def link(source: list[Path], folder: Path, pictures: int) -> None:
-    """Link pictures as a catalogue of names of Kaggle's grammar."""
+def link(source: list[Path], folder: Path, images: int) -> None:
+    """Link images as a catalog with names like Kaggle's."""
     folder.mkdir(parents=True)
-    for place in range(pictures):
-        car, view = divmod(place, carvana.VIEWS)
-        os.symlink(source[place % len(source)], folder / f"{car:012x}_{view + 1:02d}.jpg")
+    for number in range(images):
+        car, view = divmod(number, layout.VIEWS)
+        os.symlink(source[number % len(source)], folder / f"{car:012x}_{view + 1:02d}.jpg")
 
 
 def per_second(work: Callable[[], int], seconds: float = SECONDS) -> float:
-    """Return how many pictures a second `work` does, which says how many it did."""
+    """Return the images per second of `work`, which returns the number of images it did."""
     work()
     began, done = time.perf_counter(), 0
     while time.perf_counter() - began < seconds:
@@ -65,7 +65,7 @@ def _decode(path: str) -> int:
 
 
 def decode_ceiling(source: list[Path]) -> float:
-    """Return the pictures a second of a pool with a process a core."""
+    """Return the images per second of a pool with a process per core."""
     paths = list(map(str, itertools.islice(itertools.cycle(source), 256 * (os.cpu_count() or 1))))
     with multiprocessing.get_context("fork").Pool() as pool:
 
@@ -76,50 +76,51 @@ def decode_ceiling(source: list[Path]) -> float:
 
 
 def device_ceilings(model: str, source: list[Path], device: torch.device) -> tuple[float, float]:
-    """Return the pictures a second of the network alone, and of masks and their runs alone."""
-    network, _ = checkpoint.load_model(model)
-    ask = Predictor(network, device)
-    few = predictor.max_batch(*images.grid_size(carvana.HEIGHT, carvana.WIDTH, 4))
-    few = few if device.type == "cuda" else 4
-    gray = np.stack([images.load_gray(path.read_bytes()) for path in (source * few)[:few]])
-    there = torch.from_numpy(gray).to(device)
-    share = ask.soft_masks(gray)
+    """Return the images per second of the network alone, and of masks and run bounds alone."""
+    network, _ = load_model(model)
+    model_predictor = Predictor(network, device)
+    batch = 4
+    if device.type == "cuda":
+        batch = predictor.max_batch(*images.grid_size(layout.HEIGHT, layout.WIDTH, 4))
+    gray = np.stack([images.load_gray(path.read_bytes()) for path in (source * batch)[:batch]])
+    gray_on_device = torch.from_numpy(gray).to(device)
+    soft_masks = model_predictor.soft_masks(gray)
 
     def wait() -> int:
         if device.type == "cuda":
             torch.cuda.synchronize()
-        return 8 * few
+        return 8 * batch
 
     @torch.inference_mode()
-    def of_network() -> int:
+    def run_network() -> int:
         for _ in range(8):
-            ask.logits(there)
+            model_predictor.logits(gray_on_device)
         return wait()
 
-    def of_masks() -> int:
+    def run_masks() -> int:
         for _ in range(8):
-            for part in share.split(predictor.FULL_SIZE_AT_ONCE):
-                predictor.to_run_bounds(part, carvana.HEIGHT, carvana.WIDTH)
+            for part in soft_masks.split(predictor.FULL_SIZE_AT_ONCE):
+                predictor.to_run_bounds(part, layout.HEIGHT, layout.WIDTH)
         return wait()
 
-    return per_second(of_network), per_second(of_masks)
+    return per_second(run_network), per_second(run_masks)
 
 
 def one_by_one(model: str, source: list[Path], device: torch.device) -> float:
-    """Return the pictures a second of what one would write first."""
-    network, _ = checkpoint.load_model(model)
+    """Return the images per second of the obvious program."""
+    network, _ = load_model(model)
     network = network.eval().to(device)
     paths = itertools.cycle(source)
-    h, w = images.grid_size(carvana.HEIGHT, carvana.WIDTH, 4)
+    h, w = images.grid_size(layout.HEIGHT, layout.WIDTH, 4)
 
     @torch.inference_mode()
     def work() -> int:
         image = Image.open(io.BytesIO(next(paths).read_bytes())).convert("RGB").resize((w, h))
         gray = np.asarray(image).mean(axis=-1, dtype=np.float32)
         gray = torch.from_numpy((gray - gray.mean()) / gray.std()).to(device)
-        share = torch.sigmoid(network(gray[None, None]))[0, 0].cpu().numpy()
-        big = Image.fromarray(share).resize((carvana.WIDTH, carvana.HEIGHT))
-        rle.encode(np.asarray(big) > 0.5)
+        soft_mask = torch.sigmoid(network(gray[None, None]))[0, 0].cpu().numpy()
+        full_size = Image.fromarray(soft_mask).resize((layout.WIDTH, layout.HEIGHT))
+        rle.encode(np.asarray(full_size) > 0.5)
         return 1
 
     return per_second(work)
@@ -157,63 +158,59 @@ def busy(lines: list[tuple[float, str]], sampler: usage.UsageSampler) -> dict[st
         next(second for second, line in log if line.startswith("predict: ") and word in line)
         for word, log in ((" first ", lines), (" of ", lines[::-1]))
     )
-    shares = {"first_shard_s": round(first, 1), "last_shard_s": round(last, 1)}
+    usages = {"first_shard_s": round(first, 1), "last_shard_s": round(last, 1)}
     for name, samples in (("cpu_busy", sampler.cpu), ("gpu_busy", sampler.gpu)):
         values = [value for second, value in samples if first < second <= last]
         if values:
-            shares[name] = round(float(np.mean(values)), 3)
-    return shares
+            usages[name] = round(float(np.mean(values)), 3)
+    return usages
 
 
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder with pictures in test/")
+    parser.add_argument("--data", type=Path, required=True, help="folder with images in test/")
     parser.add_argument("--model", required=True, help="model folder, downscale 4")
     parser.add_argument("--pictures", type=int, default=100_064)
     parser.add_argument("--keep", type=Path, help="folder for the job's results")
-    parser.add_argument("--decode", default="cpu", choices=["cpu", "gpu"], help="of the job")
+    parser.add_argument("--decode", default="cpu", choices=["cpu", "gpu"])
     flags = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    found: dict[str, Any] = {"cores": os.cpu_count()}
+    rates: dict[str, Any] = {"cores": os.cpu_count()}
     with tempfile.TemporaryDirectory() as scratch:
         folder = next(f for f in (flags.data / "test", flags.data) if f.exists())
         source = sorted(path.resolve() for path in folder.glob("*.jpg"))
         link(source, Path(scratch, "data"), flags.pictures)
-        found["decode"] = decode_ceiling(source)  # first: forked processes must not see a CUDA
-        found["network"], found["masks"] = device_ceilings(flags.model, source, device)
-        found["one"] = one_by_one(flags.model, source, device)
+        rates["decode"] = decode_ceiling(source)  # first: CUDA does not survive a fork
+        rates["network"], rates["masks"] = device_ceilings(flags.model, source, device)
+        rates["one"] = one_by_one(flags.model, source, device)
         out = flags.keep or Path(scratch, "out")
         data = Path(scratch, "data")
         result, seconds, used = job(data, flags.model, out, "--decode", flags.decode)
-    found["ours"] = result["images_per_second"]
-    lower = min(found["decode"], found["network"])
-    for name, value in found.items():
-        print(f"{name:10} {value:10.1f}" + ("" if name == "cores" else " pictures/s"))
+    rates["ours"] = result["images_per_second"]
+    lower = min(rates["decode"], rates["network"])
+    for name, value in rates.items():
+        print(f"{name:10} {value:10.1f}" + ("" if name == "cores" else " images/s"))
     ratios = {
-        "to_lower_ceiling": round(found["ours"] / lower, 3),
-        "to_one_by_one": round(found["ours"] / found["one"], 1),
+        "to_lower_ceiling": round(rates["ours"] / lower, 3),
+        "to_one_by_one": round(rates["ours"] / rates["one"], 1),
         **used,
         "job_s": result["seconds"],
         "command_s": round(seconds, 1),
     }
     print(ratios)
     where = torch.cuda.get_device_name() if device.type == "cuda" else "cpu"
-    found = {name: round(value, 1) for name, value in found.items()}
-    print(
-        json.dumps(
-            {
-                "benchmark": "predict",
-                "decode_by": flags.decode,
-                "device": where,
-                "pictures": flags.pictures,
-                **found,
-                **ratios,
-                "torch": torch.__version__,
-                "python": platform.python_version(),
-            }
-        )
-    )
+    report = {
+        "benchmark": "predict",
+        "decode_by": flags.decode,
+        "device": where,
+        "pictures": flags.pictures,
+        **{name: round(value, 1) for name, value in rates.items()},
+        **ratios,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+    print(json.dumps(report))
 
 
 if __name__ == "__main__":

@@ -310,9 +310,7 @@ def main() -> int:
     """Run the benchmark; return the job's exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("--pictures", type=int, default=100_064, help="size of the catalog")
-    parser.add_argument(
-        "--from", dest="source", required=True, help="folder of images or of test/"
-    )
+    parser.add_argument("--from", dest="source", required=True, help="folder of images or of test/")
     parser.add_argument("--model", required=True, help="model folder")
     parser.add_argument("--out", type=Path, required=True, help="new or empty folder")
     parser.add_argument("--every", type=float, default=2.0, help="seconds between samples")
