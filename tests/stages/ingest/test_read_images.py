@@ -1,119 +1,121 @@
-"""Names in, gray levels out: a bad picture is a row with its reason."""
+"""Image names in, gray levels out: a bad image is a row with the reason."""
 
 import zlib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pytest
 from support.blocks import batch_of
 from support.pairs import draw_pair
 
 from carvana_ray import storage
-from carvana_ray.stages.ingest import read_images as reading
-from carvana_ray.stages.ingest.read_images import ReadOptions
+from carvana_ray.stages.ingest import read_images as module
+from carvana_ray.stages.ingest.read_images import ReadOptions, block_row, read_images
 
 SIZE = (1280, 1918)
 
 
-def block_of(file: str, names: list[str]) -> dict[str, Any]:
-    return batch_of(reading.block_row(file, names))
+def read(folder: Path | str, names: list[str], **options: Any) -> dict[str, Any]:
+    """Read one block of images at 1/8 of `SIZE`."""
+    defaults = {"downscale": 8, "size": SIZE, "placeholder_size": SIZE}
+    return read_images(
+        batch_of(block_row("x", names)), ReadOptions(str(folder), **{**defaults, **options})
+    )
 
 
-def test_a_bad_picture_is_a_row_with_a_reason(data: Path, tmp_path: Path) -> None:
-    good = storage.list_files(f"{data}/test")[0].name
-    (tmp_path / good).write_bytes((data / "test" / good).read_bytes())
-    (tmp_path / "cut.jpg").write_bytes((data / "test" / good).read_bytes()[:5000])
+def first_words(batch: dict[str, Any]) -> list[str]:
+    return [str(status).split(":")[0] for status in batch["status"]]
+
+
+@pytest.fixture
+def good(data: Path, tmp_path: Path) -> str:
+    """The name of a good image, the only file in tmp_path."""
+    name = storage.list_files(f"{data}/test")[0].name
+    (tmp_path / name).write_bytes((data / "test" / name).read_bytes())
+    return name
+
+
+def test_a_bad_image_is_a_row_with_a_reason(good: str, tmp_path: Path) -> None:
+    (tmp_path / "cut.jpg").write_bytes((tmp_path / good).read_bytes()[:5000])
     (tmp_path / "text.jpg").write_bytes(b"text")
-    names = ["cut.jpg", good, "text.jpg"]
-    loaded = reading.read_images(block_of("x", names), ReadOptions(str(tmp_path), 8, SIZE, SIZE))
-    assert [str(status).split(":")[0] for status in loaded["status"]] == [
-        "truncated",
-        "ok",
-        "not-an-image",
-    ]
-    assert loaded["image"].shape == (3, 160, 240)
-    assert not loaded["image"][0].any()
-    assert list(loaded["row"]) == [0, 1, 2]
+    block = read(tmp_path, ["cut.jpg", good, "text.jpg"])
+    assert first_words(block) == ["truncated", "ok", "not-an-image"]
+    assert block["image"].shape == (3, 160, 240)
+    assert not block["image"][0].any()
+    assert list(block["row"]) == [0, 1, 2]
+    assert list(block["rows"]) == [3, 3, 3]
 
 
-def test_a_picture_that_is_gone_is_a_row_too(data: Path, tmp_path: Path) -> None:
-    """Else a run that was stopped could never end once a picture of an open shard is deleted."""
-    good = storage.list_files(f"{data}/test")[0].name
-    (tmp_path / good).write_bytes((data / "test" / good).read_bytes())
-    loaded = reading.read_images(
-        block_of("x", [good, "gone.jpg"]), ReadOptions(str(tmp_path), 8, SIZE, SIZE)
-    )
-    assert [str(status).split(":")[0] for status in loaded["status"]] == ["ok", "missing"]
-    assert loaded["crc32"][1] == 0
+def test_a_missing_image_is_a_row(good: str, tmp_path: Path) -> None:
+    """Otherwise a run could never finish once an image of a pending shard is deleted."""
+    block = read(tmp_path, [good, "gone.jpg"])
+    assert first_words(block) == ["ok", "missing"]
+    assert block["crc32"][1] == 0
 
 
-def test_a_picture_that_cannot_be_reached_is_no_bad_picture(data: Path, tmp_path: Path) -> None:
-    good = storage.list_files(f"{data}/test")[0].name
-    (tmp_path / good).write_bytes((data / "test" / good).read_bytes())
-    (tmp_path / "loop.jpg").symlink_to("loop.jpg")
-    (tmp_path / "mem.jpg").symlink_to("/proc/self/mem")
-    names = [good, "loop.jpg", "mem.jpg"]
-    loaded = reading.read_images(block_of("x", names), ReadOptions(str(tmp_path), 8, SIZE, SIZE))
-    assert [str(status).split(":")[0] for status in loaded["status"]] == [
-        "ok",
-        "unreachable",
-        "unreachable",
-    ]
+@pytest.mark.parametrize("target", ["loop.jpg", "/proc/self/mem"])
+def test_an_unreachable_image_is_not_a_bad_image(good: str, tmp_path: Path, target: str) -> None:
+    (tmp_path / "loop.jpg").symlink_to(target)
+    assert first_words(read(tmp_path, [good, "loop.jpg"])) == ["ok", "unreachable"]
 
 
-def test_after_one_that_cannot_be_reached_no_other_is_tried(data: Path, tmp_path: Path) -> None:
+def test_after_an_unreachable_image_no_other_is_tried(good: str, tmp_path: Path) -> None:
     """Each might take minutes to fail, and the shard cannot be written anyway."""
-    good = storage.list_files(f"{data}/test")[0].name
-    (tmp_path / good).write_bytes((data / "test" / good).read_bytes())
     (tmp_path / "loop.jpg").symlink_to("loop.jpg")
-    loaded = reading.read_images(
-        block_of("x", ["loop.jpg", good]), ReadOptions(str(tmp_path), 8, SIZE, SIZE)
-    )
-    first, second = loaded["status"]
+    block = read(tmp_path, ["loop.jpg", good])
+    first, second = block["status"]
     assert first == second
     assert str(first).startswith("unreachable")
-    assert not loaded["image"].any()
+    assert not block["image"].any()
 
 
-def test_a_picture_of_another_size_than_all_others_is_a_bad_one(tmp_path: Path) -> None:
-    for number, size in enumerate([(300, 400), (300, 402)]):
-        (tmp_path / f"{number}.jpg").write_bytes(draw_pair(number, size)[0])
+def test_an_image_of_another_size_than_required_is_bad(tmp_path: Path) -> None:
+    for number, width in enumerate([400, 402]):
+        (tmp_path / f"{number}.jpg").write_bytes(draw_pair(number, (300, width))[0])
     (tmp_path / "2.jpg").write_bytes(draw_pair(2, (300, 402))[0][:2000])  # its pixels are cut short
-    names = ["0.jpg", "1.jpg", "2.jpg"]
-    size, folder = (300, 400), str(tmp_path)
-    loaded = reading.read_images(block_of("x", names), ReadOptions(folder, 4, size, size))
-    kinds = [str(status).split(":")[0] for status in loaded["status"]]
-    assert kinds == ["ok", "wrong-size", "wrong-size"]
-    assert loaded["image"].shape == (3, 75, 100), "a blank one in its place"
-    assert list(zip(loaded["height"], loaded["width"], strict=True)) == [(300, 400)] * 3
-    loaded = reading.read_images(block_of("x", names), ReadOptions(folder, 4, None, size))
-    assert [str(status).split(":")[0] for status in loaded["status"]] == ["ok", "ok", "truncated"]
-    assert (loaded["height"][2], loaded["width"][2]) == (300, 400), "as what cannot be opened"
+    names, size = ["0.jpg", "1.jpg", "2.jpg"], (300, 400)
+    block = read(tmp_path, names, downscale=4, size=size, placeholder_size=size)
+    assert first_words(block) == ["ok", "wrong-size", "wrong-size"]
+    assert block["image"].shape == (3, 75, 100), "a placeholder"
+    assert list(zip(block["height"], block["width"], strict=True)) == [size] * 3
+    block = read(tmp_path, names, downscale=4, size=None, placeholder_size=size)
+    assert first_words(block) == ["ok", "ok", "truncated"]
+    assert (block["height"][2], block["width"][2]) == size, "of the placeholder"
 
 
-def test_what_is_known_of_a_picture_is_not_read_again(data: Path, tmp_path: Path) -> None:
-    row = reading.block_row("x", ["a.jpg"], {}, {"a.jpg": "crash: it kills"})
-    loaded = reading.read_images(batch_of(row), ReadOptions(str(tmp_path), 8, None, SIZE))
-    assert list(loaded["status"]) == ["crash: it kills"]
+def test_an_image_with_a_preset_status_is_not_read(tmp_path: Path) -> None:
+    row = block_row("x", ["a.jpg"], {}, {"a.jpg": "crash: it kills"})
+    block = read_images(batch_of(row), ReadOptions(str(tmp_path), 8, None, SIZE))
+    assert list(block["status"]) == ["crash: it kills"]
 
 
-def test_a_picture_of_another_checksum_is_a_bad_one(data: Path) -> None:
+def test_an_image_with_another_checksum_is_bad(data: Path) -> None:
     name, other = (entry.name for entry in storage.list_files(f"{data}/test")[:2])
-    right = zlib.crc32((data / "test" / name).read_bytes())
-    row = reading.block_row("x", [name, other], {name: right, other: right})
-    loaded = reading.read_images(batch_of(row), ReadOptions(f"{data}/test", 8, SIZE, SIZE))
-    assert [str(status).split(":")[0] for status in loaded["status"]] == ["ok", "checksum"]
+    crc = zlib.crc32((data / "test" / name).read_bytes())
+    row = block_row("x", [name, other], {name: crc, other: crc})
+    block = read_images(batch_of(row), ReadOptions(f"{data}/test", 8, SIZE, SIZE))
+    assert first_words(block) == ["ok", "checksum"]
+    assert block["crc32"][0] == crc
+    assert block["crc32"][1] == zlib.crc32((data / "test" / other).read_bytes())
 
 
-def test_pictures_of_several_sizes_are_one_block(tmp_path: Path) -> None:
-    for number, size in enumerate([(300, 400), (256, 512), (300, 400)]):
+def test_a_block_holds_images_of_several_sizes(tmp_path: Path) -> None:
+    sizes = [(300, 400), (256, 512), (300, 400)]
+    for number, size in enumerate(sizes):
         (tmp_path / f"{number}.jpg").write_bytes(draw_pair(number, size)[0])
-    loaded = reading.read_images(
-        block_of("x", ["0.jpg", "1.jpg", "2.jpg"]),
-        ReadOptions(str(tmp_path), 4, None, SIZE),
-    )
-    assert [gray.shape for gray in loaded["image"]] == [(75, 100), (64, 128), (75, 100)]
-    assert list(zip(loaded["height"], loaded["width"], strict=True)) == [
-        (300, 400),
-        (256, 512),
-        (300, 400),
-    ]
+    block = read(tmp_path, ["0.jpg", "1.jpg", "2.jpg"], downscale=4, size=None)
+    assert [gray.shape for gray in block["image"]] == [(75, 100), (64, 128), (75, 100)]
+    assert list(zip(block["height"], block["width"], strict=True)) == sizes
+    assert np.issubdtype(block["height"].dtype, np.integer)
+
+
+def test_readers_next_to_a_gpu_lower_their_priority(
+    good: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[bool] = []
+    monkeypatch.setattr(module, "lower_priority", lambda: calls.append(True))
+    read(tmp_path, [good])
+    assert not calls
+    read(tmp_path, [good], low_priority=True)
+    assert calls == [True]

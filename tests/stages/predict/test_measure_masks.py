@@ -1,0 +1,26 @@
+"""Shards in, the shape of each mask out."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+from support.shard_files import write_shard
+
+from carvana_ray import rle
+from carvana_ray.review import shape
+from carvana_ray.stages.predict.measure_masks import FIELDS, measure_masks
+
+
+def test_only_the_masks_of_the_catalog_are_measured(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    masks = [rng.random((30, 40)) < 0.5 for _ in range(4)]
+    part = write_shard(tmp_path, masks, bad={3})
+    uri = str(tmp_path / part.shard_name(0))
+    measured = measure_masks({"uri": [uri], "keep": [[True, False, True, True]]})
+    assert measured["img"].tolist() == ["car_01.jpg", "car_03.jpg", "car_04.jpg"]
+    assert measured["crc32"].tolist() == [0, 2, 3]
+    assert measured["status"].tolist() == ["ok", "ok", "truncated: x"]
+    assert measured["area"].tolist() == [masks[0].sum(), masks[2].sum(), 0]
+    for row, mask in ((0, masks[0]), (1, masks[2])):
+        expected = dataclasses.asdict(shape.measure(rle.encode(mask), *mask.shape))
+        assert {name: measured[name][row] for name in FIELDS} == expected

@@ -1,0 +1,42 @@
+"""The plan of a prediction and the tally of its shards."""
+
+from typing import Any
+
+import pytest
+
+from carvana_ray import config
+from carvana_ray.errors import IncompleteError, InputError
+from carvana_ray.runtime.progress import ProgressMeter
+from carvana_ray.stages.predict.stage import ShardTally, failure_limits
+
+
+def tally(progress: ProgressMeter, bad: int = 0, **flags: Any) -> ShardTally:
+    limits = failure_limits(config.PredictFlags(**flags), "/photos", 100)
+    return ShardTally(limits, progress, bad)
+
+
+def row(file: str, rows: int = 4, bad: int = 0, problem: str = "") -> dict[str, Any]:
+    return {"file": file, "rows": rows, "bad": bad, "example": "a.jpg (mode)", "problem": problem}
+
+
+def test_the_tally_counts_images_and_names_the_shards() -> None:
+    progress = ProgressMeter("predict", 8)
+    shards = tally(progress)
+    assert [shards.add(row(file)) for file in ("a", "b")] == ["a", "b"]
+    assert progress.done == 8
+
+
+def test_bad_images_of_earlier_runs_count_towards_the_limit() -> None:
+    tally(ProgressMeter("predict", 8), bad=99).add(row("a", bad=1))
+    with pytest.raises(InputError, match=r"101 .*a\.jpg \(mode\)"):
+        tally(ProgressMeter("predict", 8), bad=100).add(row("a", bad=1))
+    allowed = tally(ProgressMeter("predict", 8), 100, on_bad_picture="empty", max_bad=101)
+    allowed.add(row("a", bad=1))
+
+
+def test_shards_that_cannot_be_written_end_the_run_after_some() -> None:
+    shards = tally(ProgressMeter("predict", 80))
+    for number in range(7):
+        shards.add(row(f"{number}", rows=0, problem="disk full"))
+    with pytest.raises(IncompleteError, match=r"8 shards .*disk full"):
+        shards.add(row("7", rows=0, problem="disk full"))
