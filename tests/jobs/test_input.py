@@ -1,4 +1,4 @@
-"""Bad input: one clear line that names the flag or the file, and nothing is started for it."""
+"""Bad input: one clear line that names the flag or the file, before anything starts."""
 
 import json
 import shutil
@@ -9,13 +9,13 @@ from support.commands import Run
 from support.pairs import make_data
 
 from carvana_ray import config
-from carvana_ray.data import catalog as catalogues
+from carvana_ray.data.catalog import Catalog, load_catalog
 from carvana_ray.errors import InputError
 from carvana_ray.runtime.resources import ClusterResources, allocate_workers
 from carvana_ray.stages import evaluate, sample
 from carvana_ray.stages.predict import stage as predict
 from carvana_ray.stages.train import stage as train
-from carvana_ray.training import run as course
+from carvana_ray.training.run import plan_run
 
 MACHINE = ClusterResources(cpus=3, gpus=0, nodes=1)
 
@@ -37,7 +37,7 @@ def train_flags(folder: Path, **changes: object) -> config.TrainFlags:
     return config.TrainFlags(**(values | changes))  # type: ignore[arg-type]
 
 
-def test_training_folders_that_cannot_be(folder: Path) -> None:
+def test_training_folders_that_cannot_be_used(folder: Path) -> None:
     refused("--data is missing", "train", train_flags(folder, data=""))
     refused("no such folder", "train", train_flags(folder, data=str(folder / "none")))
     refused("--batch-size 64 is more", "train", train_flags(folder, batch_size=64))
@@ -54,28 +54,28 @@ def test_a_file_of_cars_is_held_out(folder: Path) -> None:
     names = folder / "cars.txt"
     names.write_text("000000000002\n000000000000\n")
     flags = train_flags(folder, holdout_cars=str(names), val_cars="0")
-    found = course.plan_run(flags, 1)
-    assert found.cars[2] == ["000000000000", "000000000002"]
-    assert {name[:12] for name, _ in found.pairs} == {"000000000001", "000000000003"}
+    run = plan_run(flags, 1)
+    assert run.cars[2] == ["000000000000", "000000000002"]
+    assert {name[:12] for name, _ in run.pairs} == {"000000000001", "000000000003"}
     names.write_text("nobody\n")
     refused("--holdout-cars names nobody", "train", flags)
 
 
-def test_the_name_of_a_run_is_what_its_model_depends_on(folder: Path) -> None:
+def test_the_id_of_a_run_depends_on_everything_its_model_depends_on(folder: Path) -> None:
     def name(**changes: object) -> str:
         flags = train_flags(folder, **changes)
-        return course.plan_run(flags, 1).run_id
+        return plan_run(flags, 1).run_id
 
     assert name() == name(out="elsewhere")
     others = [name(seed=1), name(epochs=6), name(base=8), name(recipe="2017"), name(downscale=8)]
     assert len({name(), *others}) == 6
     before = name()
-    picture = next((folder / "train").iterdir())
-    picture.write_bytes(picture.read_bytes() + b" ")
+    image = next((folder / "train").iterdir())
+    image.write_bytes(image.read_bytes() + b" ")
     assert name() != before
 
 
-def test_models_that_cannot_be(folder: Path) -> None:
+def test_models_that_cannot_be_used(folder: Path) -> None:
     common = {"data": str(folder), "out": str(folder / "out")}
     refused("no model there", "predict", config.PredictFlags(**common))
     refused("no model there", "evaluate", config.EvaluateFlags(**common, model=str(folder)))
@@ -84,7 +84,7 @@ def test_models_that_cannot_be(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("job", ["train", "predict"])
-def test_what_does_not_fit_the_machine_is_said_at_once(job: str) -> None:
+def test_workers_that_do_not_fit_the_machine_are_refused(job: str) -> None:
     kind = {"train": config.TrainFlags, "predict": config.PredictFlags}[job]
     with pytest.raises(InputError, match=r"--workers 3: needs 4 CPUs .* --num-cpus 4"):
         allocate_workers(kind(workers=3), MACHINE)
@@ -94,7 +94,7 @@ def test_what_does_not_fit_the_machine_is_said_at_once(job: str) -> None:
         allocate_workers(kind(workers=3), ClusterResources(cpus=16, gpus=2, nodes=1))
 
 
-def test_all_gpus_are_taken_and_one_cpu_is_left_for_readers() -> None:
+def test_training_uses_all_gpus_and_leaves_a_cpu_for_readers() -> None:
     eight = allocate_workers(config.TrainFlags(), ClusterResources(cpus=64, gpus=8, nodes=2))
     assert (eight.count, eight.use_gpu) == (8, True)
     laptop = allocate_workers(
@@ -103,37 +103,37 @@ def test_all_gpus_are_taken_and_one_cpu_is_left_for_readers() -> None:
     assert (laptop.count, laptop.cpus, laptop.use_gpu) == (2, 4, False)
 
 
-def catalogue(folder: Path, **changes: object) -> catalogues.Catalog:
-    return catalogues.load_catalog(str(folder), **changes)  # type: ignore[arg-type]
+def catalog(folder: Path, **changes: object) -> Catalog:
+    return load_catalog(str(folder), **changes)  # type: ignore[arg-type]
 
 
-def test_a_catalogue_is_what_the_list_says_or_refused(folder: Path) -> None:
-    assert [entry.name for entry in catalogue(folder).entries] == catalogue(folder).order
+def test_a_catalog_matches_its_list_or_is_refused(folder: Path) -> None:
+    assert [entry.name for entry in catalog(folder).entries] == catalog(folder).order
     (folder / "test/000000000004_02.jpg").unlink()
     with pytest.raises(InputError, match=r"1 of 2 images .*000000000004_02\.jpg; pass --partial"):
-        catalogue(folder)
-    assert catalogue(folder, partial=True).order == ["000000000004_01.jpg"]
+        catalog(folder)
+    assert catalog(folder, partial=True).order == ["000000000004_01.jpg"]
     shutil.copy(folder / "test/000000000004_01.jpg", folder / "test/stranger_01.jpg")
     with pytest.raises(InputError, match=r"stranger_01\.jpg"):
-        catalogue(folder, partial=True)
+        catalog(folder, partial=True)
     shutil.rmtree(folder / "test")
     with pytest.raises(InputError, match="no images"):
-        catalogue(folder)
+        catalog(folder)
 
 
-def test_a_list_in_another_order_is_the_order_of_rows(folder: Path) -> None:
+def test_a_list_sets_the_order_of_rows(folder: Path) -> None:
     lines = (folder / "sample_submission.csv").read_text().splitlines()
     (folder / "sample_submission.csv").write_text("\n".join([lines[0], *lines[:0:-1]]) + "\n")
-    assert catalogue(folder).order == ["000000000004_02.jpg", "000000000004_01.jpg"]
+    assert catalog(folder).order == ["000000000004_02.jpg", "000000000004_01.jpg"]
     (folder / "sample_submission.csv").write_text("\n".join([*lines, lines[1]]) + "\n")
     with pytest.raises(InputError, match=r"more than once, the first is 000000000004_01\.jpg"):
-        catalogue(folder)
+        catalog(folder)
     (folder / "sample_submission.csv").write_text("name,mask\n")
     with pytest.raises(InputError, match="the first line must be img,rle_mask"):
-        catalogue(folder)
+        catalog(folder)
 
 
-def test_a_sample_is_not_drawn_over_other_pictures(folder: Path) -> None:
+def test_a_sample_does_not_overwrite_other_images(folder: Path) -> None:
     with pytest.raises(InputError, match="not of this sample"):
         sample.run(config.SampleFlags(out=str(folder)), MACHINE)
 

@@ -1,4 +1,4 @@
-"""Damage to a model folder or a checkpoint: each kind with the words that refuse it."""
+"""Kinds of damage to a model folder or a checkpoint, each with the words of its refusal."""
 
 import json
 import os
@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from carvana_ray.checkpoints import model as checkpoint
-from carvana_ray.checkpoints import train_state as states
+from carvana_ray.checkpoints.model import WEIGHTS, from_bytes, sha256, to_bytes
+from carvana_ray.checkpoints.train_state import STATE
 
 
 def change_manifest(folder: Path, **changes: object) -> None:
@@ -20,7 +20,7 @@ def change_manifest(folder: Path, **changes: object) -> None:
 
 
 class Evil:
-    """Makes a folder where it is unpickled without care."""
+    """Creates a folder when it is unpickled without the guard of `weights_only`."""
 
     def __init__(self, folder: Path) -> None:
         self.mark = str(folder / "evil-was-here")
@@ -35,31 +35,31 @@ def evil_was_here(folder: Path) -> bool:
 
 @dataclass(frozen=True)
 class Saved:
-    """A kind of folder with a manifest and one file of tensors: a model's, or a state's."""
+    """A kind of folder with a manifest and a file of tensors: a model or a checkpoint."""
 
     file: str
     weights: Callable[[dict[str, Any]], dict[str, Any]]
 
     def put(self, folder: Path, data: bytes) -> None:
-        """Write the file, and its hash into the manifest."""
+        """Write the file, and its hash to the manifest."""
         (folder / self.file).write_bytes(data)
-        change_manifest(folder, sha256=checkpoint.sha256(data))
+        change_manifest(folder, sha256=sha256(data))
 
     def change(self, folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
-        """Change the weights within the file, whose hash is right afterwards."""
-        values = checkpoint.from_bytes((folder / self.file).read_bytes())
+        """Change the weights in the file, and its hash in the manifest."""
+        values = from_bytes((folder / self.file).read_bytes())
         change(self.weights(values))
-        self.put(folder, checkpoint.to_bytes(values))
+        self.put(folder, to_bytes(values))
 
 
 SAVES = {
-    "model": Saved(checkpoint.WEIGHTS, lambda values: values),
-    "state": Saved(states.STATE, lambda values: values["model"]),
+    "model": Saved(WEIGHTS, lambda values: values),
+    "state": Saved(STATE, lambda values: values["model"]),
 }
 
 
 def evil_pickle(folder: Path, saved: Saved) -> None:
-    values = checkpoint.from_bytes((folder / saved.file).read_bytes())
+    values = from_bytes((folder / saved.file).read_bytes())
     saved.weights(values)["evil"] = Evil(folder)
     torch.save(values, folder / saved.file)
     saved.put(folder, (folder / saved.file).read_bytes())
@@ -104,7 +104,7 @@ DAMAGES: dict[str, tuple[Callable[[Path, Saved], object], str]] = {
 
 
 def plant(folder: Path, saved: Saved, name: str) -> str:
-    """Damage a good folder; return what the refusal must say, a regular expression."""
+    """Damage a good folder; return a regular expression that the refusal must match."""
     damage, reason = DAMAGES[name]
     damage(folder, saved)
     return reason

@@ -1,4 +1,4 @@
-"""A model folder is whole or refused: round trip, and every way to damage it."""
+"""A model folder loads completely or is refused: round trip, and every kind of damage."""
 
 import json
 import random
@@ -11,8 +11,13 @@ import torch
 from support.damage import DAMAGES, SAVES, change_manifest, evil_was_here, plant
 from support.models import write_model
 
-from carvana_ray.checkpoints import model as checkpoint
-from carvana_ray.checkpoints.model import ModelManifest
+from carvana_ray.checkpoints.model import (
+    ModelManifest,
+    load_history,
+    load_model,
+    sha256,
+    to_bytes,
+)
 from carvana_ray.errors import InputError
 from carvana_ray.unet.network import UNet
 
@@ -28,19 +33,19 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "model"
 
 
-def test_a_model_comes_back_as_it_was(tmp_path: Path) -> None:
+def test_a_model_loads_as_it_was_saved(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = UNet(base=2)
     manifest = write(tmp_path / "model", model)
-    again, found = checkpoint.load_model(str(tmp_path / "model"))
-    assert found == manifest
-    assert not again.training
-    picture = torch.randn(1, 1, 32, 32)
-    assert torch.equal(again(picture), model.eval()(picture))
-    assert checkpoint.load_history(str(tmp_path / "model")) == [{"epoch": 1, "loss": 0.25}]
+    loaded, manifest_read = load_model(str(tmp_path / "model"))
+    assert manifest_read == manifest
+    assert not loaded.training
+    image = torch.randn(1, 1, 32, 32)
+    assert torch.equal(loaded(image), model.eval()(image))
+    assert load_history(str(tmp_path / "model")) == [{"epoch": 1, "loss": 0.25}]
 
 
-def test_the_manifest_tells_a_reader_all_that_prediction_needs(folder: Path) -> None:
+def test_the_manifest_has_everything_that_prediction_needs(folder: Path) -> None:
     text = json.loads((folder / "manifest.json").read_text())
     assert text["format"] == 1
     assert text["network"] == {"kind": "unet", "base": 2, "norm": "batch", "fold": 1}
@@ -59,10 +64,10 @@ def truncate(folder: Path) -> None:
 
 
 def weights_of(folder: Path, model: torch.nn.Module) -> None:
-    """Weights whose hash is right, and that still are not this network's."""
-    data = checkpoint.to_bytes(dict(model.state_dict()))
+    """Replace the weights by those of another network, with a correct hash."""
+    data = to_bytes(dict(model.state_dict()))
     (folder / "model.pt").write_bytes(data)
-    change_manifest(folder, sha256=checkpoint.sha256(data))
+    change_manifest(folder, sha256=sha256(data))
 
 
 def not_finite(folder: Path) -> None:
@@ -93,64 +98,64 @@ def test_a_damaged_folder_is_refused_by_name(
 ) -> None:
     damage(folder)
     with pytest.raises(InputError, match=reason) as error:
-        checkpoint.load_model(str(folder))
+        load_model(str(folder))
     assert str(folder) in str(error.value)
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("name", DAMAGES)
-def test_a_planted_model_is_refused_in_one_line_that_names_it(folder: Path, name: str) -> None:
+def test_a_damaged_model_is_refused_in_one_line_that_names_it(folder: Path, name: str) -> None:
     reason = plant(folder, SAVES["model"], name)
     with pytest.raises(InputError, match=reason) as error:
-        checkpoint.load_model(str(folder))
+        load_model(str(folder))
     assert str(folder) in str(error.value)
     assert "\n" not in str(error.value)
     assert not evil_was_here(folder)
 
 
-def refused_or_taken(folder: Path) -> str:
+def load_outcome(folder: Path) -> str:
     try:
-        checkpoint.load_model(str(folder))
+        load_model(str(folder))
     except InputError as error:
         one_line = str(folder) in str(error) and "\n" not in str(error)
         return "refused" if one_line else str(error)
-    return "taken"
+    return "loaded"
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_any_damage_whose_hash_is_right_is_refused_or_loads_as_numbers(folder: Path) -> None:
-    """Nothing but an `InputError`, whatever byte of the file's pickle is another one."""
+def test_damage_with_a_correct_hash_is_refused_or_loads_as_numbers(folder: Path) -> None:
+    """Changed bytes in the file's pickle raise nothing but `InputError`."""
     file, rng = folder / "model.pt", random.Random(0)
     good = file.read_bytes()
     with zipfile.ZipFile(file) as parts:
         begin = next(i.header_offset for i in parts.infolist() if i.filename.endswith("data.pkl"))
-    found = []
+    outcomes = []
     for _ in range(100):
         data = bytearray(good)
         for _ in range(rng.choice((1, 1, 4))):
             data[begin + rng.randrange(6000)] = rng.randrange(256)
         SAVES["model"].put(folder, bytes(data))
-        found.append(refused_or_taken(folder))
-    assert set(found) <= {"refused", "taken"}
-    assert found.count("refused") > 25
+        outcomes.append(load_outcome(folder))
+    assert set(outcomes) <= {"refused", "loaded"}
+    assert outcomes.count("refused") > 25
     assert not list(folder.glob("evil*"))
 
 
 @pytest.mark.parametrize("data", [b"\x80", b"\x80\x02.", b"PK\x03\x04", b"{}", b"\x80\x02K\x01."])
-def test_a_few_bytes_whose_hash_is_right_are_no_weights(folder: Path, data: bytes) -> None:
+def test_a_few_bytes_with_a_correct_hash_are_refused(folder: Path, data: bytes) -> None:
     SAVES["model"].put(folder, data)
-    assert refused_or_taken(folder) == "refused"
+    assert load_outcome(folder) == "refused"
 
 
 @pytest.mark.parametrize(
     "text", ["", "[" * 100_000, "1", "null", '"format"', "\xff", '{"format": ']
 )
-def test_a_manifest_that_is_none_is_refused(folder: Path, text: str) -> None:
+def test_an_invalid_manifest_is_refused(folder: Path, text: str) -> None:
     (folder / "manifest.json").write_bytes(text.encode("latin-1"))
     with pytest.raises(InputError, match=r"manifest\.json: damaged, not a manifest"):
-        checkpoint.load_model(str(folder))
+        load_model(str(folder))
 
 
-def test_what_does_not_load_again_is_not_written() -> None:
+def test_values_that_cannot_be_loaded_again_are_refused() -> None:
     with pytest.raises(Exception, match=r"(?i)weights.?only"):
-        checkpoint.to_bytes({"epoch": Path("a path is no plain value")})
+        to_bytes({"epoch": Path("a path is no plain value")})

@@ -1,4 +1,4 @@
-"""What training goes on from: written whole, the newest good one taken, the others refused."""
+"""Training checkpoints: written completely, resumed from the newest good one, damage refused."""
 
 import dataclasses
 import json
@@ -16,35 +16,35 @@ from support.damage import DAMAGES, SAVES, evil_was_here, plant
 from support.models import write_model
 
 from carvana_ray import storage
-from carvana_ray.checkpoints import model as checkpoint
-from carvana_ray.checkpoints import train_state as states
+from carvana_ray.checkpoints import train_state
+from carvana_ray.checkpoints.model import from_bytes, to_bytes
 from carvana_ray.config.recipes import RECIPES
 from carvana_ray.errors import InputError
 from carvana_ray.training.state import ModelWithLoss, TrainState, init_state
 from carvana_ray.unet.network import UNet, UNetConfig
 
-DESIGN = UNetConfig(base=4, norm="batch")
+CONFIG = UNetConfig(base=4, norm="batch")
 
 
 def fresh(seed: int = 0) -> TrainState:
     torch.manual_seed(seed)
-    model = ModelWithLoss(DESIGN.build())
+    model = ModelWithLoss(CONFIG.build())
     return init_state(model, model, RECIPES["default"], 0.02, 10)
 
 
 def write(run: Path, state: dict[str, Any]) -> None:
-    states.save(str(run), state, DESIGN)
+    train_state.save(str(run), state, CONFIG)
 
 
 def newest(run: Path) -> tuple[dict[str, Any] | None, list[str]]:
-    """Return what `load_latest` does, whose epoch must be that of `latest_epoch`."""
-    state, skipped = states.load_latest(str(run), DESIGN)
-    assert states.latest_epoch(str(run), DESIGN) == (state["epoch"] if state else None)
+    """Return `load_latest`, after comparing its epoch with `latest_epoch`."""
+    state, skipped = train_state.load_latest(str(run), CONFIG)
+    assert train_state.latest_epoch(str(run), CONFIG) == (state["epoch"] if state else None)
     return state, skipped
 
 
 def same(one: Any, other: Any) -> bool:
-    """Return whether two states hold the same: tensors to the bit, plain values equal."""
+    """Return whether two states are equal, tensors bit by bit."""
     if isinstance(one, torch.Tensor):
         return one.dtype == other.dtype and torch.equal(one, other)
     if isinstance(one, dict):
@@ -66,39 +66,39 @@ def five(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str,
         state.schedule.step()
         state.epoch, state.history = epoch, [*state.history, {"epoch": epoch, "loss": 1 / epoch}]
         write(run, state.state_dict())
-        seen.append(checkpoint.from_bytes(checkpoint.to_bytes(state.state_dict())))
+        seen.append(from_bytes(to_bytes(state.state_dict())))
     return run, seen
 
 
 @pytest.fixture
 def run(five: tuple[Path, list[dict[str, Any]]], tmp_path: Path) -> Path:
-    """A copy of the run's folder that a test may damage."""
+    """A copy of the run's folder for a test to damage."""
     return Path(shutil.copytree(five[0], tmp_path / "run"))
 
 
 def folder(run: Path, epoch: int) -> Path:
-    return Path(states.epoch_dir(str(run), epoch))
+    return Path(train_state.epoch_dir(str(run), epoch))
 
 
-def test_a_state_comes_back_as_it_was(five: tuple[Path, list[dict[str, Any]]]) -> None:
+def test_a_state_loads_as_it_was_saved(five: tuple[Path, list[dict[str, Any]]]) -> None:
     run, seen = five
-    assert states.list_epochs(str(run)) == [1, 2, 3, 4, 5]
+    assert train_state.list_epochs(str(run)) == [1, 2, 3, 4, 5]
     for epoch, state in enumerate(seen, 1):
-        found = states.load(str(run), epoch, DESIGN)
-        assert same(found, state)
-        assert found["epoch"] == len(found["history"]) == epoch
+        loaded = train_state.load(str(run), epoch, CONFIG)
+        assert same(loaded, state)
+        assert loaded["epoch"] == len(loaded["history"]) == epoch
     assert not same(seen[3], seen[4])
 
 
-def test_the_newest_epoch_is_the_one_to_go_on_from(
+def test_training_resumes_from_the_newest_epoch(
     five: tuple[Path, list[dict[str, Any]]],
 ) -> None:
-    found, skipped = newest(five[0])
-    assert same(found, five[1][-1])
+    state, skipped = newest(five[0])
+    assert same(state, five[1][-1])
     assert skipped == []
 
 
-def test_a_run_that_was_not_begun_has_no_state_and_no_fault(tmp_path: Path) -> None:
+def test_a_new_run_has_no_checkpoint_and_no_error(tmp_path: Path) -> None:
     assert newest(tmp_path / "none") == (None, [])
     (tmp_path / "run" / "epoch-x").mkdir(parents=True)
     (tmp_path / "run" / "other").mkdir()
@@ -106,17 +106,17 @@ def test_a_run_that_was_not_begun_has_no_state_and_no_fault(tmp_path: Path) -> N
     assert newest(tmp_path / "run") == (None, [])
 
 
-def test_epochs_are_told_apart_by_number_not_by_text(tmp_path: Path) -> None:
+def test_epochs_are_sorted_by_number_not_by_text(tmp_path: Path) -> None:
     for epoch in (9999, 10000, 2):
         folder(tmp_path, epoch).mkdir()
-    assert states.list_epochs(str(tmp_path)) == [2, 9999, 10000]
+    assert train_state.list_epochs(str(tmp_path)) == [2, 9999, 10000]
 
 
-def test_the_random_state_and_all_else_a_state_is_made_of_are_in_it(
+def test_a_state_is_complete_with_the_random_state(
     five: tuple[Path, list[dict[str, Any]]],
 ) -> None:
     state = five[1][-1]
-    assert set(state) == states.KEYS
+    assert set(state) == train_state.KEYS
     assert state["random"].dtype == torch.uint8
     again = fresh(seed=1)
     again.load_state_dict(state)
@@ -124,33 +124,33 @@ def test_the_random_state_and_all_else_a_state_is_made_of_are_in_it(
 
 
 @pytest.mark.parametrize("name", DAMAGES)
-def test_a_planted_state_is_refused_in_one_line_that_names_it(run: Path, name: str) -> None:
+def test_a_damaged_checkpoint_is_refused_in_one_line_that_names_it(run: Path, name: str) -> None:
     reason = plant(folder(run, 5), SAVES["state"], name)
     with pytest.raises(InputError, match=reason) as error:
-        states.load(str(run), 5, DESIGN)
+        train_state.load(str(run), 5, CONFIG)
     assert str(folder(run, 5)) in str(error.value)
     assert "\n" not in str(error.value)
     assert not evil_was_here(folder(run, 5))
 
 
 @pytest.mark.parametrize("name", DAMAGES)
-def test_a_damaged_newest_state_is_passed_over_with_its_reason(
+def test_a_damaged_newest_checkpoint_is_skipped_with_its_reason(
     run: Path, five: tuple[Path, list[dict[str, Any]]], name: str
 ) -> None:
     reason = plant(folder(run, 5), SAVES["state"], name)
-    found, skipped = newest(run)
-    assert same(found, five[1][3])
+    state, skipped = newest(run)
+    assert same(state, five[1][3])
     with pytest.raises(InputError, match=reason) as error:
-        states.load(str(run), 5, DESIGN)
+        train_state.load(str(run), 5, CONFIG)
     assert skipped == [str(error.value)]
     assert not evil_was_here(folder(run, 5))
 
 
-def test_where_all_are_damaged_all_reasons_are_told_newest_first(run: Path) -> None:
+def test_if_all_are_damaged_all_reasons_are_returned_newest_first(run: Path) -> None:
     for epoch, name in zip(range(1, 6), DAMAGES, strict=False):
         plant(folder(run, epoch), SAVES["state"], name)
-    found, skipped = newest(run)
-    assert found is None
+    state, skipped = newest(run)
+    assert state is None
     assert len(skipped) == 5
     for epoch, reason in zip((5, 4, 3, 2, 1), skipped, strict=True):
         assert str(folder(run, epoch)) in reason
@@ -189,28 +189,28 @@ def test_a_state_that_contradicts_itself_is_refused(
     reason: str,
 ) -> None:
     at = folder(run, 5)
-    state = checkpoint.from_bytes((at / "state.pt").read_bytes())
+    state = from_bytes((at / "state.pt").read_bytes())
     change(state)
-    SAVES["state"].put(at, checkpoint.to_bytes(state))
+    SAVES["state"].put(at, to_bytes(state))
     with pytest.raises(InputError, match=reason):
-        states.load(str(run), 5, DESIGN)
+        train_state.load(str(run), 5, CONFIG)
     assert same(newest(run)[0], five[1][3])
 
 
-def test_a_state_of_another_network_is_refused(run: Path) -> None:
+def test_a_checkpoint_of_another_network_is_refused(run: Path) -> None:
     for other in ({"base": 8}, {"norm": "none"}, {"fold": 2}):
-        design = dataclasses.replace(DESIGN, **other)
+        config = dataclasses.replace(CONFIG, **other)
         with pytest.raises(InputError, match="not a usable checkpoint"):
-            states.load(str(run), 5, design)
-        found, skipped = states.load_latest(str(run), design)
-        assert found is None
+            train_state.load(str(run), 5, config)
+        state, skipped = train_state.load_latest(str(run), config)
+        assert state is None
         assert len(skipped) == 5
 
 
-def test_what_could_not_be_read_again_is_not_written(
+def test_a_state_that_could_not_be_loaded_is_not_written(
     run: Path, five: tuple[Path, list[dict[str, Any]]]
 ) -> None:
-    state = checkpoint.from_bytes(checkpoint.to_bytes(five[1][-1]))
+    state = from_bytes(to_bytes(five[1][-1]))
     state["epoch"], state["history"] = 6, [*state["history"], {}]
     state["model"]["head.bias"].fill_(float("nan"))
     with pytest.raises(ValueError, match=r"head\.bias has values that are not finite"):
@@ -219,13 +219,13 @@ def test_what_could_not_be_read_again_is_not_written(
 
 
 @pytest.mark.parametrize("lost", ["state.pt", "manifest.json"])
-def test_a_write_that_is_cut_off_leaves_the_epoch_before(
+def test_an_interrupted_write_leaves_the_epoch_before(
     run: Path,
     five: tuple[Path, list[dict[str, Any]]],
     monkeypatch: pytest.MonkeyPatch,
     lost: str,
 ) -> None:
-    """The fifth epoch is written anew, over one that is there, and the power fails in between."""
+    """The fifth epoch is written again over itself, and the power fails."""
     publish = storage.write_atomic
 
     def fails(uri: str, data: bytes, *, replace: bool = False) -> bool:
@@ -237,19 +237,19 @@ def test_a_write_that_is_cut_off_leaves_the_epoch_before(
         patch.setattr(storage, "write_atomic", fails)
         with pytest.raises(OSError, match="no power"):
             write(run, five[1][-1])
-    found, skipped = newest(run)
-    assert same(found, five[1][3])
+    state, skipped = newest(run)
+    assert same(state, five[1][3])
     assert len(skipped) == 1
     assert str(folder(run, 5)) in skipped[0]
 
 
-def test_a_damaged_epoch_is_mended_by_writing_it_again(
+def test_writing_a_damaged_epoch_again_repairs_it(
     run: Path, five: tuple[Path, list[dict[str, Any]]]
 ) -> None:
     plant(folder(run, 5), SAVES["state"], "flipped bit")
     write(run, five[1][-1])
-    found, skipped = newest(run)
-    assert same(found, five[1][-1])
+    state, skipped = newest(run)
+    assert same(state, five[1][-1])
     assert skipped == []
 
 
@@ -259,26 +259,24 @@ def test_pruning_keeps_the_three_newest_and_the_best(run: Path, last: int) -> No
         shutil.rmtree(folder(run, epoch))
     for best in range(1, last + 1):
         copy = Path(shutil.copytree(run, run.parent / f"best-{best}"))
-        states.prune(str(copy), best)
+        train_state.prune(str(copy), best)
         kept = {best} | set(range(max(1, last - 2), last + 1))
-        assert states.list_epochs(str(copy)) == sorted(kept)
+        assert train_state.list_epochs(str(copy)) == sorted(kept)
         assert newest(copy)[1] == []
         for epoch in kept:
-            states.load(str(copy), epoch, DESIGN)
-        states.prune(str(copy), best)
-        assert states.list_epochs(str(copy)) == sorted(kept)
+            train_state.load(str(copy), epoch, CONFIG)
+        train_state.prune(str(copy), best)
+        assert train_state.list_epochs(str(copy)) == sorted(kept)
 
 
-def test_an_epoch_that_is_pruned_does_not_count_from_the_first_moment(
-    run: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A pruning that is cut off leaves a folder, but none that would be read."""
+def test_pruning_removes_the_manifest_first(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An interrupted pruning leaves a folder that is skipped."""
     monkeypatch.setattr(storage, "remove_dir", lambda uri: None)
-    states.prune(str(run), best=5)
+    train_state.prune(str(run), best=5)
     for epoch in (1, 2):
         assert not (folder(run, epoch) / "manifest.json").exists()
         with pytest.raises(InputError, match=r"no manifest\.json in this folder"):
-            states.load(str(run), epoch, DESIGN)
+            train_state.load(str(run), epoch, CONFIG)
 
 
 TRY_ALL = """
@@ -292,20 +290,18 @@ for kind, place in json.load(sys.stdin):
             train_state.load(place, 5, UNetConfig(base=4, norm="batch"))
         else:
             model.load_model(place)
-        said = "taken"
+        outcome = "loaded"
     except InputError as error:
-        said = f"refused {error}"
+        outcome = f"refused {error}"
     except Exception as error:
-        said = f"raised {error!r}"
-    print(json.dumps(said))
+        outcome = f"raised {error!r}"
+    print(json.dumps(outcome))
 """
 
 
-def test_nothing_planted_runs_even_where_the_environment_asks_for_it(
-    run: Path, tmp_path: Path
-) -> None:
-    """TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD turns torch's guard off where a call leaves it open."""
-    asked, reasons = [], []
+def test_no_planted_code_runs_even_if_the_environment_allows_it(run: Path, tmp_path: Path) -> None:
+    """TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD disables torch's guard for calls without `weights_only`."""
+    planted, reasons = [], []
     for kind, saved in SAVES.items():
         for name in DAMAGES:
             place = tmp_path / kind / name.replace(" ", "-")
@@ -315,10 +311,10 @@ def test_nothing_planted_runs_even_where_the_environment_asks_for_it(
             else:
                 write_model(at, UNet(base=2))
             reasons.append((at, plant(at, saved, name)))
-            asked.append((kind, str(place)))
+            planted.append((kind, str(place)))
     done = subprocess.run(
         [sys.executable, "-c", TRY_ALL],
-        input=json.dumps(asked),
+        input=json.dumps(planted),
         env={**os.environ, "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1"},
         cwd=Path(__file__).parents[3],
         capture_output=True,
@@ -326,9 +322,9 @@ def test_nothing_planted_runs_even_where_the_environment_asks_for_it(
         timeout=100,
         check=True,
     )
-    said = [json.loads(line) for line in done.stdout.splitlines()]
-    assert len(said) == len(asked) == 2 * len(DAMAGES)
-    for (at, _), line in zip(reasons, said, strict=True):
+    outcomes = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(outcomes) == len(planted) == 2 * len(DAMAGES)
+    for (at, _), line in zip(reasons, outcomes, strict=True):
         assert line.startswith("refused "), line
         assert str(at) in line
         assert "\n" not in line
@@ -336,7 +332,7 @@ def test_nothing_planted_runs_even_where_the_environment_asks_for_it(
 
 
 @pytest.mark.parametrize("kind", SAVES)
-def test_the_evil_file_does_harm_where_it_is_loaded_without_care(
+def test_the_planted_code_runs_if_it_is_loaded_without_the_guard(
     run: Path, tmp_path: Path, kind: str
 ) -> None:
     """The tests above can fail."""

@@ -1,4 +1,4 @@
-"""The loss against its formula, and over workers against one worker with the whole batch."""
+"""The loss against its formula, and with several workers against one with the whole batch."""
 
 import os
 from pathlib import Path
@@ -27,7 +27,7 @@ def test_the_loss_is_its_formula_in_float64() -> None:
     assert loss.bce_dice(logits, target).item() == pytest.approx(expected.item(), rel=1e-5)
 
 
-def test_a_perfect_mask_costs_nothing_and_an_empty_one_neither() -> None:
+def test_the_loss_of_a_perfect_mask_is_zero_also_of_an_empty_one() -> None:
     target = torch.zeros(2, 1, 8, 8)
     target[0, 0, 2:5] = 1
     sure = (target * 2 - 1) * 50
@@ -48,7 +48,7 @@ def test_bf16_logits_are_summed_in_float32() -> None:
 def gradients(model: torch.nn.Module, count: int, rank: int) -> tuple[float, list[Tensor]]:
     """Return the loss and the gradients of this worker's part of the batch, as in a step."""
 
-    def add_up(value: Tensor) -> Tensor:
+    def all_reduce(value: Tensor) -> Tensor:
         total = value.clone()
         if count > 1:
             torch.distributed.all_reduce(total)
@@ -56,7 +56,7 @@ def gradients(model: torch.nn.Module, count: int, rank: int) -> tuple[float, lis
 
     image, target = batch()
     sums = loss.loss_sums(model(image[rank::count]), target[rank::count])
-    value = loss.loss_from_sums(loss.reduce_sums(sums, add_up))
+    value = loss.loss_from_sums(loss.reduce_sums(sums, all_reduce))
     (value * count).backward()
     return value.item(), [p.grad.clone() for p in model.parameters() if p.grad is not None]
 
@@ -73,24 +73,24 @@ def worker(rank: int, folder: str) -> None:
     )
     value, grads = gradients(DistributedDataParallel(network()), 2, rank)
     torch.save({"loss": value, "grads": grads}, os.path.join(folder, f"{rank}.pt"))
-    torch.distributed.barrier()  # neither may leave while the other still sums up
-    # Not sys.exit: about once in ten runs a thread of gloo is still there when Python takes the
-    # process down, and C++ then aborts it ("terminate called without an active exception").
+    torch.distributed.barrier()  # neither may exit while the other still reduces
+    # Not sys.exit: in about one of ten runs a thread of gloo still runs when Python exits, and C++
+    # aborts the process ("terminate called without an active exception").
     os._exit(0)
 
 
-def test_two_workers_with_eight_have_the_gradients_of_one_with_sixteen(tmp_path: Path) -> None:
+def test_two_workers_with_8_images_have_the_gradients_of_one_with_16(tmp_path: Path) -> None:
     expected_loss, expected = gradients(network(), 1, 0)
     torch.multiprocessing.spawn(worker, (str(tmp_path),), nprocs=2)
     scale = max(grad.abs().max().item() for grad in expected)
     for rank in range(2):
-        found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
-        assert found["loss"] == pytest.approx(expected_loss, rel=1e-6)
-        for own, whole in zip(found["grads"], expected, strict=True):
+        result = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        assert result["loss"] == pytest.approx(expected_loss, rel=1e-6)
+        for own, whole in zip(result["grads"], expected, strict=True):
             torch.testing.assert_close(own, whole, rtol=1e-4, atol=1e-4 * scale)
 
 
-def test_a_mean_of_the_workers_losses_would_be_another_loss() -> None:
+def test_a_mean_of_the_workers_losses_is_another_loss() -> None:
     """The test above can fail: Dice of parts is not Dice of the whole."""
     logits, target = batch()
     target[::2] = 0
@@ -102,33 +102,33 @@ def test_a_mean_of_the_workers_losses_would_be_another_loss() -> None:
 ODD = [float("nan"), float("inf"), -float("inf"), 1e30, 0.0]
 
 
-def filled(values: Tensor, more: int, value: float) -> Tensor:
-    """Return some pictures and `more` of one value."""
+def padded(values: Tensor, more: int, value: float) -> Tensor:
+    """Return images followed by `more` images of one value."""
     return torch.cat([values, torch.full((more, *values.shape[1:]), value)])
 
 
-def weights(real: int, fillers: int) -> Tensor:
-    return torch.tensor([1.0] * real + [0.0] * fillers)
+def weights(real: int, padding: int) -> Tensor:
+    return torch.tensor([1.0] * real + [0.0] * padding)
 
 
 @pytest.mark.parametrize("odd", ODD)
-def test_fillers_do_not_count_whatever_they_hold(odd: float) -> None:
+def test_padding_never_counts(odd: float) -> None:
     logits, target = batch(5)
     expected = loss.loss_sums(logits, target)
     assert expected[3] == logits.numel()
     assert torch.equal(expected, loss.loss_sums(logits, target, torch.ones(5)))
     for other in (odd, 0.5):
-        found = loss.loss_sums(filled(logits, 3, odd), filled(target, 3, other), weights(5, 3))
+        found = loss.loss_sums(padded(logits, 3, odd), padded(target, 3, other), weights(5, 3))
         torch.testing.assert_close(found, expected)
 
 
 @pytest.mark.parametrize("odd", ODD)
-def test_fillers_have_a_gradient_of_zero_and_change_no_other(odd: float) -> None:
+def test_padding_has_a_gradient_of_zero_and_changes_no_other(odd: float) -> None:
     logits, target = batch(5)
     alone = logits.clone().requires_grad_()
     loss.loss_from_sums(loss.loss_sums(alone, target)).backward()
-    both = filled(logits, 3, odd).requires_grad_()
-    loss.loss_from_sums(loss.loss_sums(both, filled(target, 3, odd), weights(5, 3))).backward()
+    both = padded(logits, 3, odd).requires_grad_()
+    loss.loss_from_sums(loss.loss_sums(both, padded(target, 3, odd), weights(5, 3))).backward()
     assert alone.grad is not None
     assert both.grad is not None
     assert (both.grad[5:] == 0).all()
@@ -136,37 +136,37 @@ def test_fillers_have_a_gradient_of_zero_and_change_no_other(odd: float) -> None
     assert alone.grad.abs().max() > 0
 
 
-def test_a_batch_of_fillers_alone_adds_nothing() -> None:
-    """As the last validation batch may be for a worker."""
+def test_a_batch_of_padding_adds_nothing() -> None:
+    """The last validation batch of a worker may be only padding."""
     logits, target = batch(3)
     assert loss.loss_sums(logits, target, torch.zeros(3)).tolist() == [0, 0, 0, 0]
 
 
-def test_a_real_picture_that_is_no_number_is_not_hidden() -> None:
+def test_a_nan_in_a_real_image_is_not_hidden() -> None:
     logits, target = batch(5)
     logits[2, 0, 3, 4] = float("nan")
     assert loss.loss_from_sums(loss.loss_sums(logits, target, torch.ones(5))).isnan()
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5, 7, 16])
-def test_workers_with_fillers_have_the_gradients_of_one_with_the_whole_batch(count: int) -> None:
-    """Sixteen pictures are 6, 5 and 5, and two fillers, for three workers."""
+def test_workers_with_padding_have_the_gradients_of_one_with_the_whole_batch(count: int) -> None:
+    """Three workers get 6, 5 and 5 of 16 images, and two images of padding."""
     expected_loss, expected = gradients(network(), 1, 0)
     image, target = batch()
-    share = -(-16 // count)
+    per_worker = -(-16 // count)
     model = network()
     sums = []
     for rank in range(count):
         own = torch.arange(16)[rank::count]
-        fillers = share - len(own)
-        own = torch.cat([own, own[-1:].repeat(fillers)])
-        weight = weights(share - fillers, fillers)
+        padding = per_worker - len(own)
+        own = torch.cat([own, own[-1:].repeat(padding)])
+        weight = weights(per_worker - padding, padding)
         sums.append(loss.loss_sums(model(image[own]), target[own], weight))
-    total = torch.stack([one.detach() for one in sums]).sum(0)
-    for one in sums:  # as each worker does, and the gradients add up in the network
-        value = loss.loss_from_sums(loss.reduce_sums(one, lambda own: total.clone()))
+    total = torch.stack([part.detach() for part in sums]).sum(0)
+    for part in sums:  # as each worker does; the gradients add up in the network
+        value = loss.loss_from_sums(loss.reduce_sums(part, lambda own: total.clone()))
         assert value.item() == pytest.approx(expected_loss, rel=1e-6)
         value.backward()
     scale = max(grad.abs().max().item() for grad in expected)
-    for own_sum, whole in zip(model.parameters(), expected, strict=True):
-        torch.testing.assert_close(own_sum.grad, whole, rtol=1e-4, atol=1e-4 * scale)
+    for parameter, whole in zip(model.parameters(), expected, strict=True):
+        torch.testing.assert_close(parameter.grad, whole, rtol=1e-4, atol=1e-4 * scale)

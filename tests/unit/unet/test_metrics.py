@@ -1,4 +1,4 @@
-"""Dice against counting by hand, and the sums over a batch against picture by picture."""
+"""Dice against sets of pixels, and the sums over a batch against image by image."""
 
 import numpy as np
 import pytest
@@ -15,21 +15,21 @@ PAIRS = hnp.array_shapes(min_dims=2, max_dims=2, max_side=12).flatmap(
 
 
 def brute(mask: np.ndarray, truth: np.ndarray) -> float:
-    ours = {place for place, pixel in enumerate(mask.reshape(-1).tolist()) if pixel}
-    theirs = {place for place, pixel in enumerate(truth.reshape(-1).tolist()) if pixel}
+    ours = {index for index, pixel in enumerate(mask.reshape(-1).tolist()) if pixel}
+    theirs = {index for index, pixel in enumerate(truth.reshape(-1).tolist()) if pixel}
     return 2 * len(ours & theirs) / (len(ours) + len(theirs)) if ours or theirs else 1.0
 
 
 @settings(deadline=None, max_examples=200)
 @given(pair=PAIRS)
-def test_dice_is_what_sets_of_pixels_say(pair: tuple[np.ndarray, np.ndarray]) -> None:
+def test_dice_equals_that_of_sets_of_pixels(pair: tuple[np.ndarray, np.ndarray]) -> None:
     mask, truth = pair
     assert metrics.dice(mask, truth) == pytest.approx(brute(mask, truth), abs=1e-12)
     assert metrics.dice(truth, mask) == metrics.dice(mask, truth)
     assert metrics.dice(mask, mask) == 1
 
 
-def test_dice_has_the_values_that_everybody_knows() -> None:
+def test_dice_has_the_known_values() -> None:
     none, left = np.zeros((4, 4), dtype=bool), np.zeros((4, 4), dtype=bool)
     left[:, :2] = True
     assert metrics.dice(none, none) == 1
@@ -50,21 +50,21 @@ def batch() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @pytest.mark.parametrize("weight", [[1] * 6, [1, 0, 1, 0, 1, 0], [0, 1, 0, 1, 0, 1], [0] * 6])
-def test_sums_are_those_of_the_pictures_of_weight_1(weight: list[int]) -> None:
+def test_sums_are_those_of_the_images_of_weight_1(weight: list[int]) -> None:
     logits, target = batch()
     images, dice, accuracy = 0, 0.0, 0.0
-    for one, truth, counts in zip(logits.numpy() > 0, target.numpy() > 0.5, weight, strict=True):
+    for mask, truth, counts in zip(logits.numpy() > 0, target.numpy() > 0.5, weight, strict=True):
         if counts:
             images += 1
-            dice += brute(one, truth)
-            accuracy += float((one == truth).mean())
+            dice += brute(mask, truth)
+            accuracy += float((mask == truth).mean())
     sums = metrics.metric_sums(logits, target, torch.tensor(weight, dtype=torch.float32))
     assert sums.dtype == torch.float64
     assert sums.shape == (len(metrics.METRICS),)
     assert sums.tolist() == pytest.approx([images, dice, accuracy], abs=1e-5)
 
 
-def test_what_fills_up_a_batch_changes_nothing() -> None:
+def test_padding_of_a_batch_changes_nothing() -> None:
     logits, target = batch()
     weight = torch.tensor([1.0, 1, 1, 0, 0, 0])
     before = metrics.metric_sums(logits, target, weight)
@@ -83,8 +83,8 @@ def test_sums_of_two_halves_add_up_to_those_of_the_whole() -> None:
     assert torch.allclose(parts[0] + parts[1], whole, atol=1e-6)
 
 
-def test_dice_is_the_mean_over_pictures_and_not_over_pixels() -> None:
-    """A small car counts as much as a large one: this is what Kaggle scores."""
+def test_dice_is_the_mean_over_images_and_not_over_pixels() -> None:
+    """Kaggle scores this: a small car counts as much as a large one."""
     logits, target = torch.full((2, 1, 4, 4), -1.0), torch.zeros(2, 1, 4, 4)
     target[0] = 1  # a large car that is not found
     target[1, 0, 0, 0] = 1

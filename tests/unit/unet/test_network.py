@@ -1,4 +1,4 @@
-"""The network: its size, its shapes, and that nothing leaks between pictures of a batch."""
+"""The network: its parameters, shapes, padding and initialization."""
 
 from itertools import pairwise
 
@@ -24,50 +24,50 @@ def test_without_norm_it_is_the_network_of_2017() -> None:
 
 @pytest.mark.parametrize("size", [(32, 48), (16, 16), (17, 31), (40, 60), (5, 7)])
 @pytest.mark.parametrize("norm", ["batch", "none"])
-def test_logits_have_the_size_of_the_picture(size: tuple[int, int], norm: str) -> None:
+def test_logits_have_the_size_of_the_image(size: tuple[int, int], norm: str) -> None:
     logits = UNet(base=2, norm=norm)(torch.zeros(2, 1, *size))
     assert logits.shape == (2, 1, *size)
 
 
 @pytest.mark.parametrize("size", [(64, 128), (17, 31), (5, 7)])
-def test_a_folded_network_answers_for_each_pixel(size: tuple[int, int]) -> None:
+def test_a_folded_network_has_a_logit_for_each_pixel(size: tuple[int, int]) -> None:
     logits = UNet(base=2, fold=4)(torch.zeros(2, 1, *size))
     assert logits.shape == (2, 1, *size)
 
 
-def test_a_folded_network_is_a_network_of_the_blocks_of_a_picture() -> None:
-    """Each block's pixels as channels, the plain network, each block's logits in their places."""
+def test_a_folded_network_is_a_network_on_the_blocks_of_an_image() -> None:
+    """Pixels of a block become channels, and the logits return to their pixels."""
     torch.manual_seed(0)
     folded, plain = UNet(base=4, fold=2).eval(), UNet(base=4, in_channels=4).eval()
     plain.head = folded.head
     for inner in ("down", "up", "enlarge"):
         getattr(plain, inner).load_state_dict(getattr(folded, inner).state_dict())
-    picture = torch.randn(1, 1, 32, 64)
-    blocks = torch.stack([picture[0, 0, y::2, x::2] for y in (0, 1) for x in (0, 1)])
-    answer = plain(blocks[None])[0]
+    image = torch.randn(1, 1, 32, 64)
+    blocks = torch.stack([image[0, 0, y::2, x::2] for y in (0, 1) for x in (0, 1)])
+    logits = plain(blocks[None])[0]
     expected = torch.empty(32, 64)
-    for place, (y, x) in enumerate([(0, 0), (0, 1), (1, 0), (1, 1)]):
-        expected[y::2, x::2] = answer[place]
-    torch.testing.assert_close(folded(picture)[0, 0], expected)
+    for channel, (y, x) in enumerate([(0, 0), (0, 1), (1, 0), (1, 1)]):
+        expected[y::2, x::2] = logits[channel]
+    torch.testing.assert_close(folded(image)[0, 0], expected)
 
 
 @pytest.mark.parametrize("fold", [1, 4])
-def test_a_design_builds_the_network_that_it_says(fold: int) -> None:
-    design = UNetConfig(base=2, norm="none", fold=fold)
+def test_a_config_builds_its_network(fold: int) -> None:
+    config = UNetConfig(base=2, norm="none", fold=fold)
     expected = UNet(base=2, norm="none", fold=fold).state_dict()
-    found = design.build().state_dict()
-    assert {name: value.shape for name, value in found.items()} == {
+    built = config.build().state_dict()
+    assert {name: value.shape for name, value in built.items()} == {
         name: value.shape for name, value in expected.items()
     }
 
 
-def test_padding_changes_nothing_for_pictures_of_whole_blocks() -> None:
+def test_padding_repeats_the_last_row() -> None:
     torch.manual_seed(0)
     model = UNet(base=4, depth=3).eval()
-    picture = 3 * torch.randn(1, 1, 12, 16)
-    whole = model(picture)
-    cut = model(picture[..., :11, :])  # padded back to 12 by repeating row 11
-    repeated = torch.cat([picture[..., :11, :], picture[..., 10:11, :]], dim=-2)
+    image = 3 * torch.randn(1, 1, 12, 16)
+    whole = model(image)
+    cut = model(image[..., :11, :])  # padded back to 12 by repeating row 11
+    repeated = torch.cat([image[..., :11, :], image[..., 10:11, :]], dim=-2)
     torch.testing.assert_close(cut, model(repeated)[..., :11, :])
     assert not torch.allclose(cut, whole[..., :11, :])
 
@@ -89,6 +89,6 @@ def test_glorot_keeps_to_its_bound_and_sets_biases_to_zero() -> None:
     assert not convolution.bias.any()
 
 
-def test_a_network_that_cannot_be_is_refused() -> None:
+def test_an_invalid_network_is_refused() -> None:
     with pytest.raises(ValueError, match="norm=layer"):
         UNet(norm="layer")
