@@ -1,6 +1,6 @@
-"""Whatever the network and the store do, results are the same, or an error names file and cause.
+"""S3 with faults of network and store: the same results, or an error that names file and cause.
 
-Each test also counts the requests: layers of retries that multiply are a way to be slow for hours.
+Tests also count the requests, because layers of retries that multiply take hours.
 """
 
 import os
@@ -34,7 +34,7 @@ DATA = os.urandom(100_000)
 def home(
     faulty_s3: Faulty, bucket: Callable[[Server], str], monkeypatch: pytest.MonkeyPatch
 ) -> str:
-    """The URI of a bucket with one file, behind the proxy; there are no pauses between tries."""
+    """The URI of a bucket with one file, behind the proxy; retries follow without a pause."""
     monkeypatch.setattr(ExponentialBackoff, "delay_amount", lambda *_: 0)
     monkeypatch.setattr(s3, "time", SimpleNamespace(sleep=lambda _: None))
     uri = bucket(faulty_s3)
@@ -45,26 +45,26 @@ def home(
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> float:
-    """The seconds after which an answer is not waited for any longer."""
+    """The timeout of a request in seconds, made short."""
     monkeypatch.setattr(s3_client, "READ_S", 1)
     s3_client._make_client.cache_clear()
     return 1
 
 
 def seen(proxy: Faulty) -> list[tuple[str, str]]:
-    """The requests: method, and fault or "pass"."""
+    """Return method and fault (or "pass") of each request."""
     return [(method, kind) for method, _, kind in proxy.requests()]
 
 
 @pytest.mark.parametrize("kind", ["503", "500", "reset"])
-def test_a_read_outlives_four_faults_in_a_row(faulty_s3: Faulty, home: str, kind: str) -> None:
+def test_a_read_survives_four_faults_in_a_row(faulty_s3: Faulty, home: str, kind: str) -> None:
     faulty_s3.fault(kind, match="/file", method="GET", n=4)
     assert storage.read(f"{home}/file") == DATA
     assert seen(faulty_s3) == [*[("GET", kind)] * 4, ("GET", "pass")]
 
 
 @pytest.mark.parametrize("kind", ["503", "500", "reset"])
-def test_a_publish_outlives_four_faults_in_a_row(faulty_s3: Faulty, home: str, kind: str) -> None:
+def test_a_write_survives_four_faults_in_a_row(faulty_s3: Faulty, home: str, kind: str) -> None:
     faulty_s3.fault(kind, method="PUT", n=4)
     assert storage.write_atomic(f"{home}/new", DATA) is True
     assert seen(faulty_s3) == [*[("PUT", kind)] * 4, ("PUT", "pass")]
@@ -72,7 +72,7 @@ def test_a_publish_outlives_four_faults_in_a_row(faulty_s3: Faulty, home: str, k
 
 
 @pytest.mark.parametrize("kind", ["503", "500", "reset", "lost"])
-def test_a_listing_outlives_four_faults_in_a_row(faulty_s3: Faulty, home: str, kind: str) -> None:
+def test_a_listing_survives_four_faults_in_a_row(faulty_s3: Faulty, home: str, kind: str) -> None:
     before = storage.list_files(home)
     faulty_s3.calm()
     faulty_s3.fault(kind, query="list-type=2", n=4)
@@ -81,14 +81,14 @@ def test_a_listing_outlives_four_faults_in_a_row(faulty_s3: Faulty, home: str, k
 
 
 @pytest.mark.parametrize("kind", ["503", "reset", "lost"])
-def test_a_remove_outlives_four_faults_in_a_row(faulty_s3: Faulty, home: str, kind: str) -> None:
+def test_a_removal_survives_four_faults_in_a_row(faulty_s3: Faulty, home: str, kind: str) -> None:
     faulty_s3.fault(kind, method="DELETE", n=4)
     storage.remove(f"{home}/file")
     assert seen(faulty_s3) == [*[("DELETE", kind)] * 4, ("DELETE", "pass")]
     assert keys(faulty_s3, home) == []
 
 
-def test_faults_on_every_file_are_outlived_file_by_file(faulty_s3: Faulty, home: str) -> None:
+def test_reads_of_many_files_survive_faults_of_each(faulty_s3: Faulty, home: str) -> None:
     uris = [f"{home}/{number}" for number in range(20)]
     for uri in uris:
         put(faulty_s3, uri, uri.encode())
@@ -98,7 +98,7 @@ def test_faults_on_every_file_are_outlived_file_by_file(faulty_s3: Faulty, home:
     assert len(faulty_s3.requests()) == 3 * len(uris)
 
 
-def test_an_answer_that_does_not_come_is_asked_for_again(
+def test_a_request_without_an_answer_is_repeated(
     faulty_s3: Faulty, home: str, impatient: float
 ) -> None:
     faulty_s3.fault("stall", method="GET", s=60 * impatient)
@@ -108,7 +108,7 @@ def test_an_answer_that_does_not_come_is_asked_for_again(
     assert seen(faulty_s3) == [("GET", "stall"), ("GET", "pass")]
 
 
-def test_a_body_that_stops_coming_is_read_again(
+def test_a_read_whose_body_hangs_is_repeated(
     faulty_s3: Faulty, home: str, impatient: float
 ) -> None:
     faulty_s3.fault("hang", method="GET")
@@ -120,7 +120,7 @@ def test_a_body_that_stops_coming_is_read_again(
 
 @pytest.mark.parametrize("kind", ["short", "cut", "flip"])
 @pytest.mark.parametrize("read", [storage.read, lambda uri: storage.open_read(uri).read()])
-def test_a_body_that_is_not_what_was_written_is_read_again(
+def test_a_read_with_a_bad_body_is_repeated(
     faulty_s3: Faulty, home: str, kind: str, read: Callable[[str], bytes]
 ) -> None:
     faulty_s3.fault(kind, match="/file", method="GET", n=2)
@@ -129,9 +129,7 @@ def test_a_body_that_is_not_what_was_written_is_read_again(
 
 
 @pytest.mark.parametrize("kind", ["short", "flip"])
-def test_a_body_that_is_never_what_was_written_is_an_error(
-    faulty_s3: Faulty, home: str, kind: str
-) -> None:
+def test_a_body_that_is_always_bad_is_an_error(faulty_s3: Faulty, home: str, kind: str) -> None:
     faulty_s3.fault(kind, match="/file", method="GET", n=None)
     with pytest.raises(StorageUnavailableError, match="differ from the written") as caught:
         storage.read(f"{home}/file")
@@ -140,10 +138,10 @@ def test_a_body_that_is_never_what_was_written_is_an_error(
 
 
 @pytest.mark.parametrize("kind", ["short", "cut", "flip"])
-def test_a_large_file_that_is_not_what_was_written_is_read_again(
+def test_a_read_of_a_multipart_file_with_a_bad_body_is_repeated(
     faulty_s3: Faulty, home: str, part_bytes: int, kind: str
 ) -> None:
-    """Its ETag is not the MD5 of the whole."""
+    """The ETag of a multipart upload is not its MD5."""
     data = os.urandom(2 * part_bytes + 1)
     write_through(f"{home}/large", data)
     faulty_s3.fault(kind, match="/large", method="GET")
@@ -152,9 +150,7 @@ def test_a_large_file_that_is_not_what_was_written_is_read_again(
 
 
 @pytest.mark.parametrize("kind", ["short", "cut"])
-def test_a_listing_of_which_half_came_is_asked_for_again(
-    faulty_s3: Faulty, home: str, kind: str
-) -> None:
+def test_half_a_listing_is_requested_again(faulty_s3: Faulty, home: str, kind: str) -> None:
     before = storage.list_files(home)
     faulty_s3.calm()
     faulty_s3.fault(kind, query="list-type=2", n=2)
@@ -162,7 +158,7 @@ def test_a_listing_of_which_half_came_is_asked_for_again(
     assert seen(faulty_s3) == [*[("GET", kind)] * 2, ("GET", "pass")]
 
 
-def test_no_bit_of_a_file_can_flip_on_its_way_unseen(faulty_s3: Faulty, home: str) -> None:
+def test_a_flipped_bit_is_detected_in_files_of_any_length(faulty_s3: Faulty, home: str) -> None:
     for length in (1, 2, 3, 1000):
         put(faulty_s3, f"{home}/{length}", b"x" * length)
         faulty_s3.fault("flip", match=f"/{length}", method="GET")
@@ -170,9 +166,7 @@ def test_no_bit_of_a_file_can_flip_on_its_way_unseen(faulty_s3: Faulty, home: st
 
 
 @pytest.mark.parametrize("replace", [False, True])
-def test_a_publish_whose_answer_is_lost_is_a_publish(
-    faulty_s3: Faulty, home: str, replace: bool
-) -> None:
+def test_a_write_whose_answer_is_lost_succeeds(faulty_s3: Faulty, home: str, replace: bool) -> None:
     faulty_s3.fault("lost", method="PUT", n=2)
     assert storage.write_atomic(f"{home}/new", DATA, replace=replace) is True
     assert seen(faulty_s3)[:3] == [("PUT", "lost"), ("PUT", "lost"), ("PUT", "pass")]
@@ -180,7 +174,7 @@ def test_a_publish_whose_answer_is_lost_is_a_publish(
     assert storage.read(f"{home}/new") == DATA
 
 
-def test_a_publish_that_was_second_and_whose_answer_is_lost_was_second(
+def test_a_write_to_an_existing_file_whose_answer_is_lost_is_refused(
     faulty_s3: Faulty, home: str
 ) -> None:
     faulty_s3.fault("lost", method="PUT")
@@ -199,7 +193,7 @@ def corrupting(
         yield proxy, bucket(proxy)
 
 
-def test_a_bit_that_flips_on_the_way_up_is_never_stored(corrupting: tuple[Faulty, str]) -> None:
+def test_a_write_with_a_flipped_bit_is_never_stored(corrupting: tuple[Faulty, str]) -> None:
     proxy, home = corrupting
     proxy.fault("flip-sent", method="PUT", n=None)
     with pytest.raises((StorageUnavailableError, StorageAccessError)) as caught:
@@ -212,7 +206,7 @@ def test_a_bit_that_flips_on_the_way_up_is_never_stored(corrupting: tuple[Faulty
     assert storage.read(f"{home}/new") == DATA
 
 
-def test_a_bit_that_flips_in_a_part_is_never_stored(
+def test_a_part_with_a_flipped_bit_is_never_stored(
     corrupting: tuple[Faulty, str], part_bytes: int
 ) -> None:
     proxy, home = corrupting
@@ -232,7 +226,7 @@ def test_a_bit_that_flips_in_a_part_is_never_stored(
 
 @pytest.mark.parametrize("kind", ["503", "reset", "lost"])
 @pytest.mark.parametrize("query", ["uploads", "partNumber=2", "uploadId"])
-def test_a_large_file_outlives_two_faults_of_each_request(
+def test_a_multipart_upload_survives_two_faults_of_each_request(
     faulty_s3: Faulty, home: str, part_bytes: int, kind: str, query: str
 ) -> None:
     data = os.urandom(2 * part_bytes + 1)
@@ -244,7 +238,7 @@ def test_a_large_file_outlives_two_faults_of_each_request(
 
 @pytest.mark.parametrize("kind", ["503", "reset", "403"])
 @pytest.mark.parametrize("query", ["partNumber=3", "uploadId"])
-def test_an_upload_that_cannot_be_ended_leaves_nothing(
+def test_a_failed_multipart_upload_leaves_nothing(
     faulty_s3: Faulty,
     home: str,
     part_bytes: int,
@@ -259,8 +253,10 @@ def test_an_upload_that_cannot_be_ended_leaves_nothing(
     with pytest.raises(StorageUnavailableError) as caught:
         write_through(f"{home}/file", b"x" * (2 * part_bytes + 1))
     check_message(caught.value, f"{home}/file")
-    assert len([one for one in seen(faulty_s3) if one[1] == kind]) == (1 if kind == "403" else 3)
-    assert storage.read(f"{home}/file") == DATA, "the old one"
+    assert len([fault for _, fault in seen(faulty_s3) if fault == kind]) == (
+        1 if kind == "403" else 3
+    )
+    assert storage.read(f"{home}/file") == DATA, "the old file stays"
     assert unfinished_uploads(faulty_s3, home) == []
 
 
@@ -273,9 +269,9 @@ def test_an_upload_that_cannot_be_ended_leaves_nothing(
         lambda home: storage.remove(f"{home}/file"),
         lambda home: storage.size(f"{home}/file"),
     ],
-    ids=["read", "publish", "remove", "size"],
+    ids=["read", "write", "remove", "size"],
 )
-def test_what_a_user_can_mend_is_said_at_once(
+def test_an_access_error_is_reported_without_a_retry(
     faulty_s3: Faulty, home: str, kind: str, says: str, act: Callable[[str], object]
 ) -> None:
     faulty_s3.fault(kind, n=None)
@@ -295,9 +291,9 @@ def test_what_a_user_can_mend_is_said_at_once(
         lambda home: storage.write_atomic(f"{home}/file", b"x"),
         lambda home: storage.exists(f"{home}/file"),
     ],
-    ids=["read", "publish", "exists"],
+    ids=["read", "write", "exists"],
 )
-def test_what_does_not_pass_ends_with_an_error_that_names_file_and_cause(
+def test_a_permanent_fault_is_an_error_that_names_file_and_cause(
     faulty_s3: Faulty, home: str, kind: str, act: Callable[[str], object]
 ) -> None:
     faulty_s3.fault(kind, n=None)
@@ -311,7 +307,7 @@ def test_what_does_not_pass_ends_with_an_error_that_names_file_and_cause(
     assert seen(faulty_s3) == [(faulty_s3.requests()[0][0], kind)] * s3_client.TRIES
 
 
-def test_a_store_that_never_answers_is_waited_for_a_bounded_time(
+def test_a_store_that_never_answers_is_given_up_in_bounded_time(
     faulty_s3: Faulty, home: str, impatient: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(s3_client, "TRIES", 2)
@@ -325,7 +321,7 @@ def test_a_store_that_never_answers_is_waited_for_a_bounded_time(
 
 
 @pytest.mark.slow
-def test_with_the_real_pauses_a_permanent_fault_ends_within_two_minutes(
+def test_with_real_pauses_a_permanent_fault_ends_within_two_minutes(
     s3: Server, bucket: Callable[[Server], str], tmp_path: Path
 ) -> None:
     if reason := why_no_proxy():

@@ -1,6 +1,6 @@
-"""Files that are published are whole, whenever their writer is killed and however full the disk.
+"""Written files are whole, whenever their writer is killed and however full the disk is.
 
-What kills or limits a process is done to a process made for it: this file run as a command.
+Processes to be killed or limited run this file as a command.
 """
 
 import errno
@@ -25,7 +25,7 @@ import pytest
 from support import chaos, watched
 
 from carvana_ray import storage
-from carvana_ray.storage import base as store
+from carvana_ray.storage.base import TEMP_PREFIX
 
 KILLS = 200
 LARGEST = 3_000_000
@@ -34,22 +34,22 @@ Disk = Callable[[str, Path], Path]
 
 
 def payload(size: int, key: int) -> bytes:
-    """Return bytes that show whether they are all there: their number, then a digest repeated."""
+    """Return bytes that show whether they are complete: their number, then a repeated digest."""
     head = f"{size:010d}".encode()
     digest = hashlib.sha256(b"%d %d" % (size, key)).digest()
     return (head + digest * (size // len(digest) + 1))[:size]
 
 
 def is_whole(data: bytes) -> bool:
-    """Return whether data is what `payload` gave once."""
+    """Return whether data is a complete result of `payload`."""
     if len(data) < 50 or not data[:10].isdigit():
         return False
     size, digest = int(data[:10]), data[10:42]
     return data == (data[:10] + digest * (size // len(digest) + 1))[:size]
 
 
-def publish_for_ever(folder: str, key: int) -> None:
-    """Publish files of random sizes, new ones and some that replace others, until killed."""
+def write_forever(folder: str, key: int) -> None:
+    """Write files of random sizes, new ones and replacements, until killed."""
     rng = random.Random(key)
     for number in itertools.count():
         data = payload(int(LARGEST ** rng.uniform(0.4, 1)), key)
@@ -59,8 +59,8 @@ def publish_for_ever(folder: str, key: int) -> None:
             storage.write_atomic(storage.join(folder, f"new-{key}-{number}"), data)
 
 
-def write_in_place_for_ever(folder: str, key: int) -> None:
-    """The same as it must not be done."""
+def write_in_place_forever(folder: str, key: int) -> None:
+    """Write the same files in place, as a program must not do."""
     rng = random.Random(key)
     for number in itertools.count():
         with open(storage.join(folder, f"replaced-{number % 8}"), "wb") as file:
@@ -68,12 +68,12 @@ def write_in_place_for_ever(folder: str, key: int) -> None:
 
 
 def kill_writers(folder: str, kills: int, writer: Callable[[str, int], None]) -> dict[str, int]:
-    """Start a writer and kill it, many times over; count the files that others see, and the torn.
+    """Start a writer and kill it, many times; count the visible files and the torn ones.
 
-    Runs in a process without threads, so that a fork is a cheap and faithful copy.
+    It runs in a process without threads, where a fork is cheap and safe.
     """
     rng = random.Random(0)
-    files = torn = drafts = 0
+    files = torn = temps = 0
     for key in range(kills):
         child = os.fork()
         if not child:
@@ -92,27 +92,27 @@ def kill_writers(folder: str, kills: int, writer: Callable[[str, int], None]) ->
             if entry.name.startswith("new-"):
                 storage.remove(uri)
         for name in os.listdir(folder):
-            if name.startswith(store.TEMP_PREFIX):
-                drafts += 1
+            if name.startswith(TEMP_PREFIX):
+                temps += 1
                 os.unlink(os.path.join(folder, name))
-    return {"files": files, "torn": torn, "drafts": drafts}
+    return {"files": files, "torn": torn, "temps": temps}
 
 
-def write_with_a_limit(folder: str, how: str) -> dict[str, Any]:
-    """Write two files of 3 MB, one over an older one, where no file may exceed 2 MB."""
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # else the process dies of it
+def write_with_size_limit(folder: str, how: str) -> dict[str, Any]:
+    """Run `write_too_much` where no file may exceed 2 MB."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # otherwise the signal ends the process
     resource.setrlimit(resource.RLIMIT_FSIZE, (2 * MB, 2 * MB))
     return write_too_much(folder, how)
 
 
 def write_too_much(folder: str, how: str) -> dict[str, Any]:
-    """Write two files of 3 MB, one over an older one; return the errors, and what is there then."""
+    """Write two files of 3 MB, one over an older file; return the errors and the files left."""
     storage.write_atomic(storage.join(folder, "older"), payload(1000, 0))
     numbers: list[int | None] = []
     for name in ("older", "new"):
         uri = storage.join(folder, name)
         try:
-            if how == "publishing":
+            if how == "atomic_writer":
                 with storage.atomic_writer(uri) as file:
                     for _ in range(3):
                         file.write(payload(MB, 1))
@@ -126,9 +126,10 @@ def write_too_much(folder: str, how: str) -> dict[str, Any]:
 
 
 def in_a_process(*arguments: object) -> dict[str, Any]:
-    """Run a function of this file in a process of its own; return what it returned."""
+    """Run a function of this file in its own process; return its result."""
     done = subprocess.run(
         [sys.executable, __file__, *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},  # to import `support`
         capture_output=True,
         text=True,
         timeout=120,
@@ -139,21 +140,21 @@ def in_a_process(*arguments: object) -> dict[str, Any]:
 
 
 def command(name: str, folder: str, *rest: str) -> dict[str, Any]:
-    """The other end of `in_a_process`."""
+    """Run a function by name: the other side of `in_a_process`."""
     if name == "kill_writers":
         return kill_writers(folder, int(rest[0]), globals()[rest[1]])
     return globals()[name](folder, *rest)
 
 
 def test_no_torn_file_is_seen_after_200_kills(tmp_path: Path) -> None:
-    found = in_a_process("kill_writers", tmp_path, KILLS, publish_for_ever.__name__)
+    found = in_a_process("kill_writers", tmp_path, KILLS, write_forever.__name__)
     assert found["torn"] == 0
     assert found["files"] > KILLS
-    assert found["drafts"] > KILLS / 4, "few writers were killed at work: this proves little"
+    assert found["temps"] > KILLS / 4, "too few writers were killed while writing"
 
 
 def test_torn_files_of_a_writer_in_place_are_seen(tmp_path: Path) -> None:
-    found = in_a_process("kill_writers", tmp_path, 20, write_in_place_for_ever.__name__)
+    found = in_a_process("kill_writers", tmp_path, 20, write_in_place_forever.__name__)
     assert found["torn"] > 0
 
 
@@ -164,15 +165,15 @@ def test_a_part_of_a_file_is_not_whole(cut: int) -> None:
     assert not is_whole(payload(100_000, 7)[:50_000] + payload(100_000, 8)[50_000:])
 
 
-@pytest.mark.parametrize("how", ["new", "replace", "publishing"])
-def test_a_file_beyond_the_limit_is_an_error_and_is_not_there(tmp_path: Path, how: str) -> None:
-    found = in_a_process("write_with_a_limit", tmp_path, how)
+@pytest.mark.parametrize("how", ["new", "replace", "atomic_writer"])
+def test_a_file_over_the_size_limit_is_an_error_and_is_absent(tmp_path: Path, how: str) -> None:
+    found = in_a_process("write_with_size_limit", tmp_path, how)
     assert found == {"errors": [errno.EFBIG] * 2, "older": True, "names": ["older"]}
 
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Disk]:
-    """Mount a small file system in memory on a folder; skip where that is not allowed."""
+    """Mount a small file system in memory on a folder; skip if that is not allowed."""
     mounted = []
 
     def mount(size: str, place: Path) -> Path:
@@ -192,7 +193,7 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
         subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
-@pytest.mark.parametrize("how", ["new", "replace", "publishing"])
+@pytest.mark.parametrize("how", ["new", "replace", "atomic_writer"])
 def test_a_full_disk_is_an_error_and_the_older_file_stays(
     disk: Disk, tmp_path: Path, how: str
 ) -> None:
@@ -202,7 +203,7 @@ def test_a_full_disk_is_an_error_and_the_older_file_stays(
 
 @pytest.fixture
 def job() -> Iterator[watched.Job]:
-    """A prediction that has not been started: 400 pictures, 1.4 MB of rows."""
+    """A prediction that has not started: 400 images, 1.4 MB of rows."""
     with tempfile.TemporaryDirectory(prefix="chaos-") as root:
         job = watched.Job(watched.draw(Path(root), 400, 20), "job")
         try:
@@ -211,7 +212,7 @@ def job() -> Iterator[watched.Job]:
             job.kill_all()
 
 
-def ends_badly(job: watched.Job) -> None:
+def wait_for_failure(job: watched.Job) -> None:
     """Wait for a job to end with an error and without a submission."""
     job.wait(lambda: job.process.poll() is not None, watched.JOB_S, "the job to end")
     assert job.process.returncode not in (0, 3, 75), job.seen()
@@ -221,15 +222,15 @@ def ends_badly(job: watched.Job) -> None:
 
 @pytest.mark.slow
 @pytest.mark.ray
-def test_a_job_whose_results_do_not_fit_ends_badly(job: watched.Job, disk: Disk) -> None:
+def test_a_job_whose_results_do_not_fit_fails(job: watched.Job, disk: Disk) -> None:
     disk("300k", job.out)
     job.start()
-    ends_badly(job)
+    wait_for_failure(job)
 
 
 @pytest.mark.slow
 @pytest.mark.ray
-def test_a_job_whose_disk_fills_up_ends_badly_and_goes_on_when_there_is_room(
+def test_a_job_fails_when_the_disk_fills_up_and_resumes_when_there_is_space(
     job: watched.Job, disk: Disk
 ) -> None:
     disk("16m", job.out)
@@ -238,7 +239,7 @@ def test_a_job_whose_disk_fills_up_ends_badly_and_goes_on_when_there_is_room(
     ballast = job.out / "ballast"
     free = shutil.disk_usage(job.out).free
     ballast.write_bytes(bytes(free - 200_000))  # some of the shards fit, but not all
-    ends_badly(job)
+    wait_for_failure(job)
     kept = job.committed()
     rows = [pq.read_table(path, columns=["img"]).num_rows for path in kept]
     assert rows == [20] * len(kept), "a shard is torn"

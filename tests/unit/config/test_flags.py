@@ -1,4 +1,4 @@
-"""What can be asked of each job, and what is refused."""
+"""The flags of each job: valid and invalid values."""
 
 import dataclasses
 from typing import Any
@@ -11,7 +11,7 @@ from carvana_ray.config import cli, recipes
 from carvana_ray.errors import InputError
 
 
-def test_check_needs_a_file_to_check(capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_requires_a_submission(capsys: pytest.CaptureFixture[str]) -> None:
     usage_error(config.CheckFlags, [], capsys, "--submission")
     assert cli.parse(config.CheckFlags, "check", REQUIRED[config.CheckFlags]).submission == "a.csv"
 
@@ -69,13 +69,13 @@ def test_the_pipeline_has_the_flags_of_all_its_jobs() -> None:
         (config.CheckFlags, "--width", "-5"),
     ],
 )
-def test_a_value_that_cannot_be_is_refused_in_one_line_that_names_the_flag(
+def test_an_invalid_value_is_a_usage_error_that_names_the_flag(
     kind: type[Any], flag: str, value: str | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     argv = [*REQUIRED.get(kind, []), flag, *([] if value is None else [value])]
-    said = usage_error(kind, argv, capsys, flag)
-    if value and flag != "--model":  # the pipeline takes none at all
-        assert value in said
+    error = usage_error(kind, argv, capsys, flag)
+    if value and flag != "--model":  # the pipeline accepts no model
+        assert value in error
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_a_value_that_cannot_be_is_refused_in_one_line_that_names_the_flag(
         (config.CheckFlags, {}, "--submission"),
     ],
 )
-def test_a_bad_value_is_refused_whoever_builds_the_object(
+def test_an_invalid_value_is_refused_in_python_too(
     kind: type[Any], values: dict[str, Any], flag: str
 ) -> None:
     with pytest.raises(InputError, match=f"^{flag}"):
@@ -98,16 +98,16 @@ def test_a_bad_value_is_refused_whoever_builds_the_object(
 @pytest.mark.parametrize(
     "values", [{"downscale": d} for d in (1, 2, 4, 8)] + [{"learning_rate": 0.999}, {"workers": 1}]
 )
-def test_values_at_the_edge_are_taken(values: dict[str, Any]) -> None:
+def test_values_at_the_limits_are_valid(values: dict[str, Any]) -> None:
     assert dataclasses.asdict(config.TrainFlags(**values)).items() >= values.items()
 
 
-def test_a_configuration_cannot_be_changed() -> None:
+def test_flags_are_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         config.TrainFlags().seed = 1  # type: ignore[misc]
 
 
-def test_the_rate_is_the_one_asked_for_or_the_recipes() -> None:
+def test_the_learning_rate_is_that_of_the_flag_or_the_recipe() -> None:
     assert config.TrainFlags().resolved_learning_rate == recipes.RECIPES["default"].learning_rate
     assert (
         config.TrainFlags(recipe="2017").resolved_learning_rate
@@ -116,17 +116,17 @@ def test_the_rate_is_the_one_asked_for_or_the_recipes() -> None:
     assert config.TrainFlags(learning_rate=0.5).resolved_learning_rate == 0.5
 
 
-def test_every_recipe_can_be_asked_for() -> None:
+def test_every_recipe_is_a_choice() -> None:
     for name in recipes.RECIPES:
         assert cli.parse(config.TrainFlags, "job", ["--recipe", name]).recipe == name
 
 
-def test_the_model_is_the_one_asked_for_or_the_one_under_out() -> None:
+def test_the_model_is_that_of_the_flag_or_the_one_under_out() -> None:
     assert config.EvaluateFlags(out="runs/a/").model_uri == "runs/a/model"
     assert config.PredictFlags(out="runs/a", model="b").model_uri == "b"
 
 
-def test_pictures_to_cut_out_are_named_alone_one_or_several() -> None:
+def test_images_to_cut_out_are_named_with_or_without_the_flag() -> None:
     flags = cli.parse(config.CutoutFlags, "job", ["a.jpg", "b", "--edge", "hard"])
     assert flags == config.CutoutFlags(pictures=("a.jpg", "b"), edge="hard")
     assert (
@@ -147,12 +147,12 @@ def test_pictures_to_cut_out_are_named_alone_one_or_several() -> None:
         ({"data": "d", "mask_only": True, "background": "red"}, "--mask-only"),
     ],
 )
-def test_flags_of_a_cut_out_that_exclude_one_another(values: dict[str, Any], flag: str) -> None:
+def test_cutout_flags_that_exclude_one_another(values: dict[str, Any], flag: str) -> None:
     with pytest.raises(InputError, match=f"^{flag}"):
         config.CutoutFlags(**values)
 
 
-def test_edges_are_soft_where_the_network_can_say() -> None:
+def test_edges_are_soft_by_default_except_for_masks() -> None:
     assert config.CutoutFlags(data="d").soft
     assert not config.CutoutFlags(data="d", edge="hard").soft
     assert not config.CutoutFlags(data="d", submission="a.csv").soft
@@ -161,11 +161,10 @@ def test_edges_are_soft_where_the_network_can_say() -> None:
 
 
 @pytest.mark.parametrize("kind", ALL)
-def test_quiet_and_verbose_do_not_go_together(
+def test_quiet_and_verbose_exclude_each_other(
     kind: type[Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for one in ("--quiet", "--verbose"):
-        assert getattr(cli.parse(kind, "job", [*REQUIRED.get(kind, []), one]), one[2:])
-    usage_error(
-        kind, [*REQUIRED.get(kind, []), "--quiet", "--verbose"], capsys, "--quiet, --verbose"
-    )
+    required = REQUIRED.get(kind, [])
+    for name in ("--quiet", "--verbose"):
+        assert getattr(cli.parse(kind, "job", [*required, name]), name[2:])
+    usage_error(kind, [*required, "--quiet", "--verbose"], capsys, "--quiet, --verbose")

@@ -1,4 +1,4 @@
-"""Files are there whole or not at all, are never replaced unasked, and leave no drafts behind."""
+"""Local files are whole or absent, replaced only on request, and leave no temporary files."""
 
 import builtins
 import errno
@@ -24,7 +24,7 @@ from carvana_ray.errors import (
     StorageAccessError,
     StorageUnavailableError,
 )
-from carvana_ray.storage import local_disk as disk
+from carvana_ray.storage import local_disk
 
 ROUNDS = 20
 
@@ -34,27 +34,27 @@ def names(folder: Path) -> list[str]:
 
 
 def age(folder: Path, seconds: float) -> None:
-    """Let all drafts of a folder look as if nobody had written to them for some time."""
-    for draft in folder.glob(f"{disk.TEMP_PREFIX}*"):
-        os.utime(draft, (time.time() - seconds,) * 2)
+    """Make all temporary files of a folder look `seconds` old."""
+    for temp in folder.glob(f"{local_disk.TEMP_PREFIX}*"):
+        os.utime(temp, (time.time() - seconds,) * 2)
 
 
 @pytest.fixture
 def umask() -> Iterator[None]:
-    """The process's umask, put back afterwards."""
+    """Restore the umask of the process afterwards."""
     before = os.umask(0o022)
     yield
     os.umask(before)
 
 
-def test_a_published_file_is_what_was_given(tmp_path: Path) -> None:
+def test_a_written_file_has_the_given_bytes(tmp_path: Path) -> None:
     uri = str(tmp_path / "new" / "folders" / "file.bin")
     assert storage.write_atomic(uri, b"\0\xff\r\n") is True
     assert storage.read(uri) == b"\0\xff\r\n"
     assert names(tmp_path / "new" / "folders") == ["file.bin"]
 
 
-def test_a_file_that_is_there_stays_unless_replacing_is_asked_for(tmp_path: Path) -> None:
+def test_an_existing_file_stays_unless_replaced(tmp_path: Path) -> None:
     uri = str(tmp_path / "file")
     storage.write_atomic(uri, b"first")
     assert storage.write_atomic(uri, b"second") is False
@@ -64,17 +64,17 @@ def test_a_file_that_is_there_stays_unless_replacing_is_asked_for(tmp_path: Path
     assert names(tmp_path) == ["file"]
 
 
-def test_replace_also_makes_a_file_that_is_not_there(tmp_path: Path) -> None:
+def test_replace_also_creates_a_file(tmp_path: Path) -> None:
     assert storage.write_atomic(str(tmp_path / "file"), b"x", replace=True) is True
     assert (tmp_path / "file").read_bytes() == b"x"
 
 
-def test_an_empty_file_can_be_published(tmp_path: Path) -> None:
+def test_an_empty_file_can_be_written(tmp_path: Path) -> None:
     assert storage.write_atomic(str(tmp_path / "file"), b"")
     assert storage.read(str(tmp_path / "file")) == b""
 
 
-def test_a_publish_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_a_failed_write_leaves_nothing_behind(tmp_path: Path) -> None:
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "inside").write_text("x")
     with pytest.raises(OSError, match="taken"):
@@ -82,7 +82,7 @@ def test_a_publish_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
     assert names(tmp_path) == ["taken"]
 
 
-def test_publishing_replaces_when_the_block_ends_and_not_before(tmp_path: Path) -> None:
+def test_the_writer_replaces_the_file_at_the_end_of_its_block(tmp_path: Path) -> None:
     uri = str(tmp_path / "below" / "file")
     storage.write_atomic(uri, b"old")
     with storage.atomic_writer(uri) as file:
@@ -95,7 +95,7 @@ def test_publishing_replaces_when_the_block_ends_and_not_before(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, SystemExit])
-def test_publishing_leaves_the_old_file_and_no_draft_when_its_block_raises(
+def test_the_old_file_stays_when_the_block_of_the_writer_raises(
     tmp_path: Path, error: type[BaseException]
 ) -> None:
     uri = str(tmp_path / "file")
@@ -112,7 +112,7 @@ def test_publishing_leaves_the_old_file_and_no_draft_when_its_block_raises(
     assert names(tmp_path) == ["file"]
 
 
-def test_publishing_makes_no_file_when_its_block_raises(tmp_path: Path) -> None:
+def test_no_file_is_created_when_the_block_of_the_writer_raises(tmp_path: Path) -> None:
     def write_half() -> None:
         with storage.atomic_writer(str(tmp_path / "file")) as file:
             file.write(b"half")
@@ -123,7 +123,7 @@ def test_publishing_makes_no_file_when_its_block_raises(tmp_path: Path) -> None:
     assert names(tmp_path) == []
 
 
-def test_a_reader_sees_one_whole_file_or_the_other(tmp_path: Path) -> None:
+def test_a_reader_sees_the_old_or_the_new_file_whole(tmp_path: Path) -> None:
     uri = str(tmp_path / "file")
     wholes = [b"a" * 1_000_003, b"b" * 10]
     storage.write_atomic(uri, wholes[0])
@@ -156,7 +156,7 @@ def test_a_reader_sees_one_whole_file_or_the_other(tmp_path: Path) -> None:
     assert names(tmp_path) == ["file"]
 
 
-def test_of_eight_that_publish_at_once_exactly_one_wins(tmp_path: Path) -> None:
+def test_exactly_one_of_eight_simultaneous_writers_wins(tmp_path: Path) -> None:
     for turn in range(10):
         uri = str(tmp_path / f"file-{turn}")
         start, won = threading.Barrier(8), []
@@ -187,13 +187,11 @@ def test_the_mode_of_a_file_respects_the_umask(
         file.write(b"x")
     for name in ("one", "two"):
         assert stat.S_IMODE((tmp_path / name).stat().st_mode) == mode
-    assert os.umask(mask) == mask  # and the process still has it
+    assert os.umask(mask) == mask  # the process keeps it
 
 
-def test_publishing_never_changes_the_umask_of_the_other_threads(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The umask is one for all threads: to set it, if only to read it, opens others' files."""
+def test_writing_never_sets_the_umask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The umask belongs to all threads: setting it, even to read it, exposes others' files."""
     asked: list[int] = []
     real = os.umask
 
@@ -206,7 +204,7 @@ def test_publishing_never_changes_the_umask_of_the_other_threads(
     assert asked == []
 
 
-def test_a_listing_is_sorted_and_has_files_alone(tmp_path: Path) -> None:
+def test_a_listing_is_sorted_and_has_only_files(tmp_path: Path) -> None:
     for name in ("b.jpg", "a.jpg", "C.jpg", "a.txt", "._a.jpg", ".hidden.jpg"):
         (tmp_path / name).write_bytes(b"12345")
     (tmp_path / "folder.jpg").mkdir()
@@ -222,14 +220,14 @@ def test_a_listing_is_sorted_and_has_files_alone(tmp_path: Path) -> None:
     ]
 
 
-def test_suffixes_count_in_any_case_and_only_at_the_end(tmp_path: Path) -> None:
+def test_suffixes_match_in_any_case_and_only_at_the_end(tmp_path: Path) -> None:
     for name in ("a.JPG", "b.Jpeg", "c.jpg", "d.jpg.txt", "jpg", "e.gif"):
         (tmp_path / name).touch()
     found = storage.list_files(str(tmp_path), (".jpg", ".jpeg"))
     assert [entry.name for entry in found] == ["a.JPG", "b.Jpeg", "c.jpg"]
 
 
-def test_a_link_to_a_picture_is_a_picture(tmp_path: Path) -> None:
+def test_a_link_to_an_image_is_listed(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "real" / "a.jpg").write_bytes(b"123")
     (tmp_path / "b.jpg").symlink_to(tmp_path / "real" / "a.jpg")
@@ -237,7 +235,7 @@ def test_a_link_to_a_picture_is_a_picture(tmp_path: Path) -> None:
     assert (found.name, found.size) == ("b.jpg", 3)
 
 
-def test_a_changed_file_has_another_version_and_an_untouched_one_the_same(tmp_path: Path) -> None:
+def test_only_a_changed_file_gets_another_version(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"123")
     (tmp_path / "b").write_bytes(b"123")
     before = storage.list_files(str(tmp_path))
@@ -249,14 +247,14 @@ def test_a_changed_file_has_another_version_and_an_untouched_one_the_same(tmp_pa
     assert before[1] == after[1]
 
 
-def test_a_listing_of_no_folder_is_an_input_error_that_names_it(tmp_path: Path) -> None:
+def test_listing_a_missing_folder_is_an_input_error_that_names_it(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for place in ("missing", "file", "file/below"):
         with pytest.raises(InputError, match=place):
             storage.list_files(str(tmp_path / place))
 
 
-def test_reading_no_file_is_an_input_error_that_names_it(tmp_path: Path) -> None:
+def test_reading_a_missing_file_is_an_input_error_that_names_it(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "folder").mkdir()
     for place in ("missing", "folder", "file/below"):
@@ -264,20 +262,20 @@ def test_reading_no_file_is_an_input_error_that_names_it(tmp_path: Path) -> None
             storage.read(str(tmp_path / place))
 
 
-def test_reading_gives_a_file_piece_by_piece(tmp_path: Path) -> None:
+def test_a_file_can_be_read_in_pieces(tmp_path: Path) -> None:
     storage.write_atomic(str(tmp_path / "file"), b"0123456789")
     with storage.open_read(str(tmp_path / "file")) as file:
         assert [file.read(4), file.read(4), file.read(4)] == [b"0123", b"4567", b"89"]
 
 
-def test_files_and_folders_exist_and_others_do_not(tmp_path: Path) -> None:
+def test_files_and_folders_exist(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     assert storage.exists(str(tmp_path))
     assert storage.exists(str(tmp_path / "file"))
     assert not storage.exists(str(tmp_path / "missing"))
 
 
-def test_the_folders_of_a_folder_come_in_order_and_without_its_files(tmp_path: Path) -> None:
+def test_folders_are_listed_in_order_and_without_files(tmp_path: Path) -> None:
     for name in ("b", "a/below", "c"):
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "file").touch()
@@ -287,7 +285,7 @@ def test_the_folders_of_a_folder_come_in_order_and_without_its_files(tmp_path: P
     assert storage.list_dirs(str(tmp_path / "file")) == []
 
 
-def test_a_folder_is_removed_with_all_in_it_and_nothing_beside_it(tmp_path: Path) -> None:
+def test_remove_dir_removes_only_the_folder(tmp_path: Path) -> None:
     (tmp_path / "a/b").mkdir(parents=True)
     (tmp_path / "a/b/file").touch()
     (tmp_path / "beside").touch()
@@ -296,25 +294,25 @@ def test_a_folder_is_removed_with_all_in_it_and_nothing_beside_it(tmp_path: Path
     (tmp_path / "kept/file").touch()
     storage.remove_dir(str(tmp_path / "a"))
     assert names(tmp_path) == ["beside", "kept"]
-    assert names(tmp_path / "kept") == ["file"], "a link's target is not in the folder"
+    assert names(tmp_path / "kept") == ["file"], "the target of a link is not in the folder"
     storage.remove_dir(str(tmp_path / "a"))
     storage.remove_dir(str(tmp_path / "missing/below"))
 
 
-def test_the_size_of_a_file_is_its_bytes_and_of_none_none(tmp_path: Path) -> None:
+def test_size_is_none_unless_the_file_exists(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"12345")
     assert storage.size(str(tmp_path / "file")) == 5
     assert storage.size(str(tmp_path / "missing")) is None
     assert storage.size(str(tmp_path / "file/below")) is None
 
 
-def test_a_folder_that_can_be_written_is_made_and_left_as_it_was(tmp_path: Path) -> None:
-    place = tmp_path / "new/out"
-    storage.require_writable(str(place))
-    assert names(place) == []
-    (place / "file").touch()
-    storage.require_writable(str(place))
-    assert names(place) == ["file"]
+def test_the_write_check_creates_the_folder_and_leaves_nothing_in_it(tmp_path: Path) -> None:
+    folder = tmp_path / "new/out"
+    storage.require_writable(str(folder))
+    assert names(folder) == []
+    (folder / "file").touch()
+    storage.require_writable(str(folder))
+    assert names(folder) == ["file"]
 
 
 @pytest.mark.parametrize("place", ["file", "file/below", "file/far/below"])
@@ -334,26 +332,26 @@ def test_a_folder_that_cannot_be_written_is_named_with_its_flag(place: str) -> N
     assert "\n" not in str(caught.value)
 
 
-def test_a_draft_that_nobody_holds_is_swept_when_it_is_old(tmp_path: Path) -> None:
-    for name in (f"{disk.TEMP_PREFIX}a", f"{disk.TEMP_PREFIX}b"):
+def test_an_unlocked_temp_file_is_removed_when_it_is_old(tmp_path: Path) -> None:
+    for name in (f"{local_disk.TEMP_PREFIX}a", f"{local_disk.TEMP_PREFIX}b"):
         (tmp_path / name).write_bytes(b"half")
     storage.remove_stale_temps(str(tmp_path))
-    assert len(names(tmp_path)) == 2, "their writers may not hold them yet"
-    age(tmp_path, disk.TEMP_MAX_AGE_S - 30)
+    assert len(names(tmp_path)) == 2, "their writers may not have locked them yet"
+    age(tmp_path, local_disk.TEMP_MAX_AGE_S - 30)
     storage.remove_stale_temps(str(tmp_path))
     assert len(names(tmp_path)) == 2
-    age(tmp_path, disk.TEMP_MAX_AGE_S + 1)
+    age(tmp_path, local_disk.TEMP_MAX_AGE_S + 1)
     storage.remove_stale_temps(str(tmp_path))
     assert names(tmp_path) == []
 
 
-def test_nothing_but_drafts_is_swept(tmp_path: Path) -> None:
+def test_only_temp_files_are_removed(tmp_path: Path) -> None:
     for name in ("a.parquet", ".hidden", "draft-a", "x.draft-a"):
         (tmp_path / name).touch()
         os.utime(tmp_path / name, (1, 1))
     (tmp_path / "below").mkdir()
-    (tmp_path / "below" / f"{disk.TEMP_PREFIX}a").touch()
-    (tmp_path / f"{disk.TEMP_PREFIX}folder").mkdir()
+    (tmp_path / "below" / f"{local_disk.TEMP_PREFIX}a").touch()
+    (tmp_path / f"{local_disk.TEMP_PREFIX}folder").mkdir()
     age(tmp_path, 10**6)
     age(tmp_path / "below", 10**6)
     before = names(tmp_path)
@@ -362,14 +360,14 @@ def test_nothing_but_drafts_is_swept(tmp_path: Path) -> None:
     assert len(names(tmp_path / "below")) == 1
 
 
-def test_a_folder_that_is_not_there_is_swept_without_a_word(tmp_path: Path) -> None:
+def test_stale_temps_of_a_missing_folder_are_no_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     storage.remove_stale_temps(str(tmp_path / "missing"))
     storage.remove_stale_temps(str(tmp_path / "file"))
     assert names(tmp_path) == ["file"]
 
 
-def test_a_draft_that_is_being_written_is_never_swept_however_old(tmp_path: Path) -> None:
+def test_a_locked_temp_file_is_never_removed(tmp_path: Path) -> None:
     uri = str(tmp_path / "file")
     with storage.atomic_writer(uri) as file:
         file.write(b"whole")
@@ -391,7 +389,7 @@ with storage.atomic_writer(sys.argv[1]) as file:
 """
 
 
-def test_the_draft_of_another_process_is_swept_only_when_that_was_killed(tmp_path: Path) -> None:
+def test_the_temp_file_of_another_process_is_removed_only_after_its_death(tmp_path: Path) -> None:
     uri = str(tmp_path / "file")
     storage.write_atomic(uri, b"old")
     command = [sys.executable, "-c", HOLD, uri]
@@ -401,18 +399,18 @@ def test_the_draft_of_another_process_is_swept_only_when_that_was_killed(tmp_pat
             assert holder.stdout.readline() == "holds\n"
             age(tmp_path, 10**6)
             storage.remove_stale_temps(str(tmp_path))
-            assert len(names(tmp_path)) == 2, "its holder lives"
+            assert len(names(tmp_path)) == 2, "its writer lives"
         finally:
             holder.kill()
         assert holder.wait() == -signal.SIGKILL
-    assert len(names(tmp_path)) == 2, "nobody was left to remove it"
+    assert len(names(tmp_path)) == 2, "its writer could not remove it"
     storage.remove_stale_temps(str(tmp_path))
     assert names(tmp_path) == ["file"]
     assert storage.read(uri) == b"old"
 
 
 def race(folder: str, who: bytes, replace: bool, start: Barrier) -> list[bool]:
-    """Publish in each round a file of the same name as the other process does."""
+    """Write in each round a file of the same name as the other process."""
     won = []
     for turn in range(ROUNDS):
         start.wait(60)
@@ -421,17 +419,17 @@ def race(folder: str, who: bytes, replace: bool, start: Barrier) -> list[bool]:
 
 
 @pytest.mark.parametrize("replace", [False, True])
-def test_of_two_processes_that_publish_at_once_one_wins_or_both_with_replace(
+def test_one_of_two_simultaneous_processes_wins_or_both_with_replace(
     tmp_path: Path, replace: bool
 ) -> None:
-    processes = multiprocessing.get_context("spawn")  # no copy of this process and its threads
+    processes = multiprocessing.get_context("spawn")  # a fork would copy threads
     with processes.Manager() as manager, processes.Pool(2) as pool:
         start = manager.Barrier(2)
         jobs = [
             pool.apply_async(race, (str(tmp_path), who, replace, start)) for who in (b"a", b"b")
         ]
         first, second = (job.get(60) for job in jobs)
-    assert names(tmp_path) == sorted(map(str, range(ROUNDS))), "no draft is left"
+    assert names(tmp_path) == sorted(map(str, range(ROUNDS))), "no temporary file is left"
     for turn in range(ROUNDS):
         content = (tmp_path / str(turn)).read_bytes()
         if replace:
@@ -462,7 +460,7 @@ def test_a_file_that_cannot_be_opened_is_named_in_one_line(
     assert str(raised.value) == f"/pictures/a.jpg: {cause.strerror}"
 
 
-def test_a_larger_file_than_asked_for_is_not_read(tmp_path: Path) -> None:
+def test_a_file_over_the_limit_is_not_read(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"12345")
     assert storage.read(str(tmp_path / "file"), at_most=5) == b"12345"
     with pytest.raises(FileTooLargeError, match="5 bytes, at most 4"):
