@@ -1,6 +1,6 @@
-"""The main job: everything in order, each step going on from what is there.
+"""The pipeline: sample (unless --data is given) -> train -> evaluate -> predict -> a table.
 
-sample (or given data) -> train -> evaluate -> predict -> a table of what came out
+Each step skips what an earlier run has finished.
 """
 
 import sys
@@ -11,101 +11,121 @@ from rich.console import Console
 from rich.table import Table
 
 from carvana_ray import config, storage
-from carvana_ray.checkpoints import model as checkpoint
+from carvana_ray.checkpoints.model import load_manifest
 from carvana_ray.config import cli
-from carvana_ray.data import catalog as catalogue
+from carvana_ray.data.catalog import load_catalog
 from carvana_ray.errors import BadImagesError
-from carvana_ray.report import builder as parts
-from carvana_ray.runtime import preflight as outlook
+from carvana_ray.report import add_section
+from carvana_ray.runtime.preflight import announce
 from carvana_ray.runtime.resources import ClusterResources, allocate_workers
 from carvana_ray.stages import evaluate, sample
 from carvana_ray.stages.predict import stage as predict
 from carvana_ray.stages.train import stage as train
-from carvana_ray.training import finetune
-from carvana_ray.training import tensorboard as events
+from carvana_ray.training import finetune, tensorboard
+
+Results = dict[str, dict[str, Any]]  # the result of each step
 
 
 def check(flags: config.PipelineFlags) -> None:
     """Raise `InputError` if a step cannot run with these flags or this data."""
     if flags.data:
-        train.check(_train(flags, flags.data))
-        catalogue.load_catalog(flags.data, flags.limit, flags.partial)
-    else:
-        if flags.tensorboard:
-            events.require_writer()
-        sample.check(cli.subset(config.SampleFlags, flags, out=_sample_folder(flags)))
-        finetune.resolve_flags(_train(flags, flags.data), finetune.load_base_manifest(flags))
-
-
-def _sample_folder(flags: config.PipelineFlags) -> str:
-    return storage.join(storage.resolve(flags.out), "sample")
-
-
-def _train(flags: config.PipelineFlags, data: str) -> config.TrainFlags:
-    return cli.subset(config.TrainFlags, flags, data=data, on_bad_picture="fail")
+        train.check(_train_flags(flags, flags.data))
+        load_catalog(flags.data, flags.limit, flags.partial)
+        return
+    if flags.tensorboard:
+        tensorboard.require_writer()
+    sample.check(_sample_flags(flags))
+    finetune.resolve_flags(_train_flags(flags, data=""), finetune.load_base_manifest(flags))
 
 
 def run(
     flags: config.PipelineFlags, cluster: ClusterResources, _checked: None = None
 ) -> dict[str, Any]:
-    """Run all steps; return the job's result."""
+    """Run all steps; return the job's result.
+
+    Raises:
+        BadImagesError: test images cannot be used; the other steps are complete.
+    """
     began = time.monotonic()
     out = storage.resolve(flags.out)
-    steps: dict[str, dict[str, Any]] = {}
-    order = "train, evaluate, predict" if flags.data else "sample, train, evaluate, predict"
-    outlook.announce("pipeline", f"{order}; finished steps are skipped", out)
-    allocate_workers(flags, cluster)  # what cannot be is said before anything is trained
-    data = flags.data
-    if not data:
-        data = _sample_folder(flags)
-        steps["sample"] = sample.run(cli.subset(config.SampleFlags, flags, out=data), cluster)
-    steps["train"] = train.run(_train(flags, data), cluster)
-    # All held-out cars are scored: --limit is for training and prediction.
-    scored = cli.subset(config.EvaluateFlags, flags, data=data, limit=0)
-    steps["evaluate"] = evaluate.run(scored, cluster)
-    held_back = None
-    try:
-        steps["predict"] = predict.run(cli.subset(config.PredictFlags, flags, data=data), cluster)
-    except BadImagesError as error:
-        steps["predict"], held_back = error.result, str(error)
-    manifest = checkpoint.load_manifest(steps["train"]["model"])
-    seconds = {name: step["seconds"] for name, step in steps.items()}
-    parts.add_section(out, "pipeline", {"model": manifest.sha256, "seconds": seconds})
-    if not flags.quiet:
-        _show(steps, out)
+    steps = "train, evaluate, predict" if flags.data else "sample, train, evaluate, predict"
+    announce("pipeline", f"{steps}; finished steps are skipped", out)
+    allocate_workers(flags, cluster)  # fails now if the workers of a later step do not fit
+    results, bad_images = _run_steps(flags, cluster)
+    _publish(flags, out, results)
     result = {
-        "dice": steps["evaluate"]["dice"],
-        "submission": steps["predict"]["submission"],
-        "report": steps["evaluate"]["report"],
+        "dice": results["evaluate"]["dice"],
+        "submission": results["predict"]["submission"],
+        "report": results["evaluate"]["report"],
         "seconds": round(time.monotonic() - began, 1),
     }
-    if held_back:
-        raise BadImagesError(held_back, result)
+    if bad_images:
+        raise BadImagesError(bad_images, result)
     return result
 
 
-def _show(steps: dict[str, dict[str, Any]], out: str) -> None:
-    """Print a table for people, and where each result lies."""
-    trained, scored, made = steps["train"], steps["evaluate"], steps["predict"]
-    learned = trained["val_dice"]
-    results = {
-        "train": "no validation" if learned is None else f"validation Dice {learned:.4f}",
+def _sample_flags(flags: config.PipelineFlags) -> config.SampleFlags:
+    folder = storage.join(storage.resolve(flags.out), "sample")
+    return cli.subset(config.SampleFlags, flags, out=folder)
+
+
+def _train_flags(flags: config.PipelineFlags, data: str) -> config.TrainFlags:
+    return cli.subset(config.TrainFlags, flags, data=data, on_bad_picture="fail")
+
+
+def _run_steps(flags: config.PipelineFlags, cluster: ClusterResources) -> tuple[Results, str]:
+    """Run the steps; return their results and the message about bad images, "" without any."""
+    results: Results = {}
+    data = flags.data
+    if not data:
+        sample_flags = _sample_flags(flags)
+        data = sample_flags.out
+        results["sample"] = sample.run(sample_flags, cluster)
+    results["train"] = train.run(_train_flags(flags, data), cluster)
+    # --limit applies to training and prediction; all held-out cars are scored.
+    evaluate_flags = cli.subset(config.EvaluateFlags, flags, data=data, limit=0)
+    results["evaluate"] = evaluate.run(evaluate_flags, cluster)
+    try:
+        predict_flags = cli.subset(config.PredictFlags, flags, data=data)
+        results["predict"] = predict.run(predict_flags, cluster)
+    except BadImagesError as error:
+        return {**results, "predict": error.result}, str(error)
+    return results, ""
+
+
+def _publish(flags: config.PipelineFlags, out: str, results: Results) -> None:
+    """Add the pipeline to the report, and print a table of the results."""
+    manifest = load_manifest(results["train"]["model"])
+    seconds = {name: result["seconds"] for name, result in results.items()}
+    add_section(out, "pipeline", {"model": manifest.sha256, "seconds": seconds})
+    if not flags.quiet:
+        _print_table(results, out)
+
+
+def _print_table(results: Results, out: str) -> None:
+    """Print a row for each step, and where its files are."""
+    trained, scored, predicted = results["train"], results["evaluate"], results["predict"]
+    dice, submission = trained["val_dice"], predicted["submission"]
+    remarks = {
+        "train": "no validation" if dice is None else f"validation Dice {dice:.4f}",
         "evaluate": f"Dice {scored['dice']:.4f} at full size",
-        "predict": f"{made['bad']} bad pictures, see quarantine.csv"
-        if made["submission"] is None
-        else f"{made['shards']} shards, submission checked",
+        "predict": f"shards: {predicted['shards']}, submission checked",
     }
-    table = Table("step", "pictures", "pictures/s", "seconds", "result")
-    for name, step in steps.items():
-        rate = step.get("images_per_second", "")
-        table.add_row(name, f"{step['images']}", f"{rate}", f"{step['seconds']}", results.get(name))
+    if submission is None:
+        remarks["predict"] = f"bad images: {predicted['bad']}, see quarantine.csv"
+    table = Table("step", "images", "images/s", "seconds", "result")
+    for name, result in results.items():
+        rate = result.get("images_per_second", "")
+        row = str(result["images"]), str(rate), str(result["seconds"])
+        table.add_row(name, *row, remarks.get(name))
     console = Console(file=sys.stderr, soft_wrap=True, highlight=False)
     console.print(table)
-    for what, where in (
-        ("model", trained["model"]),
-        ("curves", storage.join(out, "loss.png accuracy.png dice.png")),
-        ("report", scored["report"]),
-        ("contact sheets", storage.join(out, "sheets")),
-        ("submission", made["submission"]),
-    ):
-        console.print(f"{what:15} {where or 'held back'}")
+    files = {
+        "model": trained["model"],
+        "curves": storage.join(out, "loss.png accuracy.png dice.png"),
+        "report": scored["report"],
+        "contact sheets": storage.join(out, "sheets"),
+        "submission": submission or "none, because of bad images",
+    }
+    for name, uri in files.items():
+        console.print(f"{name:15} {uri}")
