@@ -1,5 +1,7 @@
-"""A prediction that loses a process goes on by itself, one that loses its driver when it is asked
-to; and `chaos`, which says so, can tell when they do not. `make chaos` kills twenty times."""
+"""A prediction that loses a process continues; after a lost driver the same command continues.
+
+The second half tests the checker itself, `support.chaos`. `make chaos` kills twenty times.
+"""
 
 import os
 import sys
@@ -12,14 +14,14 @@ from support import chaos, watched
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc, inotify")
 
-PICTURES, SHARD_SIZE = 400, 20
+IMAGES, SHARD_SIZE = 400, 20
 
 
 @pytest.fixture(scope="module")
 def setting() -> Iterator[watched.Setting]:
-    """Pictures, a model and a run that nobody killed."""
-    with tempfile.TemporaryDirectory(prefix="chaos-") as root:  # short, for the sake of sockets
-        yield chaos.prepare(Path(root), PICTURES, SHARD_SIZE)
+    """Images, a model and an undisturbed run."""
+    with tempfile.TemporaryDirectory(prefix="chaos-") as root:  # short: Ray makes sockets below it
+        yield chaos.prepare(Path(root), IMAGES, SHARD_SIZE)
 
 
 @pytest.mark.ray
@@ -27,19 +29,19 @@ def setting() -> Iterator[watched.Setting]:
     ("kind", "seed"),
     [
         ("driver", 1),
-        pytest.param("worker", 4, marks=pytest.mark.slow),  # while it reads pictures
+        pytest.param("worker", 4, marks=pytest.mark.slow),  # while it reads images
         pytest.param("actor", 3, marks=pytest.mark.slow),
         pytest.param("raylet", 1, marks=pytest.mark.slow),
     ],
 )
-def test_a_death_costs_nothing(setting: watched.Setting, kind: str, seed: int) -> None:
+def test_a_killed_process_does_no_damage(setting: watched.Setting, kind: str, seed: int) -> None:
     outcome = chaos.run_once(setting, kind, seed)
     assert outcome.good, outcome
 
 
 @pytest.fixture
 def finished(tmp_path: Path) -> watched.Job:
-    """A job that has ended as it should, without Ray: three pictures in two shards."""
+    """A finished job, made without Ray: three images in two shards."""
     names = ("a.jpg", "b.jpg", "c.jpg")
     setting = watched.Setting(tmp_path, names, 2)
     for name in ("clean", "killed"):
@@ -51,7 +53,7 @@ def finished(tmp_path: Path) -> watched.Job:
     return job
 
 
-def test_a_run_without_fault_is_good(finished: watched.Job) -> None:
+def test_a_run_without_damage_is_good(finished: watched.Job) -> None:
     outcome = chaos.compare(finished, "x", finished.committed(), 0)
     assert outcome.good
     assert outcome.shards_at_kill == 2
@@ -74,20 +76,20 @@ def test_a_wrong_row_is_counted(finished: watched.Job, rows: str, faults: dict[s
     assert {name: n for name in chaos.FAULTS if (n := getattr(outcome, name))} == faults
 
 
-def test_a_shard_that_is_written_again_is_counted(finished: watched.Job) -> None:
+def test_a_shard_that_is_made_twice_is_counted(finished: watched.Job) -> None:
     kept = finished.committed()
-    again, gone = sorted(kept)
-    status = again.stat()
-    again.with_suffix(".new").write_text("0")
-    again.with_suffix(".new").rename(again)
-    os.utime(again, ns=(status.st_atime_ns, status.st_mtime_ns))  # nor does this hide it
-    gone.unlink()
+    rewritten, removed = sorted(kept)
+    status = rewritten.stat()
+    rewritten.with_suffix(".new").write_text("0")
+    rewritten.with_suffix(".new").rename(rewritten)
+    os.utime(rewritten, ns=(status.st_atime_ns, status.st_mtime_ns))  # this does not hide it
+    removed.unlink()
     outcome = chaos.compare(finished, "x", kept, 0)
     assert outcome.shards_redone == 2
     assert not outcome.good
 
 
-def test_a_picture_that_is_opened_is_seen_and_one_that_is_listed_is_not(tmp_path: Path) -> None:
+def test_opened_files_are_recorded_and_listed_files_are_not(tmp_path: Path) -> None:
     for name in ("a.jpg", "b.jpg"):
         (tmp_path / name).write_bytes(b"x")
     opened = watched.Opened(tmp_path)
@@ -99,14 +101,14 @@ def test_a_picture_that_is_opened_is_seen_and_one_that_is_listed_is_not(tmp_path
     assert opened.names() - {""} == {"b.jpg"}
 
 
-def test_a_job_that_fails_or_hangs_shows_what_it_printed(tmp_path: Path) -> None:
+def test_a_job_that_fails_or_hangs_shows_its_output(tmp_path: Path) -> None:
     job = watched.Job(watched.Setting(tmp_path.resolve(), (), 1), "job")
-    told = "import sys; print('one', flush=True); sys.exit('two')"
-    job.process = job.spawn("job", ["-c", told])
-    with pytest.raises(watched.Failed, match=r"(?s)exit code 1.*two.*one"):
+    program = "import sys; print('one', flush=True); sys.exit('two')"
+    job.process = job.spawn("job", ["-c", program])
+    with pytest.raises(watched.JobFailedError, match=r"(?s)exit code 1.*two.*one"):
         job.result()
     job.process = job.spawn("job", ["-c", "import time; time.sleep(60)"])
-    with pytest.raises(watched.Failed, match=r"(?s)waited 0.3 s for rain.*time.sleep"):
+    with pytest.raises(watched.JobFailedError, match=r"(?s)waited 0.3 s for rain.*time.sleep"):
         job.wait(lambda: False, 0.3, "rain")
     assert list(job.processes()) == [job.process.pid]
     job.kill_all()

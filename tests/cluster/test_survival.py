@@ -1,6 +1,6 @@
-"""What a user can rely on: the same command again finishes the work, and nothing is done twice.
+"""The same command finishes the work after a failure, and nothing is done twice.
 
-Deaths at random moments are in `test_chaos.py`; here are those of a known cause.
+The failures here have a known cause; `test_chaos.py` kills at random moments.
 """
 
 import json
@@ -9,16 +9,14 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.commands import REPOSITORY, Run
+from support.commands import REPOSITORY, SMALL, Run
 from support.pairs import draw_pair
+from support.survival import KILLER, draw, wait_for
 from support.watched import SIZE, Opened, make_model
-from test_jobs import SMALL
 
 from carvana_ray import config
 from carvana_ray.errors import IncompleteError, InputError
@@ -28,36 +26,15 @@ from carvana_ray.stages.train import stage as train
 
 pytestmark = pytest.mark.ray
 
-HERE = ClusterResources(cpus=4, gpus=0, nodes=1)  # as the fixture has it
-
-# A picture that kills whatever process looks at it, as a fault in a decoder would: Python reads
-# this file at its start wherever the folder that it is in is on PYTHONPATH.
-KILLER = """
-import os, signal, zlib
-crc32 = zlib.crc32
-def checked(data, *more):
-    if bytes(data[:4]) == b"KILL":
-        os.kill(os.getpid(), signal.SIGSEGV)
-    return crc32(data, *more)
-zlib.crc32 = checked
-"""
+HERE = ClusterResources(cpus=4, gpus=0, nodes=1)  # as the fixture starts it
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model folder; its masks are all different and mean nothing."""
+    """A model folder. Its masks all differ and have no meaning."""
     folder = tmp_path_factory.mktemp("survival") / "model"
     make_model(folder, [draw_pair(seed, SIZE)[0] for seed in range(20)])
     return folder
-
-
-def draw(folder: Path, first: int, last: int) -> list[str]:
-    """Draw pictures into a folder; return their names. From the 200th on they repeat."""
-    folder.mkdir(exist_ok=True)
-    names = [f"car_{number:05d}.jpg" for number in range(first, last)]
-    for number, name in enumerate(names, first):
-        (folder / name).write_bytes(draw_pair(number % 200, SIZE)[0])
-    return names
 
 
 def shards_in(out: Path) -> set[str]:
@@ -65,7 +42,7 @@ def shards_in(out: Path) -> set[str]:
 
 
 @pytest.mark.slow
-def test_a_picture_that_kills_is_named_and_everything_else_is_kept(
+def test_a_crashing_image_is_named_and_all_others_are_done(
     model: Path, run_job: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "site").mkdir()
@@ -86,32 +63,32 @@ def test_a_picture_that_kills_is_named_and_everything_else_is_kept(
 
 
 def predicted(photos: Path, model: Path, out: Path, **flags: Any) -> dict[str, Any]:
-    """Predict in the Ray of these tests."""
+    """Run a prediction in the Ray session of these tests."""
     values = {"data": str(photos), "model": str(model), "out": str(out), **flags}
     return predict.run(config.PredictFlags(**values), HERE)
 
 
-def test_a_picture_that_cannot_be_reached_is_never_taken_as_done(
+def test_an_unreachable_image_never_counts_as_done(
     model: Path, ray_session: None, tmp_path: Path
 ) -> None:
     photos, out = tmp_path / "photos", tmp_path / "out"
     names = draw(photos, 0, 12)
-    gone = photos / names[5]
-    gone.unlink()
-    gone.symlink_to("/proc/self/mem")  # a read of it fails: input/output error
-    with pytest.raises(IncompleteError, match=rf"1 shards .*{names[5]} \(unreachable") as error:
+    broken = photos / names[5]
+    broken.unlink()
+    broken.symlink_to("/proc/self/mem")  # a read of it fails: input/output error
+    with pytest.raises(IncompleteError, match=rf"1 shard .*{names[5]} \(unreachable") as error:
         predicted(photos, model, out, on_bad_picture="empty", shard_size=4)
     assert "\n" not in str(error.value)
     assert len(shards_in(out)) == 2
     assert not (out / "submission.csv").exists()
-    gone.unlink()
+    broken.unlink()
     draw(photos, 5, 6)
     again = predicted(photos, model, out, on_bad_picture="empty", shard_size=4)
     assert (again["bad"], again["images"]) == (0, 12)
 
 
 def shown_in_report(out: Path) -> set[str]:
-    """Return the pictures that a prediction's report shows, whoever predicted them."""
+    """Return the names of the images in a prediction's report."""
     part = json.loads((out / "report" / "predict.json").read_text())
     figures = part["review"]["figures"] + part["shown"]
     assert len(figures) <= 24 + 8
@@ -119,29 +96,29 @@ def shown_in_report(out: Path) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    ("pictures", "more"), [(40, 10), pytest.param(2000, 500, marks=pytest.mark.slow)]
+    ("count", "more"), [(40, 10), pytest.param(2000, 500, marks=pytest.mark.slow)]
 )
-def test_a_catalogue_that_grows_costs_what_it_grows_by(
-    pictures: int, more: int, model: Path, ray_session: None, tmp_path: Path
+def test_only_the_new_images_of_a_catalog_are_predicted(
+    count: int, more: int, model: Path, ray_session: None, tmp_path: Path
 ) -> None:
     photos = tmp_path / "photos"
-    old = draw(photos, 0, pictures)
+    old = draw(photos, 0, count)
     predicted(photos, model, tmp_path / "grown", shard_size=50)
     before = shards_in(tmp_path / "grown")
-    new = draw(photos, pictures, pictures + more)
+    new = draw(photos, count, count + more)
     opened = Opened(photos)
     grown = predicted(photos, model, tmp_path / "grown", shard_size=50)
     read = opened.names() - {""}  # the folder itself, which is listed
     shown = set(old[:6]) | shown_in_report(tmp_path / "grown")  # and on the contact sheets
     assert set(new) <= read <= set(new) | shown
-    assert (grown["images"], grown["resumed_shards"]) == (pictures + more, len(before))
+    assert (grown["images"], grown["resumed_shards"]) == (count + more, len(before))
     predicted(photos, model, tmp_path / "whole", shard_size=50)
     submission = (tmp_path / "grown/submission.csv").read_bytes()
     assert submission == (tmp_path / "whole/submission.csv").read_bytes()
-    assert submission.count(b"\n") == pictures + more + 1
+    assert submission.count(b"\n") == count + more + 1
 
 
-def test_what_has_changed_without_a_trace_is_found_on_request_and_so_is_a_spoilt_shard(
+def test_verify_finds_changed_images_and_a_damaged_shard_is_made_again(
     model: Path, ray_session: None, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     photos, out = tmp_path / "photos", tmp_path / "out"
@@ -160,7 +137,7 @@ def test_what_has_changed_without_a_trace_is_found_on_request_and_so_is_a_spoilt
 
 
 @pytest.mark.slow
-def test_two_drivers_at_once_do_no_harm(model: Path, tmp_path: Path) -> None:
+def test_two_drivers_at_once_give_one_submission(model: Path, tmp_path: Path) -> None:
     photos = tmp_path / "photos"
     names = draw(photos, 0, 60)
     flags = ("--data", photos, "--model", model, "--out", tmp_path / "out", "--shard-size", 4)
@@ -179,7 +156,7 @@ def test_two_drivers_at_once_do_no_harm(model: Path, tmp_path: Path) -> None:
 
 
 def descendants(parent: int) -> dict[int, str]:
-    """Return the processes below one, by id, with their titles."""
+    """Return the titles of a process's descendants by id."""
     parents, titles = {}, {}
     for number in filter(str.isdigit, os.listdir("/proc")):
         try:
@@ -194,18 +171,12 @@ def descendants(parent: int) -> dict[int, str]:
     return {number: titles[number] for number in below - {parent}}
 
 
-def wait_for(what: str, condition: Callable[[], object], job: subprocess.Popen) -> None:
-    deadline = time.monotonic() + 300
-    while not condition():
-        assert time.monotonic() < deadline, f"{what} did not come"
-        assert job.poll() is None, f"it ended before {what}"
-        time.sleep(0.05)
-
-
 @pytest.mark.slow
-def test_training_survives_whatever_dies_and_learns_the_same(data: Path, tmp_path: Path) -> None:
-    """A killed driver, a spoilt newest state, a killed worker: one after another, and then the
-    losses of each epoch are those of a run to which nothing happened."""
+def test_training_survives_crashes_and_learns_the_same(data: Path, tmp_path: Path) -> None:
+    """The driver is killed, the latest checkpoint damaged, a worker killed, one after another.
+
+    The losses of each epoch are still those of an undisturbed run.
+    """
     flags = ["--data", str(data), "--epochs", "8", *map(str, SMALL)]
     command = [sys.executable, str(REPOSITORY / "jobs/train.py"), *flags, "--out"]
     quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
@@ -213,21 +184,21 @@ def test_training_survives_whatever_dies_and_learns_the_same(data: Path, tmp_pat
     out = tmp_path / "stopped"
     command.append(str(out))
 
-    def states() -> list[Path]:
+    def checkpoints() -> list[Path]:
         return sorted(out.glob("checkpoints/*/epoch-*/manifest.json"))
 
     job = subprocess.Popen(command, **quiet)
-    wait_for("two epochs", lambda: len(states()) >= 2, job)
+    wait_for("two epochs", lambda: len(checkpoints()) >= 2, job)
     job.kill()
     job.wait(60)
-    newest = states()[-1].parent
+    newest = checkpoints()[-1].parent
     reached = int(newest.name[6:])
-    spoilt = bytearray((newest / "state.pt").read_bytes())
-    spoilt[len(spoilt) // 2] ^= 1
-    (newest / "state.pt").write_bytes(bytes(spoilt))
+    damaged = bytearray((newest / "state.pt").read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    (newest / "state.pt").write_bytes(bytes(damaged))
     with (tmp_path / "log").open("w+") as log:
         job = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
-        wait_for("an epoch", lambda: int(states()[-1].parent.name[6:]) > reached, job)
+        wait_for("an epoch", lambda: int(checkpoints()[-1].parent.name[6:]) > reached, job)
         workers = [pid for pid, title in descendants(job.pid).items() if "RayTrainWorker" in title]
         assert len(workers) == 1
         os.kill(workers[0], signal.SIGKILL)
@@ -250,7 +221,7 @@ def test_training_survives_whatever_dies_and_learns_the_same(data: Path, tmp_pat
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_training_that_is_asked_to_stop_keeps_its_epochs(
+def test_interrupted_training_keeps_its_epochs(
     number: signal.Signals, data: Path, tmp_path: Path
 ) -> None:
     flags = ["--data", str(data), "--epochs", "40", *map(str, SMALL), "--out", str(tmp_path)]
@@ -267,7 +238,7 @@ def test_training_that_is_asked_to_stop_keeps_its_epochs(
 
 
 @pytest.mark.slow
-def test_bad_training_pictures_end_the_training_or_are_left_out(
+def test_bad_training_images_end_the_training_or_are_skipped(
     data: Path, ray_session: None, tmp_path: Path
 ) -> None:
     shutil.copytree(data, tmp_path / "data")

@@ -17,8 +17,8 @@ from support.commands import REPOSITORY, Run, result_of
 from support.pairs import draw_pair
 from support.s3_buckets import download, upload
 from support.s3_servers import Server
+from support.survival import KILLER, draw, wait_for
 from support.watched import SIZE, Opened, make_model
-from test_survival import KILLER, draw, wait_for
 
 from carvana_ray import config, rle
 from carvana_ray.errors import BadImagesError, IncompleteError, InputError

@@ -1,16 +1,16 @@
-"""Kill a prediction job at a random moment, many times over, and count what that cost.
+"""Kill a part of a prediction job at a random moment, many times, and count the damage.
 
     cd tests && python -m support.chaos --runs 20 --seed 0
 
-After one clean run each run dies once, of one cause after the other:
+After one undisturbed run, each run loses one part, of each kind in turn:
 
-    driver   the process of jobs/predict.py; then the same command is started again
-    worker   a process that reads pictures or writes shards; the job must go on by itself
-    actor    the process that holds the network; the same
-    raylet   a machine: one of three Ray nodes on this one, not the head; the same
+    driver   the process of jobs/predict.py; then the same command is repeated
+    worker   a process that reads images or writes shards; the job must continue by itself
+    actor    the process that holds the network; likewise
+    raylet   a machine: one of three Ray nodes on this one, not the head; likewise
 
-Whatever died, the submission must be the clean run's to the byte, and nothing that was done may be
-done again. Needs Linux: /proc tells whom to kill, inotify who opens a picture.
+The submission must always equal that of the undisturbed run to the byte, and no finished shard may
+be made twice. Needs Linux: /proc lists the processes, inotify reports the files that are opened.
 """
 
 import argparse
@@ -35,8 +35,8 @@ from support.watched import (
     JOB_S,
     POLL_S,
     START_S,
-    Failed,
     Job,
+    JobFailedError,
     Opened,
     Setting,
     Shards,
@@ -47,12 +47,11 @@ from carvana_ray import storage
 from carvana_ray.report import figures as sheets
 
 KINDS = ("driver", "worker", "actor", "raylet")
-PATIENCE_S = 1.0  # with each title of LATE before the next one will do
+PATIENCE_S = 1.0  # to wait for each title of LATE before the next one is accepted
 NODES = 3
 
-# Whom to kill, by the titles that Ray gives its processes, the best first; a raylet when there is
-# such a process. One half dies early: all pictures are read, and most masks made, before the first
-# shard is there.
+# Titles of the processes to kill, best first; for a raylet, the title that must exist. Half of the
+# runs lose a process early: all images are read, and most masks predicted, before the first shard.
 EARLY = {
     "worker": ("ray::MapBatches(read_images",),
     "actor": ("ray::MapWorker(",),
@@ -63,14 +62,14 @@ LATE = {
     "actor": ("ray::MapWorker(",),
     "raylet": ("ray::MapWorker(",),
 }
-NOT_AT_ONCE = 0.97  # chance to let an early one live a little longer, at each look
+NOT_AT_ONCE = 0.97  # chance to wait a little longer, at each look for an early one
 FAULTS = ("lost", "doubled", "foreign", "shards_redone", "pictures_read_again")
 SUMMED = (*FAULTS, "identical")
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one death cost; all but `identical`, `victim` and `shards_at_kill` should be 0."""
+    """The damage of one kill: all but `identical`, `victim` and `shards_at_kill` should be 0."""
 
     victim: str
     shards_at_kill: int
@@ -83,13 +82,13 @@ class Outcome:
 
     @property
     def good(self) -> bool:
-        """Whether it cost nothing."""
+        """Whether there is no damage."""
         return self.identical and not any(getattr(self, name) for name in FAULTS)
 
 
-def prepare(root: Path, pictures: int, shard_size: int) -> Setting:
-    """Draw pictures, make a model, and predict once without a death."""
-    setting = draw(root, pictures, shard_size)
+def prepare(root: Path, images: int, shard_size: int) -> Setting:
+    """Draw images, make a model, and predict once undisturbed."""
+    setting = draw(root, images, shard_size)
     job = Job(setting, "clean")
     try:
         job.start()
@@ -97,18 +96,18 @@ def prepare(root: Path, pictures: int, shard_size: int) -> Setting:
     finally:
         job.kill_all()
     masks = {line.split(",")[1] for line in setting.clean.decode().splitlines()[1:]}
-    if "" in masks or len(masks) < 0.9 * min(DISTINCT, pictures):
-        raise Failed("masks too much alike: rows that change places would not be seen")
+    if "" in masks or len(masks) < 0.9 * min(DISTINCT, images):
+        raise JobFailedError("masks too similar: swapped rows would not be noticed")
     return setting
 
 
 def run_once(setting: Setting, kind: str, seed: int) -> Outcome:
-    """Run the job, kill a part of it, see it through, and compare with the clean run."""
+    """Run the job, kill a part of it, wait for its end, and compare with the undisturbed run."""
     job = Job(setting, f"{kind}-{seed}")
     read_again = 0
     try:
         if kind == "raylet":
-            # A replica for each node, or fewer that take more CPUs each: what is left must do.
+            # A replica for each node, or fewer with more CPUs each: the rest must be enough.
             _join_cluster(job, workers=NODES - seed // len(KINDS) % 2)
         else:
             job.start()
@@ -126,14 +125,14 @@ def run_once(setting: Setting, kind: str, seed: int) -> Outcome:
 
 
 def _strike(job: Job, kind: str, rng: random.Random) -> tuple[str, Shards]:
-    """Kill a process of a job that runs; return its title and the shards that were there."""
+    """Kill a process of a running job; return its title and the shards on disk at that time."""
     after = rng.randint(1, len(job.setting.names) // job.setting.shard_size * 3 // 4)
     early = kind in EARLY and rng.random() < 0.5
     ready = 0.0
     deadline = time.monotonic() + JOB_S
     while (now := time.monotonic()) < deadline:
         if job.process.poll() is not None:
-            raise Failed(f"the job ended before a part of it could be killed{job.seen()}")
+            raise JobFailedError(f"the job ended before a part of it could be killed{job.seen()}")
         kept = job.committed()
         if early or len(kept) >= after:
             ready = ready or now
@@ -142,13 +141,15 @@ def _strike(job: Job, kind: str, rng: random.Random) -> tuple[str, Shards]:
                 victim = rng.choice(victims)
                 title = job.processes().get(victim, "")
                 os.kill(victim, signal.SIGKILL)
-                return title.split(" -")[0], kept  # those that Ray has not named have long ones
+                return title.split(" -")[
+                    0
+                ], kept  # processes that Ray has not named have long titles
         time.sleep(POLL_S)
-    raise Failed(f"nothing to kill for {JOB_S} s{job.seen()}")
+    raise JobFailedError(f"nothing to kill for {JOB_S} s{job.seen()}")
 
 
 def _victims(job: Job, kind: str, early: bool, waited: float) -> list[int]:
-    """Return the processes that may be killed, `waited` seconds after any might have been."""
+    """Return the processes that may be killed, `waited` seconds after the first chance."""
     if kind == "driver":
         return [job.process.pid]
     alive = job.processes()
@@ -159,7 +160,7 @@ def _victims(job: Job, kind: str, early: bool, waited: float) -> list[int]:
 
 
 def _again(job: Job, kept: Shards) -> int:
-    """Run a job again whose driver has died; return how many pictures were read a second time."""
+    """Repeat a job whose driver has died; return how many images were read a second time."""
     done = {
         name for path in kept for name in pq.read_table(path, columns=["img"])["img"].to_pylist()
     }
@@ -167,20 +168,22 @@ def _again(job: Job, kept: Shards) -> int:
     opened = Opened(job.setting.root / "pictures")
     job.start()
     result = job.result()
-    said = re.findall(r"^predict: (\d+) pictures", (job.home / "job.err").read_text(), re.MULTILINE)
-    if result["resumed_shards"] != len(kept) or (rest and int(said[-1]) != len(rest)):
-        raise Failed(f"{len(kept)} shards were there, {len(rest)} pictures left: {job.seen()}")
+    starts = re.findall(
+        r"^predict: starting, (\d+) images", (job.home / "job.err").read_text(), re.MULTILINE
+    )
+    if result["resumed_shards"] != len(kept) or (rest and int(starts[-1]) != len(rest)):
+        raise JobFailedError(f"{len(kept)} shards on disk, {len(rest)} images left: {job.seen()}")
     names = opened.names()
     if not rest <= names:
-        raise Failed(f"pictures to do that were not seen to be opened: {len(rest - names)}")
-    # The contact sheets show the first pictures, whoever predicted them, and the report some more.
+        raise JobFailedError(f"pending images that were not opened: {len(rest - names)}")
+    # Contact sheets and report open images of finished shards, too.
     part = json.loads((job.out / "report" / "predict.json").read_text())
     figures = {one["name"] for one in part["review"]["figures"] + part["shown"]}
     return len((names & done) - set(job.setting.names[: sheets.SHEET_CARS]) - figures)
 
 
 def compare(job: Job, victim: str, kept: Shards, read_again: int) -> Outcome:
-    """Return what is wrong with the results of a run, in numbers."""
+    """Return the damage in the results of a run."""
     now = job.committed()
     text = (job.out / "submission.csv").read_bytes()
     rows = Counter(line.split(",")[0] for line in text.decode().splitlines()[1:])
@@ -198,7 +201,7 @@ def compare(job: Job, victim: str, kept: Shards, read_again: int) -> Outcome:
 
 
 def _join_cluster(job: Job, workers: int) -> None:
-    """Start a cluster, and the job on it."""
+    """Start a cluster and the job on it."""
     place = job.home / "cluster.json"
     job.spawn("cluster", [__file__, "--serve-cluster", str(place)])
     job.wait(place.exists, START_S, "a cluster")
@@ -208,7 +211,7 @@ def _join_cluster(job: Job, workers: int) -> None:
 
 
 def serve_cluster(place: str) -> None:
-    """Start a cluster of `NODES` on this machine, write where it is, and stay until killed."""
+    """Start a cluster of `NODES` on this machine, write its address, and stay until killed."""
     from ray.cluster_utils import Cluster
 
     of_each: dict[str, Any] = {"num_cpus": 3, "include_dashboard": False}
@@ -220,7 +223,7 @@ def serve_cluster(place: str) -> None:
     while True:
         time.sleep(0.05)
         for raylet in raylets:
-            raylet.poll()  # a dead one that nobody asks for stays a zombie, and its workers with it
+            raylet.poll()  # without a poll a dead one stays a zombie, with its workers
 
 
 def main() -> int:
@@ -228,7 +231,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--pictures", type=int, default=2000)
+    parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--shard-size", type=int, default=50)
     parser.add_argument("--serve-cluster", metavar="FILE", help=argparse.SUPPRESS)
     flags = parser.parse_args()
@@ -236,7 +239,7 @@ def main() -> int:
         serve_cluster(flags.serve_cluster)
     began = time.monotonic()
     root = Path(tempfile.mkdtemp(prefix="chaos-"))  # short: Ray makes sockets below it
-    setting = prepare(root, flags.pictures, flags.shard_size)
+    setting = prepare(root, flags.images, flags.shard_size)
     print(f"clean run: {len(setting.names)} rows, {time.monotonic() - began:.0f} s", flush=True)
     outcomes = []
     for run in range(flags.runs):
@@ -245,7 +248,7 @@ def main() -> int:
             outcome = run_once(setting, kind, flags.seed * flags.runs + run)
             outcomes.append(outcome)
             said = json.dumps(asdict(outcome))
-        except Failed as error:
+        except JobFailedError as error:
             said = f"FAILED: {error}"
         print(f"{run:2d} {kind:6s} {time.monotonic() - started:5.1f} s {said}", flush=True)
     good = len(outcomes) == flags.runs and all(outcome.good for outcome in outcomes)

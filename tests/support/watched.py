@@ -1,6 +1,6 @@
-"""A prediction as a command that is watched from outside: its processes, its shards, what it opens.
+"""Watches a prediction job from outside: its processes, its shards, the files that it opens.
 
-Needs Linux: /proc tells of processes, inotify who opens a picture.
+Needs Linux: /proc lists the processes, inotify reports the files that are opened.
 """
 
 import contextlib
@@ -23,20 +23,20 @@ from support.pairs import draw_pair
 
 from carvana_ray import images
 
-JOB_S, START_S, END_S = 300, 120, 120  # for a job, for a start, for what a dead job leaves
-POLL_S = 0.005  # shards come about 30 ms apart
-SIZE, DISTINCT = (320, 480), 200  # of the pictures; names beyond these are links to the same files
-AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")  # outlive a dead driver by a minute
-Shards = dict[Path, tuple[int, int]]  # inode and time of the last change of each
+JOB_S, START_S, END_S = 300, 120, 120  # to wait for a job, a start, and the processes of a dead job
+POLL_S = 0.005  # shards appear about 30 ms apart
+SIZE, DISTINCT = (320, 480), 200  # of the images; further names are links to the same files
+AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")  # these outlive a dead driver by a minute
+Shards = dict[Path, tuple[int, int]]  # inode and modification time of each
 
 
-class Failed(AssertionError):
-    """A run that did not end as it should; with all that it printed."""
+class JobFailedError(AssertionError):
+    """A job failed or hung; the message has everything that it printed."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What all runs share: pictures, a model, and the submission of a run that nobody killed."""
+    """The images and the model of all runs, and the submission of an undisturbed run."""
 
     root: Path
     names: tuple[str, ...]
@@ -44,25 +44,27 @@ class Setting:
 
     @property
     def clean(self) -> bytes:
-        """The submission to compare with."""
+        """The submission of the undisturbed run."""
         path = self.root / "clean" / "out" / "submission.csv"
         return path.read_bytes() if path.exists() else b""
 
 
 class Job:
-    """A prediction as a command. All its processes, Ray's too, work in a folder of its own, which
-    is how they are told from those of other jobs."""
+    """A prediction job as a command.
+
+    All its processes, Ray's too, have a working folder of their own, which identifies them.
+    """
 
     def __init__(self, setting: Setting, name: str) -> None:
         self.setting = setting
         self.home = setting.root / name
         self.out = self.home / "out"
-        self.raylets: list[int] = []  # of a cluster's nodes, but for the head
+        self.raylets: list[int] = []  # of a cluster's nodes, without the head
         self.out.mkdir(parents=True)
         (self.home / "ray").mkdir()
 
     def start(self, address: str = "", workers: int = 1) -> None:
-        """Start the command, or start it again."""
+        """Start the command, or repeat it."""
         flags = {
             "--data": self.setting.root / "pictures",
             "--model": self.setting.root / "model",
@@ -70,14 +72,14 @@ class Job:
             "--shard-size": self.setting.shard_size,
             "--device": "cpu",
             "--workers": workers,
-            "--num-cpus": 3,  # with 2, Ray would let the actor itself read the pictures
+            "--num-cpus": 3,  # with 2, Ray would let the actor itself read the images
         }
         words = [str(word) for flag in flags.items() for word in flag]
         command = [str(REPOSITORY / "jobs" / "predict.py"), *words, "--shared-filesystem"]
         self.process = self.spawn("job", command, RAY_ADDRESS=address)
 
     def spawn(self, name: str, command: list[str], **environment: str) -> subprocess.Popen[bytes]:
-        """Start Python in the job's folder, where a Ray that it starts has its files."""
+        """Start Python in the job's folder, which also holds the files of its Ray session."""
         ours = {"RAY_TMPDIR": str(self.home / "ray"), "RAY_AUTH_MODE": "disabled", **environment}
         with (
             (self.home / f"{name}.out").open("ab") as out,
@@ -93,22 +95,22 @@ class Job:
             )
 
     def result(self) -> dict[str, Any]:
-        """Return the JSON object of the command, which must end, and well."""
+        """Wait for the command to succeed; return its JSON object."""
         self.wait(lambda: self.process.poll() is not None, JOB_S, "the job to end")
         if self.process.returncode != 0:
-            raise Failed(f"exit code {self.process.returncode}{self.seen()}")
+            raise JobFailedError(f"exit code {self.process.returncode}{self.seen()}")
         return json.loads((self.home / "job.out").read_text().splitlines()[-1])
 
     def wait(self, condition: Callable[[], object], seconds: float, what: str) -> None:
-        """Wait until a condition holds; too long a wait is a failure."""
+        """Wait until a condition holds; raise after the given seconds."""
         deadline = time.monotonic() + seconds
         while not condition():
             if time.monotonic() > deadline:
-                raise Failed(f"waited {seconds} s for {what}{self.seen()}")
+                raise JobFailedError(f"waited {seconds} s for {what}{self.seen()}")
             time.sleep(POLL_S)
 
     def seen(self) -> str:
-        """Return what a failure should show: all output, and the processes that live."""
+        """Return all output and the running processes, for the message of a failure."""
         texts = [
             f"--- {path.name}\n{path.read_text(errors='replace')[-6000:]}"
             for path in sorted(self.home.glob("*.*"))
@@ -120,18 +122,18 @@ class Job:
         """Return the titles of the job's processes by id."""
         found = {}
         for number in filter(str.isdigit, os.listdir("/proc")):
-            with contextlib.suppress(OSError):  # it has ended since, or is another user's
+            with contextlib.suppress(OSError):  # ended meanwhile, or another user's
                 if os.readlink(f"/proc/{number}/cwd") == str(self.home):
                     title = Path(f"/proc/{number}/cmdline").read_bytes()
                     found[int(number)] = title.replace(b"\0", b" ").decode(errors="replace").strip()
         return found
 
     def is_quiet(self) -> bool:
-        """Return whether nobody is left who could write a shard."""
+        """Return whether no process is left that could write a shard."""
         return all(title in AGENTS for title in self.processes().values())
 
     def kill_all(self) -> None:
-        """End whatever still runs in the job's folder."""
+        """Kill all processes in the job's folder."""
         while left := self.processes():
             for number in left:
                 with contextlib.suppress(ProcessLookupError):
@@ -139,13 +141,13 @@ class Job:
             time.sleep(0.05)
 
     def committed(self) -> Shards:
-        """Return the shards that are there."""
+        """Return the shards on disk."""
         found = self.out.glob("predict/*/shards/*.parquet")
         return {path: ((status := path.stat()).st_ino, status.st_mtime_ns) for path in found}
 
 
 class Opened:
-    """The names that any process opens in a folder, told by the kernel."""
+    """Records the names that any process opens in a folder, by inotify."""
 
     OPEN, OVERFLOW = 0x20, 0x4000
 
@@ -156,7 +158,7 @@ class Opened:
             raise OSError(ctypes.get_errno(), "inotify_add_watch", str(folder))
 
     def names(self) -> set[str]:
-        """Return them, and end the watch."""
+        """Return the names and end the watch."""
         found = set()
         with contextlib.suppress(BlockingIOError):
             while True:
@@ -164,16 +166,16 @@ class Opened:
                 while data:
                     _, mask, _, length = struct.unpack_from("iIII", data)
                     if mask & self.OVERFLOW:
-                        raise Failed("more files were opened than the kernel could tell")
+                        raise JobFailedError("more files were opened than inotify could report")
                     found.add(os.fsdecode(data[16 : 16 + length].rstrip(b"\0")))
                     data = data[16 + length :]
         os.close(self._handle)
         return found
 
 
-def draw(root: Path, pictures: int, shard_size: int) -> Setting:
-    """Draw pictures and make a model."""
-    names = tuple(f"p{number:05d}.jpg" for number in range(pictures))
+def draw(root: Path, count: int, shard_size: int) -> Setting:
+    """Draw images and make a model."""
+    names = tuple(f"p{number:05d}.jpg" for number in range(count))
     setting = Setting(root.resolve(), names, shard_size)
     folder = setting.root / "pictures"
     folder.mkdir()
@@ -186,21 +188,21 @@ def draw(root: Path, pictures: int, shard_size: int) -> Setting:
     return setting
 
 
-def make_model(folder: Path, pictures: list[bytes]) -> None:
-    """Write a model of random weights whose masks are a few percent of a picture, all different."""
+def make_model(folder: Path, jpegs: list[bytes]) -> None:
+    """Write a model of random weights. Its masks cover a few percent of an image and all differ."""
     import torch
 
     from carvana_ray.unet.network import UNet, UNetConfig
 
     torch.manual_seed(4)
     network = UNet(base=4).eval()
-    grays = [images.standardize(images.load_gray(data, 8)) for data in pictures]
+    grays = [images.standardize(images.load_gray(data, 8)) for data in jpegs]
     with torch.no_grad():
         logits = network(torch.stack([torch.from_numpy(gray) for gray in grays])[:, None])
         weight, bias = network.head.parameters()
         bias.sub_(torch.quantile(logits.flatten()[::7], 0.9))
         for value in (weight, bias):
-            value.mul_(20 / logits.std())  # steep edges: little hangs on the last bit of a sum
+            value.mul_(20 / logits.std())  # steep edges: the last bit of a sum matters little
     write_model(
         folder,
         network,
