@@ -118,29 +118,24 @@ def _run_time(parts: Mapping[str, Part]) -> RunTime:
 
 
 def _provenance(parts: Mapping[str, Part]) -> list[tuple[str, dict[str, object]]]:
-    """Return (title, names and values) of what jobs were made of; equal ones of jobs are one."""
+    """Return (title, names and values) of each group; jobs share a group if theirs are equal."""
     groups: dict[tuple[str, str], tuple[list[str], Part]] = {}
     for kind, part in parts.items():
         for name, values in part.get("lineage", {}).items():
             key = name, json.dumps(values, sort_keys=True)
             groups.setdefault(key, ([], values))[0].append(kind)
     return [
-        (f"{name.capitalize()} ({' and '.join(kinds)})", _flatten(values))
+        (
+            f"{name.capitalize()} ({' and '.join(kinds)})",
+            {LABELS.get(k, k): _text_of(v) for k, v in values.items() if v not in (None, "")},
+        )
         for (name, _), (kinds, values) in groups.items()
     ]
 
 
-def _flatten(values: Mapping[str, Any]) -> dict[str, object]:
-    """Return nested plain values as one level of names and values; empty ones are left out."""
-    rows: dict[str, object] = {}
-    for name, value in values.items():
-        label = LABELS.get(name, name)
-        if isinstance(value, dict):
-            rows |= {f"{label} {inner}": found for inner, found in _flatten(value).items()}
-        elif isinstance(value, list):
-            more = [] if len(value) <= MAX_SHOWN else ["\N{HORIZONTAL ELLIPSIS}"]
-            shown = ", ".join(map(str, value[:MAX_SHOWN]))
-            rows[label] = " ".join([f"{len(value)}: {shown}", *more]) if value else "none"
-        elif value not in (None, ""):
-            rows[label] = value
-    return rows
+def _text_of(value: object) -> object:
+    """Return a value as the page shows it: of a list its length and its first values."""
+    if not isinstance(value, list):
+        return value
+    more = " \N{HORIZONTAL ELLIPSIS}" if len(value) > MAX_SHOWN else ""
+    return f"{len(value)}: {', '.join(map(str, value[:MAX_SHOWN]))}{more}" if value else "none"

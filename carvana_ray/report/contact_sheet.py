@@ -21,22 +21,14 @@ def load_thumbnail(data: bytes, width: int) -> NDArray[np.uint8]:
 
 
 def coverage(mask: NDArray[np.bool_], height: int, width: int) -> NDArray[np.float32]:
-    """Return the fraction of each pixel that a mask covers, 0..1, [height, width].
-
-    Args:
-        mask: of any size.
-    """
+    """Return the fraction 0..1 of each of height x width pixels that a mask of any size covers."""
     full = Image.fromarray(mask.astype(np.uint8) * np.uint8(255))
     small = full.resize((width, height), Image.Resampling.BOX)
     return np.asarray(small, dtype=np.float32) / np.float32(255)
 
 
 def overlay_checkerboard(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Return an image [h, w, 3] with a checkerboard as background.
-
-    Args:
-        mask: full size.
-    """
+    """Return an image [h, w, 3] with a checkerboard where its full-size mask has no car."""
     height, width = image.shape[:2]
     alpha = coverage(mask, height, width)[..., None]
     rows, columns = np.mgrid[:height, :width] // 8
@@ -49,10 +41,7 @@ def overlay_errors(
 ) -> NDArray[np.uint8]:
     """Return an image [h, w, 3] in gray, with false positives in red and false negatives in blue.
 
-    Small errors stay visible: a pixel with any error is at least half tinted.
-
-    Args:
-        mask, truth: predicted and true mask, full size.
+    Masks are full size. Small errors stay visible: a pixel with any error is at least half tinted.
     """
     height, width = image.shape[:2]
     result = np.repeat(image.mean(-1, keepdims=True), 3, axis=-1)

@@ -33,8 +33,9 @@ def car_sheets(folder: str, cars: dict[str, list[Row]]) -> dict[str, bytes]:
     """
 
     def tiles(row: Row) -> tuple[Tile, Tile]:
-        image = contact_sheet.load_thumbnail(_read(folder, row), CAR_TILE_WIDTH)
-        return (row["img"], image), ("", contact_sheet.overlay_checkerboard(image, _mask(row)))
+        data, mask = _load(folder, row)
+        image = contact_sheet.load_thumbnail(data, CAR_TILE_WIDTH)
+        return (row["img"], image), ("", contact_sheet.overlay_checkerboard(image, mask))
 
     sheets = {}
     for car, rows in cars.items():
@@ -55,10 +56,11 @@ def worst_sheet(folder: str, masks: str, mask_of: dict[str, str], scores: list[R
     """
 
     def tiles(row: Row) -> tuple[Tile, Tile]:
-        image = contact_sheet.load_thumbnail(_read(folder, row), WORST_TILE_WIDTH)
+        data, mask = _load(folder, row)
+        image = contact_sheet.load_thumbnail(data, WORST_TILE_WIDTH)
         truth = _true_mask(masks, mask_of, row)
         caption = f"{row['img']}  Dice {row['dice']:.4f}"
-        return (caption, image), ("", contact_sheet.overlay_errors(image, _mask(row), truth))
+        return (caption, image), ("", contact_sheet.overlay_errors(image, mask, truth))
 
     title = "Worst images. Red: mask without car. Blue: car without mask."
     return contact_sheet.render_sheet(_in_lines(scores, WORST_COLUMNS, tiles), title)
@@ -79,11 +81,9 @@ def scored_figures(
             f"Dice {row['dice']:.4f}; {row['ceiling']:.4f} is possible at this resolution",
             f"Too much: {row['more']:.2%} of the car. Missed: {row['less']:.2%}.",
         ]
+        data, mask = _load(folder, row)
         truth = _true_mask(masks, mask_of, row)
-        data = _read(folder, row)
-        return overlays.scored_figure(
-            row["img"], data, _mask(row), truth, SCORED_WIDTH, {"lines": lines}
-        )
+        return overlays.scored_figure(row["img"], data, mask, truth, SCORED_WIDTH, {"lines": lines})
 
     return [figure(row) for row in scores]
 
@@ -100,7 +100,7 @@ def unscored_figures(
     """
 
     def figure(row: Row, caption: Caption) -> Figure:
-        data, mask = _read(folder, row), _mask(row)
+        data, mask = _load(folder, row)
         return overlays.unscored_figure(
             row["img"], data, mask, UNSCORED_WIDTH, caption, cut_first=captions is None
         )
@@ -122,12 +122,10 @@ def _readable(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if row["status"] == quarantine.OK]
 
 
-def _read(folder: str, row: Row) -> bytes:
-    return storage.read(storage.join(folder, row["img"]))
-
-
-def _mask(row: Row) -> Mask:
-    return rle.decode(row["rle_mask"], row["height"], row["width"])
+def _load(folder: str, row: Row) -> tuple[bytes, Mask]:
+    """Return an image file and its predicted mask."""
+    data = storage.read(storage.join(folder, row["img"]))
+    return data, rle.decode(row["rle_mask"], row["height"], row["width"])
 
 
 def _true_mask(masks: str, mask_of: dict[str, str], row: Row) -> Mask:

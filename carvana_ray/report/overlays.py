@@ -209,19 +209,14 @@ def find_worst_window(wrong: Mask, height: int, width: int) -> tuple[int, int]:
 
     On ties return the middle one.
     """
-    summed = np.pad(np.cumsum(np.cumsum(wrong, 0, np.int64), 1), ((1, 0), (1, 0)))
+    height, width = min(height, wrong.shape[0]), min(width, wrong.shape[1])
+    summed = np.pad(wrong.cumsum(0, np.int64).cumsum(1), ((1, 0), (1, 0)))
     tops, lefts = (
-        np.append(np.arange(0, max(size - window, 0), STEP), max(size - window, 0))
+        np.append(np.arange(0, size - window, STEP), size - window)
         for size, window in zip(wrong.shape, (height, width), strict=True)
     )
-    bottoms = np.minimum(tops + height, wrong.shape[0])
-    rights = np.minimum(lefts + width, wrong.shape[1])
-    inside = (
-        summed[np.ix_(bottoms, rights)]
-        - summed[np.ix_(tops, rights)]
-        - summed[np.ix_(bottoms, lefts)]
-        + summed[np.ix_(tops, lefts)]
-    )
+    in_rows = summed[tops + height] - summed[tops]
+    inside = in_rows[:, lefts + width] - in_rows[:, lefts]
     best = np.argwhere(inside == inside.max())
     row, column = best[len(best) // 2]
     return int(tops[row]), int(lefts[column])

@@ -7,7 +7,6 @@ browser refuses all else, so even a name that slipped through unescaped could do
 import base64
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib.resources import files
 from typing import NamedTuple
 
@@ -26,16 +25,8 @@ _TEMPLATES = Environment(
 )
 
 
-@dataclass(frozen=True)
-class Section:
-    """A section of the page.
-
-    Attributes:
-        anchor: its id within the page, of letters.
-        heading: as plain text, also for the list of contents.
-        template: file below templates/ that renders it.
-        data: what the template takes, as `data`.
-    """
+class Section(NamedTuple):
+    """A section of the page: its id, its heading, the file in templates/ and the data for it."""
 
     anchor: str
     heading: str

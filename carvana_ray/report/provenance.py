@@ -25,12 +25,6 @@ def provenance(
         folder: folder of the images.
         crcs: CRC-32 of the bytes of each image, by name.
     """
-    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
-    network = {
-        **manifest.unet.to_json(),
-        "downscale": manifest.downscale,
-        "asked of the mirrored picture too": manifest.tta_flip,
-    }
     return {
         "made": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
         "model": manifest.sha256,
@@ -38,7 +32,9 @@ def provenance(
             "model": {
                 "SHA-256 of the weights": manifest.sha256,
                 "training run": manifest.run,
-                **network,
+                **manifest.unet.to_json(),
+                "downscale": manifest.downscale,
+                "asked of the mirrored picture too": manifest.tta_flip,
                 "trained on": f"{manifest.height} x {manifest.width} pixels (height x width)",
                 "cars held out": manifest.holdout_cars,
                 "cars for validation": manifest.val_cars,
@@ -55,7 +51,7 @@ def provenance(
             "versions": {
                 "carvana_ray": __version__,
                 "python": platform.python_version(),
-                **versions,
+                **{name: importlib.metadata.version(name) for name in PACKAGES},
                 "system": platform.platform(),
             },
         },

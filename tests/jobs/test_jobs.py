@@ -69,8 +69,8 @@ def test_a_pipeline_leaves_what_it_promises(finished: Path, data: Path) -> None:
 def test_the_report_of_a_pipeline_tells_all_of_it(finished: Path) -> None:
     page = (finished / "report.html").read_text()
     result = json.loads((finished / "evaluation.json").read_text())
-    told = [f"{result['dice']:.4f}", "Look at these first", "Worst pictures", "Dice by view"]
-    told += ["How it was trained", "The whole pipeline", "SHA-256 of names and CRC-32"]
+    told = [f"{result['dice']:.4f}", "Masks to check first", "Worst images", "Dice by view"]
+    told += ["Training", "The whole pipeline", "SHA-256 of names and CRC-32"]
     told.append(json.loads((finished / "model/manifest.json").read_text())["sha256"])
     for words in told:
         assert words in page, words
