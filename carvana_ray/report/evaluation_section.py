@@ -136,11 +136,11 @@ def _score_table(scores: Scores) -> Table:
 
 def _training(history: History) -> ChartsAndTables:
     plots = []
+    best = max(history, key=lambda row: (row.get("val_dice", 0.0), row["epoch"]))
     for name, curve in CURVES.items():
         if not any(column in row for row in history for column in curve.columns):
             continue
         caption = f"{curve.title}: {curve.unit}. {curve.note}"
-        best = max(history, key=lambda row: (row.get("val_dice", 0.0), row["epoch"]))
         if name == "dice" and "val_dice" in best:
             caption += f" The epoch with the best validation Dice is {best['epoch']}."
         plots.append(charts.to_chart(curve.draw(history), f"{curve.title} by epoch", caption))

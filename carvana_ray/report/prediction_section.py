@@ -56,11 +56,8 @@ def sections(part: Part) -> tuple[list[Section], list[Section]]:
 
 
 def _review(review: dict[str, Any]) -> Review:
-    listed, shown, masks = (
-        review["listed"],
-        len(review["figures"]),
-        count_of(review["looked"], "mask"),
-    )
+    listed, shown = review["listed"], len(review["figures"])
+    masks = count_of(review["looked"], "mask")
     if not listed:
         verdict = f"None of {masks} looks unusual. The images below come closest to it."
     else:

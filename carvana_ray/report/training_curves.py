@@ -33,9 +33,13 @@ class Curve(NamedTuple):
 
 CURVES = {
     "loss": Curve("Loss", "cross entropy / 2 - Dice + 1", ("loss",), "Lower is better."),
-    "dice": Curve("Dice", "network resolution", ("dice", "soft_dice"), "Soft: no threshold."),
-    "accuracy": Curve("Accuracy", "fraction of pixels, network resolution", ("accuracy",)),
-    "speed": Curve("Speed", "images per second", ("images_per_second",), "First batches excluded."),
+    "dice": Curve(
+        "Dice", "at network resolution", ("dice", "soft_dice"), "Soft: before the threshold."
+    ),
+    "accuracy": Curve("Accuracy", "fraction of correct pixels, network resolution", ("accuracy",)),
+    "speed": Curve(
+        "Speed", "images per second", ("images_per_second",), "First batches do not count."
+    ),
 }
 
 

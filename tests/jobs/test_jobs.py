@@ -84,9 +84,9 @@ def test_the_report_of_a_pipeline_opens_in_a_browser(finished: Path) -> None:
     with browser.tab() as tab:
         for width in (1280, 390):
             tab.open(finished / "report.html", width)
-            assert tab.said == []
-            assert tab.asked == [(finished / "report.html").as_uri()]
-            assert tab.ask("document.documentElement.scrollWidth") <= width
+            assert tab.messages == []
+            assert tab.requests == [(finished / "report.html").as_uri()]
+            assert tab.evaluate("document.documentElement.scrollWidth") <= width
 
 
 def test_no_secret_is_in_any_result(finished: Path) -> None:

@@ -1,7 +1,7 @@
-"""A real Chromium, spoken to over a pipe: the DevTools protocol with the standard library alone.
+"""A headless Chromium, driven over a pipe by the DevTools protocol; standard library only.
 
-https://chromedevtools.github.io/devtools-protocol/; messages over ``--remote-debugging-pipe`` are
-JSON, each ended by a zero byte.
+https://chromedevtools.github.io/devtools-protocol/. Messages over ``--remote-debugging-pipe`` are
+JSON; a zero byte ends each.
 """
 
 import base64
@@ -18,22 +18,22 @@ from pathlib import Path
 from typing import Any
 
 NAMES = "chromium", "chromium-browser", "google-chrome", "chromium-headless-shell"
-PATIENCE_S = 60
+TIMEOUT_S = 60
 
 
 def program() -> str | None:
-    """Return the browser of this machine, if there is one."""
-    return next((found for name in NAMES if (found := shutil.which(name))), None)
+    """Return the path of this machine's browser, or None."""
+    return next((path for name in NAMES if (path := shutil.which(name))), None)
 
 
 class Tab:
-    """A page, what it said and what it asked the network for."""
+    """A page, with its console messages and the URLs that it requested."""
 
     def __init__(self, read: int, write: int) -> None:
         self._read, self._write, self._rest = read, write, b""
         self._number, self._session = 0, None
-        self.said: list[str] = []
-        self.asked: list[str] = []
+        self.messages: list[str] = []
+        self.requests: list[str] = []
         self._events: list[str] = []
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         attached = self.call("Target.attachToTarget", targetId=target, flatten=True)
@@ -42,68 +42,68 @@ class Tab:
             self.call(f"{domain}.enable")
 
     def call(self, method: str, **params: Any) -> dict[str, Any]:
-        """Ask the browser for something; return its answer."""
+        """Call a method of the protocol; return its result."""
         self._number += 1
         message = {"id": self._number, "method": method, "params": params}
         if self._session:
             message["sessionId"] = self._session
         os.write(self._write, json.dumps(message).encode() + b"\0")
         number = self._number
-        answer = self._until(lambda one: one.get("id") == number)
+        answer = self._until(lambda message: message.get("id") == number)
         assert "error" not in answer, f"{method}: {answer['error']}"
         return answer["result"]
 
     def _until(self, wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-        end = time.monotonic() + PATIENCE_S
+        end = time.monotonic() + TIMEOUT_S
         while True:
             while b"\0" in self._rest:
                 line, self._rest = self._rest.split(b"\0", 1)
                 message = json.loads(line)
-                self._see(message)
+                self._record(message)
                 if wanted(message):
                     return message
             ready, _, _ = select.select([self._read], [], [], max(end - time.monotonic(), 0))
             data = os.read(self._read, 1 << 20) if ready else b""
-            assert data, "the browser says nothing any more"
+            assert data, "the browser does not answer any more"
             self._rest += data
 
-    def _see(self, message: dict[str, Any]) -> None:
+    def _record(self, message: dict[str, Any]) -> None:
         method, params = message.get("method"), message.get("params", {})
         if method in ("Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded"):
-            self.said.append(json.dumps(params))
+            self.messages.append(json.dumps(params))
         elif method == "Network.requestWillBeSent":
             if not (url := params["request"]["url"]).startswith("data:"):
-                self.asked.append(url)
+                self.requests.append(url)
         elif method == "Page.loadEventFired":
             self._events.append(method)
 
     def open(self, page: Path, width: int, dark: bool = False, script: bool = True) -> None:
-        """Show a page, in a window of some width, 900 high."""
+        """Open a page in a window of this width, 900 pixels high."""
         size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
         self.call("Emulation.setDeviceMetricsOverride", **size)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
         self.call("Emulation.setScriptExecutionDisabled", value=not script)
-        self.said.clear()
-        self.asked.clear()
+        self.messages.clear()
+        self.requests.clear()
         self._events.clear()
         self.call("Page.navigate", url=page.as_uri())
         if not self._events:
-            self._until(lambda one: one.get("method") == "Page.loadEventFired")
+            self._until(lambda message: message.get("method") == "Page.loadEventFired")
 
-    def ask(self, expression: str) -> Any:
-        """Return the value of an expression of the page."""
+    def evaluate(self, expression: str) -> Any:
+        """Return the value of a JavaScript expression in the page."""
         answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
 
     def press(self, key: str, code: int, text: str = "") -> None:
-        """Press a key and let it go."""
-        what = {"key": key, "code": key, "windowsVirtualKeyCode": code}
+        """Press and release a key."""
+        event = {"key": key, "code": key, "windowsVirtualKeyCode": code}
         self.call(
-            "Input.dispatchKeyEvent", type="keyDown", **what, **({"text": text} if text else {})
+            "Input.dispatchKeyEvent", type="keyDown", **event, **({"text": text} if text else {})
         )
-        self.call("Input.dispatchKeyEvent", type="keyUp", **what)
+        self.call("Input.dispatchKeyEvent", type="keyUp", **event)
 
     def screenshot(self) -> bytes:
         """Return the whole page as PNG."""
@@ -115,11 +115,11 @@ class Tab:
 
 @contextlib.contextmanager
 def tab() -> Iterator[Tab]:
-    """Start a browser without a window; give its page."""
+    """Start a headless browser; yield its page."""
     to_browser, from_browser = os.pipe(), os.pipe()
     with tempfile.TemporaryDirectory(prefix="chromium-", ignore_cleanup_errors=True) as profile:
 
-        def wires() -> None:  # the browser reads from 3 and writes to 4
+        def connect_pipes() -> None:  # the browser reads from 3 and writes to 4
             read, write = os.dup(to_browser[0]), os.dup(from_browser[1])
             high = os.dup2(read, 103), os.dup2(write, 104)
             os.dup2(high[0], 3)
@@ -142,7 +142,7 @@ def tab() -> Iterator[Tab]:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             close_fds=False,
-            preexec_fn=wires,
+            preexec_fn=connect_pipes,
         )
         os.close(to_browser[0])
         os.close(from_browser[1])
@@ -150,6 +150,6 @@ def tab() -> Iterator[Tab]:
             yield Tab(from_browser[0], to_browser[1])
         finally:
             browser.terminate()
-            browser.wait(PATIENCE_S)
+            browser.wait(TIMEOUT_S)
             os.close(to_browser[1])
             os.close(from_browser[0])

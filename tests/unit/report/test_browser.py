@@ -1,4 +1,4 @@
-"""The report in a real Chromium: it renders, says nothing, asks nobody, and needs no mouse.
+"""The report in a real Chromium: it renders without messages, network and mouse.
 
 Debian: `apt-get install --no-install-recommends chromium` (113 MB to fetch).
 """
@@ -42,12 +42,14 @@ def test_it_renders_silently_without_network(
     tab: browser.Tab, page: Path, width: int, dark: bool
 ) -> None:
     tab.open(page, width, dark)
-    assert tab.said == []
-    assert tab.asked == [page.as_uri()]
-    assert tab.ask("document.documentElement.scrollWidth") <= width, "nothing to scroll sideways"
+    assert tab.messages == []
+    assert tab.requests == [page.as_uri()]
+    assert tab.evaluate("document.documentElement.scrollWidth") <= width, (
+        "nothing to scroll sideways"
+    )
     broken = "[...document.images].filter(i => !i.complete || !i.naturalWidth).length"
-    assert tab.ask(broken) == 0
-    assert tab.ask("document.images.length") > 10
+    assert tab.evaluate(broken) == 0
+    assert tab.evaluate("document.images.length") > 10
     shown = pixels(tab)
     assert (shown[5, 5].max() < 60) if dark else (shown[5, 5].min() > 240)
     assert shown.std() > 10, "there is something to be seen"
@@ -69,61 +71,64 @@ def test_text_can_be_read_in_both_themes(tab: browser.Tab, page: Path) -> None:
           return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05); })); })()"""
     for dark in (False, True):
         tab.open(page, 1280, dark)
-        assert 4.5 <= tab.ask(script) < 21, f"dark: {dark}"
+        assert 4.5 <= tab.evaluate(script) < 21, f"dark: {dark}"
 
 
 def test_every_control_is_reached_and_worked_by_keyboard(tab: browser.Tab, page: Path) -> None:
     tab.open(page, 1280)
     tab.press(*TAB)
-    assert tab.ask("document.activeElement.className") == "skip"
-    assert tab.ask("document.activeElement.getBoundingClientRect().left") >= 0, "seen in focus"
+    assert tab.evaluate("document.activeElement.className") == "skip"
+    assert tab.evaluate("document.activeElement.getBoundingClientRect().left") >= 0, "seen in focus"
     first = "document.querySelector('#review').closest('section').querySelector('.shot')"
     for _ in range(60):
         tab.press(*TAB)
-        if tab.ask(f"{first}.contains(document.activeElement)"):
+        if tab.evaluate(f"{first}.contains(document.activeElement)"):
             break
-    assert tab.ask("document.activeElement.value") == "outline"
-    assert tab.ask("getComputedStyle(document.activeElement.parentElement).outlineStyle") == "solid"
+    assert tab.evaluate("document.activeElement.value") == "outline"
+    assert (
+        tab.evaluate("getComputedStyle(document.activeElement.parentElement).outlineStyle")
+        == "solid"
+    )
     visible = "getComputedStyle({first}.querySelector('.layer.{kind}')).display"
-    assert tab.ask(visible.format(first=first, kind="outline")) == "block"
+    assert tab.evaluate(visible.format(first=first, kind="outline")) == "block"
     tab.press(*RIGHT)
-    assert tab.ask("document.activeElement.value") == "cut"
-    assert tab.ask(visible.format(first=first, kind="outline")) == "none"
-    assert tab.ask(visible.format(first=first, kind="cut")) == "block"
+    assert tab.evaluate("document.activeElement.value") == "cut"
+    assert tab.evaluate(visible.format(first=first, kind="outline")) == "none"
+    assert tab.evaluate(visible.format(first=first, kind="cut")) == "block"
 
 
 def test_one_switch_sets_all_images_of_its_section(tab: browser.Tab, page: Path) -> None:
     tab.open(page, 1280)
     section = "document.querySelector('#worst').closest('section')"
-    tab.ask(f"{section}.querySelector('.all [value=truth]').click()")
+    tab.evaluate(f"{section}.querySelector('.all [value=truth]').click()")
     chosen = f"[...{section}.querySelectorAll('.shot input:checked')].map(i => i.value)"
-    assert tab.ask(chosen) == ["truth"] * 3
+    assert tab.evaluate(chosen) == ["truth"] * 3
     shown = f"[...{section}.querySelectorAll('.main .layer')].filter(i => i.offsetWidth).length"
-    assert tab.ask(shown) == 3
+    assert tab.evaluate(shown) == 3
     other = "document.querySelector('#median').closest('section')"
-    assert "truth" not in tab.ask(
+    assert "truth" not in tab.evaluate(
         f"[...{other}.querySelectorAll('input:checked')].map(i => i.value)"
     )
 
 
 def test_tables_can_be_sorted_and_say_so(tab: browser.Tab, page: Path) -> None:
     tab.open(page, 1280)
-    tab.ask("document.querySelectorAll('details').forEach(d => d.open = true)")
+    tab.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
     table = "[...document.querySelectorAll('table.sortable')].at(-1)"
     button = f"{table}.tHead.querySelectorAll('button')[3]"
     values = f"[...{table}.tBodies[0].rows].map(r => parseFloat(r.cells[3].textContent))"
-    tab.ask(f"{button}.focus()")
+    tab.evaluate(f"{button}.focus()")
     tab.press(*SPACE)
-    assert tab.ask(f"{button}.parentElement.getAttribute('aria-sort')") == "ascending"
-    assert tab.ask(values) == sorted(tab.ask(values))
+    assert tab.evaluate(f"{button}.parentElement.getAttribute('aria-sort')") == "ascending"
+    assert tab.evaluate(values) == sorted(tab.evaluate(values))
     tab.press(*SPACE)
-    assert tab.ask(f"{button}.parentElement.getAttribute('aria-sort')") == "descending"
-    assert tab.ask(values) == sorted(tab.ask(values), reverse=True)
+    assert tab.evaluate(f"{button}.parentElement.getAttribute('aria-sort')") == "descending"
+    assert tab.evaluate(values) == sorted(tab.evaluate(values), reverse=True)
 
 
 def test_it_reads_without_its_script(tab: browser.Tab, page: Path) -> None:
     tab.open(page, 390, script=False)
-    assert tab.said == []
+    assert tab.messages == []
     root = tab.call("DOM.getDocument", depth=0)["root"]["nodeId"]
     for choice in tab.call("DOM.querySelectorAll", nodeId=root, selector="fieldset.all")["nodeIds"]:
         with pytest.raises(AssertionError, match="Could not compute box model"):
@@ -152,10 +157,10 @@ def test_a_script_in_a_name_does_not_run(tab: browser.Tab, tmp_path: Path) -> No
     evil = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
     path.write_bytes(to_html(both(name=evil)))
     tab.open(path, 1280)
-    assert tab.ask("document.title") == "Cars cut out"
-    assert tab.said == []
-    assert tab.asked == [path.as_uri()]
-    assert evil in tab.ask("document.body.textContent")
+    assert tab.evaluate("document.title") == "Cars cut out"
+    assert tab.messages == []
+    assert tab.requests == [path.as_uri()]
+    assert evil in tab.evaluate("document.body.textContent")
 
 
 def test_its_policy_refuses_what_slipped_through(tab: browser.Tab, tmp_path: Path) -> None:
@@ -166,5 +171,5 @@ def test_its_policy_refuses_what_slipped_through(tab: browser.Tab, tmp_path: Pat
     )
     path.write_bytes(to_html(both()).replace(b"</main>", evil + b"</main>"))
     tab.open(path, 1280)
-    assert tab.ask("document.title") == "Cars cut out"
-    assert "Content Security Policy" in "".join(tab.said)
+    assert tab.evaluate("document.title") == "Cars cut out"
+    assert "Content Security Policy" in "".join(tab.messages)

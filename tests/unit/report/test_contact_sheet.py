@@ -25,7 +25,7 @@ def half(height: int, width: int) -> np.ndarray:
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
 @pytest.mark.parametrize(("size", "shape"), [((1918, 1280), (160, 240, 3)), ((50, 1), (5, 240, 3))])
-def test_a_thumbnail_has_the_width_asked_for_and_the_colors(
+def test_a_thumbnail_has_the_requested_width_and_the_colors(
     kind: str, size: tuple[int, int], shape: tuple[int, ...]
 ) -> None:
     buffer = io.BytesIO()
