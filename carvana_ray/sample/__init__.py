@@ -1,7 +1,7 @@
-"""A studio that draws cars: the embedded sample, made of no one's photographs.
+"""A renderer of cars in a studio: the embedded sample data set, free of anyone's photographs.
 
-`draw_car` invents a car and its session, `photograph` takes one of its 16 pictures and the mask
-that belongs to it. Everything comes from the generators passed in; nothing is kept between calls.
+`draw_car` makes up a car and its studio session. `photograph` renders one of its 16 images with the
+exact mask. All randomness comes from the generators passed in; no state is kept between calls.
 """
 
 from carvana_ray.sample.car import Car, draw_car, make_and_model

@@ -1,7 +1,7 @@
-"""The body styles: proportions that one family of cars shares, as a designer would note them.
+"""Body styles: the proportions that the cars of one style share.
 
-Lengths are metres; positions along the car are fractions of its length counted from the nose, and
-heights fractions of its height. Knows no pixel, no colour and no random numbers.
+Lengths are in meters. Positions along the car are fractions of its length from the nose; heights
+are fractions of its height.
 """
 
 from dataclasses import dataclass
@@ -15,19 +15,19 @@ class Style:
     """One body style.
 
     Attributes:
-        share: how often it is drawn, relative to the others.
-        length, width, height, clearance, wheel_radius: ranges in metres.
-        wheelbase: between the axles, as a fraction of the length.
-        overhang: from the nose to the front axle, as a fraction of the length.
-        top: the outline seen from the side, nose to tail, as (position, height).
+        weight: relative frequency of the style.
+        length, width, height, clearance, wheel_radius: ranges in meters.
+        wheelbase: distance between the axles, as a fraction of the length.
+        overhang: distance from the nose to the front axle, as a fraction of the length.
+        top: side view of the roof line from nose to tail, as (position, height).
         belt: height of the lower edge of the side windows, at the nose and at the tail.
-        lean: how much narrower the roof is than the waist, as a fraction.
-        round_front, round_rear: length over which the plan view closes, in metres.
-        cowl, roof_front, roof_rear, glass_end: where the windscreen begins and ends, and where the
-            rear window begins and ends.
-        doors: positions of the gaps between doors; the last one ends the rear door.
-        privacy: chance of dark glass behind the front doors.
-        rails: chance of roof rails.
+        lean: fraction by which the roof is narrower than the belt line.
+        round_front, round_rear: length of the rounded front and rear in the plan view, in meters.
+        cowl, roof_front: positions of the lower and the upper edge of the windscreen.
+        roof_rear, glass_end: positions of the upper and the lower edge of the rear window.
+        doors: positions of the gaps between doors; the last gap ends the rear door.
+        privacy: probability of dark glass behind the front doors.
+        rails: probability of roof rails.
     """
 
     weight: float

@@ -1,7 +1,6 @@
-"""What one car is and what its session in the studio fixes, drawn from a random generator.
+"""The parameters of a car and of its studio session, sampled from a random generator.
 
-A car is numbers alone, small enough to send anywhere; `shape` makes a mesh of it and `skin` its
-markings. Knows no pixel and no view.
+`meshes` builds the geometry from them, `texture` the materials.
 """
 
 from dataclasses import dataclass
@@ -12,8 +11,8 @@ from carvana_ray.sample.body_styles import STYLES, Style
 
 Rgb = tuple[float, float, float]
 
-# How often a colour comes, its reflectance (linear light, 0..1) and how metallic it is. The shares
-# follow the real lots, where most cars are white, black, gray or silver.
+# Name, probability, albedo (linear light, 0..1) and metalness of each color. The probabilities
+# follow the real images, where most cars are white, black, gray or silver.
 _PAINTS: tuple[tuple[str, float, Rgb, float], ...] = (
     ("white", 0.22, (0.80, 0.80, 0.79), 0.0),
     ("silver", 0.17, (0.42, 0.43, 0.44), 0.55),
@@ -26,7 +25,7 @@ _PAINTS: tuple[tuple[str, float, Rgb, float], ...] = (
 )
 _CLOTHS: tuple[Rgb, ...] = ((0.03, 0.03, 0.032), (0.12, 0.12, 0.12), (0.34, 0.28, 0.20))
 
-# Invented; the brands of the real table are others' marks.
+# Made-up names: those of the real table are trademarks.
 _MAKES = ("Arvane", "Belmora", "Corvex", "Dorado Motor", "Elvaro", "Norvik", "Ostrava", "Tellus")
 _MODELS = {
     "sedan": ("Meridian", "Lyra", "S40", "Consul"),
@@ -42,10 +41,17 @@ _PACKAGES = ("", "w/Tech", "w/Winter", "AWD", "i Grand")
 
 @dataclass(frozen=True)
 class Studio:
-    """A session in the studio: where the camera stands and how it is lit.
+    """A studio session: camera position and lighting.
 
-    Lengths are metres, angles degrees, levels gray values 0..255. `horizon` is the row of the
-    picture at the camera's own height, `pan` the column of the turntable's centre.
+    Attributes:
+        distance_m, camera_height_m: position of the camera, relative to the turntable's center.
+        horizon: row of the image at the camera's height.
+        center_x: column of the image at the turntable's center.
+        wall_level, floor_level: brightness, in gray values 0..255.
+        warmth: shift from blue to red, in gray values.
+        brightness_slope: change of brightness from the center to the right edge, in gray values.
+        panel_phase: phase of the light panels' pattern, in radians.
+        stain_seed: seed of the floor's stains.
     """
 
     distance_m: float
@@ -62,7 +68,24 @@ class Studio:
 
 @dataclass(frozen=True)
 class Car:
-    """One car: everything that its 16 pictures have in common. Lengths are metres."""
+    """The parameters of a car that its 16 images share. Lengths are in meters.
+
+    Attributes:
+        style: name in `STYLES`.
+        length_m, width_m, height_m, clearance_m, wheel_radius_m: dimensions.
+        paint_name, paint, metallic: name, albedo (linear light, 0..1) and metalness of the paint.
+        cloth: albedo of the seats.
+        spokes, spoke_width, rim_albedo: number of spokes, their width as a fraction of their
+            spacing, and reflectance of the rim.
+        antenna, antenna_m: "mast", "fin" or "none"; length of the mast.
+        rails, chrome, cladding, mirrors_black, privacy: roof rails, chrome trim, plastic cladding,
+            black mirrors, dark rear glass.
+        lamp_height: height of the head lamps, relative to the belt line.
+        grille: shape of the grille, 0..2.
+        offset_m, turn_deg: position (x, y) and rotation on the turntable.
+        year, make, model, trim, package: row of the table of cars.
+        studio: the session.
+    """
 
     style: str
     length_m: float
@@ -97,42 +120,36 @@ class Car:
 
     @property
     def proportions(self) -> Style:
-        """The body style that the car is one of."""
+        """Proportions of the car's body style."""
         return STYLES[self.style]
 
     @property
     def axles_m(self) -> tuple[float, float]:
-        """Where the front and the rear axle are, in metres behind the nose."""
+        """Positions of the front and the rear axle, in meters behind the nose."""
         front = self.proportions.overhang * self.length_m
         return front, front + self.proportions.wheelbase * self.length_m
 
 
 def draw_car(rng: np.random.Generator) -> Car:
-    """Return a car in a session of its own, drawn from `rng`."""
-    names = tuple(STYLES)
-    shares = np.array([STYLES[name].weight for name in names])
-    name = names[int(rng.choice(len(names), p=shares / shares.sum()))]
+    """Return a random car in a random studio session."""
+    name = _draw_style(rng)
     style = STYLES[name]
-    # Large cars are long, wide and high together.
-    size = float(rng.uniform())
+    size = float(rng.uniform())  # shared, because large cars are long, wide and high
 
-    def within(low_high: tuple[float, float]) -> float:
-        low, high = low_high
+    def draw_dimension(limits: tuple[float, float]) -> float:
+        low, high = limits
         return low + (high - low) * float(np.clip(size + rng.normal(0, 0.18), 0, 1))
 
-    chances = np.array([paint[1] for paint in _PAINTS])
-    paint_name, _, albedo, metallic = _PAINTS[int(rng.choice(len(chances), p=chances))]
-    shade = float(rng.uniform(0.82, 1.12))
-    plain = name in ("sedan", "coupe")
+    paint_name, paint, metallic = _draw_paint(rng)
     return Car(
         style=name,
-        length_m=within(style.length),
-        width_m=within(style.width),
-        height_m=within(style.height),
-        clearance_m=within(style.clearance),
-        wheel_radius_m=within(style.wheel_radius),
+        length_m=draw_dimension(style.length),
+        width_m=draw_dimension(style.width),
+        height_m=draw_dimension(style.height),
+        clearance_m=draw_dimension(style.clearance),
+        wheel_radius_m=draw_dimension(style.wheel_radius),
         paint_name=paint_name,
-        paint=(albedo[0] * shade, albedo[1] * shade, albedo[2] * shade),
+        paint=paint,
         metallic=metallic,
         cloth=_CLOTHS[int(rng.integers(len(_CLOTHS)))],
         spokes=int(rng.choice((5, 5, 6, 7, 9, 10))),
@@ -142,7 +159,7 @@ def draw_car(rng: np.random.Generator) -> Car:
         antenna_m=float(rng.uniform(0.18, 0.62)),
         rails=bool(rng.uniform() < style.rails),
         chrome=bool(rng.uniform() < 0.5),
-        cladding=bool(not plain and rng.uniform() < 0.45),
+        cladding=bool(name not in ("sedan", "coupe") and rng.uniform() < 0.45),
         mirrors_black=bool(rng.uniform() < 0.2),
         privacy=bool(rng.uniform() < style.privacy),
         lamp_height=float(rng.uniform(0.95, 1.05)),
@@ -158,11 +175,26 @@ def draw_car(rng: np.random.Generator) -> Car:
     )
 
 
-def _draw_studio(rng: np.random.Generator) -> Studio:
-    """Return a session; the means and spreads are read off the real pictures.
+def _draw_style(rng: np.random.Generator) -> str:
+    names = tuple(STYLES)
+    weights = np.array([STYLES[name].weight for name in names])
+    return names[int(rng.choice(len(names), p=weights / weights.sum()))]
 
-    A 3.70 m and a 4.90 m car measure 315 px a metre side on, their fronts 378: the camera stands
-    7.6 m from the middle of the turntable, and `camera.FOCAL_PX` is what follows.
+
+def _draw_paint(rng: np.random.Generator) -> tuple[str, Rgb, float]:
+    """Return (name, albedo, metalness) of a paint, in a random shade of its color."""
+    probabilities = np.array([paint[1] for paint in _PAINTS])
+    index = int(rng.choice(len(probabilities), p=probabilities))
+    name, _, albedo, metallic = _PAINTS[index]
+    shade = float(rng.uniform(0.82, 1.12))
+    return name, (albedo[0] * shade, albedo[1] * shade, albedo[2] * shade), metallic
+
+
+def _draw_studio(rng: np.random.Generator) -> Studio:
+    """Return a random session; means and spreads are measured in the real images.
+
+    Cars of 3.70 m and 4.90 m length measure 315 px per meter in side views and 378 at their fronts.
+    The camera is therefore 7.6 m from the center of the turntable, and `camera.FOCAL_PX` follows.
     """
     return Studio(
         distance_m=float(np.clip(rng.normal(7.60, 0.35), 6.8, 8.4)),
@@ -181,7 +213,7 @@ def _draw_studio(rng: np.random.Generator) -> Studio:
 
 
 def make_and_model(car: Car) -> dict[str, str]:
-    """Return year, make, model, trim1 and trim2 for a table of cars; the names are invented."""
+    """Return the car's row of metadata.csv, with made-up names."""
     return {
         "year": str(car.year),
         "make": car.make,

@@ -1,4 +1,4 @@
-"""Pictures and masks to the bytes that the real data set would hold. Knows no car."""
+"""Encode images and masks as the files of the real data set."""
 
 import io
 
@@ -6,20 +6,20 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-JPEG_QUALITY = 55  # gives about the real pictures' 100 kB
+JPEG_QUALITY = 55  # gives files of about 100 kB, like the real images
 
 
 def encode_jpeg(image: NDArray[np.uint8]) -> bytes:
-    """Return uint8 [H, W, 3] RGB as JPEG, its colour at half the size (4:2:0)."""
+    """Return the JPEG of an RGB image, uint8 [H, W, 3], with 4:2:0 chroma subsampling."""
     file = io.BytesIO()
     Image.fromarray(image).save(file, "JPEG", quality=JPEG_QUALITY, subsampling="4:2:0")
     return file.getvalue()
 
 
 def encode_mask(mask: NDArray[np.bool_]) -> bytes:
-    """Return bool [H, W] as GIF of one frame: 0 is black, 1 is white."""
-    picture = Image.fromarray(mask.astype(np.uint8)).convert("P")
-    picture.putpalette([0, 0, 0, 255, 255, 255])
+    """Return the GIF of a mask, bool [H, W]: one frame, background black, foreground white."""
+    image = Image.fromarray(mask.astype(np.uint8)).convert("P")
+    image.putpalette([0, 0, 0, 255, 255, 255])
     file = io.BytesIO()
-    picture.save(file, "GIF", optimize=False)
+    image.save(file, "GIF", optimize=False)
     return file.getvalue()

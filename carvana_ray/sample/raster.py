@@ -1,7 +1,7 @@
-"""Quads to pixels: which quad each pixel shows, and values of its corners spread over it.
+"""Rasterization: which face each pixel shows, and the interpolation of vertex values.
 
-Pillow fills the polygons, far ones first, with their numbers; numpy then interpolates whatever is
-asked for, in the pixels that are covered. Knows no car, no colour and no light.
+Pillow fills each face with its number, the farthest first. numpy interpolates the values in the
+covered pixels.
 """
 
 from collections.abc import Sequence
@@ -12,75 +12,96 @@ from PIL import Image, ImageDraw
 
 Floats = NDArray[np.float32]
 FaceIds = NDArray[np.int32]
-Box = tuple[int, int, int, int]
+Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels
 
 
-def is_front_facing(points: Floats, normals: Floats, eye: Floats) -> NDArray[np.bool_]:
-    """Return which quads [F] show the eye their outer face; corners and normals are [F, 4, 3]."""
-    upright = np.cross(points[:, 2] - points[:, 0], points[:, 3] - points[:, 1])
-    outwards = np.sign(np.einsum("fk,fk->f", upright, normals.sum(axis=1)))
-    seen = np.einsum("fk,fk->f", upright, eye - points.mean(axis=1))
-    return np.asarray(seen * outwards > 0)
+def is_front_facing(points: Floats, normals: Floats, camera: Floats) -> NDArray[np.bool_]:
+    """Return whether faces show the camera their outer side, bool [F].
+
+    Args:
+        points, normals: vertices and their normals, [F, 4, 3].
+        camera: position of the camera, [3].
+    """
+    face_normal = np.cross(points[:, 2] - points[:, 0], points[:, 3] - points[:, 1])
+    orientation = np.sign(np.einsum("fk,fk->f", face_normal, normals.sum(axis=1)))
+    facing = np.einsum("fk,fk->f", face_normal, camera - points.mean(axis=1))
+    return np.asarray(facing * orientation > 0)
 
 
-def far_first(members: NDArray[np.int64], depth: Floats) -> NDArray[np.int64]:
-    """Return the members, which index `depth` [F, 4], in the order in which to paint them."""
-    return members[np.argsort(-depth[members].sum(axis=1), kind="stable")]
+def far_first(faces: NDArray[np.int64], depth: Floats) -> NDArray[np.int64]:
+    """Return faces in painting order, the farthest first.
+
+    Args:
+        faces: numbers of the faces.
+        depth: depth of the vertices of all faces, [F, 4].
+    """
+    return faces[np.argsort(-depth[faces].sum(axis=1), kind="stable")]
 
 
 def rasterize(pixels: Floats, order: NDArray[np.int64], box: Box) -> FaceIds:
-    """Return the picture of quad numbers plus 1 (0: none) in a box, [bottom - top, right - left].
+    """Return the number of the face in each pixel plus 1, or 0, int32 [bottom - top, right - left].
 
     Args:
-        pixels: corners of all quads [F, 4, 2] in pixels.
-        order: the quads to paint, first ones first.
-        box: left, top, right, bottom.
+        pixels: vertices of all faces in the image, [F, 4, 2].
+        order: numbers of the faces to paint, in this order.
+        box: part of the image.
     """
     left, top, right, bottom = box
     image = Image.new("I", (right - left, bottom - top), 0)
-    fill = ImageDraw.Draw(image).polygon
+    draw_polygon = ImageDraw.Draw(image).polygon
     corner = np.array([left, top], dtype=np.float32)
-    # Pillow cuts coordinates off at the point; rounded, they are half a pixel off at most.
-    quads = np.rint(pixels[order] - corner).astype(np.int32).reshape(-1, 8).tolist()
-    for quad, number in zip(quads, (order + 1).tolist(), strict=True):
-        fill(quad, fill=number)
+    # Pillow truncates coordinates. Rounding limits the error to half a pixel.
+    polygons = np.rint(pixels[order] - corner).astype(np.int32).reshape(-1, 8).tolist()
+    for polygon, face_id in zip(polygons, (order + 1).tolist(), strict=True):
+        draw_polygon(polygon, fill=face_id)
     return np.asarray(image, dtype=np.int32)
 
 
 class PlaneInterpolator:
-    """For quads, the plane through the values of their corners, as a function of the pixel."""
+    """For each face, planes through the values of its vertices, as functions of the pixel."""
 
     def __init__(self, pixels: Floats, values: Floats) -> None:
-        """Fit planes by least squares: pixels [F, 4, 2], values [F, 4, K] at the corners."""
-        middle = pixels.mean(axis=1)
-        dx, dy = (pixels - middle[:, None]).transpose(2, 0, 1)
-        # A quad seen edge on has no slope of its own: half a pixel keeps it finite.
+        """Fit planes by least squares.
+
+        Args:
+            pixels: vertices in the image, [F, 4, 2].
+            values: values of the vertices, [F, 4, K].
+        """
+        center = pixels.mean(axis=1)
+        dx, dy = (pixels - center[:, None]).transpose(2, 0, 1)
+        # Half a pixel of regularization, for faces that are seen edge on.
         sxx, syy = (dx * dx).sum(1) + 0.5, (dy * dy).sum(1) + 0.5
         sxy = (dx * dy).sum(1)
         scale = 1 / (sxx * syy - sxy * sxy)
         mean = values.mean(axis=1)
         vx = np.einsum("fc,fck->kf", dx, values - mean[:, None])
         vy = np.einsum("fc,fck->kf", dy, values - mean[:, None])
-        self.by_x = _padded((syy * vx - sxy * vy) * scale)
-        self.by_y = _padded((sxx * vy - sxy * vx) * scale)
-        self.base = _padded(mean.T) - self.by_x * _padded(middle[:, 0])
-        self.base -= self.by_y * _padded(middle[:, 1])
+        self._slope_x = _padded((syy * vx - sxy * vy) * scale)
+        self._slope_y = _padded((sxx * vy - sxy * vx) * scale)
+        self._offset = _padded(mean.T) - self._slope_x * _padded(center[:, 0])
+        self._offset -= self._slope_y * _padded(center[:, 1])
 
-    def at(self, numbers: FaceIds, x: Floats, y: Floats, which: Sequence[int]) -> list[Floats]:
-        """Return the values named in `which` in pixels [N], whose quads have `numbers` (from 1)."""
-        found = []
-        for k in which:
-            value = self.by_x[k].take(numbers)
+    def at(self, faces: FaceIds, x: Floats, y: Floats, channels: Sequence[int]) -> list[Floats]:
+        """Return values of some pixels, a float32 [N] for each channel.
+
+        Args:
+            faces: number of each pixel's face plus 1, [N]; 0 gives the value 0.
+            x, y: coordinates of the pixels, [N].
+            channels: indices of the values, in 0..K - 1.
+        """
+        result = []
+        for k in channels:
+            value = self._slope_x[k].take(faces)
             value *= x
-            part = self.by_y[k].take(numbers)
+            part = self._slope_y[k].take(faces)
             part *= y
             value += part
-            value += self.base[k].take(numbers)
-            found.append(value)
-        return found
+            value += self._offset[k].take(faces)
+            result.append(value)
+        return result
 
 
 def _padded(rows: Floats) -> Floats:
-    """Return rows [..., F] with a 0 in front, for the number that means no quad."""
-    wide = [(0, 0)] * (rows.ndim - 1) + [(1, 0)]
-    return np.ascontiguousarray(np.pad(rows, wide), dtype=np.float32)
+    """Return rows [..., F] with a leading 0, for face id 0."""
+    padding = [(0, 0)] * (rows.ndim - 1) + [(1, 0)]
+    return np.ascontiguousarray(np.pad(rows, padding), dtype=np.float32)

@@ -1,56 +1,56 @@
-"""A car's sheet of materials, put together: its two ends, its side and its wheel.
-
-Knows no view and no light.
-"""
+"""The texture atlas of a car: side, front, rear and wheel."""
 
 import math
 
 from PIL import Image, ImageDraw
 
-from carvana_ray.sample import body as shape
-from carvana_ray.sample import front_rear as ends
-from carvana_ray.sample import materials as skin
-from carvana_ray.sample import sides
+from carvana_ray.sample import front_rear, sides
+from carvana_ray.sample.body import outline
 from carvana_ray.sample.car import Car
+from carvana_ray.sample.materials import TIRE_PX, WHEEL_CENTER_PX, blank_atlas, material_id
 
 
 def draw_atlas(car: Car) -> Image.Image:
-    """Return the car's sheet: the number of a material in each pixel, L, 2540 x 432."""
-    image, side, front, rear = skin.blank_atlas()
-    lines = shape.outline(car)
+    """Return the car's atlas, mode L, 2540 x 432: each pixel is the number of a material."""
+    image, side, front, rear = blank_atlas()
+    lines = outline(car)
     sides.draw(car, lines, side)
-    ends.draw_front(car, lines, front)
-    ends.draw_rear(car, lines, rear)
+    front_rear.draw_front(car, lines, front)
+    front_rear.draw_rear(car, lines, rear)
     _wheel(car, image)
     return image
 
 
 def _wheel(car: Car, image: Image.Image) -> None:
     draw = ImageDraw.Draw(image)
-    (x, y), tyre = skin.WHEEL_AT_PX, skin.TYRE_PX
+    x, y = WHEEL_CENTER_PX
 
     def disc(material: str, radius: float) -> None:
-        r = radius * tyre
-        draw.ellipse((x - r, y - r, x + r, y + r), fill=skin.material_id(material))
+        r = radius * TIRE_PX
+        draw.ellipse((x - r, y - r, x + r, y + r), fill=material_id(material))
 
-    low = 0.64 if car.style == "pickup" else 0.70
+    rim = 0.64 if car.style == "pickup" else 0.70
     for material, radius in (
-        ("tyre", 1.07), ("rim_shade", 0.87), ("tyre", 0.855), ("gap", low + 0.02),
-        ("rim", low), ("rim_shade", low - 0.045),
+        ("tire", 1.07), ("rim_shade", 0.87), ("tire", 0.855), ("gap", rim + 0.02),
+        ("rim", rim), ("rim_shade", rim - 0.045),
     ):  # fmt: skip
         disc(material, radius)
     for spoke in range(car.spokes):
         middle = 2 * math.pi * spoke / car.spokes
         outer, inner = math.pi / car.spokes * car.spoke_width, 0.8 * math.pi / car.spokes
-        turns = ((-outer, low), (outer, low), (inner, 0.16), (-inner, 0.16))
-        spots = [
-            (x + tyre * far * math.sin(middle + turn), y - tyre * far * math.cos(middle + turn))
-            for turn, far in turns
+        corners = ((-outer, rim), (outer, rim), (inner, 0.16), (-inner, 0.16))
+        polygon = [
+            (
+                x + TIRE_PX * radius * math.sin(middle + angle),
+                y - TIRE_PX * radius * math.cos(middle + angle),
+            )
+            for angle, radius in corners
         ]
-        draw.polygon(spots, fill=skin.material_id("rim"))
+        draw.polygon(polygon, fill=material_id("rim"))
     disc("rim", 0.18)
     disc("rim_shade", 0.075)
     for bolt in range(5):
-        turn = 2 * math.pi * bolt / 5
-        at = (x + tyre * 0.125 * math.sin(turn), y - tyre * 0.125 * math.cos(turn))
-        draw.ellipse((at[0] - 2, at[1] - 2, at[0] + 2, at[1] + 2), fill=skin.material_id("gap"))
+        angle = 2 * math.pi * bolt / 5
+        bolt_x = x + TIRE_PX * 0.125 * math.sin(angle)
+        bolt_y = y - TIRE_PX * 0.125 * math.cos(angle)
+        draw.ellipse((bolt_x - 2, bolt_y - 2, bolt_x + 2, bolt_y + 2), fill=material_id("gap"))
