@@ -76,7 +76,7 @@ def _antenna(car: Car, meshes: CarMeshes, view: int, box: Box) -> Image.Image:
 
 def _add_noise(image: Image.Image, rng: np.random.Generator) -> NDArray[np.uint8]:
     """Return the image with sensor noise."""
-    # Random bytes index 256 quantiles of the normal distribution: a tenth of the time of exact noise.
+    # Random bytes index 256 quantiles of a normal distribution: ten times as fast as exact noise.
     quantiles = np.sort(rng.standard_normal(256 * 64, dtype=np.float32)).reshape(256, 64)
     levels = np.clip(np.rint(quantiles.mean(axis=1) * _NOISE) + 128, 0, 255).astype(np.uint8)
     indices = np.frombuffer(rng.bytes(WIDTH * HEIGHT), dtype=np.uint8)
