@@ -40,3 +40,22 @@ def test_shards_that_cannot_be_written_end_the_run_after_some() -> None:
         shards.add(row(f"{number}", rows=0, problem="disk full"))
     with pytest.raises(IncompleteError, match=r"8 shards .*disk full"):
         shards.add(row("7", rows=0, problem="disk full"))
+
+
+@pytest.mark.parametrize(
+    ("images", "flags", "limit"),
+    [
+        (400, {}, 100),
+        (50_000, {}, 500),
+        (50_000, {"on_bad_picture": "empty", "max_bad": 2000}, 2000),
+        (50_000, {"on_bad_picture": "empty", "max_bad": 7}, 500),
+        (50_000, {"max_bad": 2000}, 500),
+    ],
+)
+def test_max_bad_raises_the_limit_only_if_bad_images_get_empty_masks(
+    images: int, flags: dict[str, Any], limit: int
+) -> None:
+    limits = failure_limits(config.PredictFlags(**flags), "/photos", images)
+    limits.count_bad(limit, "w.jpg (not-an-image)")
+    with pytest.raises(InputError, match=rf"/photos: {limit + 1} bad images so far"):
+        limits.count_bad(limit + 1, "x.jpg (not-an-image)")

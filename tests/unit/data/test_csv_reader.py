@@ -51,7 +51,7 @@ def test_rows_are_read_as_they_were_written(tmp_path: Path) -> None:
         (GOOD.replace(f"{C},12 1\n", ""), f"no row for 1 of 4 images, the first is {C}"),
     ],
 )
-def test_a_submission_without_a_mask_for_each_picture_is_an_input_error(
+def test_a_submission_without_a_mask_for_each_image_is_an_input_error(
     tmp_path: Path, text: str, message: str
 ) -> None:
     (tmp_path / "a.csv").write_text(text)

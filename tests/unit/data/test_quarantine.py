@@ -2,15 +2,12 @@
 
 import csv
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from carvana_ray import config
 from carvana_ray.data import quarantine
 from carvana_ray.data.quarantine import FailureLimits
 from carvana_ray.errors import IncompleteError, InputError, plural
-from carvana_ray.stages.predict.stage import failure_limits
 
 BAD = [(f"{number}.jpg", f'truncated: "so", {number}', number) for number in range(4)]
 
@@ -35,19 +32,11 @@ def test_the_summary_names_the_first_three(count: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("images", "flags", "limit"),
-    [
-        (400, {}, 100),
-        (50_000, {}, 500),
-        (50_000, {"on_bad_picture": "empty", "max_bad": 2000}, 2000),
-        (50_000, {"on_bad_picture": "empty", "max_bad": 7}, 500),
-        (50_000, {"max_bad": 2000}, 500),
-    ],
+    ("images", "min_allowed", "limit"),
+    [(400, 0, 100), (50_000, 0, 500), (50_000, 7, 500), (50_000, 2000, 2000)],
 )
-def test_too_many_bad_images_end_the_run_early(
-    images: int, flags: dict[str, Any], limit: int
-) -> None:
-    limits = failure_limits(config.PredictFlags(**flags), "/photos", images)
+def test_too_many_bad_images_end_the_run_early(images: int, min_allowed: int, limit: int) -> None:
+    limits = FailureLimits("/photos", images, "shard", min_allowed)
     limits.count_bad(limit, "w.jpg (not-an-image)")
     with pytest.raises(InputError, match=rf"/photos: {limit + 1} bad images so far.*x\.jpg"):
         limits.count_bad(limit + 1, "x.jpg (not-an-image)")
