@@ -4,11 +4,11 @@ held-out images -> read_images -> MaskPredictor -> score (against the true masks
 """
 
 import csv
-import functools
 import io
 import json
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,9 +27,15 @@ from carvana_ray.runtime.preflight import announce, count_of, describe_workers
 from carvana_ray.runtime.progress import StageTimer
 from carvana_ray.runtime.resources import ClusterResources, WorkerAllocation, allocate_workers
 from carvana_ray.stages import ray_metrics
-from carvana_ray.stages.ingest.blocks import Columns
-from carvana_ray.stages.ingest.read_images import block_row
-from carvana_ray.stages.predict.mask_predictor import beside, predict_dataset, read_options
+from carvana_ray.stages.ingest.blocks import Columns, from_blocks
+from carvana_ray.stages.ingest.read_images import block_row, read_images
+from carvana_ray.stages.predict.mask_predictor import (
+    MaskPredictor,
+    cpu_map_resources,
+    read_options,
+    reader_resources,
+    replica_resources,
+)
 from carvana_ray.submission.plan import MIN_SHARD_SIZE
 from carvana_ray.training.run import image_and_mask_dirs, summarize
 from carvana_ray.unet import metrics
@@ -144,12 +150,19 @@ def score_dataset(job: EvaluationJob, workers: WorkerAllocation) -> Evaluation:
         for start in range(0, len(names), MIN_SHARD_SIZE)
     ]
     options = read_options(job.folder, job.manifest, None, workers)
-    scored = predict_dataset(blocks, options, job.model, workers).map_batches(
-        functools.partial(
-            score, masks=job.masks, mask_of=job.mask_of, downscale=job.manifest.downscale
-        ),
-        batch_size=None,
-        **beside(workers),
+    scored = (
+        from_blocks(blocks)
+        .map_batches(partial(read_images, options=options), **reader_resources(workers))
+        .map_batches(
+            MaskPredictor,
+            fn_constructor_kwargs={"model": job.model, "workers": workers},
+            **replica_resources(workers, options.downscale),
+        )
+        .map_batches(
+            partial(score, masks=job.masks, mask_of=job.mask_of, downscale=options.downscale),
+            batch_size=None,
+            **cpu_map_resources(workers),
+        )
     )
     scores: list[Score] = []
     with ray_metrics.meter("evaluate", len(names)) as meter:
@@ -176,7 +189,7 @@ def score(batch: Columns, *, masks: str, mask_of: dict[str, str], downscale: int
     A bad true mask gives its row a bad status.
 
     Args:
-        batch: columns of `predict_dataset`.
+        batch: columns of `MaskPredictor`.
         masks: URI of the true masks.
         mask_of: mask name by image name.
         downscale: of the model.

@@ -1,178 +1,204 @@
-"""The two chains that make cut-outs: by a network, and by the rows of a submission.
+"""The two chains that make cut-outs: from a model, and from the rows of a submission.
 
-load_pictures -> Shares (a replica a GPU) -> compose.from_shares
-rows of a submission -> compose.from_rows
+read_images -> SoftMaskPredictor -> write_from_soft_masks
+rows of the submission -> write_from_rows
 """
 
-import functools
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import ray.data
 
-from carvana_ray.cutouts.compositing import CutoutStyle
-from carvana_ray.data import csv_reader
+from carvana_ray.data.csv_reader import read_rows
+from carvana_ray.data.quarantine import Bad
 from carvana_ray.runtime.resources import WorkerAllocation
-from carvana_ray.stages.cutout import write_cutouts as compose
-from carvana_ray.stages.ingest import blocks as dataset
-from carvana_ray.stages.ingest import crash_isolation as poison
-from carvana_ray.stages.ingest import read_images as reading
-from carvana_ray.stages.ingest.crash_isolation import LOST_A_REPLICA, LOST_BLOCKS
-from carvana_ray.stages.ingest.read_images import ReadOptions
+from carvana_ray.stages.cutout.write_cutouts import (
+    CutoutWriter,
+    write_from_rows,
+    write_from_soft_masks,
+)
+from carvana_ray.stages.ingest.blocks import RETRIES, from_blocks
+from carvana_ray.stages.ingest.crash_isolation import (
+    LOST_A_REPLICA,
+    LOST_BLOCKS,
+    find_crashing,
+    run_with_isolation,
+)
+from carvana_ray.stages.ingest.read_images import ReadOptions, block_row, read_images
 from carvana_ray.stages.predict.mask_predictor import (
     SoftMaskPredictor,
-    predict_dataset,
     predict_one,
+    reader_resources,
+    replica_resources,
 )
 from carvana_ray.storage import FileInfo
-from carvana_ray.submission import plan
+from carvana_ray.submission.plan import MIN_SHARD_SIZE
 
-ROWS_AT_ONCE = 4096  # of a submission: 36 MB of text
-
-See = Callable[[list[tuple[str, str, int]]], None]
+ROWS_AT_ONCE = 4096  # rows of a submission in memory: 36 MB of text
 
 
 @dataclass(frozen=True)
 class Block:
-    """Pictures that are worked on together."""
+    """Images of one task."""
 
     name: str
     entries: tuple[FileInfo, ...]
 
-    def row(self, crcs: Mapping[str, int], verdicts: Mapping[str, str]) -> dict[str, Any]:
-        """Return the row that `reading.load_pictures` takes."""
-        names = [entry.name for entry in self.entries]
-        return reading.block_row(self.name, names, crcs, verdicts)
-
-
-def blocks(entries: Sequence[FileInfo]) -> list[Block]:
-    """Return pictures in blocks of a batch on a CPU, those of a small prediction's shards."""
-    size = plan.MIN_SHARD_SIZE
-    parts = (entries[start : start + size] for start in range(0, len(entries), size))
-    return [Block(f"{number:06d}", tuple(part)) for number, part in enumerate(parts)]
-
 
 @dataclass(frozen=True)
 class CutoutJob:
-    """Pictures to cut out, and where and how.
+    """Images to cut out.
 
     Attributes:
-        entries: names from `folder` on.
-        folder, target: of the pictures, and of the cut-outs.
-        crcs: CRC-32 that a picture must have, where it is known.
-        style: how cut-outs are to look.
-        see: is told name, status and CRC-32 of pictures, some at a time; may raise to end it all.
+        entries: the images, named relative to the folder of `writer`.
+        crcs: expected CRC-32 by image name, where known.
+        writer: writes the cut-outs.
+        on_rows: called with (name, status, CRC-32) of images that are done. An exception ends the
+            job.
     """
 
     entries: Sequence[FileInfo]
-    folder: str
-    target: str
     crcs: Mapping[str, int]
-    style: CutoutStyle
-    see: See
+    writer: CutoutWriter
+    on_rows: Callable[[list[Bad]], None]
 
-    def from_model(self, options: ReadOptions, model: str, workers: WorkerAllocation) -> None:
-        """Cut out by the masks of a network.
+    def render_from_model(
+        self, options: ReadOptions, model: str, workers: WorkerAllocation
+    ) -> None:
+        """Cut out by the soft masks of a model.
 
         Args:
-            options: of `read_options`.
-            model: its folder.
-            workers: that hold it.
+            options: how to read the images for the model.
+            model: URI of the model folder.
+            workers: the CPUs or GPUs that hold the model.
         """
 
-        def make(few: Sequence[Block], verdicts: Mapping[str, str], lost: int) -> set[str]:
-            rows = [block.row(self.crcs, verdicts) for block in few]
-            shares = predict_dataset(rows, options, model, workers, lost, asked=SoftMaskPredictor)
-            return self._written(shares, compose.from_shares, **_beside(workers))
+        def run_blocks(
+            blocks: Sequence[Block], preset_status: Mapping[str, str], max_lost: int
+        ) -> set[str]:
+            rows = [self._row(block, preset_status) for block in blocks]
+            return self._run(
+                from_blocks(rows, max_lost)
+                .map_batches(partial(read_images, options=options), **reader_resources(workers))
+                .map_batches(
+                    SoftMaskPredictor,
+                    fn_constructor_kwargs={"model": model, "workers": workers},
+                    **replica_resources(workers, options.downscale),
+                )
+                .map_batches(
+                    partial(write_from_soft_masks, writer=self.writer), **_writer_resources(workers)
+                )
+            )
 
-        trial = functools.partial(
-            _try, options=options, model=model, workers=workers, style=self.style
+        dry_run = partial(
+            _dry_run,
+            options=options,
+            model=model,
+            workers=workers,
+            writer=replace(self.writer, target=None),
         )
-        poison.run_with_isolation(
-            blocks(self.entries),
-            make,
+        run_with_isolation(
+            _blocks(self.entries),
+            run_blocks,
             LOST_BLOCKS + LOST_A_REPLICA * workers.count,
-            lambda names: poison.find_crashing(names, trial, workers.cpus, int(workers.use_gpu)),
+            lambda names: find_crashing(names, dry_run, workers.cpus, int(workers.use_gpu)),
         )
 
-    def from_submission(self, uri: str, cpus: int) -> None:
-        """Cut out by the rows of a submission, which has one for each picture.
+    def render_from_submission(self, uri: str, cpus: int) -> None:
+        """Cut out by the rows of a submission, which has one row per image.
 
         Args:
-            uri: its place.
-            cpus: tasks at a time.
+            uri: of the submission.
+            cpus: number of tasks at a time.
         """
-        for texts in _texts(uri, self.entries):
-            self._by_texts(texts, cpus)
+        for texts in _texts_by_name(uri, self.entries):
+            self._render_rows(texts, cpus)
 
-    def _by_texts(self, texts: Mapping[str, str], cpus: int) -> None:
-        def make(few: Sequence[Block], verdicts: Mapping[str, str], lost: int) -> set[str]:
+    def _render_rows(self, texts: Mapping[str, str], cpus: int) -> None:
+        def run_blocks(
+            blocks: Sequence[Block], preset_status: Mapping[str, str], max_lost: int
+        ) -> set[str]:
             rows = [
-                {**block.row(self.crcs, verdicts), "texts": [texts[e.name] for e in block.entries]}
-                for block in few
+                {
+                    **self._row(block, preset_status),
+                    "texts": [texts[entry.name] for entry in block.entries],
+                }
+                for block in blocks
             ]
-            read = dataset.from_blocks(rows)
-            read.context.max_errored_blocks = lost
-            compute = ray.data.TaskPoolStrategy(cpus)
-            return self._written(read, compose.from_rows, num_cpus=1, compute=compute)
+            return self._run(
+                from_blocks(rows, max_lost).map_batches(
+                    partial(write_from_rows, writer=self.writer),
+                    batch_size=None,
+                    max_retries=RETRIES,
+                    num_cpus=1,
+                    compute=ray.data.TaskPoolStrategy(cpus),
+                )
+            )
 
-        trial = functools.partial(_try_row, folder=self.folder, style=self.style, texts=texts)
-        poison.run_with_isolation(
-            blocks([entry for entry in self.entries if entry.name in texts]),
-            make,
+        dry_run = partial(_dry_run_row, texts=texts, writer=replace(self.writer, target=None))
+        run_with_isolation(
+            _blocks([entry for entry in self.entries if entry.name in texts]),
+            run_blocks,
             LOST_BLOCKS,
-            lambda names: poison.find_crashing(names, trial),
+            lambda names: find_crashing(names, dry_run),
         )
 
-    def _written(self, masks: ray.data.Dataset, write: Any, **resources: Any) -> set[str]:
+    def _row(self, block: Block, preset_status: Mapping[str, str]) -> dict[str, Any]:
+        names = [entry.name for entry in block.entries]
+        return block_row(block.name, names, self.crcs, preset_status)
+
+    def _run(self, written: ray.data.Dataset) -> set[str]:
         """Run a chain to its end; return the names of the blocks that came through."""
         done = set()
-        how = {"folder": self.folder, "target": self.target, "style": self.style}
-        written = masks.map_batches(
-            functools.partial(write, **how),
-            batch_size=None,
-            max_retries=dataset.RETRIES,
-            **resources,
-        )
         for batch in written.iter_batches(batch_size=None):
             done |= set(batch["file"].tolist())
-            facts = (batch[name].tolist() for name in ("img", "status", "crc32"))
-            self.see(list(zip(*facts, strict=True)))
+            columns = (batch[name].tolist() for name in ("img", "status", "crc32"))
+            self.on_rows(list(zip(*columns, strict=True)))
         return done
 
 
-def _beside(workers: WorkerAllocation) -> dict[str, Any]:
-    """Return the resources of the tasks that write, beside replicas of the network.
+def _blocks(entries: Sequence[FileInfo]) -> list[Block]:
+    """Return images in blocks of a batch on CPUs, the size of a small prediction's shards."""
+    starts = range(0, len(entries), MIN_SHARD_SIZE)
+    return [
+        Block(f"{number:06d}", tuple(entries[start : start + MIN_SHARD_SIZE]))
+        for number, start in enumerate(starts)
+    ]
 
-    Beside replicas on CPUs, which take all of them, they ask for none (see `masks.beside`), and are
-    no more than these have.
+
+def _writer_resources(workers: WorkerAllocation) -> dict[str, Any]:
+    """Return the arguments of `map_batches` for a writer next to the model's replicas.
+
+    Next to replicas on CPUs, which take all of them, writers request no CPU (see
+    `cpu_map_resources`). Their number is that of the replicas' CPUs.
     """
-    if workers.use_gpu:
-        return {"num_cpus": 1}
-    most = max(2, workers.count * workers.cpus)
-    return {"num_cpus": 0, "compute": ray.data.TaskPoolStrategy(most)}
+    resources: dict[str, Any] = {"num_cpus": 1}
+    if not workers.use_gpu:
+        count = max(2, workers.count * workers.cpus)
+        resources = {"num_cpus": 0, "compute": ray.data.TaskPoolStrategy(count)}
+    return {"batch_size": None, "max_retries": RETRIES, **resources}
 
 
-def _texts(uri: str, entries: Sequence[FileInfo]) -> Iterator[dict[str, str]]:
-    """Yield the masks of pictures by their names, some thousand at a time."""
+def _texts_by_name(uri: str, entries: Sequence[FileInfo]) -> Iterator[dict[str, str]]:
+    """Yield the run-length texts of images by name, `ROWS_AT_ONCE` at a time."""
     wanted = {entry.name for entry in entries}
-    rows = (row for row in csv_reader.read_rows(uri) if row[0] in wanted)
-    while few := dict(itertools.islice(rows, ROWS_AT_ONCE)):
-        yield few
+    rows = (row for row in read_rows(uri) if row[0] in wanted)
+    while chunk := dict(itertools.islice(rows, ROWS_AT_ONCE)):
+        yield chunk
 
 
-def _try(
-    name: str, options: ReadOptions, model: str, workers: WorkerAllocation, style: CutoutStyle
+def _dry_run(
+    name: str, options: ReadOptions, model: str, workers: WorkerAllocation, writer: CutoutWriter
 ) -> None:
-    """Cut out a picture and drop it."""
-    shares = predict_one(name, options, model, workers, SoftMaskPredictor)
-    compose.from_shares(shares, folder=options.folder, target=None, style=style)
+    """Cut out one image by a model without writing it."""
+    soft_masks = predict_one(name, options, model, workers, SoftMaskPredictor)
+    write_from_soft_masks(soft_masks, writer)
 
 
-def _try_row(name: str, folder: str, style: CutoutStyle, texts: Mapping[str, str]) -> None:
-    """The same, by a row of a submission."""
-    row = {**reading.block_row("", [name]), "texts": [texts[name]]}
-    batch = {key: [value] for key, value in row.items()}
-    compose.from_rows(batch, folder=folder, target=None, style=style)
+def _dry_run_row(name: str, texts: Mapping[str, str], writer: CutoutWriter) -> None:
+    """Cut out one image by its row of a submission without writing it."""
+    row = {**block_row("", [name]), "texts": [texts[name]]}
+    write_from_rows({key: [value] for key, value in row.items()}, writer)

@@ -1,8 +1,8 @@
-"""Cut-outs: pictures in, a file with a transparent or another background for each.
+"""Cut out the cars of images: one file per image, with a transparent or another background.
 
-check -> ledger (what is left to do) -> cutting -> quarantine.csv
+check -> plan_run (from the index) -> render_pending (the chain) -> publish (quarantine.csv)
 
-Whatever crashes, the same command again does what is left: `ledger.open_for` says what that is.
+After a crash the same command makes the cut-outs that are missing, see `cutouts.index.sync`.
 """
 
 import dataclasses
@@ -12,23 +12,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from carvana_ray import config, storage
-from carvana_ray.checkpoints import model as checkpoint
-from carvana_ray.checkpoints.model import ModelManifest
-from carvana_ray.cutouts import compositing as cutout
-from carvana_ray.cutouts import index as ledger
-from carvana_ray.cutouts.compositing import CutoutStyle
+from carvana_ray import storage
+from carvana_ray.checkpoints.model import ModelManifest, describe_model, load_model, sha256
+from carvana_ray.config import CutoutFlags
+from carvana_ray.cutouts import index
+from carvana_ray.cutouts.compositing import TRANSPARENT, VERSION, CutoutStyle, parse_background
 from carvana_ray.cutouts.index import SourceImage
-from carvana_ray.data import catalog as catalogue
-from carvana_ray.data import checksums, csv_reader, quarantine
+from carvana_ray.data import quarantine
+from carvana_ray.data.catalog import list_images, list_named_images
+from carvana_ray.data.checksums import load_checksums
+from carvana_ray.data.csv_reader import digests
 from carvana_ray.data.quarantine import OK, Bad, FailureLimits
 from carvana_ray.errors import BadImagesError
-from carvana_ray.runtime import preflight as outlook
-from carvana_ray.runtime.resources import ClusterResources, allocate_workers
-from carvana_ray.stages import ray_metrics as gauges
-from carvana_ray.stages.cutout import write_cutouts as compose
+from carvana_ray.runtime.preflight import announce, count_of, describe_workers
+from carvana_ray.runtime.resources import ClusterResources, WorkerAllocation, allocate_workers
+from carvana_ray.stages import ray_metrics
 from carvana_ray.stages.cutout.datasets import CutoutJob
-from carvana_ray.stages.ingest import read_images as reading
+from carvana_ray.stages.cutout.write_cutouts import PROBLEM, CutoutWriter
+from carvana_ray.stages.ingest.read_images import MAX_BYTES
 from carvana_ray.stages.predict.mask_predictor import read_options
 from carvana_ray.storage import FileInfo
 
@@ -38,17 +39,17 @@ FOLDER = "cutouts"
 
 
 @dataclass(frozen=True)
-class Checked:
-    """What is known before anything starts.
+class CutoutInput:
+    """Input of a cut-out job.
 
     Attributes:
-        folder: above all pictures.
-        entries: the pictures, named from there on. With a submission its row is part of a
-            picture's version.
-        crcs: CRC-32 that a picture must have, where it is known.
-        style: how cut-outs are to look.
-        settings: all that they depend on, by flag.
-        manifest: of the model; None: the masks are a submission's.
+        folder: URI of the folder above all images.
+        entries: the images, named relative to `folder`. With a submission, a hash of the image's
+            row is part of its version.
+        crcs: expected CRC-32 by image name, where known.
+        style: how the cut-outs look.
+        settings: everything that the cut-outs depend on, by flag.
+        manifest: of the model; None if the masks come from a submission.
     """
 
     folder: str
@@ -59,172 +60,219 @@ class Checked:
     manifest: ModelManifest | None
 
 
-def check(flags: config.CutoutFlags) -> Checked:
-    """Return what is asked for.
+def check(flags: CutoutFlags) -> CutoutInput:
+    """Return the input of the job.
 
     Raises:
-        InputError: model, masks, background or pictures cannot be, or --out cannot be written.
+        InputError: model, submission, background or images are missing or invalid, or --out cannot
+            be written.
     """
-    background = cutout.parse_background(
-        flags.background, lambda uri: storage.read(storage.resolve(uri), reading.MAX_BYTES)
+    background = parse_background(
+        flags.background, lambda uri: storage.read(storage.resolve(uri), MAX_BYTES)
     )
     style = CutoutStyle(flags.soft, background, flags.format, flags.mask_only)
     crcs: dict[str, int] = {}
     if flags.pictures:
-        folder, entries = catalogue.list_named_images(
-            [storage.resolve(uri) for uri in flags.pictures]
-        )
+        folder, entries = list_named_images([storage.resolve(uri) for uri in flags.pictures])
     else:
         data = storage.resolve(flags.data)
-        folder, entries = catalogue.list_images(data)
-        crcs = checksums.load_checksums(data)
+        folder, entries = list_images(data)
+        crcs = load_checksums(data)
     entries = entries[: flags.limit or None]
     manifest = None
     if flags.submission:
-        rows = csv_reader.digests(
-            storage.resolve(flags.submission), [entry.name for entry in entries]
-        )
+        rows = digests(storage.resolve(flags.submission), [entry.name for entry in entries])
         entries = [
-            dataclasses.replace(one, version=f"{one.version} {rows[one.name]}") for one in entries
+            dataclasses.replace(entry, version=f"{entry.version} {rows[entry.name]}")
+            for entry in entries
         ]
     else:
-        _, manifest = checkpoint.load_model(storage.resolve(flags.model_uri))
-    out = storage.resolve(flags.out)
-    storage.require_writable(out)
-    return Checked(folder, entries, crcs, style, _settings(flags, style, manifest), manifest)
+        _, manifest = load_model(storage.resolve(flags.model_uri))
+    storage.require_writable(storage.resolve(flags.out))
+    return CutoutInput(folder, entries, crcs, style, _settings(flags, style, manifest), manifest)
 
 
 def _settings(
-    flags: config.CutoutFlags, style: CutoutStyle, manifest: ModelManifest | None
+    flags: CutoutFlags, style: CutoutStyle, manifest: ModelManifest | None
 ) -> dict[str, Any]:
-    ground: Any = style.background or cutout.TRANSPARENT
-    if isinstance(ground, bytes):
-        ground = f"picture of SHA-256 {checkpoint.sha256(ground)}"
+    """Return the settings for the index. Changed values would orphan existing cut-outs."""
+    background: Any = style.background or TRANSPARENT
+    if isinstance(background, bytes):
+        background = f"picture of SHA-256 {sha256(background)}"
     return {
         "model": manifest.sha256 if manifest else "none, rows of a submission",
         "edge": "soft" if style.soft else "hard",
-        "background": list(ground) if isinstance(ground, tuple) else ground,
+        "background": list(background) if isinstance(background, tuple) else background,
         "format": style.format,
         "mask_only": style.mask_only,
         "downscale": manifest.downscale if manifest else None,
-        "version": cutout.VERSION,
+        "version": VERSION,
         **({"decode": flags.decode} if manifest and flags.decode != "cpu" else {}),
     }
 
 
-def run(
-    flags: config.CutoutFlags, cluster: ClusterResources, checked: Checked | None = None
-) -> dict[str, Any]:
-    """Make the cut-outs that are not there yet; return the job's result.
+@dataclass(frozen=True)
+class CutoutRun:
+    """A cut-out job and the images that are still to be cut out.
 
-    Args:
-        flags, cluster: what to do, and where.
-        checked: what `check` has returned, if it was asked already.
-
-    Raises:
-        Quarantined: pictures could not be used; all others are cut out.
-        Unfinished: pictures could not be reached, or cut-outs not be written.
+    Attributes:
+        flags, checked: input of the job.
+        workers: the CPUs or GPUs that hold the model.
+        cpus: of the cluster.
+        target: URI of the folder of cut-outs.
+        pending: the images without a current cut-out.
     """
-    began = time.monotonic()
-    asked = checked or check(flags)
-    workers = allocate_workers(flags, cluster)
-    target = storage.join(storage.resolve(flags.out), FOLDER)
-    storage.remove_stale_temps(target)
-    todo = _left(asked, target)
-    resumed = len(asked.entries) - len(todo)
-    what = outlook.count_of(len(asked.entries), "pictures", resumed)
-    kind = checkpoint.describe_model(asked.manifest) if asked.manifest else "masks of a submission"
-    outlook.announce("cutout", f"{what}; {kind}", target, outlook.describe_workers(workers))
-    seen, rate = CutoutTally(asked.folder, len(todo)), 0.0
-    if todo:
-        with gauges.meter("cut out", len(asked.entries), resumed) as meter:
 
-            def see(rows: list[Bad]) -> None:
-                seen.see(rows)
-                meter.set(meter.done + len(rows))
-
-            cutting = CutoutJob(todo, asked.folder, target, asked.crcs, asked.style, see)
-            if asked.manifest:
-                options = read_options(asked.folder, asked.manifest, None, workers)
-                cutting.from_model(options, storage.resolve(flags.model_uri), workers)
-            else:
-                uri = storage.resolve(flags.submission)
-                cutting.from_submission(uri, max(1, cluster.cpus - 1))
-        rate = meter.rate
-    seen.close()
-    result = {
-        "images": len(asked.entries),
-        "written": seen.written,
-        "resumed": resumed,
-        "bad": len(seen.bad),
-        "images_per_second": round(rate, 1),
-        "seconds": round(time.monotonic() - began, 1),
-        "cutouts": target,
-    }
-    _quarantine(flags, target, seen.bad, result)
-    return result
-
-
-def _left(asked: Checked, target: str) -> list[FileInfo]:
-    """Return the pictures that are to be cut out."""
-    by_uri = {storage.join(asked.folder, entry.name): entry for entry in asked.entries}
-    sources = [
-        SourceImage(storage.parent(uri), dataclasses.replace(entry, name=storage.name(uri)))
-        for uri, entry in by_uri.items()
-    ]
-    by_name = ledger.by_output_name(sources, asked.style.suffix)
-    left = ledger.sync(target, asked.settings, by_name, asked.style.suffix)
-    return [by_uri[by_name[name].uri] for name in left]
+    flags: CutoutFlags
+    checked: CutoutInput
+    workers: WorkerAllocation
+    cpus: int
+    target: str
+    pending: list[FileInfo]
 
 
 class CutoutTally:
-    """What has become of pictures; ends the run early where it is not the pictures' fault.
+    """Counts results, and ends the run early when too much fails.
+
+    Args:
+        folder: URI of the images.
+        images: number of images to cut out.
 
     Attributes:
-        written: cut-outs.
-        bad: pictures that cannot be used.
+        written: number of cut-outs.
+        bad: the bad images.
     """
 
-    def __init__(self, folder: str, pictures: int) -> None:
+    def __init__(self, folder: str, images: int) -> None:
         self.written, self.bad = 0, list[Bad]()
-        self._limits = FailureLimits(folder, pictures, "cut-out")
+        self._limits = FailureLimits(folder, images, "cut-out")
 
-    def see(self, rows: Sequence[Bad]) -> None:
-        """Take name, status and CRC-32 of pictures.
+    def add(self, rows: Sequence[Bad]) -> None:
+        """Add (name, status, CRC-32) of images.
 
         Raises:
-            InputError: too many bad pictures.
-            Unfinished: too many problems.
+            InputError: too many images are bad.
+            IncompleteError: too many cut-outs could not be made.
         """
         for row in rows:
             name, status, _ = row
             if status == OK:
                 self.written += 1
-            elif status.startswith(compose.PROBLEM):
-                self._limits.add_failure(status.removeprefix(f"{compose.PROBLEM}: "))
+            elif status.startswith(PROBLEM):
+                self._limits.add_failure(status.removeprefix(f"{PROBLEM}: "))
             else:
                 self.bad.append(row)
                 self._limits.count_bad(len(self.bad), f"{name} ({status})")
 
-    def close(self) -> None:
-        """Raise `Unfinished` if there was a problem."""
+    def raise_if_failed(self) -> None:
+        """Raise `IncompleteError` if a cut-out could not be made."""
         self._limits.raise_if_failed()
 
 
-def _quarantine(
-    flags: config.CutoutFlags, target: str, bad: list[Bad], result: dict[str, Any]
-) -> None:
-    """Write quarantine.csv; an older one goes where nothing is bad any more.
+def run(
+    flags: CutoutFlags, cluster: ClusterResources, checked: CutoutInput | None = None
+) -> dict[str, Any]:
+    """Make the cut-outs that do not exist yet, and return the job's result.
+
+    Args:
+        flags: of the job.
+        cluster: resources to run on.
+        checked: the return value of `check`, if it has been called.
 
     Raises:
-        Quarantined: there are bad pictures, and that is to be a failure.
+        BadImagesError: some images are bad; all others are cut out.
+        InputError: too many images are bad.
+        IncompleteError: some images could not be reached, or some cut-outs could not be written.
+    """
+    began = time.monotonic()
+    job = plan_run(flags, cluster, checked or check(flags))
+    announce_run(job)
+    tally, rate = render_pending(job)
+    total = len(job.checked.entries)
+    result = {
+        "images": total,
+        "written": tally.written,
+        "resumed": total - len(job.pending),
+        "bad": len(tally.bad),
+        "images_per_second": round(rate, 1),
+        "seconds": round(time.monotonic() - began, 1),
+        "cutouts": job.target,
+    }
+    publish(job, tally.bad, result)
+    return result
+
+
+def plan_run(flags: CutoutFlags, cluster: ClusterResources, checked: CutoutInput) -> CutoutRun:
+    """Update the index of the folder of cut-outs, and find the images to cut out.
+
+    Raises:
+        InputError: the folder has cut-outs of other settings or of other images.
+    """
+    workers = allocate_workers(flags, cluster)
+    target = storage.join(storage.resolve(flags.out), FOLDER)
+    storage.remove_stale_temps(target)
+    by_uri = {storage.join(checked.folder, entry.name): entry for entry in checked.entries}
+    sources = [
+        SourceImage(storage.parent(uri), dataclasses.replace(entry, name=storage.name(uri)))
+        for uri, entry in by_uri.items()
+    ]
+    by_name = index.by_output_name(sources, checked.style.suffix)
+    names = index.sync(target, checked.settings, by_name, checked.style.suffix)
+    pending = [by_uri[by_name[name].uri] for name in names]
+    return CutoutRun(flags, checked, workers, cluster.cpus, target, pending)
+
+
+def announce_run(run: CutoutRun) -> None:
+    """Log in one line what will be cut out."""
+    total, manifest = len(run.checked.entries), run.checked.manifest
+    masks = describe_model(manifest) if manifest else "masks of a submission"
+    summary = f"{count_of(total, 'images', total - len(run.pending))}; {masks}"
+    announce("cutout", summary, run.target, describe_workers(run.workers))
+
+
+def render_pending(run: CutoutRun) -> tuple[CutoutTally, float]:
+    """Cut out the pending images; return their tally and the steady rate in images per second.
+
+    Raises:
+        InputError: too many images are bad.
+        IncompleteError: some images could not be reached, or some cut-outs could not be written.
+    """
+    flags, checked, total = run.flags, run.checked, len(run.checked.entries)
+    tally = CutoutTally(checked.folder, len(run.pending))
+    if not run.pending:
+        return tally, 0.0
+    with ray_metrics.meter("cut out", total, total - len(run.pending)) as meter:
+
+        def on_rows(rows: list[Bad]) -> None:
+            tally.add(rows)
+            meter.set(meter.done + len(rows))
+
+        writer = CutoutWriter(checked.folder, run.target, checked.style)
+        job = CutoutJob(run.pending, checked.crcs, writer, on_rows)
+        if checked.manifest:
+            options = read_options(checked.folder, checked.manifest, None, run.workers)
+            job.render_from_model(options, storage.resolve(flags.model_uri), run.workers)
+        else:
+            uri = storage.resolve(flags.submission)
+            job.render_from_submission(uri, max(1, run.cpus - 1))
+    tally.raise_if_failed()
+    return tally, meter.rate
+
+
+def publish(run: CutoutRun, bad: list[Bad], result: dict[str, Any]) -> None:
+    """Write quarantine.csv next to the cut-outs, or remove that of an earlier run.
+
+    Raises:
+        BadImagesError: some images are bad, and --on-bad-picture is fail.
     """
     if not bad:
-        storage.remove(storage.join(target, quarantine.FILE))
+        storage.remove(storage.join(run.target, quarantine.FILE))
         return
-    uri = quarantine.write_csv(target, sorted(bad))
-    said = f"{quarantine.summarize(bad, uri)}. All others are cut out"
-    if flags.on_bad_picture == "skip":
-        log.warning("%s", said)
+    uri = quarantine.write_csv(run.target, sorted(bad))
+    message = f"{quarantine.summarize(bad, uri)}. All others are cut out"
+    if run.flags.on_bad_picture == "skip":
+        log.warning("%s", message)
         return
-    raise BadImagesError(f"{said}; mend them and run again, or use --on-bad-picture skip", result)
+    raise BadImagesError(
+        f"{message}; repair them and run again, or use --on-bad-picture skip", result
+    )

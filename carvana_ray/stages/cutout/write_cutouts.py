@@ -1,135 +1,155 @@
-"""The last map of a cut-out job: masks and pictures become files, each written whole.
+"""Last map of a cut-out job: images and their masks in, one file per cut-out out.
 
-Pictures of full size never travel: whoever writes a cut-out opens the picture and decodes it. That
-and the packing is what the job costs beside the network, so the number of these tasks is the
-number of cores. One holds a picture at a time, some 40 MB for 1918 x 1280.
+Full-size images do not travel through Ray: the task that writes a cut-out opens and decodes its
+image itself. Decoding and encoding cost more than the network, so there is a task for each core. A
+task holds one image at a time, about 40 MB for 1918 x 1280.
 
 Imports no torch: these tasks run in processes of their own, which should start quickly.
 """
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from carvana_ray import rle, storage
-from carvana_ray.cutouts import compositing as cutout
-from carvana_ray.cutouts import index as ledger
-from carvana_ray.cutouts.compositing import CutoutStyle
+from carvana_ray.cutouts.compositing import CutoutStyle, render
+from carvana_ray.cutouts.index import cutout_name
 from carvana_ray.data.quarantine import OK, UNREACHABLE
 from carvana_ray.errors import BadImageError, InputError, first_line
-from carvana_ray.images import validate as formats
-from carvana_ray.stages.ingest import blocks as dataset
-from carvana_ray.stages.ingest import read_images as reading
-from carvana_ray.stages.ingest.blocks import Columns
+from carvana_ray.images.validate import image_size, require_crc
+from carvana_ray.stages.ingest.blocks import Columns, single_row
+from carvana_ray.stages.ingest.read_images import MAX_BYTES, crc_or_none, require_readable
 
-PROBLEM = "problem"  # begins the status of a cut-out that is not there, for no fault of its picture
+PROBLEM = "problem"  # first word of the status of a good image whose cut-out could not be made
+
+Row = tuple[str, str, int, str]  # file, img, crc32, status
 
 
-def from_shares(batch: Columns, *, folder: str, target: str | None, style: CutoutStyle) -> Columns:
-    """Map the network's share of car of pictures to their cut-outs; write these.
+@dataclass(frozen=True)
+class CutoutWriter:
+    """Renders and writes cut-outs.
 
-    Args:
-        batch: as `masks.masks_of` returns it, with ``soft_mask``.
-        folder: of the pictures.
-        target: of the cut-outs; None: they are made and dropped.
-        style: how they are to look.
-
-    Returns:
-        columns file, img, crc32 and status: `OK`, why the picture is bad, or `PROBLEM` and why.
+    Attributes:
+        folder: URI of the images.
+        target: URI of the folder of cut-outs; None to render them without writing.
+        style: how they look.
     """
-    made = _Made(target, style)
-    good = batch["status"] == OK
-    names = batch["img"].tolist()
-    uris = [storage.join(folder, name) for name, ok in zip(names, good, strict=True) if ok]
-    files = storage.read_many(uris, reading.MAX_BYTES)
-    for place, name in enumerate(names):
-        crc, status = int(batch["crc32"][place]), str(batch["status"][place])
-        if good[place]:
-            status = made.status_of(name, next(files), crc, share=batch["soft_mask"][place])
-        elif status.startswith(UNREACHABLE):
-            status = f"{PROBLEM}: {storage.join(folder, name)}: {status}"
-        made.add(batch["file"][place], name, crc, status)
-    return made.columns()
 
+    folder: str
+    target: str | None
+    style: CutoutStyle
 
-def from_rows(batch: Columns, *, folder: str, target: str | None, style: CutoutStyle) -> Columns:
-    """Map a row of names and run-length texts to cut-outs; write these.
+    def read(self, names: Iterable[str]) -> Iterator[bytes | Exception]:
+        """Yield the bytes of image files, or the reason why a file cannot be read."""
+        return storage.read_many([storage.join(self.folder, name) for name in names], MAX_BYTES)
 
-    Args:
-        batch: one row of `reading.pictures_row`, and ``texts`` of the masks.
-        folder, target, style: as `from_shares` takes them.
-
-    Returns:
-        as `from_shares`.
-    """
-    row = dataset.single_row(batch)
-    made = _Made(target, style)
-    presets = row["preset_status"]
-    read = [name for name, preset in zip(row["names"], presets, strict=True) if not preset]
-    files = storage.read_many([storage.join(folder, name) for name in read], reading.MAX_BYTES)
-    facts = zip(row["names"], row["crcs"], presets, row["texts"], strict=True)
-    for name, crc, verdict, text in facts:
-        status, found = str(verdict), 0
-        if not verdict:
-            answer = next(files)
-            found = zlib.crc32(answer) if isinstance(answer, bytes) else 0
-            known = None if crc == reading.UNKNOWN else int(crc)
-            status = made.status_of(name, answer, known, text=str(text))
-        made.add(row["file"], name, found, status)
-    return made.columns()
-
-
-class _Made:
-    """Cut-outs of a block, written one after the other."""
-
-    def __init__(self, target: str | None, style: CutoutStyle) -> None:
-        self._target, self._style = target, style
-        self._rows: list[tuple[str, str, int, str]] = []
-
-    def status_of(
+    def write(
         self,
         name: str,
         answer: bytes | Exception,
         crc: int | None,
-        share: NDArray[np.uint8] | None = None,
+        soft_mask: NDArray[np.uint8] | None = None,
         text: str = "",
     ) -> str:
-        """Make and write a cut-out of what `storage.read_each` gives; return the status."""
+        """Render and write one cut-out.
+
+        Args:
+            name: of the image.
+            answer: an element of `read`.
+            crc: CRC-32 that the file must have, if known. The soft mask is of these bytes.
+            soft_mask: uint8 [h, w], or None to use `text`.
+            text: run-length text of the mask.
+
+        Returns:
+            `OK`, the reason why the image is bad, or `PROBLEM` and its cause.
+        """
         try:
-            data = reading.require_readable(answer)
-            if share is not None and zlib.crc32(data) != crc:
-                return f"{PROBLEM}: {name} was changed while it was cut out"
-            formats.require_crc(data, crc)
-            mask = _mask(text, formats.image_size(data)) if share is None else None
-            made = cutout.render(data, self._style, share, mask)
-        except BadImageError as bad:
-            return str(bad)
+            data = require_readable(answer)
+            if soft_mask is None:
+                require_crc(data, crc)
+                cutout = render(data, self.style, mask=_decode_mask(text, image_size(data)))
+            elif zlib.crc32(data) != crc:
+                return f"{PROBLEM}: {name} changed while it was being cut out"
+            else:
+                cutout = render(data, self.style, soft_mask)
+        except BadImageError as error:
+            return str(error)
         except OSError as error:
             return f"{PROBLEM}: {error.filename or name}: {error.strerror or error}"
-        if self._target is None:
+        if self.target is None:
             return OK
-        uri = storage.join(self._target, ledger.cutout_name(name, self._style.suffix))
+        uri = storage.join(self.target, cutout_name(name, self.style.suffix))
         try:
-            storage.write_atomic(uri, made)
+            storage.write_atomic(uri, cutout)
         except (OSError, InputError) as error:
             return f"{PROBLEM}: {uri}: {getattr(error, 'strerror', None) or first_line(error)}"
         return OK
 
-    def add(self, file: str, name: str, crc: int, status: str) -> None:
-        """Take down what became of a picture."""
-        self._rows.append((str(file), name, crc, status))
 
-    def columns(self) -> Columns:
-        """Return what was taken down."""
-        names: Sequence[str] = ("file", "img", "crc32", "status")
-        columns: dict[str, Any] = dict(zip(names, zip(*self._rows, strict=True), strict=True))
-        return {name: np.array(column) for name, column in columns.items()}
+def write_from_soft_masks(batch: Columns, writer: CutoutWriter) -> Columns:
+    """Map the soft masks of images to cut-outs.
+
+    Args:
+        batch: columns of `SoftMaskPredictor`.
+        writer: writes the cut-outs.
+
+    Returns:
+        columns [n]: file, img, crc32 (of the image file) and status, see `CutoutWriter.write`.
+    """
+    good = batch["status"] == OK
+    answers = writer.read(batch["img"][good].tolist())
+    rows: list[Row] = []
+    for row, name in enumerate(batch["img"].tolist()):
+        crc, status = int(batch["crc32"][row]), str(batch["status"][row])
+        if good[row]:
+            status = writer.write(name, next(answers), crc, batch["soft_mask"][row])
+        elif status.startswith(UNREACHABLE):
+            status = f"{PROBLEM}: {storage.join(writer.folder, name)}: {status}"
+        rows.append((str(batch["file"][row]), name, crc, status))
+    return _columns(rows)
 
 
-def _mask(text: str, size: tuple[int, int]) -> NDArray[np.bool_]:
+def write_from_rows(batch: Columns, writer: CutoutWriter) -> Columns:
+    """Map rows of a submission to cut-outs.
+
+    Args:
+        batch: one row of `block_row`, with ``texts``, the run-length texts of the masks.
+        writer: writes the cut-outs.
+
+    Returns:
+        as `write_from_soft_masks`.
+    """
+    block = single_row(batch)
+    images = zip(*(block[key] for key in ("names", "crcs", "preset_status", "texts")), strict=True)
+    answers = writer.read(
+        name
+        for name, status in zip(block["names"], block["preset_status"], strict=True)
+        if not status
+    )
+    rows: list[Row] = []
+    for name, expected, preset, text in images:
+        status, crc = str(preset), 0
+        if not status:
+            answer = next(answers)
+            crc = zlib.crc32(answer) if isinstance(answer, bytes) else 0
+            status = writer.write(name, answer, crc_or_none(expected), text=str(text))
+        rows.append((str(block["file"]), name, crc, status))
+    return _columns(rows)
+
+
+def _columns(rows: list[Row]) -> Columns:
+    columns: dict[str, Any] = dict(
+        zip(("file", "img", "crc32", "status"), zip(*rows, strict=True), strict=True)
+    )
+    return {name: np.array(column) for name, column in columns.items()}
+
+
+def _decode_mask(text: str, size: tuple[int, int]) -> NDArray[np.bool_]:
+    """Return the mask bool [H, W] of a row of a submission."""
     try:
         return rle.decode(text, *size)
     except ValueError as error:
