@@ -25,7 +25,7 @@ from carvana_ray.inference.nvjpeg import EncodedImages
 from carvana_ray.inference.predictor import ImageBatch, Predictor
 from carvana_ray.runtime.resources import WorkerAllocation
 from carvana_ray.runtime.torch_trace import Trace
-from carvana_ray.stages.ingest.blocks import RETRIES, Columns, from_blocks, stack_or_object
+from carvana_ray.stages.ingest.blocks import RETRIES, Columns, stack_or_object
 from carvana_ray.stages.ingest.read_images import ReadOptions, block_row, read_images
 from carvana_ray.stages.ray_metrics import WaitTimer
 from carvana_ray.submission.plan import max_shard_size
@@ -206,29 +206,6 @@ def replica_resources(workers: WorkerAllocation, downscale: int) -> dict[str, An
         "max_restarts": RESTARTS,
         "max_task_retries": TASK_RETRIES,
     }
-
-
-beside = cpu_map_resources
-
-
-def predict_dataset(
-    rows: list[dict[str, Any]],
-    options: ReadOptions,
-    model: str,
-    workers: WorkerAllocation,
-    lost: int = 0,
-    asked: type[MaskPredictor] = MaskPredictor,
-) -> ray.data.Dataset:
-    """Return the masks of images: read_images -> MaskPredictor or SoftMaskPredictor."""
-    return (
-        from_blocks(rows, lost)
-        .map_batches(functools.partial(read_images, options=options), **reader_resources(workers))
-        .map_batches(
-            asked,
-            fn_constructor_kwargs={"model": model, "workers": workers},
-            **replica_resources(workers, options.downscale),
-        )
-    )
 
 
 @functools.lru_cache(maxsize=1)
