@@ -23,9 +23,10 @@ from carvana_ray.data.quarantine import OK, UNREACHABLE
 from carvana_ray.errors import BadImageError, FileMissingError, IncompleteError, InputError
 from carvana_ray.report import builder, figures
 from carvana_ray.report.provenance import provenance
-from carvana_ray.runtime.preflight import announce, count_of, describe_workers
+from carvana_ray.runtime.preflight import announce, describe_workers
 from carvana_ray.runtime.progress import StageTimer
 from carvana_ray.runtime.resources import ClusterResources, WorkerAllocation, allocate_workers
+from carvana_ray.runtime.wording import count_of
 from carvana_ray.stages import ray_metrics
 from carvana_ray.stages.ingest.blocks import Columns, from_blocks
 from carvana_ray.stages.ingest.read_images import block_row, read_images

@@ -75,32 +75,32 @@ def faults(config: Config) -> list[str]:
 
 
 def cost_faults(config: Config, head: Config, workers: dict[str, Config]) -> Iterator[str]:
-    # As the user wrote them: Ray would put its own in place of those that are missing.
-    written = config["available_node_types"]
-    if (
-        not 0
-        < config.get("max_workers", 0)
-        <= sum(kind["max_workers"] for kind in workers.values())
-    ):
+    most = sum(kind["max_workers"] for kind in workers.values())
+    if not 0 < config.get("max_workers", 0) <= most:
         yield "max_workers: no bound on all workers together"
     if not 0 < config.get("idle_timeout_minutes", 0) <= 15:
         yield "idle_timeout_minutes: idle workers are kept"
     if config["provider"].get("cache_stopped_nodes", True):
         yield "cache_stopped_nodes: disks of stopped nodes are billed"
     for name, kind in workers.items():
-        if not 0 < written[name].get("max_workers", 0) <= 8:
+        # As the user wrote it: Ray would put its own number in place of a missing one.
+        if not 0 < config["available_node_types"][name].get("max_workers", 0) <= 8:
             yield f"{name}: max_workers: no bound"
-        if kind["min_workers"]:
-            yield f"{name}: min_workers: workers without work"
-        spot = kind["node_config"].get("InstanceMarketOptions", {}).get("MarketType") == "spot"
-        if not kind["resources"].get("GPU") and not spot:
-            yield f"{name}: not a spot instance"
-        if not kind["resources"].get("CPU"):
-            yield f"{name}: resources: no CPU"
+        yield from worker_cost_faults(name, kind)
     if "InstanceMarketOptions" in head["node_config"]:
         yield "head: a spot instance, whose end is the job's end"
     if head["resources"].get("CPU") != 0 or head["max_workers"]:
         yield "head: work is done on it, or workers are of its type"
+
+
+def worker_cost_faults(name: str, kind: Config) -> Iterator[str]:
+    if kind["min_workers"]:
+        yield f"{name}: min_workers: workers without work"
+    spot = kind["node_config"].get("InstanceMarketOptions", {}).get("MarketType") == "spot"
+    if not kind["resources"].get("GPU") and not spot:
+        yield f"{name}: not a spot instance"
+    if not kind["resources"].get("CPU"):
+        yield f"{name}: resources: no CPU"
 
 
 def node_faults(name: str, kind: Config) -> Iterator[str]:

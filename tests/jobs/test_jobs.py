@@ -1,4 +1,4 @@
-"""The jobs as a user runs them: commands, in another folder, each with a Ray of its own."""
+"""The jobs as a user runs them: as commands, in another folder, each with its own Ray."""
 
 import csv
 import dataclasses
@@ -30,7 +30,7 @@ def rows_of(path: Path) -> dict[str, str]:
     return dict(rows)
 
 
-def test_a_pipeline_leaves_what_it_promises(finished: Path, data: Path) -> None:
+def test_a_pipeline_writes_all_documented_files(finished: Path, data: Path) -> None:
     for name in (
         "model/model.pt",
         "model/manifest.json",
@@ -66,13 +66,13 @@ def test_a_pipeline_leaves_what_it_promises(finished: Path, data: Path) -> None:
     assert sheets == {"worst.jpg", "000000000008.jpg", "000000000009.jpg"}
 
 
-def test_the_report_of_a_pipeline_tells_all_of_it(finished: Path) -> None:
+def test_the_report_of_a_pipeline_has_all_sections(finished: Path) -> None:
     page = (finished / "report.html").read_text()
     result = json.loads((finished / "evaluation.json").read_text())
-    told = [f"{result['dice']:.4f}", "Masks to check first", "Worst images", "Dice by view"]
-    told += ["Training", "The whole pipeline", "SHA-256 of names and CRC-32"]
-    told.append(json.loads((finished / "model/manifest.json").read_text())["sha256"])
-    for words in told:
+    expected = [f"{result['dice']:.4f}", "Masks to check first", "Worst images", "Dice by view"]
+    expected += ["Training", "Run time", "SHA-256 of names and CRC-32"]
+    expected.append(json.loads((finished / "model/manifest.json").read_text())["sha256"])
+    for words in expected:
         assert words in page, words
     header, *rows = csv.reader((finished / "review.csv").open(newline=""))
     assert header[:4] == ["img", "score", "look", "reasons"]
@@ -95,7 +95,7 @@ def test_no_secret_is_in_any_result(finished: Path) -> None:
     assert [path for path in files if CANARY.encode() in path.read_bytes()] == []
 
 
-def test_scores_are_of_held_out_cars_alone(finished: Path) -> None:
+def test_only_held_out_cars_are_scored(finished: Path) -> None:
     held = set(json.loads((finished / "model/manifest.json").read_text())["holdout_cars"])
     with (finished / "evaluation.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -116,8 +116,8 @@ def test_the_same_command_again_does_nothing_twice(
     flags = ("--data", data, "--out", finished, "--epochs", 3, *SMALL)
     done = run_job("pipeline", *flags, "--quiet")
     result_of(done)
-    told = [line for line in done.stderr.splitlines() if "core_worker.cc" not in line]  # Ray's own
-    assert told == [], "--quiet"
+    lines = [line for line in done.stderr.splitlines() if "core_worker.cc" not in line]  # Ray's own
+    assert lines == [], "--quiet"
     assert len(done.stdout.splitlines()) == 1
     assert (finished / "model/model.pt").stat().st_mtime_ns == weights
     assert next((finished / "predict").glob("*/shards/*.parquet")).stat().st_mtime_ns == shard
@@ -144,7 +144,7 @@ def test_four_replicas_and_one_write_the_same_bytes(
     assert packed.stdout == expected == (finished / "submission.csv").read_bytes()
 
 
-def test_bad_pictures_hold_the_submission_back_until_they_are_mended(
+def test_bad_images_hold_the_submission_back_until_they_are_repaired(
     finished: Path, data: Path, run_job: Run, ray_session: None, tmp_path: Path
 ) -> None:
     shutil.copytree(data, tmp_path / "data")
@@ -152,9 +152,7 @@ def test_bad_pictures_hold_the_submission_back_until_they_are_mended(
     good = broken.read_bytes()
     broken.write_bytes(good[: len(good) // 2])
     out = tmp_path / "out"
-    shutil.copytree(
-        finished, out
-    )  # with a submission of before, which must not pass for this one's
+    shutil.copytree(finished, out)  # with an older submission, which must not remain
     shutil.rmtree(out / "predict")
     common = ("--data", tmp_path / "data", "--out", out, "--shard-size", 4)
     done = run_job("pipeline", *common, "--epochs", 3, *SMALL)
@@ -180,7 +178,7 @@ def test_bad_pictures_hold_the_submission_back_until_they_are_mended(
 
 
 @pytest.mark.slow
-def test_pictures_of_any_name_and_size_need_no_list(
+def test_images_of_any_name_and_size_need_no_list(
     finished: Path, run_job: Run, tmp_path: Path
 ) -> None:
     from support.pairs import draw_pair
@@ -198,9 +196,7 @@ def test_pictures_of_any_name_and_size_need_no_list(
         rle.decode(text, *sizes[name])
 
 
-def test_check_names_what_is_wrong(
-    finished: Path, data: Path, run_job: Run, tmp_path: Path
-) -> None:
+def test_check_names_the_faults(finished: Path, data: Path, run_job: Run, tmp_path: Path) -> None:
     good = run_job("check", finished / "submission.csv", "--data", data)
     assert result_of(good) == {"job": "check", "rows": 16, "ok": True, "faults": [], "counts": {}}
     lines = (finished / "submission.csv").read_text().splitlines()
@@ -214,10 +210,10 @@ def test_check_names_what_is_wrong(
 
 
 @pytest.mark.slow
-def test_the_best_recipe_trains_goes_on_scores_and_predicts(
+def test_the_best_recipe_trains_scores_and_predicts(
     data: Path, run_job: Run, tmp_path: Path
 ) -> None:
-    """All pixels, moved on the device, the mirror image asked: through every job, a small net."""
+    """A small network with the recipe's augmentation and test-time flip, through every job."""
     out = tmp_path / "best"
     flags = ("--data", data, "--out", out, "--recipe", "best", "--base", 2, "--limit", 24)
     cars = ("--holdout-cars", 1, "--val-cars", 1)

@@ -10,9 +10,9 @@ from carvana_ray.checkpoints.model import ModelManifest
 from carvana_ray.config import PredictFlags
 from carvana_ray.data.catalog import Catalog
 from carvana_ray.errors import InputError
-from carvana_ray.runtime.preflight import count_of
 from carvana_ray.runtime.resources import WorkerAllocation
 from carvana_ray.runtime.torch_trace import PROFILE_DIR
+from carvana_ray.runtime.wording import count_of
 from carvana_ray.stages.ingest.blocks import from_blocks
 from carvana_ray.stages.ingest.read_images import ReadOptions, read_crcs
 from carvana_ray.stages.predict.mask_predictor import read_options

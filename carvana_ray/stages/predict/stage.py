@@ -24,9 +24,10 @@ from carvana_ray.errors import BadImagesError
 from carvana_ray.report import figures
 from carvana_ray.report.builder import add_section
 from carvana_ray.report.provenance import provenance
-from carvana_ray.runtime.preflight import announce, count_of, describe_workers
+from carvana_ray.runtime.preflight import announce, describe_workers
 from carvana_ray.runtime.progress import ProgressMeter, StageTimer
 from carvana_ray.runtime.resources import ClusterResources, WorkerAllocation, allocate_workers
+from carvana_ray.runtime.wording import count_of
 from carvana_ray.stages.ingest.blocks import RETRIES, from_blocks
 from carvana_ray.stages.ingest.crash_isolation import (
     LOST_A_REPLICA,

@@ -17,7 +17,7 @@ import ray.data
 
 from carvana_ray.data import quarantine
 from carvana_ray.errors import IncompleteError, InputError
-from carvana_ray.runtime.preflight import count_of
+from carvana_ray.runtime.wording import count_of
 from carvana_ray.stages.ingest.blocks import RETRIES, from_blocks, keep_blocks_whole, standardize
 from carvana_ray.stages.ingest.crash_isolation import find_crashing
 from carvana_ray.stages.ingest.read_pairs import PairOptions, pairs_row, read_pairs

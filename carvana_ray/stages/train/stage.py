@@ -32,6 +32,7 @@ from carvana_ray.errors import InputError
 from carvana_ray.runtime import preflight
 from carvana_ray.runtime.resources import ClusterResources
 from carvana_ray.runtime.torch_trace import PROFILE_DIR
+from carvana_ray.runtime.wording import count_of
 from carvana_ray.stages import ray_metrics
 from carvana_ray.stages.train.assemble_batches import BatchSpec
 from carvana_ray.stages.train.dataset import decode_pairs
@@ -112,8 +113,8 @@ def _train(job: TrainJob) -> list[str]:
 
 def _announce(job: TrainJob, done: int) -> None:
     plan = job.run.plan
-    epochs = preflight.count_of(job.flags.epochs, "epochs", done)
-    summary = f"{epochs}, each of {preflight.count_of(plan.train, 'images')}"
+    epochs = count_of(job.flags.epochs, "epochs", done)
+    summary = f"{epochs}, each of {count_of(plan.train, 'images')}"
     if plan.val:
         summary += f" and {plan.val:,} for validation"
     network = describe_network(job.flags.recipe, job.flags.base, job.flags.downscale)
