@@ -1,6 +1,6 @@
-"""The core against real pictures and Kaggle's own rows; skipped where CARVANA_DATA names none.
+"""Masks and gray images of real data, against Kaggle's own rows; skipped without CARVANA_DATA.
 
-CARVANA_DATA=/data/carvana python -m pytest tests/test_real.py
+CARVANA_DATA=/data/carvana python -m pytest tests/jobs/test_real.py
 """
 
 import csv
@@ -17,7 +17,7 @@ from carvana_ray.unet import metrics
 pytestmark = pytest.mark.slow
 
 
-def test_every_mask_is_its_row_of_train_masks_and_survives_the_grid(real_data: Path) -> None:
+def test_every_mask_equals_its_row_of_train_masks_and_survives_downscaling(real_data: Path) -> None:
     csv.field_size_limit(10**9)
     with (real_data / "train_masks.csv").open(newline="") as file:
         rows = dict(list(csv.reader(file))[1:])
@@ -34,7 +34,7 @@ def test_every_mask_is_its_row_of_train_masks_and_survives_the_grid(real_data: P
     assert np.min(scores) >= 0.998
 
 
-def test_gray_is_the_exact_block_mean_for_both_kinds_of_chroma(real_data: Path) -> None:
+def test_gray_is_the_exact_block_mean_for_both_chroma_subsamplings(real_data: Path) -> None:
     kinds: dict[tuple[int, int], list[tuple[float, float]]] = {}
     for path in sorted((real_data / "train").glob("*_0[16].jpg")):
         data = path.read_bytes()
@@ -45,7 +45,7 @@ def test_gray_is_the_exact_block_mean_for_both_kinds_of_chroma(real_data: Path) 
         exact = exact.reshape(320, 4, 480, 4).mean((1, 3))
         error = np.abs(images.load_gray(data) - exact)
         kinds.setdefault(chroma, []).append((error.mean(), error[:, -1].mean()))
-    assert kinds.keys() == {(1, 1), (2, 2)}, "the pictures should have both 4:4:4 and 4:2:0"
+    assert kinds.keys() == {(1, 1), (2, 2)}, "the images should have both 4:4:4 and 4:2:0"
     for chroma, errors in kinds.items():
         mean, last_column = np.max(errors, axis=0)
         assert mean < 1, chroma
