@@ -1,6 +1,6 @@
 """Files on local disk and in S3 behind one API."""
 
-from carvana_ray.storage.base import FileInfo, Store
+from carvana_ray.storage.base import FileInfo
 from carvana_ray.storage.router import (
     READ_AHEAD,
     atomic_writer,
@@ -27,7 +27,6 @@ from carvana_ray.storage.router import (
 __all__ = [
     "READ_AHEAD",
     "FileInfo",
-    "Store",
     "atomic_writer",
     "exists",
     "free_space",

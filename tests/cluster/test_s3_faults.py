@@ -225,14 +225,20 @@ def test_a_part_with_a_flipped_bit_is_never_stored(
 
 
 @pytest.mark.parametrize("kind", ["503", "reset", "lost"])
-@pytest.mark.parametrize("query", ["uploads", "partNumber=2", "uploadId"])
+@pytest.mark.parametrize(
+    ("method", "query"),
+    [("POST", "uploads"), ("PUT", "partNumber=2"), ("POST", "uploadId")],
+    ids=["begin", "part", "complete"],
+)
 def test_a_multipart_upload_survives_two_faults_of_each_request(
-    faulty_s3: Faulty, home: str, part_bytes: int, kind: str, query: str
+    faulty_s3: Faulty, home: str, part_bytes: int, kind: str, method: str, query: str
 ) -> None:
     data = os.urandom(2 * part_bytes + 1)
-    faulty_s3.fault(kind, match="/large", query=query, n=2, per="all")
+    faulty_s3.fault(kind, match="/large", method=method, query=query, n=2, per="all")
     write_through(f"{home}/large", data)
-    assert len(faulty_s3.requests()) <= 5 + 2 + 1
+    requests = faulty_s3.requests()
+    assert [fault for _, _, fault in requests].count(kind) == 2
+    assert len(requests) <= 5 + 2 + 1
     assert storage.read(f"{home}/large") == data
 
 

@@ -1,11 +1,9 @@
-"""An addon of mitmproxy: a proxy in front of an S3 server that fails as networks and servers do.
+"""An addon of mitmproxy that injects faults of networks and servers into S3 requests.
 
-It runs in mitmproxy's own process and environment; `s3_servers.faulty` starts it and tells it, by
-the file ``rules.json`` of the folder that the option ``faults`` names, which requests to spoil.
-What it saw is in ``requests.jsonl`` there: method, path, kind of the fault or "pass".
-
-A rule: ``id``; ``kind``; ``match``, a part of the path; ``method``; ``query``, a part of the query;
-``n``, how many requests it spoils (null: all), for each path if ``per`` is "key"; ``s``, seconds.
+It runs in mitmproxy's own process and environment; `s3_servers.faulty` starts it. The option
+``faults`` names a folder. Its file ``rules.json`` holds the rules, whose keys are the arguments of
+`s3_servers.Faulty.fault`; its file ``requests.jsonl`` receives method, path, and fault (or "pass")
+of each request.
 """
 
 import asyncio
@@ -30,10 +28,10 @@ BODY = (
 
 
 class Faults:
-    """Spoils the requests that a rule asks for; the others pass."""
+    """Injects the faults of the rules; requests without a rule pass."""
 
     def __init__(self) -> None:
-        self.spoilt: collections.Counter[tuple[int, str]] = collections.Counter()
+        self.counts: collections.Counter[tuple[int, str]] = collections.Counter()
 
     def load(self, loader: Loader) -> None:
         loader.add_option("faults", str, "", "folder of rules.json and requests.jsonl")
@@ -46,7 +44,7 @@ class Faults:
             log.write(json.dumps([flow.request.method, flow.request.path, kind]) + "\n")
         if kind in ERRORS:
             status, code, text = ERRORS[kind]
-            # An answer to HEAD has no body: the client would take it for the next answer.
+            # A HEAD response has no body: the client would read it as the next response.
             body = "" if flow.request.method == "HEAD" else BODY.format(code, text)
             flow.response = http.Response.make(status, body, {"Content-Type": "application/xml"})
         elif kind == "reset":
@@ -57,21 +55,21 @@ class Faults:
             flow.request.raw_content = flipped(flow.request.raw_content)
 
     def response(self, flow: http.HTTPFlow) -> None:
-        kind, answer = flow.metadata["kind"], flow.response
+        kind, response = flow.metadata["kind"], flow.response
         if kind == "lost":
-            flow.kill()  # the server has acted
-        elif kind == "flip" and answer and answer.raw_content:
-            answer.raw_content = flipped(answer.raw_content)
-        elif kind in ("short", "cut", "hang") and answer and answer.raw_content:
-            answer.raw_content = answer.raw_content[: len(answer.raw_content) // 2]
+            flow.kill()  # the request has taken effect
+        elif kind == "flip" and response and response.raw_content:
+            response.raw_content = flipped(response.raw_content)
+        elif kind in ("short", "cut", "hang") and response and response.raw_content:
+            response.raw_content = response.raw_content[: len(response.raw_content) // 2]
             if kind == "short":
-                answer.headers["Content-Length"] = str(len(answer.raw_content))
-            else:  # less than was announced; then the connection is closed, or kept open
-                answer.http_version = "HTTP/1.1"
-                answer.headers["Connection"] = "close" if kind == "cut" else "keep-alive"
+                response.headers["Content-Length"] = str(len(response.raw_content))
+            else:  # shorter than its Content-Length
+                response.http_version = "HTTP/1.1"
+                response.headers["Connection"] = "close" if kind == "cut" else "keep-alive"
 
     def rule_for(self, request: http.Request, rules: list[dict[str, Any]]) -> dict[str, Any]:
-        """Return the first rule that applies, which it uses up by one; {} if there is none."""
+        """Return the first rule that applies, and count its use; {} if no rule applies."""
         path, _, query = request.path.partition("?")
         for rule in rules:
             if rule["match"] not in path or rule["query"] not in query:
@@ -79,8 +77,8 @@ class Faults:
             if rule["method"] not in ("", request.method):
                 continue
             count = (rule["id"], path if rule["per"] == "key" else "")
-            if rule["n"] is None or self.spoilt[count] < rule["n"]:
-                self.spoilt[count] += 1
+            if rule["n"] is None or self.counts[count] < rule["n"]:
+                self.counts[count] += 1
                 return rule
         return {}
 

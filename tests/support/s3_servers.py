@@ -1,7 +1,8 @@
-"""Real S3 servers on this machine's loopback, as processes that end with the block they serve.
+"""Real S3 servers on this machine's loopback, as processes that end with their `with` block.
 
-moto: in Python, always there, takes any secret. RADOS Gateway of Ceph: S3 as clusters run it, with
-real rights, from Debian's packages, all in memory. A faulty one: mitmproxy in front of either.
+moto is a Python package and accepts any secret. Ceph's RADOS Gateway is S3 as clusters run it, with
+real permissions; it comes from Debian's packages and runs in memory. mitmproxy in front of either
+injects faults.
 """
 
 import contextlib
@@ -30,20 +31,20 @@ PROGRAMS = (
     *("radosgw", "radosgw-admin", "ceph-mon", "ceph-osd"),
     *("ceph", "ceph-authtool", "monmaptool"),
 )
-# An environment of its own: it wants older h11 and msgpack than Ray does.
+# In its own environment, because it needs older versions of h11 and msgpack than Ray.
 MITMPROXY, MITMPROXY_VENV = "mitmproxy==11.0.2", REPOSITORY / ".venv-mitmproxy"
 
 
 @dataclass(frozen=True)
 class Server:
-    """Where an S3 server listens, and the keys of a user who may do all."""
+    """The address of an S3 server, and the keys of a user with all permissions."""
 
     endpoint: str
     access_key: str
     secret_key: str
 
     def environment(self) -> dict[str, str]:
-        """Return the variables by which a job finds it, and no configuration of who runs it."""
+        """Return the variables by which a job finds the server, without the user's AWS settings."""
         return {
             "AWS_ENDPOINT_URL": self.endpoint,
             "AWS_ACCESS_KEY_ID": self.access_key,
@@ -57,7 +58,7 @@ class Server:
         }
 
     def client(self) -> Any:
-        """Return a plain client, to look from outside at what the tested one did."""
+        """Return a plain client, independent of the client under test."""
         return _client(self.endpoint, self.access_key, self.secret_key)
 
 
@@ -82,7 +83,7 @@ def _client(endpoint: str, access_key: str, secret_key: str) -> Any:
 
 @dataclass(frozen=True)
 class Faulty(Server):
-    """A server that spoils the requests it is told to."""
+    """A proxy in front of a server that injects faults."""
 
     folder: Path
     rules: list[dict[str, Any]] = field(default_factory=list)
@@ -98,19 +99,20 @@ class Faulty(Server):
         per: str = "key",
         s: float = 5,
     ) -> None:
-        """Spoil the next `n` requests (None: all) of each key (`per` "all": of all together).
+        """Inject a fault into the next requests.
 
         Args:
-            kind: 503, 500, 403 or expired (an error of S3); reset (no answer, and not acted);
-                lost (acted, and no answer); stall (answers after `s` seconds); flip (one bit of
-                the answer), flip-sent (of what was sent); short (half of the answer, as if that
-                were all), cut (half, then the connection is closed), hang (half, then nothing).
+            kind: 503, 500, 403 or expired (an error of S3); reset (no answer, no effect on the
+                server); lost (effect, but no answer); stall (an answer after `s` seconds); flip
+                (one bit of the answer is wrong), flip-sent (one bit of the request); short (half of
+                the answer with a matching length), cut (half, then the connection closes), hang
+                (half, then nothing).
             match: part of ``/bucket/key``.
-            method: GET, PUT, ...; all if empty.
-            query: part of the query, as ``list-type=2``.
-            n: see above.
-            per: see above.
-            s: see above.
+            method: GET, PUT, ...; "" for all.
+            query: part of the query, such as ``list-type=2``.
+            n: number of requests; None for all.
+            per: "key" counts the requests of each key, "all" counts them together.
+            s: seconds of a stall.
         """
         self.rules.append(
             {
@@ -124,20 +126,20 @@ class Faulty(Server):
                 "s": s,
             }
         )
-        self._tell()
+        self._write_rules()
 
     def calm(self) -> None:
-        """Spoil nothing more, and forget the requests so far."""
+        """Inject no more faults, and forget the requests so far."""
         self.rules.clear()
-        self._tell()
+        self._write_rules()
         (self.folder / "requests.jsonl").write_text("")
 
     def requests(self) -> list[tuple[str, str, str]]:
-        """Return method, path with query, and fault or "pass", of all requests since `calm`."""
+        """Return method, path with query, and fault (or "pass") of all requests since `calm`."""
         lines = (self.folder / "requests.jsonl").read_text().splitlines()
         return [(method, path, kind) for method, path, kind in map(json.loads, lines)]
 
-    def _tell(self) -> None:
+    def _write_rules(self) -> None:
         new = self.folder / "rules.new"
         new.write_text(json.dumps(self.rules))
         new.rename(self.folder / "rules.json")
@@ -145,24 +147,24 @@ class Faulty(Server):
 
 @contextlib.contextmanager
 def moto(folder: Path) -> Iterator[Server]:
-    """Give moto's server, empty; its log is in `folder`."""
+    """Start an empty moto server; its log is in `folder`."""
     port = _free_port()
-    words = ["-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     server = Server(f"http://127.0.0.1:{port}", "moto-access", "moto-secret")
-    with _process("moto", [sys.executable, *words], folder) as alive:
-        _until_answered(server.endpoint, alive)
+    with _process("moto", command, folder) as require_alive:
+        _wait_for_answer(server.endpoint, require_alive)
         yield server
 
 
 def why_no_gateway() -> str | None:
-    """Return why there can be no RADOS Gateway on this machine, None if there can."""
+    """Return why the RADOS Gateway cannot run on this machine, None if it can."""
     missing = [name for name in PROGRAMS if not shutil.which(name, path=_path())]
     return f"{missing[0]} is not installed (apt-get install {PACKAGES})" if missing else None
 
 
 @contextlib.contextmanager
 def rados_gateway(folder: Path) -> Iterator[Server]:
-    """Give a RADOS Gateway, empty, in front of a Ceph of one monitor and one disk in memory."""
+    """Start an empty RADOS Gateway, with a Ceph of one monitor and one disk in memory."""
     port, monitor, fsid, disk = _free_port(), _free_port(), str(uuid.uuid4()), str(uuid.uuid4())
     server = Server(f"http://127.0.0.1:{port}", "gateway-access", "gateway-secret")
     address = f"[v2:127.0.0.1:{monitor}]"
@@ -178,28 +180,21 @@ def rados_gateway(folder: Path) -> Iterator[Server]:
         run("monmaptool", "--create", "--fsid", fsid, "--addv", "a", address, "monmap")
         run("ceph-mon", "-c", "ceph.conf", "--mkfs", "-i", "a", "--monmap", "monmap")
         start("ceph-mon", "-i", "a")
-        run("ceph", "-c", "ceph.conf", "osd", "new", disk)  # waits for the monitor
+        run("ceph", "-c", "ceph.conf", "osd", "new", disk)  # returns when the monitor is up
         run("ceph-osd", "-c", "ceph.conf", "-i", "0", "--mkfs", "--osd-uuid", disk)
         start("ceph-osd", "-i", "0")
         user = ("--uid", "test", "--display-name", "test")
         keys = ("--access-key", server.access_key, "--secret", server.secret_key)
-        run(
-            "radosgw-admin",
-            *("-c", "ceph.conf", "-n", "client.rgw"),
-            "user",
-            "create",
-            *user,
-            *keys,
-        )
-        _until_answered(server.endpoint, start("radosgw", "-n", "client.rgw"))
+        run("radosgw-admin", "-c", "ceph.conf", "-n", "client.rgw", "user", "create", *user, *keys)
+        _wait_for_answer(server.endpoint, start("radosgw", "-n", "client.rgw"))
         yield server
 
 
 def _ceph_conf(folder: Path, fsid: str, monitor: str, port: int) -> str:
     for name in ("mon", "osd", "rgw", "run"):
         (folder / name).mkdir()
-    # One replica on one disk, in memory; no keys between the daemons, which only this machine
-    # reaches. The monitor's pauses are for clusters: without them all is up in 3 s and not in 20.
+    # One replica on one disk in memory. The daemons use no keys, because only this machine reaches
+    # them. Without the monitor's pauses, which are for clusters, it starts in 3 s instead of 20 s.
     return f"""[global]
 fsid = {fsid}
 mon host = {monitor}
@@ -238,11 +233,11 @@ rgw frontends = beast endpoint=127.0.0.1:{port}
 
 @functools.cache
 def why_no_proxy() -> str | None:
-    """Return why there can be no proxy, None if there can; the first time, installs it."""
+    """Install the proxy unless it is installed; return why it cannot run, None if it can."""
     ready = MITMPROXY_VENV / "ready"
     MITMPROXY_VENV.mkdir(exist_ok=True)
     with open(MITMPROXY_VENV / "lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # two runs of the tests at once
+        fcntl.flock(lock, fcntl.LOCK_EX)  # against a second run of the tests
         if ready.exists() and ready.read_text() == MITMPROXY:
             return None
         steps = [
@@ -260,35 +255,31 @@ def why_no_proxy() -> str | None:
 
 @contextlib.contextmanager
 def faulty(server: Server, folder: Path) -> Iterator[Faulty]:
-    """Give a proxy in front of a server that spoils the requests it is told to."""
+    """Start a proxy in front of a server that injects faults."""
     port = _free_port()
     proxy = Faulty(f"http://127.0.0.1:{port}", server.access_key, server.secret_key, folder)
     proxy.calm()
     options = {
         "faults": str(folder),
         "confdir": str(folder),
-        "keep_host_header": "true",  # it is part of what is signed
+        "keep_host_header": "true",  # the signature covers it
     }
+    addon = REPOSITORY / "tests/support/s3_faults.py"
     command = [
-        *(
-            str(MITMPROXY_VENV / "bin/mitmdump"),
-            "-q",
-            "-s",
-            f"{REPOSITORY}/tests/support/s3_faults.py",
-        ),
+        *(str(MITMPROXY_VENV / "bin/mitmdump"), "-q", "-s", str(addon)),
         *("--mode", f"reverse:{server.endpoint}", "--listen-host", "127.0.0.1", "-p", str(port)),
-        *(word for name, value in options.items() for word in ("--set", f"{name}={value}")),
+        *(part for name, value in options.items() for part in ("--set", f"{name}={value}")),
     ]
-    with _process("mitmdump", command, folder) as alive:
-        _until_answered(proxy.endpoint, alive)
+    with _process("mitmdump", command, folder) as require_alive:
+        _wait_for_answer(proxy.endpoint, require_alive)
         proxy.calm()
         yield proxy
 
 
 def _free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
 
 
 def _path() -> str:
@@ -296,13 +287,13 @@ def _path() -> str:
 
 
 def _environment() -> dict[str, str]:
-    """Return an environment without what would lead Ceph's or mitmproxy's Python astray."""
+    """Return the environment without settings that would mislead Ceph or mitmproxy."""
     ours = ("CEPH_", "PYTHON", "AWS_", "VIRTUAL_ENV")
     return {k: v for k, v in os.environ.items() if not k.startswith(ours)} | {"PATH": _path()}
 
 
 def _run(folder: Path, *command: str) -> None:
-    """Run a command to its end; what it says is in the error if it fails."""
+    """Run a command; raise an error with its output if it fails."""
     done = subprocess.run(
         command,
         cwd=folder,
@@ -321,9 +312,9 @@ def _run(folder: Path, *command: str) -> None:
 
 @contextlib.contextmanager
 def _process(name: str, command: list[str], folder: Path) -> Iterator[Callable[[], None]]:
-    """Run a server as long as the block; give what raises, with the end of its log, if it died.
+    """Run a server during the block; yield a function that raises if the server has died.
 
-    It is killed, not asked: it has nothing to keep. Where the system can, also when this process
+    The server is killed, since it has nothing to save. With setpriv it also dies when this process
     is killed.
     """
     leash = ["setpriv", "--pdeathsig", "KILL", "--"] if shutil.which("setpriv") else []
@@ -340,22 +331,22 @@ def _process(name: str, command: list[str], folder: Path) -> Iterator[Callable[[
         ) as process,
     ):
 
-        def alive() -> None:
+        def require_alive() -> None:
             if process.poll() is not None:
-                said = log.read_text(errors="replace")[-2000:]
-                raise RuntimeError(f"{name} ended with {process.returncode}\n{said}")
+                end = log.read_text(errors="replace")[-2000:]
+                raise RuntimeError(f"{name} ended with {process.returncode}\n{end}")
 
         try:
-            yield alive
+            yield require_alive
         finally:
             process.kill()
 
 
-def _until_answered(endpoint: str, alive: Callable[[], None]) -> None:
-    """Wait until a server answers, be it with an error."""
+def _wait_for_answer(endpoint: str, require_alive: Callable[[], None]) -> None:
+    """Wait until a server answers, if only with an error."""
     end = time.monotonic() + START_S
     while True:
-        alive()
+        require_alive()
         try:
             with urllib.request.urlopen(endpoint, timeout=5):
                 return

@@ -290,6 +290,22 @@ def test_an_upload_aborted_from_outside_is_an_error_that_names_the_file(
     assert storage.read(f"{guarded}/file") == b"old"
 
 
+def test_an_upload_that_is_complete_succeeds_although_its_last_answer_is_an_error(
+    server: Server, home: str, part_bytes: int
+) -> None:
+    """A store may answer NoSuchUpload if the last request is repeated."""
+
+    def fail(http_response: Any, parsed: dict[str, Any], **_: Any) -> None:
+        http_response.status_code = 404
+        parsed["Error"] = {"Code": "NoSuchUpload", "Message": ""}
+
+    put(server, f"{home}/large", b"old")
+    s3.client().meta.events.register("after-call.s3.CompleteMultipartUpload", fail)
+    data = os.urandom(2 * part_bytes)
+    write_through(f"{home}/large", data)
+    assert storage.read(f"{home}/large") == data
+
+
 @pytest.mark.parametrize(
     ("setting", "expected"), [("when_required", {None}), ("when_supported", {"SHA256"})]
 )
