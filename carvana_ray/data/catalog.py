@@ -6,16 +6,10 @@ import itertools
 from collections.abc import Sequence
 
 from carvana_ray import storage
+from carvana_ray.data import layout
 from carvana_ray.data.checksums import load_checksums
 from carvana_ray.data.csv_reader import read_names
-from carvana_ray.data.layout import (
-    HEIGHT,
-    IMAGE_SUFFIXES,
-    SAMPLE_SUBMISSION,
-    TEST,
-    WIDTH,
-    require_safe_names,
-)
+from carvana_ray.data.layout import IMAGE_SUFFIXES, SAMPLE_SUBMISSION, require_safe_names
 from carvana_ray.errors import FileTooLargeError, InputError, plural
 from carvana_ray.storage.base import FileInfo
 
@@ -63,7 +57,7 @@ def load_catalog(data: str, limit: int = 0, partial: bool = False) -> Catalog:
     entries = entries[: limit or None]
     names = {entry.name for entry in entries}
     order = [name for name in rows if name in names]
-    return Catalog(folder, entries, order, (HEIGHT, WIDTH), crcs)
+    return Catalog(folder, entries, order, (layout.HEIGHT, layout.WIDTH), crcs)
 
 
 def _match_list(uri: str, folder: str, entries: Sequence[FileInfo], partial: bool) -> list[str]:
@@ -100,7 +94,7 @@ def list_images(data: str) -> tuple[str, list[FileInfo]]:
         InputError: there are no images, or names that are not safe.
         StorageAccessError: the images cannot be read for lack of rights.
     """
-    test = storage.join(data, TEST)
+    test = storage.join(data, layout.TEST)
     folder = test if storage.exists(test) else data
     entries = storage.list_files(folder, IMAGE_SUFFIXES)
     if not entries:

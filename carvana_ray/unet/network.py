@@ -153,11 +153,6 @@ def glorot_init_(model: nn.Module) -> None:
                 nn.init.zeros_(module.bias)
 
 
-def count_parameters(model: nn.Module) -> int:
-    """Return the number of trainable parameters."""
-    return sum(parameter.numel() for parameter in model.parameters())
-
-
 def compute_dtype(model: UNet, device: torch.device) -> torch.dtype:
     """Return the dtype of a network's forward pass.
 
