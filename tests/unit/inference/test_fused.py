@@ -1,4 +1,4 @@
-"""The fused network computes what the trained one does."""
+"""The fused network computes the same as the trained network."""
 
 import importlib
 from types import ModuleType
@@ -25,11 +25,11 @@ def test_fused_is_the_same_function(norm: str, fold: int, size: tuple[int, int])
             layer.running_var.uniform_(0.2, 3)
             torch.nn.init.normal_(layer.weight)
             torch.nn.init.normal_(layer.bias)
-    picture = torch.randn(2, 1, *size, dtype=torch.float64)
+    image = torch.randn(2, 1, *size, dtype=torch.float64)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     model.eval()
     with torch.no_grad():
-        expected, found = model(picture), fused.FusedUNet(model)(picture)
+        expected, found = model(image), fused.FusedUNet(model)(image)
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
     after = model.state_dict()
     assert all(torch.equal(after[name], value) for name, value in before.items())
@@ -42,8 +42,8 @@ def test_half_precision_is_for_normalized_networks_on_gpus() -> None:
     assert network.compute_dtype(plain, torch.device("cuda")) == torch.bfloat16
 
 
-class ByTorch:
-    """What `levels_triton` promises, by torch: room behind a level's answer, filled later."""
+class TorchKernels:
+    """Stands in for `unet_kernels_triton`, by torch: a buffer with spare channels, filled later."""
 
     def __init__(self) -> None:
         self.calls: list[str] = []
@@ -61,25 +61,29 @@ class ByTorch:
 
 
 @pytest.mark.parametrize("few", [False, True])
-def test_who_halves_joins(few: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Kernels count in 32 bits: a level that is too large for them is torch's both times."""
-    by_torch = ByTorch()
-    monkeypatch.setattr(kernels, "load_triton", lambda device, name: by_torch)
+def test_a_level_is_pooled_and_joined_by_the_same_kernels(
+    few: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kernels count in 32 bits: torch does both steps of a level that is too large for them."""
+    torch_kernels = TorchKernels()
+    monkeypatch.setattr(kernels, "load_triton", lambda device, name: torch_kernels)
     model = UNet(base=4).eval()
-    picture = torch.randn(2, 1, 32, 48)
+    image = torch.randn(2, 1, 32, 48)
     if few:  # the two coarser levels only: 64 * 8 * 12 of the second is less, of the first more
         monkeypatch.setattr(fused, "MAX_VALUES", 64 * 16 * 24)
     with torch.no_grad():
-        torch.testing.assert_close(fused.FusedUNet(model)(picture), model(picture))
-    assert by_torch.calls == ["pool_into"] * (2 if few else 4) + ["upconv_into"] * (2 if few else 4)
+        torch.testing.assert_close(fused.FusedUNet(model)(image), model(image))
+    assert torch_kernels.calls == ["pool_into"] * (2 if few else 4) + ["upconv_into"] * (
+        2 if few else 4
+    )
 
 
 @pytest.fixture
 def levels(monkeypatch: pytest.MonkeyPatch) -> tuple[ModuleType, torch.device]:
-    """The kernels on a GPU, or where there is only Triton by its interpreter."""
+    """The kernels on a GPU, or without a GPU in Triton's interpreter."""
     if torch.cuda.is_available():
         found = kernels.load_triton(torch.device("cuda"), "unet_kernels_triton")
-        assert found, "Triton runs where the tests of a GPU do"
+        assert found, "GPU tests need Triton"
         return found, torch.device("cuda")
     monkeypatch.setenv("TRITON_INTERPRET", "1")
     pytest.importorskip("triton", reason="no CUDA device here, and no Triton")
@@ -90,7 +94,7 @@ def levels(monkeypatch: pytest.MonkeyPatch) -> tuple[ModuleType, torch.device]:
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("base", [3, 12, 32, 48, 128])
 @pytest.mark.parametrize("size", [(8, 12), (34, 50)])
-def test_kernels_between_levels_do_what_torch_does(
+def test_kernels_between_levels_equal_torch(
     levels: tuple[ModuleType, torch.device], base: int, size: tuple[int, int], dtype: torch.dtype
 ) -> None:
     fast, device = levels

@@ -1,4 +1,4 @@
-"""Passes over full-size pictures: by torch as by numpy, and by Triton as by torch, to the bit."""
+"""Passes over full-size images: torch equals numpy, and Triton equals torch, to the bit."""
 
 import sys
 
@@ -13,68 +13,66 @@ SIZES = [(1280, 1918, 4), (1280, 1918, 8), (61, 35, 2), (16, 24, 1), (9, 1030, 4
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 
 
-def shares(size: tuple[int, int, int], count: int = 3) -> torch.Tensor:
+def soft_masks(size: tuple[int, int, int], count: int = 3) -> torch.Tensor:
     h, w = images.grid_size(*size)
     levels = np.random.default_rng(0).integers(0, 256, (count, h, w), dtype=np.uint8)
     levels[0] = 255
     return torch.from_numpy(levels)
 
 
-def pictures(size: tuple[int, int, int], count: int = 3) -> torch.Tensor:
+def rgb_images(size: tuple[int, int, int], count: int = 3) -> torch.Tensor:
     levels = np.random.default_rng(1).integers(0, 256, (count, 3, *size[:2]), dtype=np.uint8)
     return torch.from_numpy(levels)
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_enlarging_on_a_device_is_enlarging_an_image(size: tuple[int, int, int]) -> None:
-    share = shares(size)
-    expected = images.enlarge(share.numpy(), *size[:2])
-    assert np.array_equal(kernels.enlarge(share, *size[:2]).numpy(), expected)
+    soft_mask = soft_masks(size)
+    expected = images.enlarge(soft_mask.numpy(), *size[:2])
+    assert np.array_equal(kernels.enlarge(soft_mask, *size[:2]).numpy(), expected)
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_edges_are_where_a_mask_changes(size: tuple[int, int, int]) -> None:
-    share = shares(size)
-    flat = images.enlarge(share.numpy(), *size[:2]).reshape(len(share), -1)
+def test_run_boundaries_are_where_a_mask_changes(size: tuple[int, int, int]) -> None:
+    soft_mask = soft_masks(size)
+    flat = images.enlarge(soft_mask.numpy(), *size[:2]).reshape(len(soft_mask), -1)
     expected = np.diff(flat.astype(np.int8), axis=1, prepend=0, append=0) != 0
-    assert np.array_equal(kernels.run_boundaries(share, *size[:2]).numpy(), expected)
+    assert np.array_equal(kernels.run_boundaries(soft_mask, *size[:2]).numpy(), expected)
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_blocks_have_the_mean_of_their_pixels(size: tuple[int, int, int]) -> None:
-    rgb, downscale = pictures(size, 2), size[2]
+def test_block_means_are_those_of_numpy(size: tuple[int, int, int]) -> None:
+    rgb, downscale = rgb_images(size, 2), size[2]
     total = rgb.numpy().astype(np.int64).sum(1)
     values = np.full(total.shape, 3)
     for axis in (1, 2):
         starts = np.arange(0, total.shape[axis], downscale)
         total, values = (np.add.reduceat(one, starts, axis=axis) for one in (total, values))
     expected = (2 * total + values) // (2 * values)
-    found = kernels.block_means(rgb, downscale).numpy()
-    assert found.shape == (2, *images.grid_size(*size))
-    assert np.array_equal(found, expected)
+    result = kernels.block_means(rgb, downscale).numpy()
+    assert result.shape == (2, *images.grid_size(*size))
+    assert np.array_equal(result, expected)
 
 
 @gpu
 @pytest.mark.gpu
 @pytest.mark.parametrize("size", SIZES)
-def test_triton_does_what_torch_does(size: tuple[int, int, int]) -> None:
+def test_triton_equals_torch(size: tuple[int, int, int]) -> None:
     device = torch.device("cuda")
-    assert kernels.load_triton(device, "mask_kernels_triton"), (
-        "Triton runs where the tests of a GPU do"
-    )
-    share, rgb = shares(size, 5).to(device), pictures(size, 5).to(device)
-    assert kernels.run_boundaries(share, *size[:2]).equal(
-        kernels.run_boundaries_torch(share, *size[:2])
+    assert kernels.load_triton(device, "mask_kernels_triton"), "GPU tests need Triton"
+    soft_mask, rgb = soft_masks(size, 5).to(device), rgb_images(size, 5).to(device)
+    assert kernels.run_boundaries(soft_mask, *size[:2]).equal(
+        kernels.run_boundaries_torch(soft_mask, *size[:2])
     )
     assert kernels.block_means(rgb, size[2]).equal(kernels.block_means_torch(rgb, size[2]))
 
 
-def test_there_is_no_triton_for_a_cpu() -> None:
+def test_triton_does_not_load_for_a_cpu() -> None:
     assert kernels.load_triton(torch.device("cpu"), "mask_kernels_triton") is None
 
 
 @pytest.mark.parametrize("name", ["mask_kernels_triton", "unet_kernels_triton"])
-def test_without_triton_torch_does_it(
+def test_a_missing_triton_is_a_warning(
     name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setitem(sys.modules, "triton", None)  # an ImportError

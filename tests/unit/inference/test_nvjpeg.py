@@ -1,4 +1,4 @@
-"""JPEGs that are decoded as they are asked for, by a GPU's engines or by whatever stands in."""
+"""JPEGs that are decoded on the GPU, with Pillow in the place of nvJPEG where there is none."""
 
 import io
 from collections.abc import Sequence
@@ -11,9 +11,8 @@ from PIL import Image
 from support.jpegs import decode_with_pillow, jpeg
 
 from carvana_ray import images
-from carvana_ray.images import validate as formats
-from carvana_ray.inference import nvjpeg as jpegs
-from carvana_ray.inference import predictor
+from carvana_ray.images import validate
+from carvana_ray.inference import nvjpeg, predictor
 from carvana_ray.inference.nvjpeg import Decode, EncodedImages
 from carvana_ray.unet.network import UNet
 
@@ -114,79 +113,78 @@ def test_an_image_of_another_size_than_its_header_says_is_decoded_on_the_cpu() -
         ({"keep_rgb": True}, False),
     ],
 )
-def test_engines_get_the_usual_jpegs(how: dict[str, object], expected: bool) -> None:
-    assert formats.nvjpeg_can_decode(formats.open_image(jpeg(0, **how))) == expected
+def test_nvjpeg_gets_usual_jpegs(how: dict[str, object], expected: bool) -> None:
+    assert validate.nvjpeg_can_decode(validate.open_image(jpeg(0, **how))) == expected
 
 
 @pytest.mark.parametrize("mode", ["L", "CMYK"])
-def test_engines_get_pictures_of_brightness_and_two_colours(mode: str) -> None:
+def test_nvjpeg_gets_jpegs_with_luma_and_two_chroma_channels_only(mode: str) -> None:
     with io.BytesIO() as file:
         Image.new(mode, (32, 32)).save(file, "JPEG")
-        assert not formats.nvjpeg_can_decode(formats.open_image(file.getvalue()))
+        assert not validate.nvjpeg_can_decode(validate.open_image(file.getvalue()))
 
 
 def adobe(data: bytes, transform: int) -> bytes:
-    """Say in an Adobe segment whether the three are RGB (0) or brightness and two colours (1)."""
+    """Add an Adobe segment: the channels are RGB (0), or luma and two chroma channels (1)."""
     return data[:2] + b"\xff\xee\x00\x0eAdobe\x00\x64" + bytes(4) + bytes([transform]) + data[2:]
 
 
 def named(data: bytes, names: bytes) -> bytes:
-    """Name the three components, in the header of the frame and in that of the scan."""
+    """Set the ids of the three components, in the headers of the frame and of the scan."""
     octets = bytearray(data)
     frame, scan = data.index(b"\xff\xc0") + 10, data.index(b"\xff\xda") + 5
     octets[frame : frame + 9 : 3] = octets[scan : scan + 6 : 2] = names
     return bytes(octets)
 
 
-def test_engines_get_no_three_colours_however_that_is_said() -> None:
-    """libjpeg goes by both signs; engines need not."""
+def test_nvjpeg_gets_no_jpeg_of_rgb_channels() -> None:
+    """libjpeg recognizes both signs of RGB; nvJPEG need not."""
     usual = jpeg(0)
-    usual = usual[:2] + usual[20:]  # a JFIF segment would outdo both
+    usual = usual[:2] + usual[20:]  # a JFIF segment would override both
     for data, expected in (
         (adobe(usual, 1), True),
         (adobe(usual, 0), False),
         (named(usual, bytes([1, 2, 3])), True),
         (named(usual, b"RGB"), False),
     ):
-        picture = formats.open_image(data)
-        assert formats.nvjpeg_can_decode(picture) == expected
-        same = np.array_equal(images.to_gray(picture), images.load_gray(usual))
-        assert same == expected, "to libjpeg it is another picture"
+        image = validate.open_image(data)
+        assert validate.nvjpeg_can_decode(image) == expected
+        same = np.array_equal(images.to_gray(image), images.load_gray(usual))
+        assert same == expected, "libjpeg sees another image"
 
 
-def test_engines_get_no_file_without_its_end() -> None:
-    with pytest.raises(formats.BadImageError, match="truncated"):
-        formats.nvjpeg_can_decode(formats.open_image(jpeg(0)[:-40]))
+def test_nvjpeg_gets_no_truncated_file() -> None:
+    with pytest.raises(validate.BadImageError, match="truncated"):
+        validate.nvjpeg_can_decode(validate.open_image(jpeg(0)[:-40]))
 
 
 @pytest.fixture
 def decode() -> Decode:
-    """The engines of a GPU."""
+    """The decoder of a GPU."""
     pytest.importorskip("torchvision")
-    return jpegs.make_decoder(torch.device("cuda"))
+    return nvjpeg.make_decoder(torch.device("cuda"))
 
 
 @gpu
 @pytest.mark.gpu
 @pytest.mark.parametrize("subsampling", [0, 1, 2])
-def test_engines_see_what_libjpeg_sees(decode: Decode, subsampling: int) -> None:
+def test_nvjpeg_decodes_as_libjpeg(decode: Decode, subsampling: int) -> None:
     device = torch.device("cuda")
     size = (1280, 1918)
     files = [jpeg(seed, *size, subsampling=subsampling) for seed in range(70)]
-    pictures = EncodedImages(files, NO_GRAY * 70, [size] * 70, 4, device, decode)
-    found = pictures.stack(range(70)).cpu().numpy()
+    batch = EncodedImages(files, NO_GRAY * 70, [size] * 70, 4, device, decode)
+    found = batch.stack(range(70)).cpu().numpy()
     for one, file in zip(found, files, strict=True):
         differ = np.abs(one.astype(int) - images.load_gray(file))
         assert differ.mean() < 0.3
         assert differ.max() <= 3
-    assert not pictures.errors
+    assert not batch.errors
 
 
 @gpu
 @pytest.mark.gpu
-def test_engines_survive_damaged_files(decode: Decode) -> None:
-    """Bits flipped, zeros and noise in the middle: what comes out is a picture, or none; the next
-    good ones are as they were."""
+def test_nvjpeg_survives_damaged_files(decode: Decode) -> None:
+    """Zeros or noise in the middle of a file: good files next to it are decoded as always."""
     device, size = torch.device("cuda"), (640, 960)
     rng = np.random.default_rng(0)
     good = [jpeg(seed, *size) for seed in range(16)]
@@ -199,17 +197,17 @@ def test_engines_survive_damaged_files(decode: Decode) -> None:
             bad[at : at + length] = rng.bytes(length) if rng.random() < 0.7 else bytes(length)
             files.append(bytes(bad))
         files[::4] = good[::4]
-        pictures = EncodedImages(files, NO_GRAY * 16, [size] * 16, 4, device, decode)
-        found = pictures.stack(range(16)).cpu().numpy()
+        batch = EncodedImages(files, NO_GRAY * 16, [size] * 16, 4, device, decode)
+        found = batch.stack(range(16)).cpu().numpy()
         for place in range(0, 16, 4):
             assert np.abs(found[place] - expected[place]).mean() < 0.3
 
 
 @gpu
 @pytest.mark.gpu
-def test_real_pictures_by_engines(decode: Decode, real_data: Path) -> None:
+def test_nvjpeg_decodes_real_images(decode: Decode, real_data: Path) -> None:
     device, size = torch.device("cuda"), (1280, 1918)
     files = [path.read_bytes() for path in sorted((real_data / "test").glob("*.jpg"))[:64]]
-    pictures = EncodedImages(files, NO_GRAY * len(files), [size] * len(files), 4, device, decode)
-    for one, file in zip(pictures.stack(range(len(files))).cpu().numpy(), files, strict=True):
+    batch = EncodedImages(files, NO_GRAY * len(files), [size] * len(files), 4, device, decode)
+    for one, file in zip(batch.stack(range(len(files))).cpu().numpy(), files, strict=True):
         assert np.abs(one.astype(int) - images.load_gray(file)).mean() < 0.3
