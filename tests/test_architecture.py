@@ -115,18 +115,18 @@ def test_a_planted_import_breaks_the_law(module: str, name: str) -> None:
     assert law_broken(module, {name}) == {name}
 
 
-@pytest.mark.skip(reason="until the last long functions are split")
 def test_no_function_is_longer_than_40_lines_of_code() -> None:
+    """In carvana_ray and jobs; docstring, comments and blank lines do not count."""
     long = []
     for module, path in FILES.items():
+        if module.endswith("_triton") or module.startswith("benchmarks"):
+            continue
         lines = path.read_text().splitlines()
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.FunctionDef) and not module.endswith("_triton"):
-                docstring = node.body[0].end_lineno if ast.get_docstring(node) else node.lineno - 1
-                code = (
-                    lines[node.lineno - 1 : node.body[0].lineno - 1]
-                    + lines[docstring : node.end_lineno]
-                )
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                first = node.body[1 if ast.get_docstring(node) and node.body[1:] else 0]
+                code = lines[node.lineno - 1 : node.body[0].lineno - 1]
+                code += lines[first.lineno - 1 : node.end_lineno]
                 if sum(bool(line.strip()) and line.strip()[0] != "#" for line in code) > 40:
                     long.append(f"{module}.{node.name}")
     assert long == []

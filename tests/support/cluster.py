@@ -53,7 +53,7 @@ print(json.dumps({"driver": here()[1], "tasks": found}))
 """
 
 
-class Failed(AssertionError):
+class ClusterError(AssertionError):
     """Something did not come in time; with what was printed meanwhile."""
 
 
@@ -104,7 +104,7 @@ class Job:
         try:
             code = self.process.wait(seconds)
         except subprocess.TimeoutExpired as error:
-            raise Failed(f"{self.id} still runs after {seconds} s\n{self.text()}") from error
+            raise ClusterError(f"{self.id} still runs after {seconds} s\n{self.text()}") from error
         return subprocess.CompletedProcess(self.process.args, code, self.text(), "")
 
 
@@ -215,9 +215,9 @@ class Cluster:
         while not condition():
             text = job.text() if job else ""
             if job and job.process.poll() is not None:
-                raise Failed(f"{job.id} ended before there was {what}\n{text}")
+                raise ClusterError(f"{job.id} ended before there was {what}\n{text}")
             if time.monotonic() > began + seconds:
-                raise Failed(f"waited {seconds} s for {what}\n{text}")
+                raise ClusterError(f"waited {seconds} s for {what}\n{text}")
             time.sleep(POLL_S)
         return time.monotonic() - began
 
@@ -234,7 +234,7 @@ class Cluster:
         def there() -> bool:
             for node in self.nodes:
                 if node.start.poll() is not None:
-                    raise Failed(f"{node.folder.name} did not start\n{node.said()}")
+                    raise ClusterError(f"{node.folder.name} did not start\n{node.said()}")
             with contextlib.suppress(urllib.error.URLError, ConnectionError, TimeoutError):
                 return len(self.alive()) == count + 1
             return False
@@ -430,8 +430,8 @@ def _prepared(given: dict[str, str]) -> Iterator[tuple[Cluster, int]]:
         _copy(made.upload)
         try:
             yield made, dashboard
-        except Failed as error:
-            raise Failed(f"{error}\n{_seen(root)}") from error
+        except ClusterError as error:
+            raise ClusterError(f"{error}\n{_seen(root)}") from error
         finally:
             made.kill()
 

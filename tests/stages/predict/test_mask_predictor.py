@@ -151,11 +151,11 @@ def test_a_bad_image_has_an_empty_mask_whatever_the_network_returns(
 def test_a_gpu_fault_ends_the_process(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """CUDA repeats the error in that process; Ray starts a new process and repeats the block."""
 
-    class Ended(Exception):
+    class EndedError(Exception):
         pass
 
     def end(code: int) -> None:
-        raise Ended(code)
+        raise EndedError(code)
 
     monkeypatch.setattr("os._exit", end)
     predictor = MaskPredictor(str(folder / "model"), ON_CPU)
@@ -164,7 +164,7 @@ def test_a_gpu_fault_ends_the_process(folder: Path, monkeypatch: pytest.MonkeyPa
         raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
 
     monkeypatch.setattr(predictor._predictor, "run_bounds_mixed", fault)
-    with pytest.raises(Ended):
+    with pytest.raises(EndedError):
         predictor(read(folder, keep_encoded=False))
 
 
