@@ -97,9 +97,7 @@ def measure(text: str, height: int, width: int) -> MaskShape:
     area = int(runs.length.sum())
     top, bottom = int(runs.row[0]), int(runs.row[-1]) + 1
     left, right = int(runs.left.min()), int(runs.right.max())
-    center_x, center_y, spread_x, spread_y, xy_correlation = _moments(runs)
-    first_x, last_x = _central_interval(_pixels_per_column(runs, width))
-    first_y, last_y = _central_interval(np.bincount(runs.row, runs.length, minlength=height))
+    center, spread, correlation = _moments(runs)
     upper, lower = _touching_runs(runs, width)
     pieces, largest_piece = _pieces(runs, upper, lower)
     holes, largest_hole = _holes(runs, width)
@@ -107,19 +105,12 @@ def measure(text: str, height: int, width: int) -> MaskShape:
         height,
         width,
         area,
-        top,
-        bottom,
-        left,
-        right,
-        center_x,
-        center_y,
-        first_x,
-        last_x,
-        first_y,
-        last_y,
-        spread_x,
-        spread_y,
-        xy_correlation,
+        *(top, bottom, left, right),
+        *center,
+        *_central_interval(_pixels_per_column(runs, width)),
+        *_central_interval(np.bincount(runs.row, runs.length, minlength=height)),
+        *spread,
+        correlation,
         pieces,
         area - largest_piece,
         holes,
@@ -178,8 +169,8 @@ def label_components(count: int, source: Ints, target: Ints) -> Ints:
             return label
 
 
-def _moments(runs: _RowRuns) -> tuple[float, float, float, float, float]:
-    """Return (center_x, center_y, spread_x, spread_y, xy_correlation).
+def _moments(runs: _RowRuns) -> tuple[tuple[float, float], tuple[float, float], float]:
+    """Return the center (x, y), the spread (x, y) and the correlation of x and y.
 
     Pixels are unit squares. A run of length L is a 1 x L rectangle, whose variance about its own
     center is L^2 / 12 in x and 1 / 12 in y; the parallel axis theorem adds the squared distance to
@@ -194,8 +185,8 @@ def _moments(runs: _RowRuns) -> tuple[float, float, float, float, float]:
     variance_y = (length * ((middle_y - center_y) ** 2 + 1 / 12)).sum() / area
     covariance = (length * (middle_x - center_x) * (middle_y - center_y)).sum() / area
     correlation = float(covariance / np.sqrt(variance_x * variance_y))
-    spread_x, spread_y = float(np.sqrt(variance_x)), float(np.sqrt(variance_y))
-    return center_x, center_y, spread_x, spread_y, correlation
+    spread = float(np.sqrt(variance_x)), float(np.sqrt(variance_y))
+    return (center_x, center_y), spread, correlation
 
 
 def _pixels_per_column(runs: _RowRuns, width: int) -> Ints:

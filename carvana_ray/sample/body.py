@@ -42,7 +42,7 @@ class Outline:
         return np.interp(behind, self.behind, self.heights)
 
     def waist(self, behind: Floats) -> Floats:
-        """Return the height of the waist: below the windows, beside hood and trunk."""
+        """Return the height of the waist: below the windows, next to hood and trunk."""
         car, style = self.car, self.car.proportions
         line = np.interp(behind, [0.0, car.length_m], style.belt) * car.height_m
         return np.minimum(line, self.top(behind) - 0.075)

@@ -44,9 +44,16 @@ class Mesh:
 
 @dataclass(frozen=True)
 class CarMeshes:
-    """A car in pieces; pairs are left and right, wheels front left, front right, rear left, right.
+    """The meshes of a car.
 
-    `inside` is what one sees through the windows, beside the shell's own inner face.
+    Attributes:
+        shell: the body.
+        wheels: front left, front right, rear left, rear right.
+        well: dark block between the wheels.
+        mirrors, rails: left, right.
+        fin: fin antenna on the roof, if any.
+        interior: dashboard, steering wheel and seats.
+        mast: lower and upper end of a mast antenna, if any.
     """
 
     shell: Mesh
@@ -208,7 +215,7 @@ def _fin(car: Car, lines: Outline) -> Mesh | None:
 def _mast(car: Car, lines: Outline) -> tuple[Point, Point] | None:
     if car.antenna != "mast":
         return None
-    if car.style == "pickup":  # on the fender beside the hood
+    if car.style == "pickup":  # on the fender, next to the hood
         behind, y, lean = car.axles_m[0] + 0.45, -0.40 * car.width_m, 0.05
         z = lines.waist_at(behind)
     else:

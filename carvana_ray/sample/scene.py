@@ -73,7 +73,7 @@ def paint_order(scene: Scene, view: int) -> NDArray[np.int64]:
     wheels.sort(key=lambda name: -float(scene.depth[scene.faces_of(name)].mean()))
     far_wheels = [name for name in wheels if int(name[-1]) % 2 not in near]
     near_wheels = [name for name in wheels if name not in far_wheels]
-    # Seen from the front, both mirrors stick out beside the body.
+    # Seen from the front, both mirrors stick out of the body.
     from_front = view <= 3 or view >= 15
     mirrors, rails = ["mirror0", "mirror1"], ["rail0", "rail1"]
     near_mirrors = [name for name in mirrors if from_front or int(name[-1]) in near]
