@@ -193,7 +193,7 @@ def test_a_wrong_secret_and_a_denied_key_are_said_in_one_line(
     check_refusal(predict(run_job, home, AWS_SECRET_ACCESS_KEY=wrong), wrong, home, "secret")
     picture = "carvana/test/000000000008_01.jpg"
     deny(rgw, home, "s3:GetObject", f"/{picture}")
-    check_refusal(predict(run_job, home), rgw.secret_key, f"{home}/{picture}", "right")
+    check_refusal(predict(run_job, home), rgw.secret_key, f"{home}/{picture}", "permit")
 
 
 def test_an_expired_token_is_said_in_one_line(catalogue: tuple[Faulty, str], run_job: Run) -> None:
