@@ -1,22 +1,21 @@
-"""What each recipe's masks are worth: Dice at full size on cars held out, over several seeds.
+"""Compare recipes by Dice at full size on held-out cars, over several seeds.
 
     python benchmarks/recipes.py --data FOLDER [--recipes default best ...] [--seeds 0 1 2]
 
-The pictures are decoded once and stay on the device; the network, its training, its masks and
-their score are the program's own (`training.train`, `Predictor`). So what is compared is the
-recipes, and neither Ray nor a disk. A seed draws the first weights, the order and the changes of
-the pictures; the cars held out are the same (seed 0), no car is kept for validation, and the last
-epoch is what is scored. Beside the program's recipes:
+The images are decoded once and stay on the device. Network, training and prediction are the
+project's own (`training.loop.train`, `Predictor`), without Ray and without disk access. A seed
+determines initial weights, order and augmentation. The held-out cars are always those of seed 0, no
+car is kept for validation, and the last epoch is scored. Recipes in addition to the project's:
 
-    folded        blocks of 4 x 4 pixels as channels, else the default of before (batches of 16,
-                  gradients as they are), 20 epochs
+    folded        the old default with 4 x 4 blocks of pixels as channels: batches of 16, no
+                  gradient clipping, 20 epochs
     default-16    the default recipe with batches of 16
     default-20    the default recipe for 20 epochs
-    best-20       the best one for 20 epochs
-    best-still    the best one, its pictures neither moved nor sized
+    best-20       the best recipe for 20 epochs
+    best-still    the best recipe without affine augmentation
 
-`--share 1/2` takes every second (recipe, seed), for a process on each of two GPUs. A table for
-people; the last line is one JSON object.
+`--share 1/2` runs every second (recipe, seed), for one process on each of two GPUs. The last line
+is one JSON object.
 """
 
 import argparse
@@ -34,18 +33,17 @@ from numpy.typing import NDArray
 
 from carvana_ray import images
 from carvana_ray.config.recipes import RECIPES, Recipe
-from carvana_ray.data import layout as carvana
-from carvana_ray.data import split as splits
+from carvana_ray.data import layout
+from carvana_ray.data.split import split_cars
 from carvana_ray.images import augment
-from carvana_ray.inference import mask_kernels as kernels
-from carvana_ray.inference import predictor
-from carvana_ray.inference.predictor import Predictor
-from carvana_ray.training import loop as training
-from carvana_ray.training import state as learner
+from carvana_ray.inference import mask_kernels
+from carvana_ray.inference.predictor import Predictor, max_batch
+from carvana_ray.training import loop
 from carvana_ray.training.batch_plan import BatchPlan
+from carvana_ray.training.state import Batch, ModelWithLoss, TrainState, build_model, init_state
 
-SIZE = (carvana.HEIGHT, carvana.WIDTH)
-TRIED: dict[str, Recipe] = {
+SIZE = (layout.HEIGHT, layout.WIDTH)
+COMPARED: dict[str, Recipe] = {
     **RECIPES,
     "folded": dataclasses.replace(
         RECIPES["default"], unshuffle=4, downscale=1, epochs=20, batch_size=16, grad_clip_norm=None
@@ -55,53 +53,52 @@ TRIED: dict[str, Recipe] = {
     "best-20": dataclasses.replace(RECIPES["best"], epochs=20),
     "best-still": dataclasses.replace(RECIPES["best"], affine_augment=False),
 }
-Pairs = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 
 
-def load(pair: tuple[Path, Path], downscale: int) -> Pairs:
-    """Return the gray picture and the share of car of each block, uint8 [h, w]."""
+def load(pair: tuple[Path, Path], downscale: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Return the gray image and the soft mask of a pair, both uint8 [h, w]."""
     mask = images.load_mask(pair[1].read_bytes())
     return images.load_gray(pair[0].read_bytes(), downscale), images.shrink_mask(mask, downscale)
 
 
-def loaded(pairs: list[tuple[Path, Path]], downscale: int, device: torch.device) -> torch.Tensor:
-    """Return all of them on the device: uint8 [2, n, h, w]."""
-    all_ = torch.empty(
+def load_all(pairs: list[tuple[Path, Path]], downscale: int, device: torch.device) -> torch.Tensor:
+    """Return all pairs on the device: uint8 [2, n, h, w]."""
+    data = torch.empty(
         2, len(pairs), *images.grid_size(*SIZE, downscale), dtype=torch.uint8, device=device
     )
     with ProcessPoolExecutor() as pool:
-        found = pool.map(load, pairs, [downscale] * len(pairs), chunksize=8)
-        for place, pair in enumerate(found):
-            all_[:, place] = torch.from_numpy(np.stack(pair))
-    return all_
+        loaded = pool.map(load, pairs, [downscale] * len(pairs), chunksize=8)
+        for row, pair in enumerate(loaded):
+            data[:, row] = torch.from_numpy(np.stack(pair))
+    return data
 
 
-def batches(plan: BatchPlan, recipe: Recipe, data: torch.Tensor) -> Iterator[learner.Batch]:
-    """Yield the batches of a run as the workers of a job get them, from what is on the device."""
+def batches(plan: BatchPlan, recipe: Recipe, data: torch.Tensor) -> Iterator[Batch]:
+    """Yield the batches that a job's worker gets, from the data on the device."""
     device = data.device
     for index in range(plan.epochs * plan.blocks_per_epoch):
         block = plan.worker_batch(index)
-        rngs = [plan.rng(block, place) for place in range(len(block.indices))]
-        image, share = data[:, torch.from_numpy(block.indices).to(device)]
+        rngs = [plan.rng(block, row) for row in range(len(block.indices))]
+        image, soft_mask = data[:, torch.from_numpy(block.indices).to(device)]
         batch = {"weight": torch.from_numpy(block.weight).to(device)}
         if recipe.affine_augment:
-            drawn = np.stack([augment.sample_affine(rng, recipe.flip) for rng in rngs])
-            batch["affine"] = torch.from_numpy(drawn).to(device)
+            affine = np.stack([augment.sample_affine(rng, recipe.flip) for rng in rngs])
+            batch["affine"] = torch.from_numpy(affine).to(device)
         else:
             if recipe.flip:
                 mirrored = torch.tensor([augment.coin(rng) for rng in rngs], device=device)
-                image, share = (
-                    torch.where(mirrored[:, None, None], one.flip(-1), one)
-                    for one in (image, share)
+                image, soft_mask = (
+                    torch.where(mirrored[:, None, None], pixels.flip(-1), pixels)
+                    for pixels in (image, soft_mask)
                 )
             image = images.standardize(image)
-        yield {**batch, "image": image, "soft_mask": share}
+        yield {**batch, "image": image, "soft_mask": soft_mask}
 
 
 def train(
     recipe: Recipe, seed: int, epochs: int, data: torch.Tensor
-) -> tuple[learner.TrainState, dict[str, float]]:
-    """Train on all that is given; return the state and what it took."""
+) -> tuple[TrainState, dict[str, float]]:
+    """Train on all data; return the state, the minutes and the rate."""
     plan = BatchPlan(
         train=data.shape[1],
         val=0,
@@ -110,11 +107,10 @@ def train(
         epochs=epochs,
         seed=seed,
     )
-    scored = learner.ModelWithLoss(learner.build_model(32, recipe, seed)).to(data.device)
-    state = learner.init_state(
-        scored, scored, recipe, recipe.learning_rate, plan.epochs * plan.train_steps
-    )
-    worker = training.WorkerContext(
+    model = ModelWithLoss(build_model(32, recipe, seed)).to(data.device)
+    steps = plan.epochs * plan.train_steps
+    state = init_state(model, model, recipe, recipe.learning_rate, steps)
+    worker = loop.WorkerContext(
         device=data.device,
         count=1,
         all_reduce=lambda value: value.clone(),
@@ -122,7 +118,7 @@ def train(
         progress=lambda done: None,
     )
     began = time.perf_counter()
-    training.train(state, batches(plan, recipe, data), plan, worker, lambda _: None)
+    loop.train(state, batches(plan, recipe, data), plan, worker, lambda _: None)
     rows = state.history
     seconds = sum(row["images"] / row["images_per_second"] for row in rows)
     return state, {
@@ -132,66 +128,72 @@ def train(
 
 
 def score(
-    state: learner.TrainState, recipe: Recipe, gray: torch.Tensor, truth: torch.Tensor
+    state: TrainState, recipe: Recipe, gray: torch.Tensor, truth: torch.Tensor
 ) -> dict[str, float]:
-    """Return Dice over pictures, uint8 [n, h, w], whose masks are bool [n, H, W]; and the rate."""
-    ask = Predictor(state.model, gray.device, recipe.tta_flip)
-    few = predictor.max_batch(*gray.shape[1:], recipe.unshuffle)
-    found, seconds = [], 0.0
-    for at in range(0, len(gray), few):
-        pictures = gray[at : at + few].cpu().numpy()
+    """Return Dice of the masks of images uint8 [n, h, w] and the rate; truth is bool [n, H, W]."""
+    predictor = Predictor(state.model, gray.device, recipe.tta_flip)
+    batch = max_batch(gray.shape[1], gray.shape[2], recipe.unshuffle)
+    scores, seconds = [], 0.0
+    for start in range(0, len(gray), batch):
+        images_on_cpu = gray[start : start + batch].cpu().numpy()
         began = time.perf_counter()
-        share = ask.soft_masks(pictures)
-        if share.is_cuda:
+        soft_masks = predictor.soft_masks(images_on_cpu)
+        if soft_masks.is_cuda:
             torch.cuda.synchronize()
-        if at:  # the first one loads kernels
+        if start:  # the first batch loads kernels
             seconds += time.perf_counter() - began
-        for one, mask in zip(share, truth[at : at + few], strict=True):
-            made = kernels.enlarge(one[None], *SIZE)[0]
-            found.append(2 * (made & mask).sum().item() / (made.sum() + mask.sum()).item())
+        for soft_mask, true_mask in zip(soft_masks, truth[start : start + batch], strict=True):
+            mask = mask_kernels.enlarge(soft_mask[None], *SIZE)[0]
+            both = (mask & true_mask).sum().item()
+            scores.append(2 * both / (mask.sum() + true_mask.sum()).item())
     return {
-        "dice": float(np.mean(found)),
-        "dice_min": min(found),
-        "predicted_per_second": (len(gray) - few) / seconds if seconds else 0.0,
+        "dice": float(np.mean(scores)),
+        "dice_min": min(scores),
+        "predicted_per_second": (len(gray) - batch) / seconds if seconds else 0.0,
     }
 
 
 def main() -> None:
-    """Train and score; print a row as soon as it is there."""
-    reader = argparse.ArgumentParser(description=__doc__)
+    """Train and score each recipe and seed, and print a row for each."""
+    reader = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     reader.add_argument("--data", type=Path, required=True)
-    reader.add_argument("--recipes", nargs="+", default=list(RECIPES), choices=list(TRIED))
+    reader.add_argument("--recipes", nargs="+", default=list(RECIPES), choices=list(COMPARED))
     reader.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     reader.add_argument("--holdout-cars", default="16")
-    reader.add_argument("--epochs", type=int, help="of each (default: the recipe's)")
-    reader.add_argument("--share", default="1/1", help="of what there is to do: 2/3, the second")
+    reader.add_argument("--epochs", type=int, help="epochs of each (default: the recipe's)")
+    reader.add_argument("--share", default="1/1", help="part of the runs, such as 1/2")
     flags = reader.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     names = [path.name for path in sorted((flags.data / "train").glob("*.jpg"))]
-    cars = splits.split_cars(carvana.unique_cars(names), flags.holdout_cars, "0", 0)
+    cars = split_cars(layout.unique_cars(names), flags.holdout_cars, "0", 0)
     pairs = [
         (flags.data / "train" / name, flags.data / "train_masks" / f"{name[:-4]}_mask.gif")
         for name in names
     ]
-    held = torch.tensor([carvana.car_of(name) in set(cars[2]) for name in names], device=device)
+    held = torch.tensor([layout.car_of(name) in set(cars[2]) for name in names], device=device)
     todo = [(name, seed) for name in flags.recipes for seed in flags.seeds]
-    which, of = map(int, flags.share.split("/"))
-    scales = sorted({TRIED[name].downscale for name, _ in todo} | {1})
-    data = {downscale: loaded(pairs, downscale, device) for downscale in scales}
+    first, step = map(int, flags.share.split("/"))
+    scales = sorted({COMPARED[name].downscale for name, _ in todo} | {1})
+    data = {downscale: load_all(pairs, downscale, device) for downscale in scales}
     truth = data[1][1][held] > 127
     rows = []
-    for name, seed in todo[which - 1 :: of]:
-        recipe = TRIED[name]
+    for name, seed in todo[first - 1 :: step]:
+        recipe = COMPARED[name]
         epochs = flags.epochs or recipe.epochs
-        here = data[recipe.downscale]
-        state, took = train(recipe, seed, epochs, here[:, ~held])
+        scaled = data[recipe.downscale]
+        state, took = train(recipe, seed, epochs, scaled[:, ~held])
         row = {"recipe": name, "seed": seed, "epochs": epochs, **took}
-        rows.append(row | score(state, recipe, here[0][held], truth))
+        rows.append(row | score(state, recipe, scaled[0][held], truth))
         print(" ".join(f"{k} {v:.6g}" if k != "recipe" else v for k, v in rows[-1].items()))
-    cuda = torch.cuda.get_device_name() if device.type == "cuda" else "cpu"
-    print(json.dumps({"rows": rows, "device": cuda, "torch": torch.__version__,
-                      "python": platform.python_version(), "trained_on": int((~held).sum()),
-                      "scored": int(held.sum())}))  # fmt: skip
+    result = {
+        "rows": rows,
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "trained_on": int((~held).sum()),
+        "scored": int(held.sum()),
+    }
+    print(json.dumps(result))
 
 
 if __name__ == "__main__":
