@@ -1,4 +1,4 @@
-"""Fixtures: a tiny data set in Kaggle's layout, a real Ray, and the jobs as commands."""
+"""Fixtures: a tiny data set in Kaggle's layout, a real Ray, S3 servers, the jobs as commands."""
 
 import fcntl
 import os
@@ -11,8 +11,8 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-# Before Ray is imported: a local Ray would leave a token in the home folder, and a token there
-# turns authentication on for later clusters of this machine.
+# Before Ray is imported: a local Ray would write a token to the home folder, which would turn
+# authentication on for later clusters of this machine.
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 
 import pytest
@@ -22,20 +22,20 @@ from support.pairs import make_data
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The long ones come first, so that no process waits for the other at the end."""
+    """Run the Ray tests first: they are long, and no process should wait for another at the end."""
     items.sort(key=lambda item: item.get_closest_marker("ray") is None)
 
 
 def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
-    """Return a folder that the first of the tests' processes makes, and the others wait for."""
+    """Return a folder that the first test process creates; the other processes wait for it."""
     base = factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         base = base.parent
     folder, done = base / name, base / f"{name}.done"
     with (base / f"{name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # let go when it is closed
+        fcntl.flock(lock, fcntl.LOCK_EX)  # released when the file is closed
         if not done.exists():
-            shutil.rmtree(folder, ignore_errors=True)  # of one that failed
+            shutil.rmtree(folder, ignore_errors=True)  # of a failed attempt
             make(folder)
             done.touch()
     return folder
@@ -43,7 +43,7 @@ def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path],
 
 @pytest.fixture(scope="session")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """8 cars with masks, 2 without, 8 views each; read only."""
+    """8 cars with masks and 2 without, 8 views each. Tests only read it."""
     return made_once(
         tmp_path_factory, "carvana", lambda root: make_data(root, cars=8, test_cars=2, views=8)
     )
@@ -51,16 +51,16 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """The folder of real pictures that CARVANA_DATA names; without it the test is skipped."""
-    place = os.environ.get("CARVANA_DATA")
-    if not place:
-        pytest.skip("CARVANA_DATA is not set to a folder of Kaggle's pictures")
-    return Path(place)
+    """The folder of real images that CARVANA_DATA names; the test is skipped without it."""
+    folder = os.environ.get("CARVANA_DATA")
+    if not folder:
+        pytest.skip("CARVANA_DATA is not set to a folder of Kaggle's images")
+    return Path(folder)
 
 
 @pytest.fixture(scope="session")
 def ray_session() -> Iterator[None]:
-    """One real Ray on this machine for all tests that need one in the test's own process."""
+    """One real Ray for all tests that need it in the test process itself."""
     import ray
 
     ray.init(
@@ -76,14 +76,14 @@ def ray_session() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[s3_servers.Server]:
-    """One moto for all tests: S3, but for rights, which it has none of."""
+    """One moto server for all tests: S3 without access rights."""
     with s3_servers.moto(tmp_path_factory.mktemp("moto")) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def rgw(tmp_path_factory: pytest.TempPathFactory) -> Iterator[s3_servers.Server]:
-    """One RADOS Gateway for all tests; without its packages the test is skipped."""
+    """One RADOS Gateway for all tests; the test is skipped if it is not installed."""
     if reason := s3_servers.why_no_gateway():
         pytest.skip(reason)
     with s3_servers.rados_gateway(tmp_path_factory.mktemp("rgw")) as server:
@@ -92,7 +92,7 @@ def rgw(tmp_path_factory: pytest.TempPathFactory) -> Iterator[s3_servers.Server]
 
 @pytest.fixture(scope="session", params=["s3", "rgw"])
 def server(request: pytest.FixtureRequest) -> s3_servers.Server:
-    """Each of the S3 servers in turn."""
+    """Each S3 server in turn."""
     return request.getfixturevalue(request.param)
 
 
@@ -100,7 +100,7 @@ def server(request: pytest.FixtureRequest) -> s3_servers.Server:
 def s3_proxy(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[s3_servers.Faulty]:
-    """Each of them behind a proxy; where that cannot be installed the test is skipped."""
+    """Each S3 server behind a proxy; the test is skipped if the proxy is not installed."""
     if reason := s3_servers.why_no_proxy():
         pytest.skip(reason)
     server = request.getfixturevalue(request.param)
@@ -110,7 +110,7 @@ def s3_proxy(
 
 @pytest.fixture
 def faulty_s3(s3_proxy: s3_servers.Faulty) -> Iterator[s3_servers.Faulty]:
-    """Each of them behind a proxy that spoils the requests that the test tells it to."""
+    """Each S3 server behind a proxy that makes the requests fail that a test names."""
     s3_proxy.calm()
     yield s3_proxy
     s3_proxy.calm()
@@ -118,7 +118,7 @@ def faulty_s3(s3_proxy: s3_servers.Faulty) -> Iterator[s3_servers.Faulty]:
 
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[s3_servers.Server], str]]:
-    """Make a bucket on a server, which is the one for this process from then on; its URI."""
+    """Create a bucket on a server, point this process at that server and return the URI."""
     from carvana_ray.storage import s3_client
 
     def make(server: s3_servers.Server) -> str:
@@ -137,7 +137,7 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[s3_servers.Ser
 
 @pytest.fixture(scope="session")
 def run_job() -> Run:
-    """Run a job as a user does, from another folder; returns the completed process."""
+    """Run a job as a user does, from another folder; return the completed process."""
 
     def run(
         job: str, *flags: object, cwd: Path | None = None, **environment: str
@@ -158,20 +158,20 @@ def run_job() -> Run:
 
 @pytest.fixture(scope="session")
 def finished(data: Path, run_job: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The output of a whole pipeline on the tiny data set; to go on in it changes nothing."""
+    """The output of a pipeline on the tiny data set. Running a job on it again changes nothing."""
     return made_once(tmp_path_factory, "pipeline", lambda out: run_pipeline(data, out, run_job))
 
 
 def run_pipeline(data: Path, out: Path, run_job: Run) -> None:
-    """Run a pipeline, and look at all that it says."""
-    with tempfile.TemporaryDirectory(prefix="ray-") as ray:  # short: Ray makes sockets below it
+    """Run a pipeline and check its logs, its secrets and its result."""
+    with tempfile.TemporaryDirectory(prefix="ray-") as ray:  # short, for Ray's sockets
         flags = ("--data", data, "--out", out, "--epochs", 3, *SMALL)
         done = run_job("pipeline", *flags, RAY_TMPDIR=ray, AWS_SECRET_ACCESS_KEY=CANARY)
         result = result_of(done)
         logs = [path for path in Path(ray).rglob("*") if path.is_file()]
         assert len(logs) > 10
-        told = [str(path) for path in logs if CANARY.encode() in path.read_bytes()]
-    assert told == [], "a secret of the environment is in Ray's logs"
+        leaks = [str(path) for path in logs if CANARY.encode() in path.read_bytes()]
+    assert leaks == [], "a secret of the environment is in Ray's logs"
     assert CANARY not in done.stdout + done.stderr
     assert result["job"] == "pipeline"
     assert set(result) == {"job", "dice", "submission", "report", "seconds"}

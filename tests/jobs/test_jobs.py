@@ -17,7 +17,7 @@ from carvana_ray.checkpoints import model as checkpoint
 from carvana_ray.inference.predictor import Predictor
 from carvana_ray.runtime.resources import ClusterResources
 from carvana_ray.stages.predict import stage as predict_stage
-from carvana_ray.training import run as course
+from carvana_ray.training.run import best_epoch
 
 pytestmark = pytest.mark.ray
 
@@ -247,7 +247,7 @@ def test_fine_tuning_as_a_command_starts_where_the_model_is(
     assert "Traceback" not in done.stderr
     tuned = result_of(run_job("train", *common, "--epochs", 1, *split, cwd=finished))
     before = checkpoint.load_history(str(finished / "model"))
-    old = course.best_epoch(before)
+    old = best_epoch(before)
     (new,) = checkpoint.load_history(str(tmp_path / "out/model"))
     assert tuned["val_dice"] == new["val_dice"]
     assert abs(new["val_dice"] - old["val_dice"]) < 0.1 < abs(before[0]["val_dice"] - 1)

@@ -1,4 +1,4 @@
-"""What tests of the jobs as commands share."""
+"""Helpers for tests that run the jobs as commands."""
 
 import json
 import subprocess
@@ -13,6 +13,6 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def result_of(done: subprocess.CompletedProcess[str]) -> dict:
-    """Return the JSON object of a job's last line, which must have ended well."""
+    """Return the JSON object of the last line of a job, which must have succeeded."""
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])

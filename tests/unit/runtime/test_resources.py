@@ -18,10 +18,12 @@ from carvana_ray.runtime.resources import (
 Nodes = tuple[tuple[int, int], ...]
 
 
-def cluster(*each: tuple[int, int], may_have: tuple[int, int] | None = None) -> ClusterResources:
+def cluster(
+    *each: tuple[int, int], autoscaler_max: tuple[int, int] | None = None
+) -> ClusterResources:
     """Return a cluster of nodes of (CPUs, GPUs)."""
     cpus, gpus = (sum(node[kind] for node in each) for kind in (0, 1))
-    return ClusterResources(cpus, gpus, len(each), each, may_have)
+    return ClusterResources(cpus, gpus, len(each), each, autoscaler_max)
 
 
 def flags(
@@ -30,9 +32,9 @@ def flags(
     return config.TrainFlags(workers=workers, device=device, min_workers=least)  # type: ignore[arg-type]
 
 
-def refused(asked: config.ModelFlags, there: ClusterResources) -> str:
+def refused(flags: config.ModelFlags, available: ClusterResources) -> str:
     with pytest.raises(InputError) as error:
-        allocate_workers(asked, there)
+        allocate_workers(flags, available)
     assert "\n" not in str(error.value)
     return str(error.value)
 
@@ -78,12 +80,14 @@ def best(each: Nodes, count: int, use_gpu: bool) -> int:
 def test_workers_get_the_most_cpus_that_fit_or_a_refusal(use_gpu: bool) -> None:
     given = kept = 0
     for each, count in itertools.product(SMALL_CLUSTERS, (1, 2, 3, 4, 6)):
-        there, asked = cluster(*each), flags(count, "cuda" if use_gpu else "cpu")
+        available, request = cluster(*each), flags(count, "cuda" if use_gpu else "cpu")
         if per := best(each, count, use_gpu):
-            assert allocate_workers(asked, there) == WorkerAllocation(count, per, use_gpu), each
+            assert allocate_workers(request, available) == WorkerAllocation(count, per, use_gpu), (
+                each
+            )
             given += 1
         else:
-            assert refused(asked, there).startswith(("--workers ", "--device cuda")), each
+            assert refused(request, available).startswith(("--workers ", "--device cuda")), each
             kept += 1
     assert min(given, kept) > 100
 
@@ -121,27 +125,27 @@ def test_nodes_without_cpus_change_nothing() -> None:
 
 
 def test_nodes_that_an_autoscaler_may_add_count() -> None:
-    there = cluster((2, 0), may_have=(64, 8))
-    assert allocate_workers(flags(8), there) == WorkerAllocation(8, 1, False)
-    assert allocate_workers(flags(8, "cuda"), there) == WorkerAllocation(8, 1, True)
-    assert allocate_workers(flags(device="auto"), there) == WorkerAllocation(1, 1, True)
+    available = cluster((2, 0), autoscaler_max=(64, 8))
+    assert allocate_workers(flags(8), available) == WorkerAllocation(8, 1, False)
+    assert allocate_workers(flags(8, "cuda"), available) == WorkerAllocation(8, 1, True)
+    assert allocate_workers(flags(device="auto"), available) == WorkerAllocation(1, 1, True)
     assert "needs 9 CPUs" in refused(flags(8), cluster((2, 0)))
 
 
 def test_more_than_the_autoscaler_may_add_is_refused() -> None:
-    there = cluster((2, 0), may_have=(4, 2))
-    assert "the autoscaler provides up to 4 CPUs and 2 GPUs" in refused(flags(4), there)
+    available = cluster((2, 0), autoscaler_max=(4, 2))
+    assert "the autoscaler provides up to 4 CPUs and 2 GPUs" in refused(flags(4), available)
     assert "--workers 3: each worker needs a GPU; the autoscaler" in refused(
-        flags(3, "cuda"), there
+        flags(3, "cuda"), available
     )
-    assert "Ray finds no GPU" in refused(flags(1, "cuda"), cluster((2, 0), may_have=(4, 0)))
+    assert "Ray finds no GPU" in refused(flags(1, "cuda"), cluster((2, 0), autoscaler_max=(4, 0)))
 
 
 def test_the_minimum_number_of_workers_must_fit() -> None:
-    there = cluster((3, 0), (2, 0))
-    assert "--workers 8" in refused(flags(8), there)
-    assert 4 <= allocate_workers(flags(8, least=4), there).count <= 8
-    assert "--min-workers 5: needs 6 CPUs" in refused(flags(8, least=5), there)
+    available = cluster((3, 0), (2, 0))
+    assert "--workers 8" in refused(flags(8), available)
+    assert 4 <= allocate_workers(flags(8, least=4), available).count <= 8
+    assert "--min-workers 5: needs 6 CPUs" in refused(flags(8, least=5), available)
     gpus = cluster((4, 1), (4, 1))
     assert 2 <= allocate_workers(flags(8, "cuda", least=2), gpus).count <= 8
     assert "--min-workers 3: each worker needs a GPU" in refused(flags(8, "cuda", least=3), gpus)
