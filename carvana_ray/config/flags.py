@@ -17,9 +17,7 @@ class LogFlags:
     """Flags of every job: the amount of output."""
 
     quiet: bool = option(False, "print only warnings, errors and the JSON result")
-    verbose: bool = option(
-        False, "print tracebacks of known errors, and the log of Ray and its processes"
-    )
+    verbose: bool = option(False, "print tracebacks of known errors, and the log of Ray")
 
     def __post_init__(self) -> None:
         if self.quiet and self.verbose:
@@ -36,9 +34,7 @@ class RayFlags(LogFlags):
     shared_filesystem: bool = option(
         False, "on a cluster of several nodes: all nodes see the local folders that you pass"
     )
-    num_cpus: int | None = option(
-        None, "logical CPUs of a local Ray session (default: number of cores + 1)"
-    )
+    num_cpus: int | None = option(None, "logical CPUs of a local Ray session (default: cores + 1)")
     profile: bool = option(
         False, "train, predict: write a torch trace and Ray Data's statistics to OUT/profile"
     )
@@ -59,8 +55,7 @@ class ModelFlags(RayFlags):
         "", "folder or s3:// prefix in Kaggle's layout: train/, train_masks/, test/ and CSV files"
     )
     workers: int | None = option(
-        None,
-        "training workers and model replicas (default: one per GPU of the cluster, 1 without GPUs)",
+        None, "training workers and model replicas (default: one per GPU, 1 without GPUs)"
     )
     device: Literal["auto", "cpu", "cuda"] = option(
         "auto", "device of the network; auto: GPUs if the cluster has any"
@@ -114,34 +109,27 @@ class TrainFlags(ModelFlags, SeedFlags):
     recipe: Literal["default", "2017", "best"] = option(
         None,
         "default: fast; best: full resolution, 60 epochs, half the errors; 2017: the original "
-        "project's (default: default, or the one of --init-from)",
+        "project's (default: default, or --init-from's)",
     )
     downscale: int = option(
-        None,
-        "downscale factor: 1, 2, 4 or 8 (default: 4, with --recipe best 1, or the one of "
-        "--init-from)",
+        None, "downscale factor: 1, 2, 4 or 8 (default: 4, with --recipe best 1, or --init-from's)"
     )
     base: int = option(
         None,
-        "channels of the network's finest level, doubled at each of 4 coarser levels (default: 32, "
-        "or the one of --init-from)",
+        "channels of the finest level, doubled per coarser level (default: 32, or --init-from's)",
     )
-    epochs: int = option(
-        None, "passes over the training images (default: 5, with --recipe best 60)"
-    )
+    epochs: int = option(None, "passes over the images (default: 5, with --recipe best 60)")
     batch_size: int = option(
-        None,
-        "images per step, over all workers together (default: 8, with --recipe 2017 16)",
+        None, "images per step of all workers together (default: 8, with --recipe 2017 16)"
     )
     learning_rate: float | None = option(
         None, "learning rate of Adam (default: 2e-3, with --recipe 2017 1e-3)"
     )
     holdout_cars: str = option(
-        "0.15",
-        "cars never trained on, scored by evaluate: a count, a fraction, or a file with names",
+        "0.15", "cars never trained on, scored by evaluate: count, fraction, or a file of names"
     )
     val_cars: str = option(
-        "0.1", "part of the other cars that selects the best epoch: a count or a fraction"
+        "0.1", "part of the other cars that selects the best epoch: count or fraction"
     )
     min_workers: int | None = option(
         None, "smallest number of workers to train with if machines are lost (default: --workers)"
@@ -167,9 +155,7 @@ class TrainFlags(ModelFlags, SeedFlags):
         super().__post_init__()
         require_min(1, self, "base", "epochs", "batch_size", "min_workers")
         if self.min_workers and self.workers and self.min_workers > self.workers:
-            raise InputError(
-                f"--min-workers {self.min_workers}: must not exceed --workers {self.workers}"
-            )
+            raise InputError(f"--min-workers {self.min_workers}: must not exceed --workers")
         if self.downscale not in (None, 1, 2, 4, 8):
             raise InputError(f"--downscale {self.downscale}: must be 1, 2, 4 or 8")
         if self.learning_rate is not None and not 0 < self.learning_rate < 1:
@@ -242,8 +228,7 @@ class CutoutFlags(EvaluateFlags):
     )
     edge: Literal["auto", "soft", "hard"] = option(
         "auto",
-        "soft: anti-aliased alpha; hard: binary mask; auto: hard with --mask-only or --submission, "
-        "else soft",
+        "soft: anti-aliased alpha; hard: binary mask; auto: hard for --mask-only, --submission",
     )
     background: str = option(
         "transparent", "transparent, a color (white, '#f0f0f0') or an image file"
@@ -266,21 +251,15 @@ class CutoutFlags(EvaluateFlags):
         if not self.pictures and not self.data:
             raise InputError("--data is missing: name a folder of images, or the images themselves")
         if self.pictures and self.data:
-            raise InputError(
-                f"--pictures {self.pictures[0]}, --data {self.data}: use only one of them"
-            )
+            raise InputError(f"--pictures {self.pictures[0]}, --data {self.data}: use only one")
         if self.submission and self.model:
             raise InputError("--submission, --model: use only one of them, each gives masks")
         if self.submission and self.edge == "soft":
-            raise InputError(
-                "--edge soft: not possible with --submission, whose masks have hard edges"
-            )
+            raise InputError("--edge soft: the masks of --submission are hard; omit --edge")
         if self.submission and not self.submission.endswith((".csv", ".csv.gz")):
             raise InputError(f"--submission {self.submission}: must be .csv or .csv.gz")
         if self.mask_only and (self.format != "png" or self.background != "transparent"):
-            raise InputError(
-                "--mask-only: writes a PNG without background; omit --format, --background"
-            )
+            raise InputError("--mask-only: writes a PNG; omit --format and --background")
 
     @property
     def soft(self) -> bool:
@@ -310,13 +289,9 @@ class PipelineFlags(PredictFlags, TrainFlags, SampleFlags):
         if self.merge_only or self.verify:
             raise InputError("--merge-only, --verify: use the command predict")
         if not self.holdout_cars.strip("0."):
-            raise InputError(
-                "--holdout-cars 0: a pipeline scores held-out cars; hold out one or more"
-            )
+            raise InputError("--holdout-cars 0: the pipeline scores them; hold out cars")
         if not self.data and not self.sample_test_cars:
-            raise InputError(
-                "--sample-test-cars 0: a pipeline predicts these cars; draw one or more"
-            )
+            raise InputError("--sample-test-cars 0: the pipeline predicts them; draw cars")
 
 
 @dataclass(frozen=True, kw_only=True)
