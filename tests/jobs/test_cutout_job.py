@@ -1,4 +1,4 @@
-"""Cut-outs as a job: they are the masks of prediction, resumed, and nothing is mixed up."""
+"""The cut-out job gives the masks of prediction, resumes, and never mixes settings."""
 
 import csv
 import json
@@ -33,7 +33,7 @@ HERE = ClusterResources(cpus=4, gpus=0, nodes=1)  # as the fixture has it
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model folder; its masks are all different and mean nothing."""
+    """A model folder of an untrained network; its masks are all different."""
     folder = tmp_path_factory.mktemp("cutout") / "model"
     make_model(folder, [draw_pair(seed, SIZE)[0] for seed in range(20)])
     return folder
@@ -41,7 +41,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """20 pictures: the last three of other sizes and formats."""
+    """20 images; the last three have other sizes and formats."""
     folder = tmp_path_factory.mktemp("photos") / "photos"
     draw(folder, 0, 17)
     for number, (name, size) in enumerate({"x, y.JPEG": (121, 77), "z.b.jpg": (333, 251)}.items()):
@@ -52,7 +52,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def masks(photos: Path, model: Path, ray_session: None, tmp_path_factory: Any) -> dict[str, Any]:
-    """The masks that prediction writes of these pictures, and where."""
+    """The masks that prediction writes for these images by name, and the path of the submission."""
     out = tmp_path_factory.mktemp("predicted")
     flags = config.PredictFlags(data=str(photos), model=str(model), out=str(out))
     predict.run(flags, HERE)
@@ -66,9 +66,9 @@ def masks(photos: Path, model: Path, ray_session: None, tmp_path_factory: Any) -
 
 
 def cut(photos: Path, out: Path, model: Path | None = None, **flags: Any) -> dict[str, Any]:
-    """Cut out in the Ray of these tests."""
-    asked = {"data": str(photos), "out": str(out), "model": str(model or ""), **flags}
-    return cutout.run(config.CutoutFlags(**asked), HERE)
+    """Cut out in the Ray session of these tests."""
+    values = {"data": str(photos), "out": str(out), "model": str(model or ""), **flags}
+    return cutout.run(config.CutoutFlags(**values), HERE)
 
 
 def files_in(out: Path) -> dict[str, tuple[int, int]]:
@@ -89,7 +89,7 @@ def names_of(photos: Path, suffix: str = ".png") -> set[str]:
         ({"submission": True}, ".png"),
     ],
 )
-def test_cut_outs_have_the_masks_of_prediction(
+def test_cutouts_have_the_masks_of_prediction(
     photos: Path, model: Path, masks: dict[str, Any], tmp_path: Path, flags: dict, suffix: str
 ) -> None:
     by_rows = {"submission": str(masks["submission"])} if "submission" in flags else {}
@@ -110,7 +110,7 @@ def test_cut_outs_have_the_masks_of_prediction(
         assert (len(np.unique(alpha)) > 2) == (flags == {})
 
 
-def test_what_is_there_is_not_made_again_and_no_picture_of_it_read(
+def test_existing_cutouts_are_not_repeated_and_their_images_not_read(
     model: Path, ray_session: None, tmp_path: Path
 ) -> None:
     photos, out = tmp_path / "photos", tmp_path / "out"
@@ -121,7 +121,13 @@ def test_what_is_there_is_not_made_again_and_no_picture_of_it_read(
     (photos / names[5]).write_bytes(draw_pair(99, SIZE)[0])
     opened = Opened(photos)
     result = cut(photos, out, model)
-    asked = {names[0], names[3], names[5], names[18], names[19]}  # the first one: may it be read?
+    asked = {
+        names[0],
+        names[3],
+        names[5],
+        names[18],
+        names[19],
+    }  # the first image is opened to check access
     assert opened.names() - {""} == asked  # "" is the folder
     assert (result["written"], result["resumed"]) == (4, 16)
     after = files_in(out)
@@ -134,7 +140,7 @@ def test_what_is_there_is_not_made_again_and_no_picture_of_it_read(
     assert files_in(out) == after
 
 
-def test_other_settings_and_another_model_are_never_mixed(
+def test_other_settings_and_another_model_are_refused(
     photos: Path, model: Path, masks: dict[str, Any], tmp_path: Path
 ) -> None:
     submission = str(masks["submission"])
@@ -151,7 +157,7 @@ def test_other_settings_and_another_model_are_never_mixed(
     assert cut(photos, tmp_path, submission=submission, limit=3)["written"] == 1
 
 
-def test_a_row_that_has_changed_is_cut_out_again(
+def test_an_image_whose_row_changed_is_cut_out_again(
     photos: Path, masks: dict[str, Any], tmp_path: Path
 ) -> None:
     rows = masks["submission"].read_text().splitlines()
@@ -164,7 +170,7 @@ def test_a_row_that_has_changed_is_cut_out_again(
     assert np.asarray(Image.open(tmp_path / "cutouts" / f"{Path(name).stem}.png")).sum() == 2
 
 
-def test_bad_pictures_are_named_and_all_others_cut_out(
+def test_bad_images_are_named_and_all_others_cut_out(
     model: Path, ray_session: None, tmp_path: Path
 ) -> None:
     photos, out = tmp_path / "photos", tmp_path / "out"
@@ -187,9 +193,7 @@ def test_bad_pictures_are_named_and_all_others_cut_out(
     assert not quarantine.exists()
 
 
-def test_a_picture_that_cannot_be_reached_is_never_taken_as_done(
-    model: Path, ray_session: None, tmp_path: Path
-) -> None:
+def test_an_unreachable_image_stays_pending(model: Path, ray_session: None, tmp_path: Path) -> None:
     photos, out = tmp_path / "photos", tmp_path / "out"
     names = draw(photos, 0, 20)
     gone = photos / names[17]
@@ -198,13 +202,13 @@ def test_a_picture_that_cannot_be_reached_is_never_taken_as_done(
     with pytest.raises(IncompleteError, match=rf"{names[17]}: unreachable.*run again") as error:
         cut(photos, out, model, on_bad_picture="skip")
     assert "\n" not in str(error.value)
-    assert len(files_in(out)) == 16 + 1 + 1, "the other block, one picture before it, the ledger"
+    assert len(files_in(out)) == 16 + 1 + 1, "the other block, the image before it, the index"
     gone.unlink()
     draw(photos, 17, 18)
     assert cut(photos, out, model)["written"] == 3
 
 
-def test_a_disk_that_cannot_be_written_is_said(
+def test_a_cutout_that_cannot_be_written_is_named(
     photos: Path, masks: dict[str, Any], tmp_path: Path
 ) -> None:
     (tmp_path / "cutouts/car_00000.png").mkdir(parents=True)
@@ -214,7 +218,7 @@ def test_a_disk_that_cannot_be_written_is_said(
 
 
 @pytest.mark.slow
-def test_single_pictures_of_any_folder_by_command(
+def test_the_command_takes_single_images_and_folders(
     photos: Path, model: Path, run_job: Run, tmp_path: Path
 ) -> None:
     (tmp_path / "one").mkdir()
@@ -236,7 +240,7 @@ def test_single_pictures_of_any_folder_by_command(
 
 
 @pytest.mark.slow
-def test_a_run_that_is_killed_goes_on_where_it_was(
+def test_a_killed_run_resumes(
     model: Path, masks: dict[str, Any], photos: Path, tmp_path: Path
 ) -> None:
     many, out = tmp_path / "many", tmp_path / "out"
@@ -256,21 +260,21 @@ def test_a_run_that_is_killed_goes_on_where_it_was(
     pictures = {name for name in before if name.endswith(".png")}
     assert 40 <= len(pictures) < 400
     for path in whole():
-        Image.open(path).load()  # none is half there
+        Image.open(path).load()  # every file is complete
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     result = result_of(done)
-    assert result["resumed"] >= len(pictures), "orphans may have ended what they were at"
+    assert result["resumed"] >= len(pictures), "tasks of the killed run may have finished"
     assert result["written"] + result["resumed"] == 400
     after = files_in(out)
     assert {name: after[name] for name in pictures} == {name: before[name] for name in pictures}
     assert len(whole()) == 400
     assert len([name for name in after if name.startswith(".")]) <= 4, (
-        "drafts of the dead: swept later"
+        "temporary files of the killed run are removed later"
     )
 
 
 @pytest.mark.slow
-def test_a_picture_that_kills_is_named_and_all_others_cut_out(
+def test_an_image_that_crashes_is_named_and_all_others_cut_out(
     model: Path, run_job: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "site").mkdir()
@@ -288,7 +292,7 @@ def test_a_picture_that_kills_is_named_and_all_others_cut_out(
 
 
 @pytest.mark.slow
-def test_cut_outs_in_s3_are_those_on_disk(
+def test_cutouts_in_s3_equal_those_on_disk(
     photos: Path,
     model: Path,
     s3: Server,
