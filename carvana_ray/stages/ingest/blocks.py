@@ -1,8 +1,7 @@
 """Ray Data sets in which one input row becomes one block of the output.
 
-Ray Data splits and joins blocks by their size in bytes. Here a block is a unit of work: a shard, a
-chunk of decoded pairs, or one worker's part of a batch. So each input row names the images of one
-block, and the first map reads and decodes them (see `read_images`).
+Ray Data splits and joins blocks by their size in bytes. Here a block is a unit of work, such as a
+shard. So each input row names the images of one block, and the first map reads them.
 """
 
 from collections.abc import Sequence
@@ -21,10 +20,8 @@ RETRIES = 3  # of a task whose process dies; Ray Data's default is to retry with
 def from_blocks(rows: list[dict[str, Any]], max_lost: int = 0) -> ray.data.Dataset:
     """Return a dataset with one block per row. Its blocks stay whole.
 
-    Args:
-        rows: one per block.
-        max_lost: number of blocks that may fail. Ray Data drops them and continues, and only logs a
-            line: the caller must compare the output with the input.
+    Ray Data drops up to `max_lost` blocks that fail, and only logs a line. The caller must compare
+    the output with the input.
     """
     dataset = keep_blocks_whole(ray.data.from_items(rows, override_num_blocks=len(rows)))
     dataset.context.max_errored_blocks = max_lost
@@ -32,10 +29,7 @@ def from_blocks(rows: list[dict[str, Any]], max_lost: int = 0) -> ray.data.Datas
 
 
 def keep_blocks_whole(dataset: ray.data.Dataset) -> ray.data.Dataset:
-    """Return the dataset with splitting disabled, for blocks above Ray Data's limit of 128 MiB.
-
-    The maps that follow inherit this.
-    """
+    """Disable the splitting of blocks above 128 MiB, also for the maps that follow."""
     dataset.context.target_max_block_size = None
     return dataset
 
@@ -44,7 +38,7 @@ def single_row(batch: Columns) -> dict[str, Any]:
     """Return the only row of a batch."""
     (length,) = {len(column) for column in batch.values()}
     if length != 1:
-        raise RuntimeError(f"a block of {length} rows where one row must stand for one block")
+        raise RuntimeError(f"a block of {length} rows, expected one row")
     return {name: column[0] for name, column in batch.items()}
 
 

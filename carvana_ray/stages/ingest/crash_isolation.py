@@ -1,7 +1,7 @@
 """Finds the images that crash the process that works on them, and runs all others.
 
 Ray knows which block a process was working on when it died, but not which image. So the images of a
-block that was lost repeatedly are tried one by one, each in a task without retries.
+lost block are tried one by one, each in a task without retries.
 """
 
 import gc
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 LOST_BLOCKS = 16  # that a run may lose to crashing images before the machines are to blame
 LOST_A_REPLICA = 4  # more blocks per replica: those that it had when its machine was lost
-PASSES = 3  # over the blocks that are left
+PASSES = 3
 TRIES = 2  # a machine may be lost at that very moment; twice in a row it is the image
 AT_ONCE = 64
 
@@ -42,17 +42,15 @@ def run_with_isolation(
     max_lost: int,
     find_crashing_names: Callable[[list[str]], list[str]],
 ) -> None:
-    """Run blocks, and repeat those that were lost.
+    """Run blocks, and repeat those that are lost with a machine or by a crashing image.
 
-    A block is lost with its machine, or because an image in it crashes every process that works on
-    it. The crashing images are found, and the next pass treats them as bad images. The last pass
-    must not lose a block.
+    The crashing images are found, and the next pass treats them as bad images.
 
     Args:
         blocks: to run.
         run_blocks: called with blocks, the preset status of images that must not be read, and the
             number of blocks that may be lost. It returns the names of the blocks that are done.
-        max_lost: number of blocks that a pass may lose.
+        max_lost: number of blocks that a pass may lose; the last pass must not lose any.
         find_crashing_names: returns which of the given images crash, see `find_crashing`.
     """
     pending: Sequence[B] = blocks
@@ -77,24 +75,23 @@ def find_crashing(
 
     Args:
         names: to try.
-        work: called with a name, in a process of the cluster.
+        work: called with a name, in a process of the cluster. Its result is dropped.
         num_cpus, num_gpus: resources that it needs.
     """
-    task: Any = ray.remote(max_retries=0, num_cpus=num_cpus, num_gpus=num_gpus)(work_on)
+
+    @ray.remote(max_retries=0, num_cpus=num_cpus, num_gpus=num_gpus)
+    def work_on(name: str) -> None:
+        work(name)
+
     suspects = list(names)
     for _ in range(TRIES):
         died = []
         for start in range(0, len(suspects), AT_ONCE):
             chunk = suspects[start : start + AT_ONCE]
-            refs = [task.remote(work, name) for name in chunk]
+            refs = [work_on.remote(name) for name in chunk]
             died += [name for name, ref in zip(chunk, refs, strict=True) if not _survived(ref)]
         suspects = died
     return suspects
-
-
-def work_on(work: Callable[[str], object], name: str) -> None:
-    """Do the work and drop its result."""
-    work(name)
 
 
 def _survived(ref: Any) -> bool:

@@ -1,6 +1,6 @@
 """First map of prediction: image names in, gray levels on the network's grid out.
 
-A task opens and decodes its images itself, so encoded files stay out of Ray's object store. With
+A task decodes its images itself, so that encoded files stay out of Ray's object store. With
 `--decode gpu` the files that nvJPEG can decode travel on to the GPU instead.
 """
 
@@ -8,8 +8,8 @@ import contextlib
 import functools
 import os
 import zlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,12 +18,7 @@ from numpy.typing import NDArray
 from carvana_ray import images, storage
 from carvana_ray.data.quarantine import OK, UNREACHABLE
 from carvana_ray.errors import BadImageError, FileMissingError, FileTooLargeError
-from carvana_ray.images.validate import (
-    compare_crc,
-    exif_orientation,
-    nvjpeg_can_decode,
-    open_image,
-)
+from carvana_ray.images.validate import compare_crc, exif_orientation, nvjpeg_can_decode, open_image
 from carvana_ray.stages.ingest.blocks import Columns, single_row, stack_or_object
 
 UNKNOWN = -1  # in a column of CRC-32
@@ -38,12 +33,12 @@ class ReadOptions:
     """How to read the images of a job.
 
     Attributes:
-        folder: URI of the folder that the image names are relative to.
+        folder: URI that the image names are relative to.
         downscale: see `images.load_gray`.
         size: (H, W) that every image must have, or None for any size.
         placeholder_size: (H, W) given to a bad image when `size` is None.
         keep_encoded: pass on the JPEG files that nvJPEG can decode instead of decoding them.
-        low_priority: leave the CPUs to the processes that feed a GPU, see `lower_priority`.
+        low_priority: leave the CPUs to the processes that feed a GPU.
     """
 
     folder: str
@@ -61,8 +56,8 @@ class ReadResult:
     Attributes:
         size: full size (H, W).
         status: `OK`, or the reason why there are no pixels.
-        crc32: of the file's bytes as they were decoded; 0 if they were not read.
-        orientation: EXIF orientation, 1 to 8, see `exif_orientation`.
+        crc32: of the file's bytes; 0 if they were not read.
+        orientation: EXIF orientation, 1 to 8.
         gray: uint8 [h, w] on the network's grid, zero for a bad image, 0 x 0 for an encoded one.
         encoded: the JPEG file if the GPU is to decode it, else empty.
     """
@@ -87,10 +82,7 @@ def crc_or_none(crc: int) -> int | None:
 
 
 def require_readable(answer: bytes | Exception) -> bytes:
-    """Return the bytes of a listed file, or raise why it cannot be used.
-
-    Args:
-        answer: an element of `storage.read_many`.
+    """Return the bytes of a listed file from its element of `storage.read_many`.
 
     Raises:
         BadImageError: the file is missing or too large.
@@ -117,34 +109,29 @@ def require_size(size: tuple[int, ...], expected: tuple[int, int]) -> None:
 def block_row(
     file: str,
     names: Sequence[str],
-    crcs: Mapping[str, int] | None = None,
-    preset_status: Mapping[str, str] | None = None,
+    crcs: Mapping[str, int] = {},
+    preset_status: Mapping[str, str] = {},
 ) -> dict[str, Any]:
     """Return the input row of `read_images` for one block.
 
     Args:
-        file: name of the block.
-        names: of its images.
+        file, names: of the block and of its images.
         crcs: expected CRC-32 by image name, where known.
         preset_status: status by name of images that must not be read.
     """
     return {
         "file": file,
         "names": list(names),
-        "crcs": [(crcs or {}).get(name, UNKNOWN) for name in names],
-        "preset_status": [(preset_status or {}).get(name, "") for name in names],
+        "crcs": [crcs.get(name, UNKNOWN) for name in names],
+        "preset_status": [preset_status.get(name, "") for name in names],
     }
 
 
 def read_images(batch: Columns, options: ReadOptions) -> Columns:
-    """Map a row of names to its images on the network's grid.
+    """Map a row of `block_row` to its images on the network's grid.
 
     A bad image is a row whose status gives the reason. After a file that cannot be reached no
     other file is tried: the block cannot be written anyway, and each try might take minutes.
-
-    Args:
-        batch: one row of `block_row`.
-        options: how to read.
 
     Returns:
         columns [n]: file, row (0 to n - 1), rows (n), img, status (`OK`, the reason why the image
@@ -155,26 +142,33 @@ def read_images(batch: Columns, options: ReadOptions) -> Columns:
     if options.low_priority:
         lower_priority()
     row = single_row(batch)
-    names, presets = list(row["names"]), [str(status) for status in row["preset_status"]]
-    to_read = [name for name, preset in zip(names, presets, strict=True) if not preset]
-    files = storage.read_many([storage.join(options.folder, name) for name in to_read], MAX_BYTES)
-    block = _Block(len(names))
-    unreachable = ""
-    for crc, preset in zip(row["crcs"], presets, strict=True):
-        if unreachable or preset:
-            result = _placeholder(unreachable or preset, options)
-        else:
-            result = _read_one(next(files), crc_or_none(crc), options)
-            if result.status.startswith(UNREACHABLE):
-                unreachable = result.status
-        block.add(result)
-    return {
-        "file": np.full(len(names), row["file"]),
-        "row": np.arange(len(names)),
-        "rows": np.full(len(names), len(names)),
-        "img": np.array(names),
-        **block.columns(options.keep_encoded),
+    count = len(row["names"])
+    stack = np.empty((0, 0, 0), np.uint8)
+    results: list[ReadResult] = []
+    for index, result in enumerate(_read_all(row, options)):
+        if not results:
+            stack = np.empty((count, *result.gray.shape), np.uint8)
+        if result.gray.shape == stack.shape[1:]:  # an array of its own takes new memory pages
+            stack[index] = result.gray
+            result = replace(result, gray=stack[index])
+        results.append(result)
+    gray = [result.gray for result in results]
+    one_size = {array.shape for array in gray} == {stack.shape[1:]}
+    columns = {
+        "file": np.full(count, row["file"]),
+        "row": np.arange(count),
+        "rows": np.full(count, count),
+        "img": np.array(list(row["names"])),
+        "image": stack if one_size else stack_or_object(gray),
+        "height": np.array([result.size[0] for result in results]),
+        "width": np.array([result.size[1] for result in results]),
+        "orientation": np.array([result.orientation for result in results]),
+        "crc32": np.array([result.crc32 for result in results]),
+        "status": np.array([result.status for result in results]),
     }
+    if options.keep_encoded:
+        columns["encoded"] = np.array([result.encoded for result in results], dtype=object)
+    return columns
 
 
 def read_crcs(batch: Columns, *, folder: str) -> Columns:
@@ -192,14 +186,24 @@ def read_crcs(batch: Columns, *, folder: str) -> Columns:
     return {"img": np.array(names, dtype=object), "crc32": np.array(crcs, dtype=np.int64)}
 
 
-def _read_one(answer: bytes | Exception, crc: int | None, options: ReadOptions) -> ReadResult:
-    """Return an image, or a placeholder with the reason why it is bad or unreachable.
+def _read_all(row: Mapping[str, Any], options: ReadOptions) -> Iterator[ReadResult]:
+    """Yield the images of a row of `block_row`."""
+    presets = [str(status) for status in row["preset_status"]]
+    to_read = [name for name, preset in zip(row["names"], presets, strict=True) if not preset]
+    files = storage.read_many([storage.join(options.folder, name) for name in to_read], MAX_BYTES)
+    unreachable = ""
+    for crc, preset in zip(row["crcs"], presets, strict=True):
+        if status := unreachable or preset:
+            result = _placeholder(status, options)
+        else:
+            result = _read_one(next(files), crc_or_none(crc), options)
+        if result.status.startswith(UNREACHABLE):
+            unreachable = result.status
+        yield result
 
-    Args:
-        answer: an element of `storage.read_many`.
-        crc: expected CRC-32, or None.
-        options: how to read.
-    """
+
+def _read_one(answer: bytes | Exception, crc: int | None, options: ReadOptions) -> ReadResult:
+    """Return an image, or a placeholder with the reason why it is bad or unreachable."""
     crc32 = 0
     try:
         data = require_readable(answer)
@@ -223,43 +227,3 @@ def _placeholder(status: str, options: ReadOptions, crc32: int = 0) -> ReadResul
     size = options.size or options.placeholder_size
     gray = np.zeros(images.grid_size(*size, options.downscale), np.uint8)
     return ReadResult(size, status, crc32, orientation=1, gray=gray)
-
-
-class _Block:
-    """Builds the columns of a block, image by image.
-
-    Gray levels are copied into one array as they come: kept one by one, each would take fresh
-    pages of memory.
-    """
-
-    def __init__(self, count: int) -> None:
-        self._count, self._stacked = count, 0
-        self._stack = np.empty((0, 0, 0), np.uint8)
-        self._gray: list[Gray] = []
-        self._encoded: list[bytes] = []
-        self._facts: list[tuple[int, int, int, int, str]] = []
-
-    def add(self, result: ReadResult) -> None:
-        """Append an image."""
-        gray = result.gray
-        if not self._stacked:
-            self._stack = np.empty((self._count, *gray.shape), np.uint8)
-        if gray.shape == self._stack.shape[1:]:
-            self._stack[self._stacked] = gray
-            gray = self._stack[self._stacked]
-            self._stacked += 1
-        self._gray.append(gray)
-        self._encoded.append(result.encoded)
-        self._facts.append((*result.size, result.orientation, result.crc32, result.status))
-
-    def columns(self, with_encoded: bool) -> Columns:
-        """Return the columns of all images."""
-        one_size = self._stacked == self._count
-        names = ("height", "width", "orientation", "crc32", "status")
-        columns: Columns = {
-            "image": self._stack if one_size else stack_or_object(self._gray),
-            **dict(zip(names, map(np.array, zip(*self._facts, strict=True)), strict=True)),
-        }
-        if with_encoded:
-            columns["encoded"] = np.array(self._encoded, dtype=object)
-        return columns

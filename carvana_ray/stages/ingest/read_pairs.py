@@ -29,11 +29,10 @@ class PairOptions:
     """How to read the pairs of a training run.
 
     Attributes:
-        image_dir: URI of the folder of the images.
-        mask_dir: URI of the folder of the masks.
+        image_dir, mask_dir: URIs of the folders.
         downscale: see `images.load_gray`.
         size: (H, W) that every image and mask must have.
-        low_priority: give the other processes of Ray the cores first.
+        low_priority: leave the CPUs to the other processes of Ray.
     """
 
     image_dir: str
@@ -54,15 +53,11 @@ def pairs_row(pairs: Sequence[tuple[str, str]], crcs: Mapping[str, int]) -> dict
 
 
 def read_pairs(batch: Columns, options: PairOptions) -> Columns:
-    """Map a row of names to its images and soft masks on the network's grid.
+    """Map a row of `pairs_row` to its images and soft masks on the network's grid.
 
     A bad file does not stop the block, so that one run finds all bad files. After a file that
     cannot be reached no other file of the block is tried: training cannot start without it, and
     each try might take minutes.
-
-    Args:
-        batch: one row of `pairs_row`.
-        options: how to read.
 
     Returns:
         ``image`` uint8 [n, h, w], ``soft_mask`` uint8 [n, h, w], and ``error`` str [n]: empty, or
@@ -78,13 +73,12 @@ def read_pairs(batch: Columns, options: PairOptions) -> Columns:
     folders = options.image_dir, options.mask_dir
     uris = [storage.join(*each) for pair in pairs for each in zip(folders, pair, strict=True)]
     files = storage.read_many(uris, MAX_BYTES)
-    for index, names in enumerate(pairs):
-        name = names[0]
-        answers = next(files), next(files)
+    for index, (name, mask_name) in enumerate(pairs):
+        image_file, mask_file = next(files), next(files)
         try:
-            image[index] = _load_image(answers[0], row["image_crcs"][index], options)
-            name = names[1]
-            soft_mask[index] = _load_soft_mask(answers[1], row["mask_crcs"][index], options)
+            image[index] = _load_image(image_file, row["image_crcs"][index], options)
+            name = mask_name  # in the message of an error
+            soft_mask[index] = _load_soft_mask(mask_file, row["mask_crcs"][index], options)
         except BadImageError as error:
             errors[index] = f"{name}: {error}"
         except OSError as error:

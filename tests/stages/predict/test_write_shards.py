@@ -56,7 +56,7 @@ def test_a_block_holds_several_shards_or_fails(tmp_path: Path) -> None:
     assert not (tmp_path / "c").exists()
 
 
-def test_a_shard_with_an_unreachable_picture_is_not_written(tmp_path: Path) -> None:
+def test_a_shard_with_an_unreachable_image_is_not_written(tmp_path: Path) -> None:
     rows = rows_of_shard("shards/a.parquet", [0, 1], 2, "unreachable: Input/output error")
     (said,) = write.write_shards(
         rows, folder=str(tmp_path), keys={"shards/a.parquet": "key"}
@@ -68,7 +68,7 @@ def test_a_shard_with_an_unreachable_picture_is_not_written(tmp_path: Path) -> N
 
 def test_a_folder_that_cannot_be_written_is_a_problem_too(tmp_path: Path) -> None:
     (tmp_path / "shards").write_text("a file in the way")
-    with pytest.raises(InputError, match="file in the way"):
+    with pytest.raises(InputError, match="a file is in the way"):
         write.write_shards(
             rows_of_shard("shards/a", [0], 1), folder=str(tmp_path), keys={"shards/a": "key"}
         )
