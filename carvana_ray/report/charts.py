@@ -19,10 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-WIDTH, HEIGHT = 400, 250  # units of an SVG, about the width of a phone's screen
-BARS = 40  # of a histogram
 MIN_FOR_TAIL = 100  # values from which on a histogram's first bar holds the lowest percent
-MAX_MARKERS = 30  # points of a line that are marked
 MAX_NAME = 13  # letters of a row's name
 
 # The light theme of page.css, by the name of the CSS variable.
@@ -66,8 +63,9 @@ class Chart(NamedTuple):
     caption: str
 
 
-def _plot(height: float = HEIGHT, **labels: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(WIDTH / 72, height / 72))
+def _plot(height: float = 250, **labels: str) -> tuple[Figure, Axes]:
+    """Return an empty chart of 400 x height units, about the width of a phone's screen."""
+    figure = Figure(figsize=(400 / 72, height / 72))
     axes: Axes = figure.add_subplot(**labels)
     axes.spines[:].set_visible(False)
     return figure, axes
@@ -79,7 +77,6 @@ def lines(series: Sequence[Series], x_label: str, y_label: str = "", title: str 
 
     Args:
         series: (name, points (x, y)) each; x are integers, a y of NaN is a gap.
-        x_label, y_label, title: labels of the axes and of the chart.
     """
     figure, axes = _plot(xlabel=x_label, ylabel=y_label, title=title)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -87,7 +84,7 @@ def lines(series: Sequence[Series], x_label: str, y_label: str = "", title: str 
     axes.xaxis.grid(False)
     for (name, points), (color, dashes, marker) in zip(series, _LINES, strict=False):
         (line,) = axes.plot(*zip(*points, strict=True), color=_COLORS[color], ls=dashes, label=name)
-        line.set(clip_on=False, marker=marker if len(points) <= MAX_MARKERS else "")
+        line.set(clip_on=False, marker=marker if len(points) <= 30 else "")
     figure.legend(loc="outside upper left", ncols=2)
     return figure
 
@@ -101,13 +98,12 @@ def histogram(values: Sequence[float], x_label: str, limit: tuple[str, float]) -
 
     Args:
         values: one value an image; at least one.
-        x_label: what the values are.
         limit: name and value of a dashed line.
     """
     figure, axes = _plot(xlabel=x_label, ylabel="images")
     low = np.quantile(values, 0.01) if len(values) >= MIN_FOR_TAIL else np.min(values)
     ticks = MaxNLocator(5, steps=_STEPS).tick_values(low, max(np.max(values), limit[1]))
-    edges = np.linspace(ticks[0], ticks[-1], BARS + 1).tolist()
+    edges = np.linspace(ticks[0], ticks[-1], 41).tolist()  # 40 bars
     axes.hist(np.maximum(values, edges[0]), edges, rwidth=0.85, color=_COLORS["s0"])
     axes.axvline(limit[1], color=_COLORS["text"], ls="--")
     axes.text(limit[1], 1.01, limit[0], ha="right", transform=axes.get_xaxis_transform())
@@ -120,9 +116,7 @@ def histogram(values: Sequence[float], x_label: str, limit: tuple[str, float]) -
 def ranges(rows: Sequence[Range], x_label: str) -> Figure:
     """Return a chart of a line a row, from the lowest to the highest value, with a dot at the mean.
 
-    Args:
-        rows: (name, lowest, mean, highest) each; at least one.
-        x_label: what the values are.
+    Each of at least one row is (name, lowest, mean, highest).
     """
     figure, axes = _plot(18 * len(rows) + 46, xlabel=x_label)
     axes.xaxis.set_major_locator(MaxNLocator(4, steps=_STEPS))
@@ -172,10 +166,7 @@ def to_png(figure: Figure) -> bytes:
 def to_chart(figure: Figure, title: str, caption: str) -> Chart:
     """Return a chart for the page; the same input gives the same bytes.
 
-    Args:
-        figure: of `lines`, `histogram`, `ranges` or `bars`.
-        title: name for screen readers; no other chart of the page has the same.
-        caption: a sentence below the chart.
+    Its title, the name for screen readers, must be unique in the page: ids are derived from it.
     """
     buffer = io.BytesIO()
     with matplotlib.rc_context({"svg.hashsalt": title}), warnings.catch_warnings():

@@ -1,14 +1,12 @@
 """The page's sections on an evaluation: how good the masks are, where they are worst, training.
 
-Keys of this part of the report, plain values as `builder` keeps them:
+Keys of its part of the report:
 
     result        images, dice, dice_min
     scores        [img, car, view, dice, ceiling, more, less], the worst first; more and less are
                   pixels of mask without car and of car without mask, as fractions of the car
     worst, median figures of `overlays.scored_figure`
     history       a row an epoch
-    seconds       of each step, in order; speed: names and values
-    lineage       headings, and below each names and values
 """
 
 from collections.abc import Sequence
@@ -18,16 +16,9 @@ import numpy as np
 
 from carvana_ray.report import charts
 from carvana_ray.report.charts import Chart, Range
-from carvana_ray.report.page import (
-    Card,
-    ChartsAndTables,
-    Column,
-    ImageGrid,
-    Section,
-    Table,
-    count_of,
-)
+from carvana_ray.report.page import Card, ChartsAndTables, Column, ImageGrid, Section, Table
 from carvana_ray.report.training_curves import CURVES, History
+from carvana_ray.runtime.wording import count_of
 
 MAX_ROWS = 6_000  # of the table of all images; 5,088 rows are 0.9 MB of the page
 MAX_CARS = 40  # in the chart
@@ -39,19 +30,16 @@ Scores = Sequence[Sequence[Any]]
 def cards(part: Part) -> list[Card]:
     """Return the headline figures."""
     scores = part["scores"]
-    dice = np.array([row[3] for row in scores])
-    ceiling = float(np.mean([row[4] for row in scores]))
+    dice, ceiling = _dice_and_ceiling(scores)
     gain = f"Dice of perfect masks at this resolution; {ceiling - dice.mean():.4f} is left to gain"
+    cars = count_of(len({row[1] for row in scores}), "cars")
+    most = f"nine of ten images are above {np.quantile(dice, 0.1):.4f}"
     return [
         Card("Dice", f"{dice.mean():.4f}", "mean at full size, on cars not used for training"),
         Card("Ceiling", f"{ceiling:.4f}", gain),
-        Card(
-            "Median image",
-            f"{np.median(dice):.4f}",
-            f"nine of ten images are above {np.quantile(dice, 0.1):.4f}",
-        ),
+        Card("Median image", f"{np.median(dice):.4f}", most),
         Card("Worst image", f"{dice.min():.4f}", str(scores[0][0])),
-        Card("Images scored", f"{len(scores):,}", count_of(len({row[1] for row in scores}), "car")),
+        Card("Images scored", f"{len(scores):,}", cars),
     ]
 
 
@@ -59,17 +47,22 @@ def sections(part: Part) -> list[Section]:
     """Return the sections of an evaluation."""
     worst = ImageGrid(part["worst"], "w", wide=True)
     median = ImageGrid(part["median"], "m", wide=True)
-    found = [
+    shown = [
         Section("worst", "Worst images", "images.html", worst),
-        Section("dice", "Dice: distribution", "charts.html", _spread(part["scores"])),
+        Section("dice", "Dice: distribution", "charts.html", _distribution(part["scores"])),
         Section("median", "Median images", "images.html", median),
     ]
     if part["history"]:
-        found.append(Section("training", "Training", "charts.html", _training(part["history"])))
-    return found
+        shown.append(Section("training", "Training", "charts.html", _training(part["history"])))
+    return shown
 
 
-def _spread(scores: Scores) -> ChartsAndTables:
+def _dice_and_ceiling(scores: Scores) -> tuple[np.ndarray, float]:
+    """Return the Dice of each image, and the mean of their highest possible Dice."""
+    return np.array([row[3] for row in scores]), float(np.mean([row[4] for row in scores]))
+
+
+def _distribution(scores: Scores) -> ChartsAndTables:
     cars, views = _groups(scores, 1), _groups(scores, 2)
     columns = [Column(name, "%.4f") for name in ("worst", "mean", "best")]
     by_view = Table("Dice by view", [Column("view", "%d"), *columns], views, sortable=True)
@@ -95,32 +88,26 @@ def _groups(scores: Scores, column: int) -> list[Range]:
 
 
 def _histogram(scores: Scores) -> Chart:
-    dice = [row[3] for row in scores]
-    ceiling = float(np.mean([row[4] for row in scores]))
-    tail = ""
+    dice, ceiling = _dice_and_ceiling(scores)
+    caption = f"Images by Dice. Mean {dice.mean():.4f}, median {np.median(dice):.4f}. "
     if len(dice) >= charts.MIN_FOR_TAIL:
-        tail = f"The first bar also holds all images below {np.quantile(dice, 0.01):.4f}. "
-    return charts.to_chart(
-        charts.histogram(dice, "Dice", ("ceiling", ceiling)),
-        "Histogram of Dice",
-        f"Images by Dice. Mean {np.mean(dice):.4f}, median {np.median(dice):.4f}. {tail}The "
-        f"dashed line is the ceiling, {ceiling:.4f}: the Dice of a network without errors at this "
-        "resolution.",
-    )
+        caption += f"The first bar also holds all images below {np.quantile(dice, 0.01):.4f}. "
+    caption += f"The dashed line is the ceiling, {ceiling:.4f}: the Dice of a network without "
+    caption += "errors at this resolution."
+    figure = charts.histogram(dice.tolist(), "Dice", ("ceiling", ceiling))
+    return charts.to_chart(figure, "Histogram of Dice", caption)
 
 
 def _ranges(cars: list[Range], views: list[Range]) -> list[Chart]:
     caption = "The dot is the mean; the line reaches from the worst image to the best."
-    found = []
-    if len(views) > 1:
-        rows = [(f"view {view}", low, mean, high) for view, low, mean, high in views]
-        figure = charts.ranges(rows, "Dice")
-        found.append(charts.to_chart(figure, "Dice by view", caption))
-    shown = "all cars" if len(cars) <= MAX_CARS else f"the {MAX_CARS} cars with the lowest mean"
     hardest = sorted(cars, key=lambda row: row[2])[:MAX_CARS]
-    figure = charts.ranges(hardest, "Dice")
-    found.append(charts.to_chart(figure, "Dice by car", f"{caption} Shown: {shown}."))
-    return found
+    shown = "all cars" if len(cars) <= MAX_CARS else f"the {MAX_CARS} cars with the lowest mean"
+    by_car = charts.ranges(hardest, "Dice")
+    plots = [charts.to_chart(by_car, "Dice by car", f"{caption} Shown: {shown}.")]
+    if len(views) < 2:
+        return plots
+    rows = [(f"view {view}", low, mean, high) for view, low, mean, high in views]
+    return [charts.to_chart(charts.ranges(rows, "Dice"), "Dice by view", caption), *plots]
 
 
 def _score_table(scores: Scores) -> Table:
@@ -128,27 +115,25 @@ def _score_table(scores: Scores) -> Table:
     columns += [Column("Dice", "%.4f"), Column("ceiling", "%.4f")]
     columns += [Column("too much %", "%.3f"), Column("missed %", "%.3f")]
     rows = [(*row[:5], 100 * row[5], 100 * row[6]) for row in scores[:MAX_ROWS]]
-    caption = f"{count_of(len(scores), 'image')}, the worst first"
+    caption = f"{count_of(len(scores), 'images')}, the worst first"
     if len(scores) > MAX_ROWS:
         caption = f"The {MAX_ROWS:,} worst images; all {len(scores):,} are in evaluation.csv"
     return Table(caption, columns, rows, sortable=True)
 
 
 def _training(history: History) -> ChartsAndTables:
-    plots = []
+    known = set().union(*history)
     best = max(history, key=lambda row: (row.get("val_dice", 0.0), row["epoch"]))
+    plots = []
     for name, curve in CURVES.items():
-        if not any(column in row for row in history for column in curve.columns):
+        if known.isdisjoint(curve.columns):
             continue
         caption = f"{curve.title}: {curve.unit}. {curve.note}"
         if name == "dice" and "val_dice" in best:
             caption += f" The epoch with the best validation Dice is {best['epoch']}."
         plots.append(charts.to_chart(curve.draw(history), f"{curve.title} by epoch", caption))
-    keys = [
-        key
-        for key in ("loss", "dice", "accuracy", "val_loss", "val_dice", "val_accuracy")
-        if any(key in row for row in history)
-    ]
+    order = "loss", "dice", "accuracy", "val_loss", "val_dice", "val_accuracy"
+    keys = [key for key in order if key in known]
     columns = [Column("epoch", "%d"), *(Column(key, "%.4f") for key in keys)]
     rows = [(row["epoch"], *(row.get(key, float("nan")) for key in keys)) for row in history]
     table = Table("Epochs of training", columns, rows)

@@ -1,6 +1,6 @@
 """Images of results: contact sheets as JPEG, and the figures of the report."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,10 +15,7 @@ from carvana_ray.report.overlays import Caption, Figure
 SHEET_CARS = 4  # cars with a contact sheet
 CAR_COLUMNS, CAR_TILE_WIDTH = 8, 240
 WORST_ON_SHEET, WORST_COLUMNS, WORST_TILE_WIDTH = 8, 4, 480
-
-# Figures of the report: their number and their width in pixels.
-WORST_FIGURES, MEDIAN_FIGURES, EXAMPLE_FIGURES = 8, 4, 8
-SCORED_WIDTH, UNSCORED_WIDTH = 720, 480
+WORST_FIGURES, MEDIAN_FIGURES, EXAMPLE_FIGURES = 8, 4, 8  # on the page
 
 Row = dict[str, Any]
 Mask = NDArray[np.bool_]
@@ -31,18 +28,18 @@ def car_sheets(folder: str, cars: dict[str, list[Row]]) -> dict[str, bytes]:
         folder: folder of the images.
         cars: rows of shards, by car.
     """
-
-    def tiles(row: Row) -> tuple[Tile, Tile]:
-        data, mask = _load(folder, row)
-        image = contact_sheet.load_thumbnail(data, CAR_TILE_WIDTH)
-        return (row["img"], image), ("", contact_sheet.overlay_checkerboard(image, mask))
-
     sheets = {}
     for car, rows in cars.items():
-        if lines := _in_lines(_readable(rows), CAR_COLUMNS, tiles):
-            sheets[f"{car}.jpg"] = contact_sheet.render_sheet(
-                lines, f"car {car}: images and cut-outs"
-            )
+        pairs = []
+        for row in _readable(rows):
+            data, mask = _load(folder, row)
+            image = contact_sheet.load_thumbnail(data, CAR_TILE_WIDTH)
+            cut = contact_sheet.overlay_checkerboard(image, mask)
+            pairs.append(((row["img"], image), ("", cut)))
+        if pairs:
+            lines = _in_lines(pairs, CAR_COLUMNS)
+            title = f"car {car}: images and cut-outs"
+            sheets[f"{car}.jpg"] = contact_sheet.render_sheet(lines, title)
     return sheets
 
 
@@ -54,16 +51,22 @@ def worst_sheet(folder: str, masks: str, mask_of: dict[str, str], scores: list[R
         mask_of: name of the true mask of each image.
         scores: img, dice, rle_mask, height, width of each image; at least one.
     """
-
-    def tiles(row: Row) -> tuple[Tile, Tile]:
+    pairs = []
+    for row in scores:
         data, mask = _load(folder, row)
         image = contact_sheet.load_thumbnail(data, WORST_TILE_WIDTH)
-        truth = _true_mask(masks, mask_of, row)
-        caption = f"{row['img']}  Dice {row['dice']:.4f}"
-        return (caption, image), ("", contact_sheet.overlay_errors(image, mask, truth))
-
+        errors = contact_sheet.overlay_errors(image, mask, _true_mask(masks, mask_of, row))
+        pairs.append(((f"{row['img']}  Dice {row['dice']:.4f}", image), ("", errors)))
     title = "Worst images. Red: mask without car. Blue: car without mask."
-    return contact_sheet.render_sheet(_in_lines(scores, WORST_COLUMNS, tiles), title)
+    return contact_sheet.render_sheet(_in_lines(pairs, WORST_COLUMNS), title)
+
+
+def _in_lines(pairs: list[tuple[Tile, Tile]], columns: int) -> list[list[Tile]]:
+    """Return lines of tiles: a line of up to `columns` upper tiles, below it their lower tiles."""
+    lines: list[list[Tile]] = []
+    for start in range(0, len(pairs), columns):
+        lines += map(list, zip(*pairs[start : start + columns], strict=True))
+    return lines
 
 
 def scored_figures(
@@ -75,37 +78,33 @@ def scored_figures(
         folder, masks, mask_of: see `worst_sheet`.
         scores: as of `worst_sheet`, with ceiling, more and less too.
     """
-
-    def figure(row: Row) -> Figure:
+    figures = []
+    for row in scores:
         lines = [
             f"Dice {row['dice']:.4f}; {row['ceiling']:.4f} is possible at this resolution",
             f"Too much: {row['more']:.2%} of the car. Missed: {row['less']:.2%}.",
         ]
         data, mask = _load(folder, row)
         truth = _true_mask(masks, mask_of, row)
-        return overlays.scored_figure(row["img"], data, mask, truth, SCORED_WIDTH, {"lines": lines})
-
-    return [figure(row) for row in scores]
+        figures.append(overlays.scored_figure(row["img"], data, mask, truth, {"lines": lines}))
+    return figures
 
 
 def unscored_figures(
-    folder: str, rows: Sequence[Row], captions: Sequence[Caption] | None = None
+    folder: str, rows: Sequence[Row], captions: Sequence[Caption] = ()
 ) -> list[Figure]:
     """Return the figures of images whose true mask is not known.
 
     Args:
         folder: folder of the images.
         rows: of shards.
-        captions: one for each image; None: no captions, and the cut-out car is shown first.
+        captions: one for each image, or none at all.
     """
-
-    def figure(row: Row, caption: Caption) -> Figure:
+    figures = []
+    for row, caption in zip(rows, captions or [Caption()] * len(rows), strict=True):
         data, mask = _load(folder, row)
-        return overlays.unscored_figure(
-            row["img"], data, mask, UNSCORED_WIDTH, caption, cut_first=captions is None
-        )
-
-    return [figure(*pair) for pair in zip(rows, captions or [Caption()] * len(rows), strict=True)]
+        figures.append(overlays.unscored_figure(row["img"], data, mask, caption))
+    return figures
 
 
 def pick_rows(cars: dict[str, list[Row]]) -> list[Row]:
@@ -130,14 +129,3 @@ def _load(folder: str, row: Row) -> tuple[bytes, Mask]:
 
 def _true_mask(masks: str, mask_of: dict[str, str], row: Row) -> Mask:
     return images.load_mask(storage.read(storage.join(masks, mask_of[row["img"]])))
-
-
-def _in_lines(
-    rows: Sequence[Row], columns: int, tiles: Callable[[Row], tuple[Tile, Tile]]
-) -> list[list[Tile]]:
-    """Return lines of tiles: a line of up to `columns` upper tiles, below it their lower tiles."""
-    lines: list[list[Tile]] = []
-    for start in range(0, len(rows), columns):
-        pairs = [tiles(row) for row in rows[start : start + columns]]
-        lines += [list(line) for line in zip(*pairs, strict=True)]
-    return lines

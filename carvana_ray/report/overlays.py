@@ -16,12 +16,11 @@ from carvana_ray.report.contact_sheet import BLUE, RED, coverage, load_thumbnail
 
 Mask = NDArray[np.bool_]
 
-QUALITIES = (80, 60, 40, 20)
+SCORED_WIDTH, UNSCORED_WIDTH = 720, 480  # pixels of a figure
 # Maximum bytes per pixel of a file; real images take 0.05 and 0.006.
 PHOTO_BYTES, LAYER_BYTES = 0.12, 0.03
 CLOSE_UP = 320, 480  # height and width, pixels of the image
 STEP = 16
-_YELLOW, _BLACK = (255, 214, 0), (0, 0, 0)
 
 
 class Layer(TypedDict):
@@ -54,19 +53,15 @@ class Figure(Caption):
     close: NotRequired["Figure"]
 
 
-def scored_figure(
-    name: str, data: bytes, mask: Mask, truth: Mask, width: int, caption: Caption
-) -> Figure:
+def scored_figure(name: str, data: bytes, mask: Mask, truth: Mask, caption: Caption) -> Figure:
     """Return the figure of an image whose true mask is known, with its worst part enlarged.
 
     Args:
-        name: of the image.
-        data: its file.
+        name, data: name and bytes of the image file.
         mask, truth: predicted and true mask, bool [H, W].
-        width: of the figure, pixels.
         caption: sentences and reasons of the figure.
     """
-    image = load_thumbnail(data, width)
+    image = load_thumbnail(data, SCORED_WIDTH)
     size = image.shape[:2]
     legend = "red where the mask has no car, blue where it misses some"
     layers = [
@@ -84,22 +79,19 @@ def scored_figure(
     return {**figure, "close": _figure(name, close, [errors], {})}
 
 
-def unscored_figure(
-    name: str, data: bytes, mask: Mask, width: int, caption: Caption, cut_first: bool = False
-) -> Figure:
+def unscored_figure(name: str, data: bytes, mask: Mask, caption: Caption) -> Figure:
     """Return the figure of an image whose true mask is not known; see `scored_figure`.
 
-    Args:
-        cut_first: show the cut-out car at first, not the outline.
+    With a caption it first shows the outline, which the caption is about, else the cut-out car.
     """
-    image = load_thumbnail(data, width)
+    image = load_thumbnail(data, UNSCORED_WIDTH)
     size = image.shape[:2]
     alt = f"{name} with the outline of its mask"
     layers = [
         _layer("outline", "Outline", alt, outline_layer(mask, *size)),
         _layer("cut", "Cut-out", f"{name}, the car cut out", cutout_layer(mask, *size)),
     ]
-    return _figure(name, image, layers[::-1] if cut_first else layers, caption)
+    return _figure(name, image, layers if caption else layers[::-1], caption)
 
 
 def _layer(key: str, label: str, alt: str, source: str) -> Layer:
@@ -127,7 +119,7 @@ def encode_photo(pixels: NDArray[np.uint8]) -> str:
     image = Image.fromarray(pixels)
     max_bytes = PHOTO_BYTES * image.width * image.height
     while True:
-        for quality in QUALITIES:
+        for quality in (80, 60, 40, 20):
             buffer = io.BytesIO()
             image.save(buffer, "WEBP", quality=quality)
             if buffer.tell() <= max_bytes or min(image.size) < 8:
@@ -174,7 +166,7 @@ def error_layer(mask: Mask, truth: Mask, height: int, width: int) -> str:
 def mask_layer(mask: Mask, height: int, width: int) -> str:
     """Return a layer: the mask in white on black, with soft edges."""
     index = np.rint(coverage(mask, height, width) * 3).astype(np.uint8)
-    return encode_palette(index, [(level,) * 3 for level in (0, 85, 170, 255)])
+    return encode_palette(index, [(c, c, c) for c in (0, 85, 170, 255)])
 
 
 def cutout_layer(mask: Mask, height: int, width: int) -> str:
@@ -182,10 +174,8 @@ def cutout_layer(mask: Mask, height: int, width: int) -> str:
     hidden = np.rint((1 - coverage(mask, height, width)) * 3).astype(np.uint8)
     rows, columns = np.mgrid[:height, :width] // 12
     index = hidden + ((rows + columns) % 2 * 4).astype(np.uint8)
-    return encode_palette(
-        index,
-        [(level,) * 3 + (opacity,) for level in (205, 235) for opacity in (0, 85, 170, 255)],
-    )
+    opacities = 0, 85, 170, 255
+    return encode_palette(index, [(c, c, c, a) for c in (205, 235) for a in opacities])
 
 
 def outline_layer(mask: Mask, height: int, width: int) -> str:
@@ -196,7 +186,7 @@ def outline_layer(mask: Mask, height: int, width: int) -> str:
     index[_dilate(near) & ~near] = 2
     index[near & ~inside] = 1
     index[inside & _dilate(~inside)] = 1
-    return encode_palette(index, [(0, 0, 0, 0), _YELLOW, _BLACK])
+    return encode_palette(index, [(0, 0, 0, 0), (255, 214, 0), (0, 0, 0)])
 
 
 def _dilate(mask: Mask) -> Mask:

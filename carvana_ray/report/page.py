@@ -1,6 +1,6 @@
-"""The HTML page and what its templates take. It needs no network and reads without its script.
+"""The HTML page and the data of its templates. It needs no network and reads without its script.
 
-The page's policy (CSP) allows its own style and script by their hashes and images as data. The
+The page's policy (CSP) allows its own style and script, by their hashes, and images as data. The
 browser refuses all else, so even a name that slipped through unescaped could do nothing.
 """
 
@@ -77,20 +77,11 @@ class ChartsAndTables(NamedTuple):
     folded: Sequence[tuple[str, Sequence[Table]]]
 
 
-def count_of(number: int, noun: str) -> str:
-    """Return a number with its noun: "1 image", "2,000 images"."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
-
-
 def render_page(title: str, lead: str, sections: Sequence[Section]) -> bytes:
-    """Return the page.
-
-    Args:
-        title: plain text.
-        lead: plain text, a sentence below the title.
-        sections: in order.
-    """
-    style, script = _read("page.css"), _read("page.js")
+    """Return the page. Title and lead, the sentence below it, are plain text."""
+    folder = files("carvana_ray.report")
+    style = folder.joinpath("page.css").read_text(encoding="utf-8")
+    script = folder.joinpath("page.js").read_text(encoding="utf-8")
     html = _TEMPLATES.get_template("page.html").render(
         title=title,
         lead=lead,
@@ -101,10 +92,6 @@ def render_page(title: str, lead: str, sections: Sequence[Section]) -> bytes:
         script_hash=_hash(script),
     )
     return html.encode()
-
-
-def _read(name: str) -> str:
-    return files("carvana_ray.report").joinpath(name).read_text(encoding="utf-8")
 
 
 def _hash(content: str) -> str:

@@ -1,32 +1,22 @@
 """The page's sections on a prediction: which masks to check first, which images were bad.
 
-Keys of this part of the report, plain values as `builder` keeps them:
+Keys of its part of the report:
 
     result        images, bad, shards, resumed_shards, images_per_second, submission
     review        looked (images), listed (of these), csv (its file name), figures of
-                  `overlays.unscored_figure` with reasons; problem, where it could not be made
+                  `overlays.unscored_figure` with reasons; problem if the review failed
     bad           [img, reason] of the first bad images
     shown         figures of some images, however good their masks are
-    seconds       of each step, in order; speed: names and values
-    lineage       headings, and below each names and values
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
-from carvana_ray.report.page import Card, Column, ImageGrid, Section, Table, count_of
+from carvana_ray.report.page import Card, Column, ImageGrid, Section, Table
+from carvana_ray.runtime.wording import count_of
 
 MAX_BAD = 200  # bad images in the table; all are in quarantine.csv
 
 Part = dict[str, Any]
-
-
-class Review(NamedTuple):
-    """The masks to check first: why the list is missing or a verdict, images, the file of all."""
-
-    problem: str
-    verdict: str
-    images: ImageGrid
-    csv: str
 
 
 def cards(part: Part) -> list[Card]:
@@ -46,8 +36,7 @@ def cards(part: Part) -> list[Card]:
 
 def sections(part: Part) -> tuple[list[Section], list[Section]]:
     """Return the sections to begin with, and those further down."""
-    review = _review(part["review"])
-    first = [Section("review", "Masks to check first", "review.html", review)]
+    first = [Section("review", "Masks to check first", "review.html", _review(part["review"]))]
     if part["result"]["bad"]:
         first.append(Section("bad", "Bad images", "bad_images.html", _bad(part)))
     if not part["shown"]:
@@ -55,9 +44,9 @@ def sections(part: Part) -> tuple[list[Section], list[Section]]:
     return first, [Section("shown", "Cut-outs", "images.html", ImageGrid(part["shown"], "s"))]
 
 
-def _review(review: dict[str, Any]) -> Review:
+def _review(review: Part) -> Part:
     listed, shown = review["listed"], len(review["figures"])
-    masks = count_of(review["looked"], "mask")
+    masks = count_of(review["looked"], "masks")
     if not listed:
         verdict = f"None of {masks} looks unusual. The images below come closest to it."
     else:
@@ -67,12 +56,12 @@ def _review(review: dict[str, Any]) -> Review:
         elif listed < shown:
             verdict += " The other images have lower scores and are shown for comparison."
     images = ImageGrid(review["figures"], "r")
-    return Review(review.get("problem", ""), verdict, images, review["csv"])
+    return {"problem": None, **review, "verdict": verdict, "images": images}
 
 
 def _bad(part: Part) -> Table:
     bad, rows = part["result"]["bad"], part["bad"][:MAX_BAD]
-    caption = f"{count_of(bad, 'image')} could not be used, and why"
+    caption = f"{count_of(bad, 'images')} could not be used, and why"
     if bad > len(rows):
         caption += f"; the first {len(rows)}, all are in quarantine.csv"
     return Table(caption, [Column("image"), Column("reason")], rows)

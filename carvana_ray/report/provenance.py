@@ -20,8 +20,7 @@ def provenance(
     """Return the keys that every part of the report has: made, model, lineage.
 
     Args:
-        flags: of the job.
-        manifest: of the model.
+        flags, manifest: of the job and of its model.
         folder: folder of the images.
         crcs: CRC-32 of the bytes of each image, by name.
     """

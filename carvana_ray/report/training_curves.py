@@ -8,11 +8,10 @@ from matplotlib.figure import Figure
 from carvana_ray.report import charts
 
 History = Sequence[Mapping[str, float]]
-FILES = "loss", "accuracy", "dice"
 
 
 class Curve(NamedTuple):
-    """A chart by epoch: its title, its unit, columns of the history, and what else to say."""
+    """A chart by epoch: its title, its unit, columns of the history, and a remark."""
 
     title: str
     unit: str
@@ -45,8 +44,8 @@ CURVES = {
 
 def draw_curves(history: History) -> dict[str, bytes]:
     """Return ``loss.png``, ``accuracy.png`` and ``dice.png`` of a history, a row an epoch."""
-    curves = {name: CURVES[name] for name in FILES}
-    return {
-        f"{name}.png": charts.to_png(curve.draw(history, curve.unit, curve.title))
-        for name, curve in curves.items()
-    }
+    files = {}
+    for name in ("loss", "accuracy", "dice"):
+        figure = CURVES[name].draw(history, CURVES[name].unit, CURVES[name].title)
+        files[f"{name}.png"] = charts.to_png(figure)
+    return files

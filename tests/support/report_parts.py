@@ -61,7 +61,7 @@ def scored(name: str, noise: bool = False, size: tuple[int, int] = (1280, 1918))
     truth[size[0] // 4 : size[0] // 2, size[1] // 4 : size[1] // 2] = True
     mask = np.roll(truth, 3, axis=1) if not noise else rng.random(size) < 0.5
     words = overlays.Caption(lines=[f"Dice of {name}"])
-    return overlays.scored_figure(name, jpeg(1, *size, noise), mask, truth, 720, words)
+    return overlays.scored_figure(name, jpeg(1, *size, noise), mask, truth, words)
 
 
 def evaluation(
@@ -97,7 +97,7 @@ def prediction(name: str = "photo.jpg", noise: bool = False, figures: int = 1) -
     rng = np.random.default_rng(0)
     mask = rng.random(size) < 0.5 if noise else np.tri(*size, dtype=bool)
     words = overlays.Caption(lines=["Score 7.0"], reasons=[f"a hole in {name}"])
-    shown = [overlays.unscored_figure(name, jpeg(2, *size, noise), mask, 480, words)] * figures
+    shown = [overlays.unscored_figure(name, jpeg(2, *size, noise), mask, words)] * figures
     result = {"images": 3, "bad": 1, "images_per_second": 1000.0, "submission": None}
     return {
         "model": SHA,

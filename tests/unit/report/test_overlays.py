@@ -107,10 +107,11 @@ def test_a_figure_has_all_its_layers_whatever_the_image(size: tuple[int, int]) -
     buffer = io.BytesIO()
     Image.new("RGB", size[::-1], (90, 120, 160)).save(buffer, "JPEG")
     mask = half(*size)
-    found = overlays.scored_figure("a.jpg", buffer.getvalue(), mask, ~mask, 240, {"lines": ["x"]})
+    found = overlays.scored_figure("a.jpg", buffer.getvalue(), mask, ~mask, {"lines": ["x"]})
     assert [one["key"] for one in found["layers"]] == ["errors", "cut", "mask", "truth"]
-    assert found["width"] == 240
+    assert found["width"] == 720
     assert found["close"]["height"] == min(overlays.CLOSE_UP[0], size[0])
-    assert opened(found["photo"]).shape[:2] == (found["height"], 240)
-    other = overlays.unscored_figure("a.jpg", buffer.getvalue(), mask, 240, {}, cut_first=True)
+    assert opened(found["photo"]).shape[:2] == (found["height"], 720)
+    other = overlays.unscored_figure("a.jpg", buffer.getvalue(), mask, {})
     assert [one["key"] for one in other["layers"]] == ["cut", "outline"]
+    assert other["width"] == 480

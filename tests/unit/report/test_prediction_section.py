@@ -22,7 +22,7 @@ def test_the_verdict_agrees_with_its_numbers(
     part = prediction(figures=figures)
     part["review"] |= {"listed": listed, "looked": looked}
     (first, _), _ = prediction_section.sections(part)
-    assert first.data.verdict.startswith(verdict)
+    assert first.data["verdict"].startswith(verdict)
 
 
 def test_a_list_that_could_not_be_made_says_why() -> None:
