@@ -23,7 +23,7 @@ class Catalog:
         entries: the files, sorted by name.
         order: their names in the order of the submission's rows.
         size: the (H, W) that all must have, or None for any.
-        crcs: the known CRC-32 of files, by name, from ``crc32.csv``.
+        crcs: known CRC-32 of files, by name.
     """
 
     folder: str
@@ -49,18 +49,18 @@ def load_catalog(data: str, limit: int = 0, partial: bool = False) -> Catalog:
     data = storage.resolve(data)
     folder, entries = list_images(data)
     crcs = load_checksums(data)
+    order = [entry.name for entry in entries]
+    size = None
     listed = storage.join(data, SAMPLE_SUBMISSION)
-    if not storage.exists(listed):
-        entries = entries[: limit or None]
-        return Catalog(folder, entries, [entry.name for entry in entries], None, crcs)
-    rows = _match_list(listed, folder, entries, partial or bool(limit))
+    if storage.exists(listed):
+        order = _match_list(listed, folder, set(order), partial or bool(limit))
+        size = layout.HEIGHT, layout.WIDTH
     entries = entries[: limit or None]
     names = {entry.name for entry in entries}
-    order = [name for name in rows if name in names]
-    return Catalog(folder, entries, order, (layout.HEIGHT, layout.WIDTH), crcs)
+    return Catalog(folder, entries, [name for name in order if name in names], size, crcs)
 
 
-def _match_list(uri: str, folder: str, entries: Sequence[FileInfo], partial: bool) -> list[str]:
+def _match_list(uri: str, folder: str, names: set[str], partial: bool) -> list[str]:
     """Return the names in ``sample_submission.csv`` after comparing them with the files.
 
     Raises:
@@ -68,7 +68,6 @@ def _match_list(uri: str, folder: str, entries: Sequence[FileInfo], partial: boo
     """
     rows = read_names(uri)
     require_safe_names(rows, uri)
-    names = {entry.name for entry in entries}
     if unlisted := sorted(names - set(rows)):
         raise InputError(
             f"{folder}: {plural(len(unlisted), 'image')} not listed in {SAMPLE_SUBMISSION}, the "
@@ -86,9 +85,6 @@ def _match_list(uri: str, folder: str, entries: Sequence[FileInfo], partial: boo
 
 def list_images(data: str) -> tuple[str, list[FileInfo]]:
     """Return the folder ``DATA/test`` if it exists, else ``DATA``, and the images in it.
-
-    Args:
-        data: an absolute URI.
 
     Raises:
         InputError: there are no images, or names that are not safe.
@@ -109,7 +105,7 @@ def list_named_images(uris: Sequence[str]) -> tuple[str, list[FileInfo]]:
     """Return the common folder of images, and the images, their names relative to it.
 
     Args:
-        uris: absolute URIs of images, or of folders, see `list_images`.
+        uris: of images, or of folders as for `list_images`; absolute.
 
     Raises:
         InputError: an image or folder does not exist, or there is no common folder.
@@ -138,11 +134,7 @@ def list_named_images(uris: Sequence[str]) -> tuple[str, list[FileInfo]]:
 
 
 def _common_parent(folders: Sequence[str]) -> str:
-    """Return the deepest folder that contains all of some folders, or is the only one.
-
-    Raises:
-        InputError: the folders are in several buckets, or on disk and in S3.
-    """
+    """Return the deepest folder that contains all folders or is the only one."""
     levels = zip(*(folder.split("/") for folder in folders), strict=False)
     same = [names[0] for names in itertools.takewhile(lambda names: len(set(names)) == 1, levels)]
     if not same or (same[0] == "s3:" and len(same) < 3):  # "s3:", "", bucket

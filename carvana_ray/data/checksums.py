@@ -11,8 +11,7 @@ from carvana_ray.errors import FileMissingError, InputError
 def load_checksums(data: str) -> dict[str, int]:
     """Return the CRC-32 of each file name in ``DATA/crc32.csv``, or {} if there is no such file.
 
-    A decoder cannot replace a checksum: most one-bit flips in a JPEG decode to a wrong image
-    without an error. Zip archives hold the CRC-32 of their files (``unzip -v``).
+    Zip archives hold the CRC-32 of their files (``unzip -v``).
 
     Raises:
         InputError: the file is not a table of checksums.

@@ -1,8 +1,4 @@
-"""CSV files of any origin, in bounded memory: records with their line numbers, names, rows.
-
-Most lines are plain and are split at their commas; Python's CSV reader, which looks at each
-character, reads the others.
-"""
+"""CSV files of any origin, in bounded memory: records with their line numbers, names, rows."""
 
 import contextlib
 import csv
@@ -31,15 +27,12 @@ Row = tuple[str, str]  # image, runs
 
 
 class BoundedLines:
-    """The lines of a file, one at a time, each of at most `LONGEST` characters.
+    """Iterator over the lines of a file. It raises `InputError` for one longer than `LONGEST`.
 
     Attributes:
         number: number of the last line, from 1.
         tail: the last two characters of the last line.
         head: the first characters of the first line since `head` was set to "".
-
-    Raises:
-        InputError: a line is longer.
     """
 
     def __init__(self, file: TextIO, number: int = 0) -> None:
@@ -63,12 +56,8 @@ class BoundedLines:
 def iter_record_blocks(file: BinaryIO) -> Iterator[list[Record]]:
     """Yield the records of a CSV file: in large blocks while lines are plain, then one by one.
 
-    A plain line is UTF-8 without a quote, CR or NUL, so splitting it at its commas gives what `csv`
-    would. From the first megabyte on that has another line, or no line end, `csv` reads the rest of
-    the file, three times slower.
-
-    Args:
-        file: the bytes of the CSV, from their start.
+    A plain line is UTF-8 without a quote, CR or NUL, and is split at its commas. From the first
+    megabyte on that has another line, or no line end, `csv` reads the file, three times slower.
 
     Raises:
         InputError: a line is longer than `LONGEST`.
@@ -81,10 +70,8 @@ def iter_record_blocks(file: BinaryIO) -> Iterator[list[Record]]:
         if lines is None:
             held = data
             break
-        yield [
-            (number + offset, line.split(",") if line else [], "")
-            for offset, line in enumerate(lines, 1)
-        ]
+        first = number + 1
+        yield [(n, line.split(",") if line else [], "") for n, line in enumerate(lines, first)]
         number, held = number + len(lines), data[end:]
     rest = io.BufferedReader(_Prefixed(held, file))
     text = io.TextIOWrapper(rest, "utf-8", "surrogateescape", newline="")
@@ -92,7 +79,7 @@ def iter_record_blocks(file: BinaryIO) -> Iterator[list[Record]]:
 
 
 def _plain(data: bytes) -> list[str] | None:
-    """Return the lines of `data`, which ends with a line end, or None if any is not plain."""
+    """Return the lines of `data`, which ends with a line end; None if a line is not plain."""
     if not data or any(mark in data for mark in (b'"', b"\r", b"\0")):
         return None
     try:
@@ -120,7 +107,7 @@ class _Prefixed(io.RawIOBase):
 
 
 def _iter_irregular(file: TextIO, number: int) -> Iterator[Record]:
-    """Yield the records of any text. `number` is that of the line before its first."""
+    """Yield the records of any text whose first line has the number after `number`."""
     lines = BoundedLines(file, number)
     rows = csv.reader(lines, strict=True)
     while True:
@@ -136,7 +123,7 @@ def _iter_irregular(file: TextIO, number: int) -> Iterator[Record]:
 
 
 def _form_fault(start: int, row: list[str], lines: BoundedLines) -> str:
-    """Return the fault in the form of the record that begins at line `start`, or ""."""
+    """Return the fault in the form of the record that starts at a line, or ""."""
     if lines.number > start:
         return f"quotes: an open quote joins the row with the lines up to {lines.number}"
     if any("\0" in field for field in row):
@@ -153,8 +140,7 @@ def open_binary(uri: str) -> Iterator[BinaryIO]:
     """Open the bytes of a .csv or .csv.gz file, unpacked.
 
     Raises:
-        InputError: the file is missing or cannot be opened; or the with-block raises an error about
-            its content, which then names the file.
+        InputError: the file cannot be opened, or the with-block raises an error about its content.
     """
     with storage.open_read(uri) as file:
         try:
@@ -164,7 +150,7 @@ def open_binary(uri: str) -> Iterator[BinaryIO]:
 
 
 def gunzip_if(file: BinaryIO, packed: bool) -> BinaryIO:
-    """Return the bytes of an open file, unpacked if it is packed with gzip."""
+    """Return an open file, unpacked if it is packed with gzip."""
     return gzip.GzipFile(fileobj=file) if packed else file  # type: ignore[return-value]
 
 
@@ -181,17 +167,13 @@ def _iter_rows(uri: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def read_names(uri: str) -> list[str]:
-    """Return the images that a ``sample_submission.csv`` lists, in its order.
-
-    Args:
-        uri: a .csv or .csv.gz file; a real submission will do.
+    """Return the images that a submission or ``sample_submission.csv`` lists, in its order.
 
     Raises:
         InputError: the file cannot be opened, is not such a list, or lists an image twice.
     """
     names = [row[0] for _, row in _iter_rows(uri) if row]
-    repeated = [name for name, count in Counter(names).items() if count > 1]
-    if repeated:
+    if repeated := [name for name, count in Counter(names).items() if count > 1]:
         first = repr(repeated[0])[1:-1]  # no control characters on the terminal
         count = plural(len(repeated), "image")
         raise InputError(f"{uri}: lists {count} more than once, the first is {first}")
@@ -211,14 +193,10 @@ def read_rows(uri: str) -> Iterator[Row]:
 
 
 def digests(uri: str, names: Sequence[str]) -> dict[str, str]:
-    """Return the SHA-256 of the runs of some images, by name.
-
-    Args:
-        uri: of a submission.
-        names: images that each must have exactly one row.
+    """Return the SHA-256 of the runs of some images in a submission, by name.
 
     Raises:
-        InputError: an image has no row or several; or see `read_rows`.
+        InputError: an image does not have exactly one row; or see `read_rows`.
     """
     wanted, result = set(names), dict[str, str]()
     for name, runs in read_rows(uri):

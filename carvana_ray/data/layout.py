@@ -1,7 +1,4 @@
-"""Kaggle's data set by name: folders, file names, car and view of an image, the CSV header.
-
-Uses the standard library only, and reads no file.
-"""
+"""Kaggle's data set by name: folders, file names, car and view of an image, the CSV header."""
 
 import re
 from collections.abc import Iterable
@@ -29,14 +26,10 @@ _SAFE_NAME = re.compile(rf"[^.=+\-@\s{_UNSAFE}][^{_UNSAFE}]{{0,254}}")
 
 
 def require_safe_names(names: Iterable[str], where: str) -> None:
-    """Check that names are safe as file names, in a table and on a terminal.
+    """Raise `InputError` if names are not safe as file names, in a table and on a terminal.
 
     Args:
-        names: file names that do not come from this program.
         where: the folder or file that holds the names, for the error message.
-
-    Raises:
-        InputError: a name is not safe; the first one is shown.
     """
     unsafe = [name for name in names if not _SAFE_NAME.fullmatch(name)]
     if unsafe:
@@ -48,13 +41,10 @@ def require_safe_names(names: Iterable[str], where: str) -> None:
 
 
 def parse_name(name: str) -> tuple[str, int]:
-    """Return the car and the view of an image's file name.
+    """Return the car and the view (0 to 99) of an image's file name.
 
-    ``0cdf5b5d0ce1_04.jpg`` is view 4 of car ``0cdf5b5d0ce1``. A name without ``_NN`` counts as its
-    own car, so that images of any source can be split by car.
-
-    Returns:
-        (car, view): the view is 0 to 99, and 0 if the name has none.
+    ``0cdf5b5d0ce1_04.jpg`` is view 4 of car ``0cdf5b5d0ce1``. A name without ``_NN`` is view 0 of
+    its own car, so that images of any source can be split by car.
     """
     stem = name.rsplit(".", 1)[0]
     match = _CAR_AND_VIEW.fullmatch(stem)
@@ -62,7 +52,7 @@ def parse_name(name: str) -> tuple[str, int]:
 
 
 def car_of(name: str) -> str:
-    """Return the car of an image's file name."""
+    """Return the car of an image's file name, see `parse_name`."""
     return parse_name(name)[0]
 
 

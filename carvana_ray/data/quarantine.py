@@ -49,7 +49,7 @@ class FailureLimits:
     Args:
         folder: the folder of the images.
         images: number of images.
-        output: what the run writes, in the singular, for messages: ``shard``.
+        output: noun for the files that the run writes, in the singular: ``shard``.
         min_allowed: number of bad images that is allowed in any case.
     """
 
@@ -59,14 +59,10 @@ class FailureLimits:
         self._failures: list[str] = []
 
     def count_bad(self, count: int, last: str) -> None:
-        """Check the number of bad images so far.
+        """Raise `InputError` if more bad images than allowed were found so far.
 
         Args:
-            count: bad images so far.
-            last: the latest of them with its reason, for the message.
-
-        Raises:
-            InputError: more than allowed.
+            last: the latest bad image with its reason, for the message.
         """
         if count > self._allowed:
             raise InputError(
@@ -78,8 +74,7 @@ class FailureLimits:
     def add_failure(self, text: str) -> None:
         """Note why an output could not be written although its images are good.
 
-        Raises:
-            IncompleteError: `MAX_FAILURES` outputs have failed.
+        The last of `MAX_FAILURES` raises `IncompleteError`.
         """
         self._failures.append(text)
         if len(self._failures) >= MAX_FAILURES:

@@ -10,7 +10,8 @@ def resolve_count(text: str, total: int, flag: str) -> int:
     """Return the number of cars that a flag's value stands for.
 
     Args:
-        text: a count (``16``) or a fraction of `total` (``0.15``), which is rounded.
+        text: a count (``16``) or a fraction of `total` (``0.15``). A fraction is rounded, but one
+            above 0 gives at least 1 car.
         total: number of cars.
         flag: the flag, for error messages.
 
@@ -26,29 +27,22 @@ def resolve_count(text: str, total: int, flag: str) -> int:
         ) from None
     if not 0 <= value < (1 if is_fraction else total + 1):
         raise InputError(
-            f"{flag} {text}: must be a count from 0 to {total} (there are "
-            f"{plural(total, 'car')}) or a fraction from 0 to below 1"
+            f"{flag} {text}: must be a count of cars from 0 to {total}, or a fraction from 0 to "
+            "below 1"
         )
-    return round(value * total) if is_fraction else int(value)
-
-
-def _at_least_one(text: str, total: int, flag: str) -> int:
-    """Return `resolve_count`, but 1 for a fraction that rounds to 0 in a small data set."""
-    count = resolve_count(text, total, flag)
-    return 1 if count == 0 and total and float(text) > 0 else count
+    if is_fraction and value:
+        return max(round(value * total), min(total, 1))
+    return int(value)
 
 
 def split_cars(
     cars: Sequence[str], holdout: str | Sequence[str], val: str, seed: int
 ) -> tuple[list[str], list[str], list[str]]:
-    """Split cars into (train, val, holdout), each sorted. All views of a car stay together.
+    """Split cars into (train, val, holdout), each sorted, by a seeded shuffle.
 
     Args:
-        cars: all cars, in any order.
-        holdout: the cars to hold out, or their count or fraction as text; these are drawn from the
-            sorted cars by a seeded shuffle.
-        val: count or fraction of the other cars, drawn by the same shuffle.
-        seed: of the shuffle.
+        holdout: the cars to hold out, or their count or fraction as text.
+        val: count or fraction of the other cars.
 
     Raises:
         InputError: a count or fraction is out of range, a held-out car does not exist, or no car
@@ -57,13 +51,13 @@ def split_cars(
     order = sorted(cars)
     random.Random(seed).shuffle(order)
     if isinstance(holdout, str):
-        held = order[: _at_least_one(holdout, len(order), "--holdout-cars")]
+        held = order[: resolve_count(holdout, len(order), "--holdout-cars")]
     else:
         held = sorted(set(holdout))
         if unknown := sorted(set(held) - set(order)):
             raise InputError(f"--holdout-cars names {unknown[0]}, which is not a car in --data")
     rest = [car for car in order if car not in set(held)]
-    val_count = _at_least_one(val, len(rest), "--val-cars")
+    val_count = resolve_count(val, len(rest), "--val-cars")
     if len(rest) <= val_count:
         raise InputError(
             f"--holdout-cars and --val-cars leave no car to train on: {plural(len(order), 'car')}, "

@@ -15,13 +15,10 @@ def coin(rng: np.random.Generator) -> bool:
 
 
 def random_flip(image: NDArray, mask: NDArray, rng: np.random.Generator) -> tuple[NDArray, NDArray]:
-    """Return image and mask, with probability 1/2 both mirrored left to right.
+    """Return image and mask [..., w], with probability 1/2 both mirrored left to right.
 
-    A mirrored view of a car on a turntable looks like another view: 5 becomes 13.
-
-    Args:
-        image, mask: [..., w], not changed; a mirrored result is a view of the same memory.
-        rng: of the image.
+    A mirrored view of a car on a turntable looks like another view: 5 becomes 13. The results share
+    their memory with the arguments.
     """
     if coin(rng):
         return image[..., ::-1], mask[..., ::-1]
@@ -29,16 +26,14 @@ def random_flip(image: NDArray, mask: NDArray, rng: np.random.Generator) -> tupl
 
 
 def sample_affine(rng: np.random.Generator, flip: bool) -> NDArray[np.float32]:
-    """Return a random shift and scale, with probability 1/2 mirrored, for `warp.apply_affine`.
+    """Return a random shift, scale and, with probability 1/2, mirroring for `warp.apply_affine`.
 
     Args:
-        rng: of the image.
         flip: allow mirroring.
 
     Returns:
-        float32 [2, 3]: the matrix from a point (x, y, 1) of the new image to a point (x, y) of the
-        old one, in coordinates from -1 to 1 across the image, as
-        `torch.nn.functional.affine_grid` takes it.
+        float32 [2, 3]: the matrix from (x, y, 1) in the new image to (x, y) in the old one, both
+        from -1 to 1 across the image, as `torch.nn.functional.affine_grid` takes it.
     """
     mirror = -1.0 if flip and coin(rng) else 1.0
     size = np.exp(rng.uniform(-SCALE, SCALE))

@@ -15,14 +15,14 @@ def load_gray(data: bytes, downscale: int = 4) -> NDArray[np.uint8]:
     """Decode an image to gray levels on the network's grid.
 
     A gray level is the mean of red, green and blue over a block of downscale x downscale pixels. A
-    JPEG is decoded directly at the small size: the decoder leaves out the high frequencies of each
-    8 x 8 block, which equals the block mean to within a gray level on average and does a quarter
-    of the work. Other formats are decoded in full and averaged. A block that extends beyond the
-    image is the mean of the pixels inside (JPEG: and of the encoder's padding).
+    JPEG is decoded directly at the small size, without the high frequencies of each 8 x 8 block: a
+    quarter of the work, and within a gray level of the block mean on average. Other formats are
+    decoded in full. At the border only pixels inside the image (JPEG: and the encoder's padding)
+    count.
 
     Args:
-        data: bytes of a JPEG, PNG or WebP file of any size [H, W], with 8 bits a channel. EXIF
-            orientation is ignored: the pixels stay as they are stored.
+        data: a JPEG, PNG or WebP file of any size [H, W] with 8 bits a channel. EXIF orientation is
+            ignored: the pixels stay as they are stored.
         downscale: 1, 2, 4 or 8.
 
     Returns:
@@ -71,7 +71,7 @@ def load_mask(data: bytes) -> NDArray[np.bool_]:
     """Decode a mask that has only black and white pixels.
 
     Args:
-        data: bytes of a GIF or PNG file of any size [H, W]; a palette is applied.
+        data: a GIF or PNG file of any size [H, W]; a palette is applied.
 
     Returns:
         bool [H, W]: True where the pixel is white (255), which is car.

@@ -18,10 +18,8 @@ def grid_size(height: int, width: int, downscale: int) -> tuple[int, int]:
 def infer_downscale(height: int, width: int, h: int, w: int) -> int:
     """Return the downscale that turns (H, W) into a grid of (h, w).
 
-    If several do, as for a tiny image, the first of `DOWNSCALES` is returned.
-
-    Raises:
-        ValueError: none does.
+    If several do, as for a tiny image, the first of `DOWNSCALES` is returned; if none, it raises
+    ValueError.
     """
     for downscale in (*DOWNSCALES, -(-height // h)):
         if grid_size(height, width, downscale) == (h, w):
@@ -37,8 +35,8 @@ def shrink_mask(mask: NDArray, downscale: int = 4) -> NDArray[np.uint8]:
         downscale: side of a block in pixels, 1 or more.
 
     Returns:
-        uint8 [h, w] with ``h = ceil(H / downscale)``, ``w = ceil(W / downscale)``; 255 times the
-        fraction of car, rounded to the nearest level.
+        uint8 [h, w] with ``h = ceil(H / downscale)`` and ``w = ceil(W / downscale)``, rounded to
+        the nearest level.
     """
     height, width = mask.shape
     h, w = grid_size(height, width, downscale)
@@ -52,10 +50,9 @@ def shrink_mask(mask: NDArray, downscale: int = 4) -> NDArray[np.uint8]:
 def enlarge(share: NDArray, height: int, width: int) -> NDArray[np.bool_]:
     """Return the full-size mask of a soft mask: the inverse of `shrink_mask`.
 
-    The soft mask is enlarged by bilinear interpolation (`upsample`), and the mask is True where the
-    result is above a half: 127.5 for uint8, 0.5 for float. A tie is background. For `DOWNSCALES`
-    the weights are multiples of 1/256, so float32 sums of uint8 levels are exact, and every
-    implementation of this arithmetic gives the same mask.
+    The mask is True where `upsample` is above a half: 127.5 for uint8, 0.5 for float. A tie is
+    background. For `DOWNSCALES` the weights are multiples of 1/256, so float32 sums of uint8 levels
+    are exact, and every implementation of this arithmetic gives the same mask.
 
     Args:
         share: the soft mask: uint8 (0..255) or float (0..1), [h, w], or [B, h, w] for a batch.
@@ -70,8 +67,8 @@ def enlarge(share: NDArray, height: int, width: int) -> NDArray[np.bool_]:
     share = np.asarray(share)
     if share.ndim == 3:
         masks = np.empty((len(share), height, width), dtype=np.bool_)
-        for mask, soft_mask in zip(masks, share, strict=True):
-            mask[:] = enlarge(soft_mask, height, width)
+        for row, soft_mask in enumerate(share):
+            masks[row] = enlarge(soft_mask, height, width)
         return masks
     half = 127.5 if share.dtype == np.uint8 else 0.5
     return upsample(share, height, width) > half
@@ -81,14 +78,11 @@ def upsample(soft_mask: NDArray, height: int, width: int) -> NDArray[np.float32]
     """Return a soft mask at full size, by bilinear interpolation between the centers of blocks.
 
     Args:
-        soft_mask: uint8 (0..255) or float (0..1), [h, w].
+        soft_mask: uint8 or float [h, w].
         height, width: full size H, W in pixels. The enlarged blocks are cropped to it.
 
     Returns:
         float32 [H, W], in the range of `soft_mask`.
-
-    Raises:
-        ValueError: no downscale turns (H, W) into (h, w), see `infer_downscale`.
     """
     h, w = soft_mask.shape
     factor = infer_downscale(height, width, h, w)
@@ -102,7 +96,7 @@ def standardize(gray: Any) -> Any:
     """Return images with zero mean and unit variance, each by its own statistics.
 
     ``(x - mean) / sqrt(variance + 1)`` over the pixels of one image, so that a mask never depends
-    on the other images of a batch. The added gray level squared turns a blank image into zeros.
+    on the other images of a batch. The added 1 (gray level squared) turns a blank image into zeros.
 
     Args:
         gray: numpy array or torch tensor [..., h, w] of gray levels 0..255, unchanged. Training and

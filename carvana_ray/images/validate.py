@@ -1,7 +1,4 @@
-"""Image files as bytes: opened and checked by their headers, before anything is decoded.
-
-A file that cannot be used raises `BadImageError` with the reason.
-"""
+"""Image files as bytes: opened and checked by their headers, before anything is decoded."""
 
 import io
 import re
@@ -30,16 +27,7 @@ MAX_PIXELS = 16 * 1918 * 1280  # larger images are refused: 39 megapixels take 1
 # What Pillow raises for damaged bytes. 300,000 damaged files raised OSError, SyntaxError,
 # ValueError, IndexError and struct.error; Pillow treats the others as damage when it opens a file,
 # but not when it decodes. MemoryError is not included: it says nothing about the file.
-_DAMAGE = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    IndexError,
-    struct.error,
-    EOFError,
-    KeyError,
-    TypeError,
-)
+_DAMAGE = (OSError, SyntaxError, ValueError, LookupError, struct.error, EOFError, TypeError)
 _PILLOW_FILTER = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
 
 
@@ -55,7 +43,6 @@ class _Jpeg(JpegImagePlugin.JpegImageFile):
         pass
 
     def load_prepare(self) -> None:
-        """Raise OSError if the end of the file is missing, then prepare as Pillow does."""
         self.require_end()
         super().load_prepare()
 
@@ -82,8 +69,7 @@ _READERS: dict[str, tuple[bytes, type[ImageFile.ImageFile]]] = {  # first bytes 
 def _silence_pillow() -> None:
     """Keep Pillow's warnings off standard error, since a bad image raises an error anyway.
 
-    The filter is moved to the front whenever other filters precede it, and it is never removed:
-    `warnings.catch_warnings` would restore the filters of another thread.
+    The filter stays: `warnings.catch_warnings` would restore the filters of another thread.
     """
     if warnings.filters[:1] != [_PILLOW_FILTER]:
         warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -93,8 +79,7 @@ def _silence_pillow() -> None:
 def decode_errors_as(word: str) -> Iterator[None]:
     """Raise `BadImageError` for errors that Pillow raises in the with-block for damaged bytes.
 
-    Args:
-        word: first word of the reason, unless ``too-large`` or ``truncated`` fits better.
+    Its first word is `word`, unless ``too-large`` or ``truncated`` fits better.
     """
     try:
         yield
@@ -109,11 +94,11 @@ def decode_errors_as(word: str) -> Iterator[None]:
 def open_image(data: bytes, formats: tuple[str, ...] = IMAGE_FORMATS) -> Image.Image:
     """Open an image and check format, size, frames and channels, without decoding pixels.
 
-    The first bytes decide the format, not the file name. Of a JPEG file that holds two images
-    (MPO), the first is opened.
+    The first bytes decide the format, not the file name. Bytes after the end of the image are
+    ignored.
 
     Args:
-        data: the file's bytes; bytes after the end of the image are ignored.
+        data: the file's bytes.
         formats: accepted formats: JPEG, PNG, WEBP, GIF.
 
     Raises:
@@ -146,12 +131,9 @@ def open_image(data: bytes, formats: tuple[str, ...] = IMAGE_FORMATS) -> Image.I
 
 
 def nvjpeg_can_decode(image: Image.Image) -> bool:
-    """Return whether an image is a JPEG that the GPU's decoder reads as libjpeg does.
+    """Return whether an image from `open_image` is a JPEG that nvJPEG decodes as libjpeg does.
 
     That holds for the usual JPEG: 8 bits, YCbCr, baseline. Progressive ones take several passes.
-
-    Args:
-        image: opened by `open_image`, not decoded yet.
 
     Raises:
         BadImageError: ``truncated``, the end of the file is missing.
@@ -168,29 +150,20 @@ def nvjpeg_can_decode(image: Image.Image) -> bool:
 
 
 def image_size(data: bytes) -> tuple[int, int]:
-    """Return an image's (H, W) from its header.
-
-    Raises:
-        BadImageError: see `open_image`.
-    """
+    """Return an image's (H, W) from its header. Errors are those of `open_image`."""
     image = open_image(data)
     return image.height, image.width
 
 
 def exif_orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation of an image that `open_image` opened, from its header.
+    """Return the EXIF orientation of an image from `open_image`: 1 (upright) to 8.
 
-    The program only counts orientations: it never rotates images, since masks belong to the pixels
-    as they are stored.
-
-    Returns:
-        1 (upright) to 8; 1 if the EXIF block is missing, damaged or has another value.
+    It is 1 if the EXIF block is missing, damaged or has another value. The program only counts
+    orientations: it never rotates images, since masks belong to the pixels as they are stored.
     """
-    block, exif = image.info.get("exif", b""), Image.Exif()
-    if not block:
-        return 1
+    exif = Image.Exif()
     try:
-        exif.load(block)
+        exif.load(image.info.get("exif", b""))
         orientation = exif.get(ExifTags.Base.Orientation)
     except _DAMAGE:
         return 1
@@ -198,17 +171,10 @@ def exif_orientation(image: Image.Image) -> int:
 
 
 def require_crc(data: bytes, expected: int | None) -> None:
-    """Compare a file's bytes with its checksum.
+    """Raise `BadImageError` if a file does not have the expected CRC-32; None accepts any.
 
     Nothing else detects a flipped bit or zeros in the middle of a JPEG: they decode without an
     error to an image that is wrong from there on.
-
-    Args:
-        data: the file's bytes.
-        expected: the known CRC-32, or None to accept any.
-
-    Raises:
-        BadImageError: ``checksum``.
     """
     if expected is not None:
         compare_crc(zlib.crc32(data), expected)

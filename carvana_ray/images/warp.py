@@ -12,11 +12,10 @@ from torch import Tensor
 def apply_affine(image: Tensor, soft_mask: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor]:
     """Return images and soft masks after the same affine transform.
 
-    Bilinear interpolation; pixels outside of the image are mirrored at its border.
+    Interpolation is bilinear. Pixels outside of the image are mirrored at its border.
 
     Args:
-        image: [B, h, w], gray levels of any dtype.
-        soft_mask: [B, h, w], any dtype and range.
+        image, soft_mask: [B, h, w] of any dtype.
         matrix: float32 [B, 2, 3], see `augment.sample_affine`.
 
     Returns:
@@ -24,7 +23,5 @@ def apply_affine(image: Tensor, soft_mask: Tensor, matrix: Tensor) -> tuple[Tens
     """
     both = torch.stack([image, soft_mask], dim=1).float()
     grid = F.affine_grid(matrix, list(both.shape), align_corners=False)
-    moved = F.grid_sample(
-        both, grid, mode="bilinear", padding_mode="reflection", align_corners=False
-    )
+    moved = F.grid_sample(both, grid, padding_mode="reflection", align_corners=False)
     return moved[:, 0], moved[:, 1]
