@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from carvana_ray.data.layout import VIEWS, parse_name
+from carvana_ray.errors import plural
 from carvana_ray.review import turntable
 from carvana_ray.review.shape import MaskShape
 
@@ -38,8 +39,8 @@ class ReviewItem:
     Attributes:
         name: name of the image.
         score: how unusual its mask is, in standard deviations; 0 or more.
-        reasons: all reasons whose score is at least `REVIEW_SCORE`, the strongest first. If there
-            are none: the strongest reason.
+        reasons: the reasons whose score is at least `REVIEW_SCORE`, the strongest first. If none
+            reaches it: the strongest reason.
     """
 
     name: str
@@ -53,23 +54,19 @@ class ReviewItem:
 
 
 def rank(shapes: Mapping[str, MaskShape]) -> list[ReviewItem]:
-    """Return an item for each image, the most unusual first.
-
-    Args:
-        shapes: shape of the mask, by the image's name.
-    """
+    """Return an item for each image, the most unusual first, from the masks' shapes by image."""
     signals = {name: _shape_signals(shape) for name, shape in shapes.items()}
-    views_by_car: dict[str, dict[int, str]] = {}
+    cars: dict[str, dict[int, str]] = {}
     for name in shapes:
         car, view = parse_name(name)
-        views_by_car.setdefault(car, {})[view] = name
+        cars.setdefault(car, {})[view] = name
     not_compared = dict(shapes)
-    for views in views_by_car.values():
-        if set(views) <= set(range(1, VIEWS + 1)):
-            car_shapes = {view: shapes[name] for view, name in views.items()}
-            for view, view_signals in turntable.score_views(car_shapes).items():
-                signals[views[view]] += view_signals
-                del not_compared[views[view]]
+    for names in cars.values():
+        if set(names) <= set(range(1, VIEWS + 1)):
+            views = {view: shapes[name] for view, name in names.items()}
+            for view, view_signals in turntable.score_views(views).items():
+                signals[names[view]] += view_signals
+                del not_compared[names[view]]
     for name, signal in _area_signals(not_compared).items():
         signals[name].append(signal)
     items = [_review_item(name, image_signals) for name, image_signals in signals.items()]
@@ -77,61 +74,45 @@ def rank(shapes: Mapping[str, MaskShape]) -> list[ReviewItem]:
 
 
 def to_csv(items: Sequence[ReviewItem], shapes: Mapping[str, MaskShape]) -> bytes:
-    """Return ``review.csv``: a line for each item, in their order.
-
-    Args:
-        items: result of `rank`.
-        shapes: shape of the mask, by the image's name.
-    """
+    """Return ``review.csv``: a line for each item of `rank`, in their order."""
     text = io.StringIO(newline="")
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["img", "score", "look", "reasons", "area", "pieces", "holes", "outline"])
     for item in items:
         shape = shapes[item.name]
-        score, reasons = f"{item.score:.2f}", "; ".join(item.reasons)
+        rank_cells = [item.name, f"{item.score:.2f}", int(item.listed), "; ".join(item.reasons)]
         outline = f"{shape.perimeter_ratio:.3f}"
-        counts = shape.area, shape.pieces, shape.holes
-        table.writerow([item.name, score, int(item.listed), reasons, *counts, outline])
+        table.writerow([*rank_cells, shape.area, shape.pieces, shape.holes, outline])
     return text.getvalue().encode()
 
 
 def _review_item(name: str, signals: Sequence[Signal]) -> ReviewItem:
     signals = sorted(signals, reverse=True)
-    strongest, reason = signals[0]
-    listed = [reason for score, reason in signals if score >= REVIEW_SCORE]
-    if not listed:
-        listed = [reason if strongest > 0 else "nothing unusual"]
-    score = strongest if strongest == EMPTY_SCORE else min(strongest, MAX_SCORE)
-    return ReviewItem(name, round(score, 2), tuple(listed))
+    score, reason = signals[0]
+    reasons = [reason for score, reason in signals if score >= REVIEW_SCORE]
+    if not reasons:
+        reasons = [reason if score > 0 else "nothing unusual"]
+    if score != EMPTY_SCORE:
+        score = min(score, MAX_SCORE)
+    return ReviewItem(name, round(score, 2), tuple(reasons))
 
 
 def _shape_signals(shape: MaskShape) -> list[Signal]:
     """Return the signals of a mask by itself."""
     if not shape.area:
         return [(EMPTY_SCORE, "the mask is empty")]
-    # Checked here because a model may fill all views alike, so that none differs from the others.
+    # A model may fill all views alike, so that none differs from the others.
     if (covered := shape.area / (shape.height * shape.width)) >= FULL_FRACTION:
         return [(EMPTY_SCORE, f"covers {covered:.0%} of the image, almost no background is left")]
     stray, hole = shape.stray_pixels / shape.area, shape.largest_hole / shape.area
     ratio = shape.perimeter_ratio
+    pieces, holes = plural(shape.pieces - 1, "piece"), plural(shape.holes, "hole")
+    outline = f"ragged outline, {ratio:.1f} times as long as the perimeter of the bounding box"
     return [
-        (
-            stray / STRAY_UNIT,
-            f"stray pieces are {stray:.1%} of the mask ({_count(shape.pieces - 1, 'piece')})",
-        ),
-        (
-            hole / HOLE_UNIT,
-            f"the largest hole is {hole:.1%} of the mask ({_count(shape.holes, 'hole')})",
-        ),
-        (
-            max(ratio - PLAIN_OUTLINE, 0) / OUTLINE_UNIT,
-            f"ragged outline, {ratio:.1f} times as long as the perimeter of the bounding box",
-        ),
+        (stray / STRAY_UNIT, f"stray pieces are {stray:.1%} of the mask ({pieces})"),
+        (hole / HOLE_UNIT, f"the largest hole is {hole:.1%} of the mask ({holes})"),
+        (max(ratio - PLAIN_OUTLINE, 0) / OUTLINE_UNIT, outline),
     ]
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _area_signals(shapes: Mapping[str, MaskShape]) -> dict[str, Signal]:
@@ -140,17 +121,15 @@ def _area_signals(shapes: Mapping[str, MaskShape]) -> dict[str, Signal]:
     Used for images that are not views of a car. The scale is robust: 1.4826 times the median
     absolute deviation is the standard deviation of a normal distribution.
     """
-    names = [name for name, shape in shapes.items() if shape.area]
-    if len(names) < MIN_IMAGES:
+    masks = {name: shape for name, shape in shapes.items() if shape.area}
+    if len(masks) < MIN_IMAGES:
         return {}
-    covered = np.array([shapes[n].area / (shapes[n].height * shapes[n].width) for n in names])
+    covered = np.array([shape.area / (shape.height * shape.width) for shape in masks.values()])
     median = float(np.median(covered))
-    log_ratio = np.log(covered / median)
-    spread = max(1.4826 * float(np.median(np.abs(log_ratio))), MIN_LOG_SPREAD)
+    distance = np.abs(np.log(covered / median))
+    spread = max(1.4826 * float(np.median(distance)), MIN_LOG_SPREAD)
+    words = "covers {:.1%} of the image, the median of the catalog is {:.1%}"
     return {
-        name: (
-            abs(float(ratio)) / spread,
-            f"covers {fraction:.1%} of the image, the median of the catalog is {median:.1%}",
-        )
-        for name, ratio, fraction in zip(names, log_ratio, covered, strict=True)
+        name: (float(score), words.format(fraction, median))
+        for name, score, fraction in zip(masks, distance / spread, covered, strict=True)
     }

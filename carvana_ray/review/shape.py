@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from carvana_ray import rle
 
 Ints = NDArray[np.int64]
-TAIL = 0.01  # fraction of a mask's pixels that lies beyond each side of its central interval
+TAIL = 0.01  # fraction of a mask's pixels above `first_y`, and of those below `last_y`
 
 
 @dataclass(frozen=True)
@@ -25,16 +25,14 @@ class MaskShape:
     Attributes:
         height, width: size of the image.
         area: number of pixels of the mask.
-        top, bottom, left, right: bounding box; bottom and right are exclusive.
         center_x, center_y: center of mass.
-        first_x, last_x, first_y, last_y: central intervals, with `1 - 2 * TAIL` of the pixels.
-            Unlike the bounding box they do not move with an antenna or a stray piece.
         spread_x, spread_y: standard deviations of the pixels' positions.
         xy_correlation: correlation of x and y over the pixels, -1..1; positive if the mask is lower
             on the right.
-        pieces: number of pieces.
+        first_y, last_y: the interval of y in which `1 - 2 * TAIL` of the pixels lie. Unlike the
+            bounding box it does not move with an antenna or a stray piece.
+        pieces, holes: number of each.
         stray_pixels: number of pixels outside the largest piece.
-        holes: number of holes.
         largest_hole: number of pixels of the largest hole.
         perimeter_ratio: length of the outline, inner outlines included, by the perimeter of the
             bounding box. 1 for a shape whose rows and columns have no gaps; more for ragged
@@ -44,19 +42,13 @@ class MaskShape:
     height: int
     width: int
     area: int = 0
-    top: int = 0
-    bottom: int = 0
-    left: int = 0
-    right: int = 0
     center_x: float = 0.0
     center_y: float = 0.0
-    first_x: float = 0.0
-    last_x: float = 0.0
-    first_y: float = 0.0
-    last_y: float = 0.0
     spread_x: float = 0.0
     spread_y: float = 0.0
     xy_correlation: float = 0.0
+    first_y: float = 0.0
+    last_y: float = 0.0
     pieces: int = 0
     stray_pixels: int = 0
     holes: int = 0
@@ -66,22 +58,17 @@ class MaskShape:
 
 @dataclass(frozen=True)
 class _RowRuns:
-    """Runs that do not cross the end of an image row, in order.
-
-    Attributes:
-        row, left, right: row and columns [left, right) of each run, int64 [n].
-    """
+    """Runs that do not cross the end of an image row, in order; each field is int64 [n]."""
 
     row: Ints
     left: Ints
-    right: Ints
+    right: Ints  # exclusive
 
     def __len__(self) -> int:
         return len(self.row)
 
     @property
     def length(self) -> Ints:
-        """Pixels of each run, int64 [n]."""
         return self.right - self.left
 
 
@@ -94,28 +81,16 @@ def measure(text: str, height: int, width: int) -> MaskShape:
     runs = _split_at_rows(*rle.parse_runs(text, height * width), width)
     if not len(runs):
         return MaskShape(height, width)
-    area = int(runs.length.sum())
-    top, bottom = int(runs.row[0]), int(runs.row[-1]) + 1
-    left, right = int(runs.left.min()), int(runs.right.max())
-    center, spread, correlation = _moments(runs)
-    upper, lower = _touching_runs(runs, width)
-    pieces, largest_piece = _pieces(runs, upper, lower)
-    holes, largest_hole = _holes(runs, width)
+    touching = _touching_runs(runs, width)
     return MaskShape(
         height,
         width,
-        area,
-        *(top, bottom, left, right),
-        *center,
-        *_central_interval(_pixels_per_column(runs, width)),
-        *_central_interval(np.bincount(runs.row, runs.length, minlength=height)),
-        *spread,
-        correlation,
-        pieces,
-        area - largest_piece,
-        holes,
-        largest_hole,
-        _perimeter(runs, upper, lower) / (2 * (bottom - top + right - left)),
+        int(runs.length.sum()),
+        *_moments(runs),
+        *_central_rows(runs),
+        *_pieces(runs, *touching),
+        *_holes(runs, width),
+        _perimeter_ratio(runs, *touching),
     )
 
 
@@ -169,8 +144,8 @@ def label_components(count: int, source: Ints, target: Ints) -> Ints:
             return label
 
 
-def _moments(runs: _RowRuns) -> tuple[tuple[float, float], tuple[float, float], float]:
-    """Return the center (x, y), the spread (x, y) and the correlation of x and y.
+def _moments(runs: _RowRuns) -> tuple[float, float, float, float, float]:
+    """Return center_x, center_y, spread_x, spread_y and xy_correlation of a mask.
 
     Pixels are unit squares. A run of length L is a 1 x L rectangle, whose variance about its own
     center is L^2 / 12 in x and 1 / 12 in y; the parallel axis theorem adds the squared distance to
@@ -185,43 +160,38 @@ def _moments(runs: _RowRuns) -> tuple[tuple[float, float], tuple[float, float], 
     variance_y = (length * ((middle_y - center_y) ** 2 + 1 / 12)).sum() / area
     covariance = (length * (middle_x - center_x) * (middle_y - center_y)).sum() / area
     correlation = float(covariance / np.sqrt(variance_x * variance_y))
-    spread = float(np.sqrt(variance_x)), float(np.sqrt(variance_y))
-    return (center_x, center_y), spread, correlation
+    return center_x, center_y, float(np.sqrt(variance_x)), float(np.sqrt(variance_y)), correlation
 
 
-def _pixels_per_column(runs: _RowRuns, width: int) -> Ints:
-    """Return the number of the mask's pixels in each column, int64 [width]."""
-    steps = np.bincount(runs.left, minlength=width + 1)
-    steps = steps - np.bincount(runs.right, minlength=width + 1)
-    return np.cumsum(steps[:width])
-
-
-def _central_interval(histogram: NDArray) -> tuple[float, float]:
-    """Return the positions of the `TAIL` and `1 - TAIL` quantiles, interpolated within a pixel."""
-    cumulative = np.cumsum(histogram)
+def _central_rows(runs: _RowRuns) -> tuple[float, float]:
+    """Return first_y and last_y: the `TAIL` and `1 - TAIL` quantiles, interpolated in a row."""
+    cumulative = np.cumsum(np.bincount(runs.row, runs.length))
     quantiles = np.array([TAIL, 1 - TAIL]) * cumulative[-1]
-    index = np.searchsorted(cumulative, quantiles)
-    below = np.where(index > 0, cumulative[np.maximum(index - 1, 0)], 0)
-    first, last = index + (quantiles - below) / (cumulative[index] - below)
+    row = np.searchsorted(cumulative, quantiles)
+    below = np.where(row > 0, cumulative[row - 1], 0)
+    first, last = row + (quantiles - below) / (cumulative[row] - below)
     return float(first), float(last)
 
 
 def _pieces(runs: _RowRuns, upper: Ints, lower: Ints) -> tuple[int, int]:
-    """Return the number of pieces and the pixels of the largest, given the touching runs."""
-    label = label_components(len(runs), upper, lower)
-    sizes = np.bincount(label, weights=runs.length)
-    return int((sizes > 0).sum()), int(sizes.max())
+    """Return the number of pieces and of stray pixels, given the touching runs."""
+    sizes = np.bincount(label_components(len(runs), upper, lower), weights=runs.length)
+    return int((sizes > 0).sum()), int(sizes.sum() - sizes.max())
 
 
-def _perimeter(runs: _RowRuns, upper: Ints, lower: Ints) -> int:
-    """Return the number of pixel edges between mask and background, given the touching runs.
+def _perimeter_ratio(runs: _RowRuns, upper: Ints, lower: Ints) -> float:
+    """Return the perimeter ratio, given the touching runs.
 
-    Each run has a left and a right edge. Each pixel has a top and a bottom edge, except where two
-    touching runs share a column.
+    The perimeter is the number of pixel edges between mask and background. Each run has a left and
+    a right edge. Each pixel has a top and a bottom edge, except where two touching runs share a
+    column.
     """
     overlap = np.minimum(runs.right[upper], runs.right[lower])
-    overlap = overlap - np.maximum(runs.left[upper], runs.left[lower])
-    return 2 * len(runs) + 2 * int(runs.length.sum()) - 2 * int(overlap.sum())
+    overlap -= np.maximum(runs.left[upper], runs.left[lower])
+    perimeter = 2 * int(len(runs) + runs.length.sum() - overlap.sum())
+    box_height = int(runs.row[-1] - runs.row[0]) + 1
+    box_width = int(runs.right.max() - runs.left.min())
+    return perimeter / (2 * (box_height + box_width))
 
 
 def _holes(runs: _RowRuns, width: int) -> tuple[int, int]:

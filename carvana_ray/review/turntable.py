@@ -39,14 +39,12 @@ class Feature:
 
     Attributes:
         odd: whether mirroring flips the sign. Then the main waves are sines, else cosines.
-        mean: the mean over all angles.
+        mean: of the mean over all angles.
         main, main_power: the main wave with k periods per turn has ``main / k ** main_power``.
         minor, minor_power: the same for the waves that a symmetric car does not have.
-        noise: noise of each view.
-        end_on: more noise if the car is seen end on, where turning it by one degree changes its
-            mask most.
-        words: text for a value that is too large, and for one that is too small; ``{}`` is the
-            difference.
+        noise: of each view.
+        end_on: of a car seen end on, in addition: turning it by one degree changes its mask most.
+        words: for a value that is too large, and for one that is too small; ``{}`` is the amount.
     """
 
     odd: bool
@@ -75,7 +73,6 @@ FEATURES = {
     "tilt": Feature(True, 100, 200, 2, 20, 2, 1, 4, ("right side is lower", "left side is lower")),
 }
 NAMES = list(FEATURES)
-_LOGARITHMS = ("area", "width", "height")
 
 
 def score_views(car: Mapping[int, MaskShape]) -> dict[int, list[tuple[float, str]]]:
@@ -86,8 +83,8 @@ def score_views(car: Mapping[int, MaskShape]) -> dict[int, list[tuple[float, str
             than `MIN_VIEWS` views give no scores.
 
     Returns:
-        For each view (score, words) of its most unusual feature, and of all features from
-        `OUTLIER_SCORE`. A score is a distance in standard deviations.
+        For each view, (score in standard deviations, words) of its most unusual feature, and of
+        all features from `OUTLIER_SCORE`.
     """
     views = tuple(view for view in sorted(car) if car[view].area)
     if len(views) < MIN_VIEWS:
@@ -95,21 +92,19 @@ def score_views(car: Mapping[int, MaskShape]) -> dict[int, list[tuple[float, str
     values = np.array([_features(car[view]) for view in views]).T
     difference, score = _judge(values, views)
     score /= max(float(np.median(score.max(0))) / USUAL_MEDIAN, 1.0)
-    signals = {}
-    for index, (view, scores) in enumerate(zip(views, score.T, strict=True)):
-        unusual = np.flatnonzero((scores >= OUTLIER_SCORE) | (scores == scores.max()))
-        signals[view] = [
-            (float(scores[i]), _words(NAMES[i], difference[i, index], car[view]))
-            for i in unusual.tolist()
-        ]
+    unusual = (score >= OUTLIER_SCORE) | (score == score.max(0))
+    signals: dict[int, list[tuple[float, str]]] = {view: [] for view in views}
+    for column, feature in np.argwhere(unusual.T).tolist():
+        view = views[column]
+        words = _words(NAMES[feature], difference[feature, column], car[view])
+        signals[view].append((float(score[feature, column]), words))
     return signals
 
 
 def _features(shape: MaskShape) -> Floats:
     """Return the features of a mask, [features], in pixels of an image 1918 wide.
 
-    Sizes are logarithms, so that they do not depend on the size of the car. A logarithm or a
-    correlation of 1 counts as `LOG_UNIT` pixels.
+    Sizes are logarithms, so that they do not depend on the size of the car.
     """
     scale = WIDTH / shape.width
     return np.array(
@@ -129,8 +124,8 @@ def _features(shape: MaskShape) -> Floats:
 def _judge(values: Floats, views: tuple[int, ...]) -> tuple[Floats, Floats]:
     """Return (difference, score), each [features, n], of each view from the other views.
 
-    The worst view is excluded when the others are judged, and so on: its fault would show in their
-    scores too.
+    An outlier is excluded when the remaining views are judged: its fault would show in their scores
+    too.
 
     Args:
         values: features, [features, n].
@@ -139,14 +134,12 @@ def _judge(values: Floats, views: tuple[int, ...]) -> tuple[Floats, Floats]:
     difference, score = np.zeros_like(values), np.zeros_like(values)
     excluded: frozenset[int] = frozenset()
     remaining = list(range(len(views)))
-    for number in range(PASSES):
+    for _ in range(PASSES):
         new_difference, new_score = _leave_one_out(values, views, excluded)
-        worst = max(remaining, key=lambda index: new_score[:, index].max())
-        is_last = number == PASSES - 1 or new_score[:, worst].max() < OUTLIER_SCORE
-        judged = remaining if is_last else [worst]
-        difference[:, judged] = new_difference[:, judged]
-        score[:, judged] = new_score[:, judged]
-        if is_last:
+        difference[:, remaining] = new_difference[:, remaining]
+        score[:, remaining] = new_score[:, remaining]
+        worst = max(remaining, key=lambda index: score[:, index].max())
+        if score[:, worst].max() < OUTLIER_SCORE:
             break
         remaining.remove(worst)
         excluded |= {views[worst]}
@@ -160,10 +153,6 @@ def _leave_one_out(
 
     With K the covariance and y the values, the difference is [K^-1 y]_i / [K^-1]_ii, and its
     variance is 1 / [K^-1]_ii (Rasmussen and Williams 2006, equation 5.12).
-
-    Args:
-        values: features, [features, n].
-        views, excluded: see `_covariances`.
     """
     inverse = _inverse_covariances(views, excluded)
     precision = np.diagonal(inverse, axis1=1, axis2=2)
@@ -177,11 +166,9 @@ def _inverse_covariances(views: tuple[int, ...], excluded: frozenset[int]) -> Fl
 
 
 def _covariances(views: tuple[int, ...], excluded: frozenset[int]) -> Floats:
-    """Return the covariance of each feature over some views, [features, n, n].
+    """Return the covariance of each feature over n views, [features, n, n].
 
-    Args:
-        views: the n views, from 1.
-        excluded: views whose values carry no weight.
+    Values of excluded views carry no weight.
     """
     angle = 2 * np.pi * (np.array(views) - 1) / VIEWS
     waves = np.arange(VIEWS // 2 + 1)
@@ -205,8 +192,7 @@ def _covariances(views: tuple[int, ...], excluded: frozenset[int]) -> Floats:
 
 
 def _words(name: str, difference: float, shape: MaskShape) -> str:
-    """Return in words how a feature differs from its prediction."""
-    if name in _LOGARITHMS:
+    if name in ("area", "width", "height"):  # logarithms
         amount = f"{abs(np.expm1(difference / LOG_UNIT)):.0%}"
     else:
         amount = f"{abs(difference) * shape.width / WIDTH:.0f} px"
