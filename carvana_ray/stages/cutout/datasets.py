@@ -21,12 +21,7 @@ from carvana_ray.stages.cutout.write_cutouts import (
     write_from_soft_masks,
 )
 from carvana_ray.stages.ingest.blocks import RETRIES, from_blocks
-from carvana_ray.stages.ingest.crash_isolation import (
-    LOST_A_REPLICA,
-    LOST_BLOCKS,
-    find_crashing,
-    run_with_isolation,
-)
+from carvana_ray.stages.ingest.crash_isolation import run_with_isolation
 from carvana_ray.stages.ingest.read_images import ReadOptions, block_row, read_images
 from carvana_ray.stages.predict.mask_predictor import (
     SoftMaskPredictor,
@@ -100,12 +95,7 @@ class CutoutJob:
             workers=workers,
             writer=replace(self.writer, target=None),
         )
-        run_with_isolation(
-            _blocks(self.entries),
-            run_blocks,
-            LOST_BLOCKS + LOST_A_REPLICA * workers.count,
-            lambda names: find_crashing(names, dry_run, workers.cpus, int(workers.use_gpu)),
-        )
+        run_with_isolation(_blocks(self.entries), run_blocks, dry_run, workers)
 
     def render_from_submission(self, uri: str, cpus: int) -> None:
         """Cut out by the rows of a submission, which has one row per image.
@@ -139,12 +129,8 @@ class CutoutJob:
             )
 
         dry_run = partial(_dry_run_row, texts=texts, writer=replace(self.writer, target=None))
-        run_with_isolation(
-            _blocks([entry for entry in self.entries if entry.name in texts]),
-            run_blocks,
-            LOST_BLOCKS,
-            lambda names: find_crashing(names, dry_run),
-        )
+        entries = [entry for entry in self.entries if entry.name in texts]
+        run_with_isolation(_blocks(entries), run_blocks, dry_run)
 
     def _row(self, block: Block, preset_status: Mapping[str, str]) -> dict[str, Any]:
         names = [entry.name for entry in block.entries]

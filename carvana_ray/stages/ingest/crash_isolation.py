@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeVar
 import ray
 
 from carvana_ray.data import quarantine
+from carvana_ray.runtime.resources import WorkerAllocation
 from carvana_ray.storage import FileInfo
 
 log = logging.getLogger(__name__)
@@ -21,6 +22,7 @@ LOST_A_REPLICA = 4  # more blocks per replica: those that it had when its machin
 PASSES = 3
 TRIES = 2  # a machine may be lost at that very moment; twice in a row it is the image
 AT_ONCE = 64
+NO_REPLICAS = WorkerAllocation(count=0, cpus=1, use_gpu=False)  # tasks of one CPU
 
 
 class Block(Protocol):
@@ -39,8 +41,8 @@ B = TypeVar("B", bound=Block)
 def run_with_isolation(
     blocks: Sequence[B],
     run_blocks: Callable[[Sequence[B], Mapping[str, str], int], Collection[str]],
-    max_lost: int,
-    find_crashing_names: Callable[[list[str]], list[str]],
+    work: Callable[[str], object],
+    workers: WorkerAllocation = NO_REPLICAS,
 ) -> None:
     """Run blocks, and repeat those that are lost with a machine or by a crashing image.
 
@@ -49,10 +51,12 @@ def run_with_isolation(
     Args:
         blocks: to run.
         run_blocks: called with blocks, the preset status of images that must not be read, and the
-            number of blocks that may be lost. It returns the names of the blocks that are done.
-        max_lost: number of blocks that a pass may lose; the last pass must not lose any.
-        find_crashing_names: returns which of the given images crash, see `find_crashing`.
+            number of blocks that may be lost: none in the last pass. It returns the names of the
+            blocks that are done.
+        work: does for one image, by name, what `run_blocks` does for blocks.
+        workers: the replicas that do it.
     """
+    max_lost = LOST_BLOCKS + LOST_A_REPLICA * workers.count
     pending: Sequence[B] = blocks
     preset_status: dict[str, str] = {}
     for passes_left in reversed(range(PASSES)):
@@ -65,21 +69,18 @@ def run_with_isolation(
         # exists, and a cycle of references keeps that alive.
         gc.collect()
         names = [entry.name for block in pending for entry in block.entries]
-        preset_status |= dict.fromkeys(find_crashing_names(names), quarantine.CRASH)
+        preset_status |= dict.fromkeys(find_crashing(names, work, workers), quarantine.CRASH)
 
 
 def find_crashing(
-    names: Sequence[str], work: Callable[[str], object], num_cpus: int = 1, num_gpus: int = 0
+    names: Sequence[str], work: Callable[[str], object], workers: WorkerAllocation = NO_REPLICAS
 ) -> list[str]:
     """Return the names whose work kills its process.
 
-    Args:
-        names: to try.
-        work: called with a name, in a process of the cluster. Its result is dropped.
-        num_cpus, num_gpus: resources that it needs.
+    Each is tried in a task with the resources of one of the workers.
     """
 
-    @ray.remote(max_retries=0, num_cpus=num_cpus, num_gpus=num_gpus)
+    @ray.remote(max_retries=0, num_cpus=workers.cpus, num_gpus=int(workers.use_gpu))
     def work_on(name: str) -> None:
         work(name)
 

@@ -30,44 +30,26 @@ Gray = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """How to read the images of a job.
+    """How to read the images of a job."""
 
-    Attributes:
-        folder: URI that the image names are relative to.
-        downscale: see `images.load_gray`.
-        size: (H, W) that every image must have, or None for any size.
-        placeholder_size: (H, W) given to a bad image when `size` is None.
-        keep_encoded: pass on the JPEG files that nvJPEG can decode instead of decoding them.
-        low_priority: leave the CPUs to the processes that feed a GPU.
-    """
-
-    folder: str
-    downscale: int
-    size: tuple[int, int] | None
-    placeholder_size: tuple[int, int]
-    keep_encoded: bool = False
-    low_priority: bool = False
+    folder: str  # URI
+    downscale: int  # see `images.load_gray`
+    size: tuple[int, int] | None  # (H, W) that every image must have
+    placeholder_size: tuple[int, int]  # (H, W) of a bad image when `size` is None
+    keep_encoded: bool = False  # pass on the JPEG files that nvJPEG can decode
+    low_priority: bool = False  # leave the CPUs to the processes that feed a GPU
 
 
 @dataclass(frozen=True)
 class ReadResult:
-    """One image after reading.
+    """One image after reading."""
 
-    Attributes:
-        size: full size (H, W).
-        status: `OK`, or the reason why there are no pixels.
-        crc32: of the file's bytes; 0 if they were not read.
-        orientation: EXIF orientation, 1 to 8.
-        gray: uint8 [h, w] on the network's grid, zero for a bad image, 0 x 0 for an encoded one.
-        encoded: the JPEG file if the GPU is to decode it, else empty.
-    """
-
-    size: tuple[int, int]
-    status: str
-    crc32: int
-    orientation: int
-    gray: Gray
-    encoded: bytes = b""
+    size: tuple[int, int]  # full size (H, W)
+    status: str  # `OK`, or the reason why there are no pixels
+    crc32: int  # of the file's bytes; 0 if they were not read
+    orientation: int  # of EXIF, 1 to 8
+    gray: Gray  # [h, w] on the network's grid, zero for a bad image, 0 x 0 for an encoded one
+    encoded: bytes = b""  # the JPEG file if the GPU is to decode it
 
 
 @functools.cache  # once a process

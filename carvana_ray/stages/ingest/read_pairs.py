@@ -26,20 +26,13 @@ Gray = NDArray[np.uint8]
 
 @dataclass(frozen=True, kw_only=True)
 class PairOptions:
-    """How to read the pairs of a training run.
+    """How to read the pairs of a training run."""
 
-    Attributes:
-        image_dir, mask_dir: URIs of the folders.
-        downscale: see `images.load_gray`.
-        size: (H, W) that every image and mask must have.
-        low_priority: leave the CPUs to the other processes of Ray.
-    """
-
-    image_dir: str
-    mask_dir: str
-    downscale: int
-    size: tuple[int, int]
-    low_priority: bool = False
+    image_dir: str  # URI
+    mask_dir: str  # URI
+    downscale: int  # see `images.load_gray`
+    size: tuple[int, int]  # (H, W) that every image and mask must have
+    low_priority: bool = False  # leave the CPUs to the other processes of Ray
 
 
 def pairs_row(pairs: Sequence[tuple[str, str]], crcs: Mapping[str, int]) -> dict[str, Any]:

@@ -34,20 +34,18 @@ log = logging.getLogger(__name__)
 
 Size = tuple[int, int]
 
-# A shard of 256 is two calls on a GPU, each of two batches of the network. Where the GPU decodes,
-# it is one call: nvJPEG is faster the more files it gets.
+# A shard of 256 is two calls on a GPU. Where the GPU decodes, it is one: nvJPEG is faster the more
+# files it gets.
 BATCH_ON_CPU, BATCH_ON_GPU, BATCH_DECODED = 16, 128, 256
 # Of a block whose replica dies: a try takes ten seconds and more, and a block that is lost by bad
 # luck is done in the second pass of `run_with_isolation`.
 TASK_RETRIES = 2
 # Of one replica. Each of `LOST_BLOCKS` crashing images takes 1 + TASK_RETRIES, 48 in all; the rest
-# is for long runs on machines that come and go. Without a replica left Ray Data waits for half an
-# hour before it ends the run.
+# is for machines that come and go. Without a replica Ray Data waits half an hour to end the run.
 RESTARTS = 100
 REPLICAS_A_GPU = 2  # one computes while the other takes in or hands out a batch
 READERS = 2  # for each replica on CPUs
-# Next to a GPU: a few more readers than CPUs, since each waits for Ray between two blocks.
-CPUS_OF_A_READER = 0.8
+CPUS_OF_A_READER = 0.8  # next to a GPU: each reader waits for Ray between two blocks
 READERS_OF_FILES = 6  # for each GPU that decodes: 0.3 ms of a core an image, 4,000 images/s
 
 
@@ -56,8 +54,8 @@ class MaskPredictor:
 
     Args:
         model: URI of the model folder.
-        workers: the allocation that gives the device and the number of torch threads.
-        profile: folder for a trace of some calls, or "".
+        workers: give the device and the number of torch threads.
+        profile: URI of the folder for a trace of some calls, or "".
     """
 
     def __init__(self, model: str, workers: WorkerAllocation, profile: str = "") -> None:
@@ -78,9 +76,9 @@ class MaskPredictor:
         blank = np.zeros((1, *images.grid_size(*size, self._downscale)), np.uint8)
         self._predictor.run_bounds_mixed(blank, [size])
         if self._decode:
-            with io.BytesIO() as file:
-                Image.new("RGB", (width, height)).save(file, "JPEG")
-                self._decode([file.getvalue()])
+            file = io.BytesIO()
+            Image.new("RGB", (width, height)).save(file, "JPEG")
+            self._decode([file.getvalue()])
 
     def __call__(self, batch: Columns) -> Columns:
         """Replace the images of a batch by the run bounds of their masks.
@@ -93,8 +91,8 @@ class MaskPredictor:
             `rle.text_from_bounds` takes them, empty for a bad image.
         """
         bounds = self._predict(batch, self._predictor.run_bounds_mixed)
-        good = batch["status"] == OK
-        data = [one.tobytes() if ok else b"" for one, ok in zip(bounds, good, strict=True)]
+        statuses = batch["status"]  # after `_predict`, which changes them
+        data = [b.tobytes() if s == OK else b"" for b, s in zip(bounds, statuses, strict=True)]
         if self._trace:
             self._trace.step()
         return {**batch, "run_bounds": np.array(data, dtype=object)}
@@ -108,27 +106,20 @@ class MaskPredictor:
         """
         sizes = list(zip(batch["height"].tolist(), batch["width"].tolist(), strict=True))
         gray = batch.pop("image")
-        errors: dict[int, str] = {}
+        encoded = None
+        if self._decode:
+            encoded = EncodedImages(
+                batch.pop("encoded"), gray, sizes, self._downscale, self._device, self._decode
+            )
         with self._waits:
             try:
-                if self._decode:
-                    encoded = EncodedImages(
-                        batch.pop("encoded"),
-                        gray,
-                        sizes,
-                        self._downscale,
-                        self._device,
-                        self._decode,
-                    )
-                    results, errors = predict(encoded, sizes), encoded.errors
-                else:
-                    results = predict(gray, sizes)
+                results = predict(gray if encoded is None else encoded, sizes)
             except torch.AcceleratorError:  # CUDA works no more in this process
                 log.exception("GPU fault; Ray starts another process")
                 os._exit(1)
-        if errors:
+        if encoded is not None and encoded.errors:
             batch["status"] = batch["status"].astype(object)
-            for row, reason in errors.items():
+            for row, reason in encoded.errors.items():
                 batch["status"][row] = reason
         return results
 
@@ -145,13 +136,9 @@ class SoftMaskPredictor(MaskPredictor):
 def read_options(
     folder: str, manifest: ModelManifest, size: Size | None, workers: WorkerAllocation
 ) -> ReadOptions:
-    """Return how to read images for a model.
+    """Return how to read a folder's images for a model.
 
-    Args:
-        folder: URI of the images' folder.
-        manifest: of the model, the only source of sizes and preprocessing.
-        size: (H, W) that all images must have, or None.
-        workers: the replicas that the images are for.
+    `size` is the (H, W) that all images must have, or None. All else comes from the model.
     """
     return ReadOptions(
         folder,
@@ -187,12 +174,7 @@ def reader_resources(workers: WorkerAllocation) -> dict[str, Any]:
 
 
 def replica_resources(workers: WorkerAllocation, downscale: int) -> dict[str, Any]:
-    """Return the arguments of `map_batches` for `MaskPredictor`.
-
-    Args:
-        workers: the CPUs or GPUs that hold the model.
-        downscale: of the model; a batch of large images is no longer than a shard.
-    """
+    """Return the arguments of `map_batches` for `MaskPredictor`, for a model of this downscale."""
     batch_size, replicas = BATCH_ON_CPU, 1
     if workers.use_gpu:
         most = BATCH_DECODED if workers.decode_on_gpu else BATCH_ON_GPU
@@ -222,14 +204,7 @@ def predict_one(
     workers: WorkerAllocation,
     kind: type[MaskPredictor] = MaskPredictor,
 ) -> Columns:
-    """Read one image and predict its mask in the calling process.
-
-    Args:
-        name: of the image.
-        options: see `read_options`.
-        model, workers: see `MaskPredictor`.
-        kind: `MaskPredictor` or `SoftMaskPredictor`.
-    """
+    """Read one image and predict its mask in the calling process, which keeps the model."""
     batch = {key: [value] for key, value in block_row("", [name]).items()}
     predictor = _loaded(kind, model, workers)  # type: ignore[arg-type]  # mypy: a class has a hash
     return predictor(read_images(batch, options))

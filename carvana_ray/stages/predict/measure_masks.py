@@ -21,16 +21,13 @@ def measure_masks(batch: Columns) -> Columns:
         batch: one row: ``uri`` of the shard, and ``keep``, whether to measure each of its images.
 
     Returns:
-        A row for each kept image: ``uri``, ``img``, ``status``, ``crc32``, and the fields of
-        `MaskShape`.
+        a row per kept image: ``uri``, ``img``, ``status``, ``crc32``, and `FIELDS`.
     """
     row = single_row(batch)
     table = pq.read_table(io.BytesIO(storage.read(row["uri"])))  # the merge has just verified it
     table = table.filter(pa.array(np.asarray(row["keep"], dtype=bool)))
-    shapes = [
-        measure(image["rle_mask"], image["height"], image["width"])
-        for image in table.select(["rle_mask", "height", "width"]).to_pylist()
-    ]
+    columns = (table[name].to_pylist() for name in ("rle_mask", "height", "width"))
+    shapes = [measure(*mask) for mask in zip(*columns, strict=True)]
     return {
         "uri": np.full(len(table), row["uri"]),
         **{name: table[name].to_numpy() for name in ("img", "status", "crc32")},

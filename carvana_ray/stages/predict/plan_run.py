@@ -10,7 +10,7 @@ from carvana_ray.checkpoints.model import ModelManifest
 from carvana_ray.config import PredictFlags
 from carvana_ray.data.catalog import Catalog
 from carvana_ray.errors import InputError
-from carvana_ray.runtime.resources import WorkerAllocation
+from carvana_ray.runtime.resources import ClusterResources, WorkerAllocation, allocate_workers
 from carvana_ray.runtime.torch_trace import PROFILE_DIR
 from carvana_ray.runtime.wording import count_of
 from carvana_ray.stages.ingest.blocks import from_blocks
@@ -26,23 +26,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class PredictRun:
-    """A prediction: its input, its plan and the shards that are still to make.
-
-    Attributes:
-        flags: of the job.
-        manifest: of the model.
-        catalog: the images.
-        workers: the CPUs or GPUs that hold the model.
-        folder: URI of the run, named by a hash of everything that the masks depend on.
-        parts: of the plan.
-        pending: shards that are missing or damaged.
-    """
+    """A prediction: its input, its plan and the shards that are still to make."""
 
     flags: PredictFlags
     manifest: ModelManifest
     catalog: Catalog
     workers: WorkerAllocation
-    folder: str
+    cpus: int  # of the cluster
+    folder: str  # URI, named by a hash of everything that the masks depend on
     parts: list[PlanPart]
     pending: PendingShards
 
@@ -58,7 +49,7 @@ class PredictRun:
 
     @property
     def profile(self) -> str:
-        """URI of the folder for profiles, or "" without --profile."""
+        """URI of the folder of profiles, or "" without --profile."""
         return storage.join(self.out, PROFILE_DIR) if self.flags.profile else ""
 
     @property
@@ -68,13 +59,14 @@ class PredictRun:
 
 
 def plan_run(
-    flags: PredictFlags, workers: WorkerAllocation, manifest: ModelManifest, catalog: Catalog
+    flags: PredictFlags, cluster: ClusterResources, manifest: ModelManifest, catalog: Catalog
 ) -> PredictRun:
     """Return the run of a model on a catalog, after comparing its plan with the shards on disk.
 
     Raises:
-        InputError: with --merge-only, shards are missing.
+        InputError: the workers do not fit the cluster, or with --merge-only, shards are missing.
     """
+    workers = allocate_workers(flags, cluster)
     out = storage.resolve(flags.out)
     settings = {"model": manifest.sha256, "downscale": manifest.downscale}
     if flags.decode != "cpu":  # "cpu" is left out, so that older runs keep their id
@@ -87,19 +79,19 @@ def plan_run(
     pending = shards.pending(folder, parts, catalog.entries, _expected_crcs(flags, catalog))
     log.debug("planned: %d of %d shards to make", len(pending.tasks), pending.needed)
     for damage in pending.damaged:
-        log.warning("a damaged shard is made again: %s", damage)
+        log.warning("replacing a damaged shard: %s", damage)
     if pending.tasks and flags.merge_only:
         raise InputError(
-            f"--merge-only: {len(pending.tasks)} of {pending.needed} shards are missing, the first "
-            f"is {storage.join(folder, pending.tasks[0].name)}; run without --merge-only"
+            f"--merge-only: missing shards: {len(pending.tasks)} of {pending.needed}, the first is "
+            f"{storage.join(folder, pending.tasks[0].name)}; run without --merge-only"
         )
-    return PredictRun(flags, manifest, catalog, workers, folder, parts, pending)
+    return PredictRun(flags, manifest, catalog, workers, cluster.cpus, folder, parts, pending)
 
 
 def _extend_plan(
     flags: PredictFlags, folder: str, catalog: Catalog, max_shard_size: int
 ) -> list[PlanPart]:
-    """Return the parts of the plan, with a new part for images that no part has."""
+    """Return the parts of the plan, with a new part for images that are not planned yet."""
     parts = plan.load_plan(folder)
     while new := plan.plan_new(parts, catalog.entries, flags.shard_size, max_shard_size):
         if flags.merge_only:
@@ -113,7 +105,7 @@ def _extend_plan(
 
 
 def _expected_crcs(flags: PredictFlags, catalog: Catalog) -> Mapping[str, int]:
-    """Return the CRC-32 by image: as listed, and with --verify also those of the files today."""
+    """Return the listed CRC-32 by image; with --verify also those of unlisted files as they are."""
     if not flags.verify:
         return catalog.crcs
     names = [entry.name for entry in catalog.entries]

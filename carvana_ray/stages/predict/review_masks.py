@@ -3,28 +3,25 @@
 shards -> measure_masks (a task per shard) -> rank -> review.csv and figures of the report
 """
 
-import functools
 import io
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import ray.data
 
 from carvana_ray import storage
-from carvana_ray.data import quarantine
 from carvana_ray.data.catalog import Catalog
+from carvana_ray.data.quarantine import OK
 from carvana_ray.report.figures import unscored_figures
 from carvana_ray.report.overlays import Caption
-from carvana_ray.review.ranking import ReviewItem, rank, to_csv
+from carvana_ray.review.ranking import rank, to_csv
 from carvana_ray.review.shape import MaskShape
-from carvana_ray.stages import ray_metrics
-from carvana_ray.stages.ingest.blocks import RETRIES, Columns, from_blocks
+from carvana_ray.stages.ingest.blocks import RETRIES, from_blocks
 from carvana_ray.stages.predict.measure_masks import FIELDS, measure_masks
+from carvana_ray.stages.ray_metrics import meter
 from carvana_ray.submission.plan import PlanPart
 
 log = logging.getLogger(__name__)
@@ -33,30 +30,12 @@ FILE = "review.csv"
 MAX_FIGURES, MIN_FIGURES = 24, 8  # the minimum is shown even if no mask is unusual
 
 
-@dataclass
-class MaskMeasurements:
-    """Measurements of all masks of a prediction.
+class MaskMeasurements(NamedTuple):
+    """Measurements of all masks of a prediction, by image name."""
 
-    Attributes:
-        shapes: shape of each mask, by image; without bad images.
-        crcs: CRC-32 of each image, by name; with bad images.
-        shard_uris: URI of the shard that holds an image, by the image's name.
-    """
-
-    shapes: dict[str, MaskShape] = field(default_factory=dict)
-    crcs: dict[str, int] = field(default_factory=dict)
-    shard_uris: dict[str, str] = field(default_factory=dict)
-
-    def add(self, batch: Columns) -> None:
-        """Add rows of `measure_masks`."""
-        columns = {name: column.tolist() for name, column in batch.items()}
-        names = columns["img"]
-        self.crcs |= zip(names, columns["crc32"], strict=True)
-        self.shard_uris |= zip(names, columns["uri"], strict=True)
-        shapes = zip(*(columns[name] for name in FIELDS), strict=True)
-        for name, status, values in zip(names, columns["status"], shapes, strict=True):
-            if status == quarantine.OK:
-                self.shapes[name] = MaskShape(*values)
+    shapes: dict[str, MaskShape]  # without bad images
+    crcs: dict[str, int]
+    shard_uris: dict[str, str]
 
 
 def review_masks(
@@ -67,30 +46,30 @@ def review_masks(
     A failure does not fail the prediction: its cause is logged and shown in the report.
 
     Args:
-        out: folder of all results.
-        folder: folder of the run.
-        parts: parts of its plan. All shards with images of the catalog exist.
+        out, folder: URIs of all results and of the run.
+        parts: of the plan. All shards with images of the catalog exist.
         catalog: the images.
-        cpus: CPUs of the cluster.
+        cpus: of the cluster.
 
     Returns:
-        The review section of the report, and the CRC-32 of each image, by name.
+        the review section of the report, and the CRC-32 of each image, by name.
     """
     section = {"looked": 0, "listed": 0, "csv": FILE, "figures": []}
-    measurements = MaskMeasurements()
+    crcs: dict[str, int] = {}
     try:
-        measurements = _measure_all(folder, parts, catalog, cpus)
-        items = rank(measurements.shapes)
-        table = to_csv(items, measurements.shapes)
-        storage.write_atomic(storage.join(out, FILE), table, replace=True)
+        shapes, crcs, shard_uris = _measure_all(folder, parts, catalog, cpus)
+        items = rank(shapes)
+        storage.write_atomic(storage.join(out, FILE), to_csv(items, shapes), replace=True)
         listed = sum(item.listed for item in items)
         shown = items[: min(max(listed, MIN_FIGURES), MAX_FIGURES)]
-        figures = _figures(catalog.folder, shown, measurements.shard_uris)
+        rows = [_shard_row(shard_uris[item.name], item.name) for item in shown]
+        captions = [Caption(lines=[f"Score {i.score:.1f}"], reasons=list(i.reasons)) for i in shown]
+        figures = unscored_figures(catalog.folder, rows, captions)
         section |= {"looked": len(items), "listed": listed, "figures": figures}
     except (OSError, ValueError, pa.ArrowException, ray.exceptions.RayError) as error:
         section["problem"] = str(error).splitlines()[0]
         log.warning("review.csv could not be written: %s", section["problem"])
-    return section, measurements.crcs
+    return section, crcs
 
 
 def _measure_all(
@@ -112,36 +91,22 @@ def _measure_all(
         num_cpus=0,  # the pool's size is the limit: idle replicas may still hold all CPUs
         max_retries=RETRIES,
     )
-    measurements = MaskMeasurements()
-    with ray_metrics.meter("review", len(catalog.entries)) as meter:
+    measured = MaskMeasurements({}, {}, {})
+    with meter("review", len(catalog.entries)) as progress:
         for batch in dataset.iter_batches(batch_size=None):
-            measurements.add(batch)
-            meter.set(len(measurements.crcs))
-    return measurements
-
-
-def _figures(folder: str, items: Sequence[ReviewItem], shard_uris: dict[str, str]) -> list[Any]:
-    """Return the report's figures of some images.
-
-    Args:
-        folder: folder of the images.
-        items: the images.
-        shard_uris: URI of the shard that holds an image, by the image's name.
-    """
-    rows = [_shard_row(shard_uris[item.name], item.name) for item in items]
-    captions = [
-        Caption(lines=[f"Score {item.score:.1f}"], reasons=list(item.reasons)) for item in items
-    ]
-    return unscored_figures(folder, rows, captions)
+            names = batch["img"].tolist()
+            measured.crcs.update(zip(names, batch["crc32"].tolist(), strict=True))
+            measured.shard_uris.update(zip(names, batch["uri"].tolist(), strict=True))
+            shapes = zip(*(batch[name].tolist() for name in FIELDS), strict=True)
+            for name, status, values in zip(names, batch["status"], shapes, strict=True):
+                if status == OK:
+                    measured.shapes[name] = MaskShape(*values)
+            progress.set(len(measured.crcs))
+    return measured
 
 
 def _shard_row(uri: str, name: str) -> dict[str, Any]:
     """Return an image's row of a shard."""
-    table = _load_table(uri)
-    (row,) = table.filter(pc.equal(table["img"], name)).to_pylist()
+    table = pq.read_table(io.BytesIO(storage.read(uri)), filters=[("img", "=", name)])
+    (row,) = table.to_pylist()
     return row
-
-
-@functools.lru_cache(maxsize=4)
-def _load_table(uri: str) -> pa.Table:
-    return pq.read_table(io.BytesIO(storage.read(uri)))

@@ -4,13 +4,14 @@
     predict_pending    read_images -> MaskPredictor (replicas on GPUs or CPUs) -> write_shards
     publish            shards -> submission, review, report, contact sheets
 
-After a crash the same command continues: the plan and the shards alone say what is left.
+After a crash the same command continues: the plan and the shards alone determine the rest.
 """
 
-import functools
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import ray.data
@@ -26,15 +27,10 @@ from carvana_ray.report.builder import add_section
 from carvana_ray.report.provenance import provenance
 from carvana_ray.runtime.preflight import announce, describe_workers
 from carvana_ray.runtime.progress import ProgressMeter, StageTimer
-from carvana_ray.runtime.resources import ClusterResources, WorkerAllocation, allocate_workers
+from carvana_ray.runtime.resources import ClusterResources, WorkerAllocation
 from carvana_ray.runtime.wording import count_of
 from carvana_ray.stages.ingest.blocks import RETRIES, from_blocks
-from carvana_ray.stages.ingest.crash_isolation import (
-    LOST_A_REPLICA,
-    LOST_BLOCKS,
-    find_crashing,
-    run_with_isolation,
-)
+from carvana_ray.stages.ingest.crash_isolation import run_with_isolation
 from carvana_ray.stages.ingest.read_images import block_row, read_images
 from carvana_ray.stages.predict.mask_predictor import (
     MaskPredictor,
@@ -47,6 +43,7 @@ from carvana_ray.stages.predict.review_masks import review_masks
 from carvana_ray.stages.predict.write_shards import write_shards
 from carvana_ray.stages.ray_metrics import meter
 from carvana_ray.submission import merge, shards
+from carvana_ray.submission.merge import MergeSummary
 from carvana_ray.submission.shards import ShardTask
 
 log = logging.getLogger(__name__)
@@ -70,31 +67,26 @@ def check(flags: PredictFlags) -> Checked:
 def run(
     flags: PredictFlags, cluster: ClusterResources, checked: Checked | None = None
 ) -> dict[str, Any]:
-    """Predict the masks that do not exist yet and publish the submission.
+    """Predict the masks that do not exist yet, publish the submission, return the job's result.
 
-    Args:
-        flags: of the job.
-        cluster: where to run.
-        checked: the result of `check`, if the caller has it.
-
-    Returns:
-        the job's result, for its JSON line.
+    `checked` is the result of `check`, if the caller has it.
 
     Raises:
         BadImagesError: images could not be read, and the flags do not allow empty masks for them.
         IncompleteError: images could not be reached, or shards could not be written.
     """
     began, timer = time.monotonic(), StageTimer()
-    prediction = plan_run(flags, allocate_workers(flags, cluster), *(checked or check(flags)))
+    prediction = plan_run(flags, cluster, *(checked or check(flags)))
     announce_run(prediction)
     timer.end("plan, compare with what is there")
     rate = predict_pending(prediction)
     timer.end("read, predict, write shards")
-    pending, target = prediction.pending, storage.join(prediction.out, flags.submission)
+    target = storage.join(prediction.out, flags.submission)
     merged = merge.merge_shards(
         flags, prediction.parts, prediction.folder, prediction.catalog, target, figures.SHEET_CARS
     )
     timer.end("merge and check")
+    pending = prediction.pending
     result = {
         "images": len(prediction.catalog.order),
         "bad": len(merged.bad),
@@ -104,7 +96,7 @@ def run(
         "seconds": round(time.monotonic() - began, 1),
         "submission": target,
     }
-    publish(prediction, merged, result, cluster.cpus, timer)
+    publish(prediction, merged, result, timer)
     return {**result, "seconds": round(time.monotonic() - began, 1)}
 
 
@@ -123,6 +115,7 @@ def predict_pending(run: PredictRun) -> float:
     if not tasks:
         return 0.0
     limits = failure_limits(run.flags, run.catalog.folder, len(run.catalog.entries))
+    predict = partial(predict_one, options=run.options, model=run.model, workers=workers)
 
     with meter("predict", sum(len(task.entries) for task in tasks)) as progress:
         tally = ShardTally(limits, progress, run.pending.bad)
@@ -137,24 +130,13 @@ def predict_pending(run: PredictRun) -> float:
                 storage.write_atomic(uri, written.stats().encode(), replace=True)
             return files
 
-        predict = functools.partial(
-            predict_one, options=run.options, model=run.model, workers=workers
-        )
-        run_with_isolation(
-            tasks,
-            make_shards,
-            LOST_BLOCKS + LOST_A_REPLICA * workers.count,
-            lambda names: find_crashing(names, predict, workers.cpus, int(workers.use_gpu)),
-        )
+        run_with_isolation(tasks, make_shards, predict, workers)
     limits.raise_if_failed()
     return progress.rate
 
 
 def shard_dataset(
-    run: PredictRun,
-    tasks: Sequence[ShardTask],
-    preset_status: Mapping[str, str],
-    max_lost: int,
+    run: PredictRun, tasks: Sequence[ShardTask], preset_status: Mapping[str, str], max_lost: int
 ) -> ray.data.Dataset:
     """Return the chain from image names to shards. Its rows are those of `write_shards`.
 
@@ -164,26 +146,23 @@ def shard_dataset(
         preset_status: status by name of images that must not be read.
         max_lost: number of shards that may be lost with their processes.
     """
+    workers, run_id = run.workers, storage.name(run.folder)
+    keys = {task.name: shards.shard_key(run_id, task.part, task.shard) for task in tasks}
+    damaged = {task.name for task in tasks if task.replace}
     rows = [
         block_row(task.name, [e.name for e in task.entries], run.catalog.crcs, preset_status)
         for task in tasks
     ]
-    run_id = storage.name(run.folder)
-    keys = {task.name: shards.shard_key(run_id, task.part, task.shard) for task in tasks}
-    damaged = {task.name for task in tasks if task.replace}
-    workers = run.workers
     return (
         from_blocks(rows, max_lost)
-        .map_batches(
-            functools.partial(read_images, options=run.options), **reader_resources(workers)
-        )
+        .map_batches(partial(read_images, options=run.options), **reader_resources(workers))
         .map_batches(
             MaskPredictor,
             fn_constructor_kwargs={"model": run.model, "workers": workers, "profile": run.profile},
             **replica_resources(workers, run.manifest.downscale),
         )
         .map_batches(
-            functools.partial(write_shards, folder=run.folder, keys=keys, replace=damaged),
+            partial(write_shards, folder=run.folder, keys=keys, replace=damaged),
             **_writer_resources(workers, len(tasks)),
         )
     )
@@ -193,7 +172,7 @@ def _writer_resources(workers: WorkerAllocation, tasks: int) -> dict[str, Any]:
     """Return the arguments of `map_batches` for `write_shards`.
 
     Without a bound Ray starts a process for each waiting block, and a start takes longer than a
-    write. The number bounds writers, not CPUs: for a CPU they would wait behind the readers.
+    write. The bound is not in CPUs: for a CPU the writers would wait behind the readers.
     """
     writers = workers.count * (WRITERS_OF_A_GPU if workers.use_gpu else WRITERS)
     return {
@@ -205,17 +184,13 @@ def _writer_resources(workers: WorkerAllocation, tasks: int) -> dict[str, Any]:
     }
 
 
+@dataclass
 class ShardTally:
-    """Adds up the rows of `write_shards` and ends the run when too much goes wrong.
+    """Adds up the rows of `write_shards` and ends the run when too much goes wrong."""
 
-    Args:
-        limits: number of bad images and failed shards that the run allows.
-        progress: the meter to advance.
-        bad: number of bad images in the shards of earlier runs.
-    """
-
-    def __init__(self, limits: FailureLimits, progress: ProgressMeter, bad: int) -> None:
-        self._limits, self._progress, self._bad = limits, progress, bad
+    limits: FailureLimits
+    progress: ProgressMeter
+    bad: int  # images so far, those in the shards of earlier runs included
 
     def add(self, row: dict[str, Any]) -> str:
         """Add the row of one shard; return the shard's file.
@@ -224,11 +199,11 @@ class ShardTally:
             InputError: too many bad images.
             IncompleteError: too many shards could not be written.
         """
-        self._bad += row["bad"]
-        self._limits.count_bad(self._bad, row["example"])
+        self.bad += row["bad"]
+        self.limits.count_bad(self.bad, row["example"])
         if row["problem"]:
-            self._limits.add_failure(row["problem"])
-        self._progress.set(self._progress.done + row["rows"])
+            self.limits.add_failure(row["problem"])
+        self.progress.set(self.progress.done + row["rows"])
         return row["file"]
 
 
@@ -239,20 +214,9 @@ def failure_limits(flags: PredictFlags, folder: str, images: int) -> FailureLimi
 
 
 def publish(
-    run: PredictRun,
-    merged: merge.MergeSummary,
-    result: dict[str, Any],
-    cpus: int,
-    timer: StageTimer,
+    run: PredictRun, merged: MergeSummary, result: dict[str, Any], timer: StageTimer
 ) -> None:
     """Write quarantine.csv, the review, the section of the report and the contact sheets.
-
-    Args:
-        run: the prediction.
-        merged: what the merge found.
-        result: the job's result so far.
-        cpus: of the cluster.
-        timer: gets the time of the review.
 
     Raises:
         BadImagesError: there is no submission; review and report are written all the same.
@@ -262,7 +226,7 @@ def publish(
         merge.finish_run(run.flags, merged, run.folder, result)
     except BadImagesError as error:
         held_back, result = error, error.result
-    review, crcs = review_masks(run.out, run.folder, run.parts, run.catalog, cpus)
+    review, crcs = review_masks(run.out, run.folder, run.parts, run.catalog, run.cpus)
     timer.end("look at the masks once more")
     rate, folder = result["images_per_second"], run.catalog.folder
     section = {

@@ -8,7 +8,14 @@ from dataclasses import dataclass
 import pytest
 
 from carvana_ray.data.quarantine import CRASH
-from carvana_ray.stages.ingest.crash_isolation import PASSES, find_crashing, run_with_isolation
+from carvana_ray.runtime.resources import WorkerAllocation
+from carvana_ray.stages.ingest import crash_isolation
+from carvana_ray.stages.ingest.crash_isolation import (
+    LOST_BLOCKS,
+    PASSES,
+    find_crashing,
+    run_with_isolation,
+)
 from carvana_ray.storage import FileInfo
 
 
@@ -36,9 +43,11 @@ def test_the_name_whose_work_kills_its_process_is_found(ray_session: None) -> No
     assert find_crashing(["a", "raises"], work) == []
 
 
-def test_a_lost_block_is_repeated_without_its_crashing_image() -> None:
+def test_a_lost_block_is_repeated_without_its_crashing_image(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     calls: list[tuple[list[str], dict[str, str], int]] = []
-    tried: list[str] = []
+    tried: list[tuple[list[str], object, WorkerAllocation]] = []
 
     def run_blocks(
         blocks: Sequence[Block], preset_status: Mapping[str, str], max_lost: int
@@ -46,16 +55,18 @@ def test_a_lost_block_is_repeated_without_its_crashing_image() -> None:
         calls.append(([block.name for block in blocks], dict(preset_status), max_lost))
         return {block.name for block in blocks if block.name != "b" or preset_status}
 
-    def crashing(names: list[str]) -> list[str]:
-        tried.extend(names)
+    def find(names: list[str], work: object, workers: WorkerAllocation) -> list[str]:
+        tried.append((names, work, workers))
         return ["b1.jpg"]
 
-    run_with_isolation(BLOCKS, run_blocks, 5, crashing)
-    assert calls == [(["a", "b", "c"], {}, 5), (["b"], {"b1.jpg": CRASH}, 5)]
-    assert tried == ["b0.jpg", "b1.jpg"]
+    monkeypatch.setattr(crash_isolation, "find_crashing", find)
+    workers = WorkerAllocation(2, 1, True)
+    run_with_isolation(BLOCKS, run_blocks, print, workers)
+    assert calls == [(["a", "b", "c"], {}, 24), (["b"], {"b1.jpg": CRASH}, 24)]
+    assert tried == [(["b0.jpg", "b1.jpg"], print, workers)]
 
 
-def test_the_last_pass_may_lose_no_block() -> None:
+def test_the_last_pass_may_lose_no_block(monkeypatch: pytest.MonkeyPatch) -> None:
     allowed: list[int] = []
 
     def run_blocks(
@@ -64,5 +75,6 @@ def test_the_last_pass_may_lose_no_block() -> None:
         allowed.append(max_lost)
         return set()
 
-    run_with_isolation(BLOCKS, run_blocks, 5, lambda names: [])
-    assert allowed == [5] * (PASSES - 1) + [0]
+    monkeypatch.setattr(crash_isolation, "find_crashing", lambda *_: [])
+    run_with_isolation(BLOCKS, run_blocks, print)
+    assert allowed == [LOST_BLOCKS] * (PASSES - 1) + [0]
