@@ -11,7 +11,7 @@ T = TypeVar("T")
 def run_in_background(work: Callable[[], T]) -> "Future[T]":
     """Run a function in a daemon thread; return the future of its result or error.
 
-    A daemon thread, not an executor: an executor's threads would block the exit of the process.
+    An executor's threads would block the exit of the process.
     """
     future: Future[T] = Future()
 

@@ -1,6 +1,5 @@
 """The progress of a job: a live bar on a terminal, a line every ten seconds in a log (stderr)."""
 
-import logging
 import os
 import sys
 import time
@@ -16,9 +15,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from carvana_ray.runtime.wording import format_duration
-
-log = logging.getLogger(__name__)
+from carvana_ray.runtime.wording import count_of, format_duration
 
 LINE_EVERY_S = 10.0
 STEADY_AFTER_S = 1.0
@@ -36,20 +33,16 @@ def show(shown: bool) -> None:
 class ProgressMeter:
     """Counts and shows the images of one task, as a context manager.
 
-    The rate counts from the first report on, which leaves the start of processes out. Until
-    `STEADY_AFTER_S` after the first report it counts from the start.
+    The rate, in images a second, counts from the first report on, which leaves the start of
+    processes out. Until `STEADY_AFTER_S` after the first report it counts from the start.
 
     Args:
         task: one or two words.
         total: number of images, including `already`.
-        already: images that an earlier run has done.
+        already: images that an earlier run has done; they count as `done`.
         stream: where to show the progress; None for stderr, or nowhere after ``show(False)``.
         clock: monotonic seconds.
         on_rate: called with the rate when it changes, and with 0 at the end.
-
-    Attributes:
-        done: images done so far, including `already`.
-        rate: images a second; 0 before the first report.
     """
 
     def __init__(
@@ -87,8 +80,7 @@ class ProgressMeter:
                 self.task, total=self.total, completed=self.done, rate=0.0
             )
         else:
-            already = f", {self.done} of them already done" if self.done else ""
-            self._print(f"{self.task}: starting, {self.total} images{already}")
+            self._print(f"{self.task}: starting, {count_of(self.total, 'images', self.done)}")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -102,9 +94,7 @@ class ProgressMeter:
         """Set the number of images that are done, including those of an earlier run."""
         now = self._clock()
         if done > self.done:
-            if self._first is None:
-                self._first = (now, done)
-                log.debug("%s: first %d", self.task, done)
+            self._first = self._first or (now, done)
             steady = now - self._first[0] >= STEADY_AFTER_S
             since, before = self._first if steady else self._start
             self.rate = (done - before) / max(now - since, 1e-9)
@@ -137,14 +127,7 @@ def _is_terminal(stream: TextIO) -> bool:
 
 
 class StageTimer:
-    """Measures the seconds of consecutive steps of a job.
-
-    Args:
-        clock: monotonic seconds.
-
-    Attributes:
-        seconds: of each step that has ended, in order.
-    """
+    """Measures the `seconds` of consecutive steps of a job, in order."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock, self._last = clock, clock()

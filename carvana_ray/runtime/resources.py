@@ -17,8 +17,6 @@ class ClusterResources:
     """The logical CPUs and GPUs of a cluster.
 
     Attributes:
-        cpus, gpus: of all nodes together.
-        nodes: number of nodes.
         per_node: (CPUs, GPUs) of each node; empty for one node that has all of them.
         autoscaler_max: (CPUs, GPUs) that the cluster has when the autoscaler has added all nodes
             it may add; None without an autoscaler.
@@ -29,6 +27,11 @@ class ClusterResources:
     nodes: int
     per_node: tuple[tuple[int, int], ...] = ()
     autoscaler_max: tuple[int, int] | None = None
+
+    @property
+    def limits(self) -> tuple[int, int]:
+        """The most (CPUs, GPUs) that a job can get."""
+        return self.autoscaler_max or (self.cpus, self.gpus)
 
 
 @dataclass(frozen=True)
@@ -54,15 +57,13 @@ def allocate_workers(flags: ModelFlags, cluster: ClusterResources) -> WorkerAllo
     Raises:
         InputError: the requested workers do not fit the cluster, its autoscaler's nodes included.
     """
-    cpus, gpus = cluster.autoscaler_max or (cluster.cpus, cluster.gpus)
+    cpus, gpus = cluster.limits
     use_gpu = flags.device == "cuda" or (flags.device == "auto" and gpus > 0)
     if use_gpu and not gpus:
         raise InputError("--device cuda: Ray finds no GPU here; use --device cpu")
     count = flags.workers or ((cluster.gpus or 1) if use_gpu else 1)
-    flag, least = f"--workers {count}", count
-    if flags.min_workers_required:
-        least = flags.min_workers_required
-        flag = f"--min-workers {least}"
+    least = flags.min_workers_required or count
+    flag = f"--min-workers {least}" if flags.min_workers_required else f"--workers {count}"
     _require_totals(flag, least, use_gpu, cluster)
     decode_on_gpu = _decode_on_gpu(flags, use_gpu)
     if cluster.autoscaler_max:  # the future nodes are unknown, so each worker takes one CPU
@@ -71,15 +72,15 @@ def allocate_workers(flags: ModelFlags, cluster: ClusterResources) -> WorkerAllo
     each = 1 if use_gpu else _cpus_per_worker(per_node, count, cpus - 1)
     if (fitting := _count_fitting(per_node, each, use_gpu)) < least:
         raise InputError(
-            f"{flag}: only {fitting} fit, since a worker's CPU{' and GPU' if use_gpu else ''} must "
-            "be on one node"
+            f"{flag}: the nodes have room for {fitting}, since a worker's "
+            f"CPU{' and GPU' if use_gpu else ''} must be on one node; use fewer workers"
         )
     return WorkerAllocation(count, each, use_gpu, decode_on_gpu)
 
 
 def _require_totals(flag: str, workers: int, use_gpu: bool, cluster: ClusterResources) -> None:
     """Raise `InputError` if all nodes together have too few CPUs or GPUs."""
-    cpus, gpus = cluster.autoscaler_max or (cluster.cpus, cluster.gpus)
+    cpus, gpus = cluster.limits
     subject = "the autoscaler provides up to" if cluster.autoscaler_max else "the cluster has"
     available = f"{subject} {count_of(cpus, 'CPUs')} and {count_of(gpus, 'GPUs')}"
     if use_gpu and workers > gpus:
@@ -93,11 +94,7 @@ def _require_totals(flag: str, workers: int, use_gpu: bool, cluster: ClusterReso
 
 
 def _decode_on_gpu(flags: ModelFlags, use_gpu: bool) -> bool:
-    """Return whether the workers' GPUs decode JPEGs.
-
-    Raises:
-        InputError: `--decode gpu` without a GPU or torchvision.
-    """
+    """Return whether GPUs decode JPEGs; raise `InputError` if they are to but cannot."""
     if not isinstance(flags, EvaluateFlags) or flags.decode == "cpu":
         return False
     if not use_gpu:

@@ -22,7 +22,7 @@ class Trace:
     """
 
     def __init__(self, folder: str, name: str) -> None:
-        self._folder, self._name = folder, name
+        self._prefix = storage.join(folder, name)
         activities = [ProfilerActivity.CPU]
         if torch.cuda.is_available():
             activities.append(ProfilerActivity.CUDA)
@@ -32,27 +32,18 @@ class Trace:
             on_trace_ready=self._write,
         )
         self._profiler.start()
-        self._steps_left = SKIPPED + WARM_UP + TRACED
 
     def step(self) -> None:
         """End a step. The caller calls this after each step, also after the trace is complete."""
-        if self._steps_left > 0:
-            self._steps_left -= 1
-            self._profiler.step()
-            if not self._steps_left:
-                self._profiler.stop()
+        self._profiler.step()
 
     def _write(self, profile: torch.profiler.profile) -> None:
-        with tempfile.TemporaryDirectory() as scratch:
-            path = Path(scratch) / "trace.json.gz"
-            profile.export_chrome_trace(str(path))
-            self._write_file(path.name, path.read_bytes())
+        with tempfile.NamedTemporaryFile(suffix=".json.gz") as file:
+            profile.export_chrome_trace(file.name)
+            trace = Path(file.name).read_bytes()
+        storage.write_atomic(f"{self._prefix}-trace.json.gz", trace, replace=True)
         rows = profile.key_averages()
         on_gpu = any(row.self_device_time_total for row in rows)
         by = "self_device_time_total" if on_gpu else "self_cpu_time_total"
         table = rows.table(sort_by=by, row_limit=40, max_name_column_width=90)
-        self._write_file("kernels.txt", table.encode())
-
-    def _write_file(self, name: str, data: bytes) -> None:
-        uri = storage.join(self._folder, f"{self._name}-{name}")
-        storage.write_atomic(uri, data, replace=True)
+        storage.write_atomic(f"{self._prefix}-kernels.txt", table.encode(), replace=True)

@@ -1,15 +1,9 @@
 """Counts, bytes and durations as words for messages."""
 
 
-def count_of(count: int, noun: str, done: int = 0) -> str:
-    """Return a count with its noun: ``1 image``, ``100,064 images, 256 of them already done``.
-
-    Args:
-        count: how many.
-        noun: in the plural, which ends with s.
-        done: how many of them an earlier run has done.
-    """
-    text = f"{count:,} {noun if count != 1 else noun.removesuffix('s')}"
+def count_of(count: int, plural: str, done: int = 0) -> str:
+    """Return a count with its noun: ``1 image``, ``100,064 images, 256 of them already done``."""
+    text = f"{count:,} {plural if count != 1 else plural.removesuffix('s')}"
     return f"{text}, {done:,} of them already done" if done else text
 
 

@@ -11,12 +11,12 @@ LAUNCHER_CONFIG = "~/ray_bootstrap_config.yaml"  # `ray up` writes it on the hea
 
 
 def autoscaler_max(cpus: int, gpus: int) -> tuple[int, int] | None:
-    """Return the (CPUs, GPUs) that the autoscaler may bring the cluster to, None without one.
+    """Return the (CPUs, GPUs) to which the autoscaler may grow the cluster, None without one.
 
     Args:
         cpus, gpus: that the cluster has now.
     """
-    # Ray Train asks the same function; Ray has no public one.
+    # Ray Train calls the same function; Ray has no public one.
     limits = ray._private.state.state.get_max_resources_from_cluster_config()
     if limits:
         return max(cpus, int(limits.get("CPU", 0))), max(gpus, int(limits.get("GPU", 0)))
@@ -30,10 +30,10 @@ def autoscaler_max(cpus: int, gpus: int) -> tuple[int, int] | None:
 
 
 def launcher_limits(config: Mapping[str, Any], cpus: int, gpus: int) -> tuple[int, int]:
-    """Return the (CPUs, GPUs) that a cluster launcher's configuration allows.
+    """Return the (CPUs, GPUs) that a configuration of `ray up` allows.
 
     Args:
-        config: of `ray up`, with the resources of its node types filled in.
+        config: with the resources of its node types filled in.
         cpus, gpus: that the cluster has now; nodes started by hand may exceed the limits.
     """
     return max(cpus, _most(config, "CPU")), max(gpus, _most(config, "GPU"))
@@ -45,8 +45,8 @@ def _most(config: Mapping[str, Any], resource: str) -> int:
     total = types.pop(config["head_node_type"]).get("resources", {}).get(resource, 0)
     nodes_left = config.get("max_workers", 0)
     workers = [
-        (node_type.get("resources", {}).get(resource, 0), node_type.get("max_workers", 0))
-        for node_type in types.values()
+        (kind.get("resources", {}).get(resource, 0), kind.get("max_workers", 0))
+        for kind in types.values()
     ]
     for amount, max_workers in sorted(workers, reverse=True):
         nodes = min(max_workers, nodes_left)

@@ -8,7 +8,6 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
-from types import FrameType
 from typing import Any
 
 from carvana_ray import config, errors
@@ -19,17 +18,10 @@ USER_ERRORS = (InputError, IncompleteError, StorageUnavailableError)  # one line
 Result = dict[str, Any]
 
 
-class _Stopped(KeyboardInterrupt):
-    """SIGTERM, as `ray job stop` and cluster managers send it."""
-
-
 def run_guarded(job: str, flags: config.LogFlags, work: Callable[[], Result]) -> int:
     """Run a job's work, print its result as the last line of stdout and return the exit code.
 
-    Args:
-        job: name of the job.
-        flags: how much it logs.
-        work: returns the result. A result with ``"ok": False`` means exit code 1.
+    A result with ``"ok": False`` means exit code 1.
     """
     _configure_logging(flags)
     stop_on_sigterm()
@@ -40,9 +32,8 @@ def run_guarded(job: str, flags: config.LogFlags, work: Callable[[], Result]) ->
         print(f"{job}: {error}", file=sys.stderr)
         result, code = error.result, errors.EXIT_BAD_IMAGES
     except KeyboardInterrupt:
-        print(f"{job}: stopped; run the same command again to continue", file=sys.stderr)
-        sys.stdout.flush()
-        sys.stderr.flush()
+        text = f"{job}: stopped; run the same command again to continue"
+        print(text, file=sys.stderr, flush=True)
         # Without a shutdown of Ray: a background thread may still wait in Ray, which then
         # sometimes ends the process itself, with code 1. A local session dies with the process.
         os._exit(errors.EXIT_INTERRUPTED)
@@ -53,12 +44,8 @@ def run_guarded(job: str, flags: config.LogFlags, work: Callable[[], Result]) ->
 
 
 def stop_on_sigterm() -> None:
-    """Make SIGTERM interrupt the main thread as Ctrl-C does."""
-
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        raise _Stopped
-
-    signal.signal(signal.SIGTERM, stop)
+    """Make SIGTERM, which `ray job stop` and cluster managers send, act as Ctrl-C does."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 class _StderrHandler(logging.Handler):
@@ -83,7 +70,7 @@ def _configure_logging(flags: config.LogFlags) -> None:
 def print_error(job: str, error: Exception, verbose: bool) -> int:
     """Print an error, its cause in the last line, and return the exit code.
 
-    Only unexpected errors have a traceback, unless `verbose`.
+    Expected errors have a traceback only if `verbose`.
     """
     cause = _root_cause(error)
     expected = isinstance(cause, USER_ERRORS)

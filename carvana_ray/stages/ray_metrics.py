@@ -24,8 +24,8 @@ def set_rate(stage: str, rate: float) -> None:
 
 def set_wait(stage: str, fraction: float) -> None:
     """Show the fraction of its time, 0 to 1, that this process has waited for images."""
-    description = "Fraction of its time that a process waits for images"
-    _gauge("data_wait_fraction", description).set(fraction, tags={"stage": stage})
+    gauge = _gauge("data_wait_fraction", "Fraction of its time that a process waits for images")
+    gauge.set(fraction, tags={"stage": stage})
 
 
 def meter(stage: str, total: int, already: int = 0) -> ProgressMeter:
@@ -34,10 +34,10 @@ def meter(stage: str, total: int, already: int = 0) -> ProgressMeter:
 
 
 class WaitTimer:
-    """Measures the time that a process waits between its batches.
+    """Measures how long a process waits between its batches.
 
-    It is a context manager around the work on each batch. The time before the first batch does
-    not count, because the job is still starting then.
+    A context manager around the work on each batch. The start, up to the first batch, is not
+    counted.
     """
 
     def __init__(self, stage: str) -> None:

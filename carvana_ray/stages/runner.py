@@ -4,7 +4,6 @@ import logging
 import os
 from collections.abc import Callable
 from concurrent.futures import wait
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
@@ -32,15 +31,6 @@ class Stage(Protocol):
 
     def run(self, flags: Any, cluster: ClusterResources, checked: Any, /) -> Result:
         """Do the work; return the job's result."""
-
-
-@dataclass(frozen=True)
-class _CheckedStage:
-    """A stage, what its `check` returned, and this machine's resources if Ray runs here alone."""
-
-    stage: Stage
-    checked: Any
-    machine: ClusterResources | None
 
 
 def run_stage(job: str, flags: config.RayFlags, load: Callable[[], Stage]) -> int:
@@ -73,21 +63,29 @@ def _run_in_session(flags: config.RayFlags, load: Callable[[], Stage]) -> Result
         log.debug("Ray is up")
         stop_on_sigterm()  # again: ray.init installs a handler of its own
         require_shared_paths(flags, cluster)
-        ready = checking.result() if checking else _check(flags, load, local=False)
-        if ready.machine and ready.machine.gpus < cluster.gpus:  # torch cannot use a GPU
-            cluster = ready.machine
+        stage, checked, machine = (
+            checking.result() if checking else _check(flags, load, local=False)
+        )
+        if machine and machine.gpus < cluster.gpus:  # torch cannot use a GPU
+            cluster = machine
         log.debug("input checked")
         log_resources(cluster)
-        return ready.stage.run(flags, cluster, ready.checked)
+        return stage.run(flags, cluster, checked)
 
 
-def _check(flags: config.RayFlags, load: Callable[[], Stage], local: bool) -> _CheckedStage:
-    """Import and check a stage; with `local` also that its workers fit this machine."""
+def _check(
+    flags: config.RayFlags, load: Callable[[], Stage], local: bool
+) -> tuple[Stage, Any, ClusterResources | None]:
+    """Import and check a stage; with `local` also that its workers fit this machine.
+
+    Returns:
+        The stage, the result of its `check`, and this machine's resources if they were checked.
+    """
     stage, machine = load(), None
     if local and isinstance(flags, config.ModelFlags):
         machine = local_resources(flags.num_cpus)
         allocate_workers(flags, machine)
-    return _CheckedStage(stage, stage.check(flags), machine)
+    return stage, stage.check(flags), machine
 
 
 def require_shared_paths(flags: config.RayFlags, cluster: ClusterResources) -> None:

@@ -5,8 +5,8 @@ import logging
 import os
 import re
 import warnings
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import ray
 
@@ -25,7 +25,7 @@ TOKEN_ADVICE = (
 
 @contextlib.contextmanager
 def session(num_cpus: int | None = None, verbose: bool = False) -> Iterator[ClusterResources]:
-    """Open a Ray session for the block; an open session is used as it is.
+    """Open a Ray session for the block, or use the open one.
 
     Args:
         num_cpus: of a local session, see `local_resources`.
@@ -34,9 +34,7 @@ def session(num_cpus: int | None = None, verbose: bool = False) -> Iterator[Clus
     close = not ray.is_initialized()
     if close:
         _open(num_cpus, verbose)
-    _disable_progress_bars()  # before _quiet, because the import of Ray Data sets up its log
-    if not verbose:
-        _quiet()
+    _configure_ray_data(verbose)
     try:
         yield _cluster_resources()
     except KeyboardInterrupt:
@@ -55,11 +53,11 @@ def joins_cluster() -> bool:
 def local_resources(num_cpus: int | None = None) -> ClusterResources:
     """Return the resources of a local session without starting it.
 
-    Args:
-        num_cpus: logical CPUs. None means one a core and one more, because the processes that
-            read images mostly wait while the network computes.
-
     The GPUs are those that torch can use; Ray also counts others.
+
+    Args:
+        num_cpus: logical CPUs; None: one per core and one more, because the processes that read
+            images mostly wait while the network computes.
     """
     import torch  # takes seconds, so it is imported while Ray starts
 
@@ -67,7 +65,7 @@ def local_resources(num_cpus: int | None = None) -> ClusterResources:
 
 
 def log_resources(cluster: ClusterResources) -> None:
-    """Log what the session has to work with."""
+    """Log the nodes, CPUs and GPUs of a session."""
     counts = (cluster.nodes, "nodes"), (cluster.cpus, "CPUs"), (cluster.gpus, "GPUs")
     log.info("Ray: %s", ", ".join(count_of(*count) for count in counts))
     if cluster.autoscaler_max:
@@ -80,26 +78,19 @@ def log_resources(cluster: ClusterResources) -> None:
 
 
 def _open(num_cpus: int | None, verbose: bool) -> None:
-    logs: dict[str, Any] = {
-        "logging_level": logging.INFO if verbose else logging.ERROR,
-        "log_to_driver": verbose,
-    }
+    level = logging.INFO if verbose else logging.ERROR
+    connect = partial(ray.init, logging_level=level, log_to_driver=verbose)
     if joins_cluster():
-        _join(logs)
+        _join(connect)
         return
     # A job has more readers, writers, replicas and actors than CPUs. Beyond this number Ray ends
     # idle processes after a second, only to start new ones for the next task.
     os.environ.setdefault("RAY_num_workers_soft_limit", str(2 * _default_cpus() + 8))
-    cpus = num_cpus or _default_cpus()
-    ray.init(address="local", num_cpus=cpus, include_dashboard=False, **logs)
+    connect(address="local", num_cpus=num_cpus or _default_cpus(), include_dashboard=False)
 
 
-def _join(logs: dict[str, Any]) -> None:
-    """Join the cluster that RAY_ADDRESS names.
-
-    Raises:
-        InputError: no cluster answers there, or it rejects this process's token.
-    """
+def _join(connect: Callable[[], object]) -> None:
+    """Join the cluster that RAY_ADDRESS names; raise `InputError` if that fails."""
     # Connect once (40 s). Ray's default of 20 attempts blocks silently for 14 minutes.
     os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "1")
     address = os.environ.get("RAY_ADDRESS", "")
@@ -109,7 +100,7 @@ def _join(logs: dict[str, Any]) -> None:
             "this job on this machine"
         )
     try:
-        ray.init(**logs)
+        connect()
     except (ray.exceptions.AuthenticationError, ConnectionError) as error:
         if isinstance(error, ConnectionError) and "InvalidAuthToken" not in str(error.__cause__):
             raise InputError(f"RAY_ADDRESS {address}: no Ray cluster answers there") from error
@@ -135,17 +126,18 @@ def _default_cpus() -> int:
     return (os.cpu_count() or 1) + 1
 
 
-def _disable_progress_bars() -> None:
-    """Turn Ray Data's progress display off, which would mix with the job's own."""
-    import ray.data  # takes seconds, see `local_resources`
+def _configure_ray_data(verbose: bool) -> None:
+    """Turn Ray Data's progress display off, which would mix with the job's own.
+
+    Without `verbose` also silence the logs of Ray Data and Ray Train.
+    """
+    import ray.data  # takes seconds, see `local_resources`; it also sets up its own log
 
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-
-
-def _quiet() -> None:
-    """Silence the logs of Ray Data and Ray Train."""
+    if verbose:
+        return
     # `ray_remote_args` is the only way to limit the retries of a map's tasks.
     warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
     warnings.filterwarnings(

@@ -169,9 +169,11 @@ def _again(job: Job, kept: Shards) -> int:
     job.start()
     result = job.result()
     starts = re.findall(
-        r"^predict: starting, (\d+) images", (job.home / "job.err").read_text(), re.MULTILINE
+        r"^predict: starting, ([\d,]+) image", (job.home / "job.err").read_text(), re.MULTILINE
     )
-    if result["resumed_shards"] != len(kept) or (rest and int(starts[-1]) != len(rest)):
+    if result["resumed_shards"] != len(kept) or (
+        rest and int(starts[-1].replace(",", "")) != len(rest)
+    ):
         raise JobFailedError(f"{len(kept)} shards on disk, {len(rest)} images left: {job.seen()}")
     names = opened.names()
     if not rest <= names:

@@ -7,11 +7,7 @@ import sys
 import pytest
 
 from carvana_ray.runtime import progress
-from carvana_ray.runtime.progress import (
-    LINE_EVERY_S,
-    ProgressMeter,
-    StageTimer,
-)
+from carvana_ray.runtime.progress import LINE_EVERY_S, ProgressMeter, StageTimer
 
 
 class Clock:
@@ -32,7 +28,7 @@ class Terminal(io.StringIO):
 def test_a_log_has_lines_with_rate_and_time_left() -> None:
     stream, clock = io.StringIO(), Clock()
     with ProgressMeter("predict", 1000, stream=stream, clock=clock) as meter:
-        assert stream.getvalue() == "predict: starting, 1000 images\n"
+        assert stream.getvalue() == "predict: starting, 1,000 images\n"
         clock.now += 60  # processes start
         meter.set(20)
         clock.now += 11
@@ -83,7 +79,7 @@ def test_lines_are_at_least_ten_seconds_apart() -> None:
 def test_images_of_an_earlier_run_are_named_and_not_part_of_the_rate() -> None:
     stream, clock = io.StringIO(), Clock()
     with ProgressMeter("x", 1000, already=500, stream=stream, clock=clock) as meter:
-        assert stream.getvalue() == "x: starting, 1000 images, 500 of them already done\n"
+        assert stream.getvalue() == "x: starting, 1,000 images, 500 of them already done\n"
         clock.now += 1
         meter.set(500)
         assert meter.rate == 0
@@ -184,9 +180,9 @@ def test_a_terminal_without_cursor_control_has_lines(
 ) -> None:
     monkeypatch.setenv("TERM", name) if name else monkeypatch.delenv("TERM", raising=False)
     stream = Terminal()
-    with ProgressMeter("x", 10, stream=stream):
+    with ProgressMeter("x", 1, stream=stream):
         pass
-    assert stream.getvalue() == "x: starting, 10 images\nx: 0 of 10, 0.0 images/s\n"
+    assert stream.getvalue() == "x: starting, 1 image\nx: 0 of 1, 0.0 images/s\n"
 
 
 def test_nothing_is_shown_after_show_false(

@@ -102,7 +102,7 @@ def test_a_worker_takes_its_cpus_from_one_node() -> None:
 
 def test_a_worker_takes_its_gpu_from_the_node_of_its_cpu() -> None:
     apart = cluster((0, 2), (8, 0))
-    assert "--workers 2: only 0 fit" in refused(flags(2, "cuda"), apart)
+    assert "--workers 2: the nodes have room for 0" in refused(flags(2, "cuda"), apart)
     assert "CPU and GPU must be on one node" in refused(flags(2, "cuda"), apart)
     assert allocate_workers(flags(2), apart).use_gpu is False
     assert allocate_workers(flags(device="auto"), cluster((2, 1), (2, 1))) == WorkerAllocation(
@@ -150,7 +150,7 @@ def test_the_minimum_number_of_workers_must_fit() -> None:
     assert 2 <= allocate_workers(flags(8, "cuda", least=2), gpus).count <= 8
     assert "--min-workers 3: each worker needs a GPU" in refused(flags(8, "cuda", least=3), gpus)
     apart = cluster((1, 8), (64, 0))
-    assert "--min-workers 2: only 1 fit" in refused(flags(8, "cuda", least=2), apart)
+    assert "--min-workers 2: the nodes have room for 1" in refused(flags(8, "cuda", least=2), apart)
 
 
 def test_a_refusal_names_the_resources_and_the_remedies() -> None:
