@@ -1,4 +1,4 @@
-"""A saved model: one folder with weights, history and everything that prediction needs to know.
+"""A saved model: one folder with weights, history and all settings that prediction needs.
 
     model/model.pt        weights: only tensors, loaded with ``weights_only=True``
     model/history.json    one row for each epoch
@@ -43,41 +43,27 @@ LOAD_ERRORS = (
 
 @dataclass(frozen=True, kw_only=True)
 class ModelManifest:
-    """The description of a saved model.
+    """The description of a saved model."""
 
-    Attributes:
-        sha256: hash of the weights file, hexadecimal.
-        unet: the network's configuration.
-        downscale: factor from full size to the network's grid, see `images.load_gray`.
-        height, width: full size of the training images, in pixels.
-        training: the flags of the training job.
-        run: id of the training run.
-        holdout_cars, val_cars: cars that training never used.
-        metrics: the history row of the epoch that was saved.
-        tta_flip: prediction averages each image with its mirror image.
-        skipped: training images and masks that were left out, each with its reason.
-        started_from: SHA-256 of the weights that training started from, followed by the hashes that
-            those weights started from; empty if training started from random weights.
-        train_cars: cars of this training and of all trainings that it started from.
-    """
-
-    sha256: str
+    sha256: str  # of the weights file, hexadecimal
     unet: UNetConfig
-    downscale: int
-    height: int
+    downscale: int  # from full size to the network's grid, see `images.load_gray`
+    height: int  # full size of the training images, in pixels
     width: int
-    training: dict[str, Any]
-    run: str
-    holdout_cars: list[str]
-    val_cars: list[str]
-    metrics: dict[str, float]
-    tta_flip: bool = False
-    skipped: list[str] = field(default_factory=list)
+    training: dict[str, Any]  # flags of the training job
+    run: str  # id of the training run
+    holdout_cars: list[str]  # training never used these cars
+    val_cars: list[str]  # nor these
+    metrics: dict[str, float]  # history row of the saved epoch
+    tta_flip: bool = False  # prediction averages each image with its mirror image
+    skipped: list[str] = field(default_factory=list)  # bad training files, each with its reason
+    # SHA-256 of the weights that training started from, then of those that these started from;
+    # empty if training started from random weights.
     started_from: list[str] = field(default_factory=list)
+    # Cars of this training and of all trainings that it started from.
     train_cars: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the JSON object of ``manifest.json``."""
         return {
             "format": FORMAT,
             "sha256": self.sha256,
@@ -106,17 +92,11 @@ class ModelManifest:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "ModelManifest":
-        """Return the manifest of a JSON object; keys unknown to older versions are optional.
-
-        Raises:
-            KeyError, TypeError: a key is missing.
-        """
+        """Return the manifest of a JSON object. Keys unknown to older versions are optional."""
         network, preprocessing = values["network"], values["preprocessing"]
         return cls(
             sha256=values["sha256"],
-            unet=UNetConfig(
-                base=network["base"], norm=network["norm"], fold=network.get("fold", 1)
-            ),
+            unet=UNetConfig(network["base"], network["norm"], network.get("fold", 1)),
             downscale=preprocessing["downscale"],
             height=values["trained_on"]["height"],
             width=values["trained_on"]["width"],
@@ -147,17 +127,16 @@ def from_bytes(data: bytes) -> dict[str, Any]:
 
 
 def sha256(data: bytes) -> str:
-    """Return the SHA-256 of bytes, hexadecimal."""
     return hashlib.sha256(data).hexdigest()
 
 
 def save_model(
     folder: str, weights: bytes, manifest: ModelManifest, history: list[dict[str, float]]
 ) -> None:
-    """Write a model folder, the manifest last.
+    """Write a model folder, the manifest last. Existing files are replaced.
 
     Args:
-        folder: URI of the folder; existing files are replaced.
+        folder: URI of the folder.
         weights: the state dict as `to_bytes` returns it.
         manifest: its `sha256` must be that of `weights`.
         history: one row for each epoch.
@@ -171,26 +150,27 @@ def save_model(
         storage.write_atomic(storage.join(folder, name), data, replace=True)
 
 
-def read_verified(folder: str, name: str) -> bytes:
-    """Return the bytes of a file in a folder after comparing them with the manifest's SHA-256.
+def read_verified(uri: str, digest: str | None) -> bytes:
+    """Return the bytes of a file.
 
     Raises:
-        InputError: the manifest is missing or has another format number, or a file is damaged.
+        InputError: the file is missing, or its SHA-256 is not that of the manifest, `digest`.
     """
-    manifest = _read_manifest(folder)
-    uri = storage.join(folder, name)
     data = storage.read(uri)
-    if sha256(data) != manifest.get("sha256"):
+    if sha256(data) != digest:
         raise InputError(f"{uri}: damaged, its SHA-256 is not the one in {MANIFEST}")
     return data
 
 
-def _read_manifest(folder: str) -> dict[str, Any]:
+def read_manifest(folder: str) -> dict[str, Any]:
+    """Return the JSON object of the manifest of a model or checkpoint.
+
+    Raises:
+        FileMissingError: the folder has no manifest.
+        InputError: the manifest is damaged or has another format number.
+    """
     uri = storage.join(folder, MANIFEST)
-    try:
-        data = storage.read(uri)
-    except FileMissingError:
-        raise InputError(f"{folder}: no {MANIFEST} in this folder") from None
+    data = storage.read(uri)
     try:
         manifest = json.loads(data)
         number = manifest["format"]
@@ -215,11 +195,11 @@ def load_manifest(folder: str, flag: str = "--model") -> ModelManifest:
         InputError: the folder is not a model, has another format number, or is damaged.
     """
     uri = storage.join(folder, MANIFEST)
-    if not storage.exists(uri):
-        raise InputError(f"{flag} {folder}: no model there (no {MANIFEST}); train one first")
-    values = _read_manifest(folder)
     try:
-        manifest = ModelManifest.from_json(values)
+        manifest = ModelManifest.from_json(read_manifest(folder))
+    except FileMissingError:
+        problem = f"no model there (no {MANIFEST}); train one first"
+        raise InputError(f"{flag} {folder}: {problem}") from None
     except (KeyError, TypeError) as error:
         raise InputError(f"{flag} {uri}: damaged, {error} is missing") from error
     if manifest.downscale not in images.DOWNSCALES:
@@ -257,23 +237,21 @@ def load_model(folder: str, flag: str = "--model") -> tuple[UNet, ModelManifest]
     """Return the network of a model folder, on the CPU in evaluation mode, and its manifest.
 
     Args:
-        folder: URI of the folder.
-        flag: the flag that named the folder, for error messages.
+        folder, flag: as of `load_manifest`.
 
     Raises:
         InputError: see `load_manifest`; or the weights do not match their hash or the network, or
             are not all finite.
     """
     manifest = load_manifest(folder, flag)
-    data = read_verified(folder, WEIGHTS)
+    uri = storage.join(folder, WEIGHTS)
+    data = read_verified(uri, manifest.sha256)
     try:
         weights = from_bytes(data)
         require_matching_weights(weights, manifest.unet)
     except LOAD_ERRORS as error:
-        uri = storage.join(folder, WEIGHTS)
-        raise InputError(
-            f"{flag} {uri}: not the weights of its manifest: {first_line(error)}"
-        ) from error
+        problem = f"not the weights of its manifest: {first_line(error)}"
+        raise InputError(f"{flag} {uri}: {problem}") from error
     model = manifest.unet.build()
     model.load_state_dict(weights)
     return model.eval(), manifest

@@ -19,6 +19,7 @@ from carvana_ray.checkpoints.model import (
     LOAD_ERRORS,
     MANIFEST,
     from_bytes,
+    read_manifest,
     read_verified,
     require_matching_weights,
     sha256,
@@ -48,7 +49,7 @@ def save(run: str, state: dict[str, Any], config: UNetConfig) -> None:
 
     Args:
         run: folder of the training run.
-        state: `KEYS`, with tensors and plain Python values, see `TrainState.state_dict`.
+        state: values of `KEYS`, see `TrainState.state_dict`.
         config: of the network.
 
     Raises:
@@ -83,7 +84,7 @@ def load(run: str, epoch: int, config: UNetConfig) -> dict[str, Any]:
         InputError: the checkpoint is missing, damaged, or of another network.
     """
     folder = epoch_dir(run, epoch)
-    data = read_verified(folder, STATE)
+    data = read_verified(storage.join(folder, STATE), read_manifest(folder).get("sha256"))
     try:
         return _load_checked(data, epoch, config)
     except LOAD_ERRORS as error:
@@ -95,14 +96,10 @@ def _load_checked(data: bytes, epoch: int, config: UNetConfig) -> dict[str, Any]
     if set(state) != KEYS or state["epoch"] != epoch or len(state["history"]) != epoch:
         raise ValueError(f"it does not hold {plural(epoch, 'epoch')}")
     require_matching_weights(state["model"], config)
-    moments = [
-        value
-        for slot in state["optimizer"]["state"].values()
-        for value in slot.values()
-        if isinstance(value, torch.Tensor)
-    ]
-    if not all(bool(torch.isfinite(value).all()) for value in moments):
-        raise ValueError("the optimizer has values that are not finite")
+    for moments in state["optimizer"]["state"].values():
+        for value in moments.values():
+            if isinstance(value, torch.Tensor) and not torch.isfinite(value).all():
+                raise ValueError("the optimizer has values that are not finite")
     return state
 
 
@@ -110,8 +107,7 @@ def load_latest(run: str, config: UNetConfig) -> tuple[dict[str, Any] | None, li
     """Return the newest good state of a run, and why newer ones were skipped.
 
     Returns:
-        (state, reasons): state is None if the run has no good checkpoint; one reason for each
-        damaged checkpoint, newest first.
+        The state, None if the run has no good checkpoint; a reason for each damaged checkpoint.
 
     Raises:
         StorageAccessError: a checkpoint cannot be read for lack of rights; it may be good.
@@ -128,10 +124,7 @@ def load_latest(run: str, config: UNetConfig) -> tuple[dict[str, Any] | None, li
 
 
 def latest_epoch(run: str, config: UNetConfig) -> int | None:
-    """Return the epoch of the newest good checkpoint of a run, or None.
-
-    The checks are those of `load_latest`, so it finds the same epoch; the state is released.
-    """
+    """Return the epoch of the state that `load_latest` returns, or None."""
     state, _ = load_latest(run, config)
     return None if state is None else state["epoch"]
 

@@ -119,13 +119,9 @@ class UNet(nn.Module):
         return torch.cat([skip, enlarge(coarse)], dim=1)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class UNetConfig:
-    """The configuration of a network, as manifests and checkpoints store it.
-
-    Attributes:
-        base, norm, fold: see `UNet`.
-    """
+    """The configuration of a network, as manifests and checkpoints store it; see `UNet`."""
 
     base: int
     norm: str
@@ -133,7 +129,7 @@ class UNetConfig:
 
     def build(self) -> UNet:
         """Return a new network with random weights."""
-        return UNet(base=self.base, norm=self.norm, fold=self.fold)
+        return UNet(self.base, norm=self.norm, fold=self.fold)
 
     def to_json(self) -> dict[str, int | str]:
         """Return the entry of ``manifest.json``."""

@@ -97,7 +97,10 @@ DAMAGES: dict[str, tuple[Callable[[Path, Saved], object], str]] = {
         lambda f, s: s.change(f, lambda w: w.update({"head.weight": torch.zeros(1, 3, 1, 1)})),
         NO_WEIGHTS + r"head\.weight is torch\.float32 \(1, 3, 1, 1\)",
     ),
-    "missing manifest": (lambda f, _: (f / "manifest.json").unlink(), r"no manifest\.json"),
+    "missing manifest": (
+        lambda f, _: (f / "manifest.json").unlink(),
+        r"manifest\.json: no such|no model",
+    ),
     "other format": (lambda f, _: change_manifest(f, format=2), "format 2, this version reads"),
     "empty file": (lambda f, s: s.put(f, b""), NO_WEIGHTS),
 }

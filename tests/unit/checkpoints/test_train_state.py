@@ -275,7 +275,7 @@ def test_pruning_removes_the_manifest_first(run: Path, monkeypatch: pytest.Monke
     train_state.prune(str(run), best=5)
     for epoch in (1, 2):
         assert not (folder(run, epoch) / "manifest.json").exists()
-        with pytest.raises(InputError, match=r"no manifest\.json in this folder"):
+        with pytest.raises(InputError, match=r"manifest\.json: no such file"):
             train_state.load(str(run), epoch, CONFIG)
 
 
