@@ -114,7 +114,7 @@ class MaskPredictor:
         with self._waits:
             try:
                 results = predict(gray if encoded is None else encoded, sizes)
-            except torch.AcceleratorError:  # CUDA works no more in this process
+            except torch.AcceleratorError:  # CUDA no longer works in this process
                 log.exception("GPU fault; Ray starts another process")
                 os._exit(1)
         if encoded is not None and encoded.errors:

@@ -14,14 +14,14 @@ from carvana_ray.submission import shards
 from carvana_ray.submission.plan import PlanPart
 
 
-def rows_of_shard(file: str, places: list[int], count: int, status: str = "ok") -> pa.Table:
-    n = len(places)
+def rows_of_shard(file: str, indices: list[int], count: int, status: str = "ok") -> pa.Table:
+    n = len(indices)
     return pa.table(
         {
             "file": [file] * n,
-            "row": places,
+            "row": indices,
             "rows": [count] * n,
-            "img": [f"{place}.jpg" for place in places],
+            "img": [f"{index}.jpg" for index in indices],
             "run_bounds": [np.array([0, 2], np.int32).tobytes()] * n,
             "height": [10] * n,
             "width": [10] * n,
@@ -32,9 +32,9 @@ def rows_of_shard(file: str, places: list[int], count: int, status: str = "ok") 
     )
 
 
-def test_a_block_holds_several_shards_or_fails(tmp_path: Path) -> None:
-    """Ray Data may join small blocks; it must not get away with a part of a shard."""
-    entries = tuple(FileInfo(f"{place}.jpg", 1, "1") for place in range(3))
+def test_a_block_may_hold_several_shards_but_no_part_of_one(tmp_path: Path) -> None:
+    """Ray Data may join small blocks. A part of a shard must raise an error."""
+    entries = tuple(FileInfo(f"{index}.jpg", 1, "1") for index in range(3))
     one, two = PlanPart(1, entries[:2], 1), PlanPart(2, entries, 1)
     run = storage.name(str(tmp_path))
     keys = {part.shard_name(0): shards.shard_key(run, part, 0) for part in (one, two)}
@@ -58,11 +58,11 @@ def test_a_block_holds_several_shards_or_fails(tmp_path: Path) -> None:
 
 def test_a_shard_with_an_unreachable_image_is_not_written(tmp_path: Path) -> None:
     rows = rows_of_shard("shards/a.parquet", [0, 1], 2, "unreachable: Input/output error")
-    (said,) = write.write_shards(
+    (result,) = write.write_shards(
         rows, folder=str(tmp_path), keys={"shards/a.parquet": "key"}
     ).to_pylist()
-    assert said["problem"] == "0.jpg (unreachable: Input/output error)"
-    assert (said["rows"], said["bad"]) == (0, 0)
+    assert result["problem"] == "0.jpg (unreachable: Input/output error)"
+    assert (result["rows"], result["bad"]) == (0, 0)
     assert not (tmp_path / "shards").exists()
 
 
