@@ -34,18 +34,11 @@ MIN_LOG_SPREAD = 0.05  # least standard deviation of the logarithm of the areas
 
 @dataclass(frozen=True)
 class ReviewItem:
-    """The rank of an image in the review.
-
-    Attributes:
-        name: name of the image.
-        score: how unusual its mask is, in standard deviations; 0 or more.
-        reasons: the reasons whose score is at least `REVIEW_SCORE`, the strongest first. If none
-            reaches it: the strongest reason.
-    """
+    """The rank of an image in the review."""
 
     name: str
-    score: float
-    reasons: tuple[str, ...]
+    score: float  # how unusual the mask is, in standard deviations; 0 or more
+    reasons: tuple[str, ...]  # those that reach `REVIEW_SCORE`, or else the strongest one
 
     @property
     def listed(self) -> bool:

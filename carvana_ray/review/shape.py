@@ -108,10 +108,7 @@ def _split_at_rows(starts: Ints, ends: Ints, width: int) -> _RowRuns:
 def _touching_runs(runs: _RowRuns, width: int, corners: bool = False) -> tuple[Ints, Ints]:
     """Return all pairs of touching runs in adjacent rows, as indices (upper, lower), int64 [pairs].
 
-    Args:
-        runs: the runs.
-        width: width of the image.
-        corners: whether runs that only meet at a corner count too.
+    With `corners`, runs that only meet at a corner touch too.
     """
     reach = int(corners)
     stride = width + 2  # so that a run and its corner stay within their row
@@ -127,9 +124,7 @@ def _touching_runs(runs: _RowRuns, width: int, corners: bool = False) -> tuple[I
 def label_components(count: int, source: Ints, target: Ints) -> Ints:
     """Return for each of `count` nodes the smallest node of its connected component, int64 [count].
 
-    Args:
-        count: number of nodes.
-        source, target: the two ends of each edge, int64 [edges].
+    `source` and `target` are the two ends of each edge, int64 [edges].
     """
     label = np.arange(count)
     while True:

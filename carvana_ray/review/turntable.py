@@ -3,9 +3,8 @@
 Each feature of a mask (area, position, edges, ...) is modeled as a Gaussian process over the angle.
 A car is nearly symmetric, so its masks from the left and from the right are mirror images. A
 feature is therefore mostly a sum of cosines of the angle, or of sines if mirroring flips its sign,
-as for a position in x. The prediction of one view from the others follows from the inverse of the
-covariance (leave-one-out prediction, Rasmussen and Williams 2006, equation 5.12). Nothing is fitted
-to the catalog: the first car of a studio is judged in the same way as the thousandth.
+as for a position in x. The inverse of the covariance predicts one view from the others. Nothing is
+fitted to the catalog, so the first car of a studio is judged like the thousandth.
 """
 
 import functools
@@ -122,14 +121,10 @@ def _features(shape: MaskShape) -> Floats:
 
 
 def _judge(values: Floats, views: tuple[int, ...]) -> tuple[Floats, Floats]:
-    """Return (difference, score), each [features, n], of each view from the other views.
+    """Return (difference, score) of each view from the other views, each [features, n] as `values`.
 
     An outlier is excluded when the remaining views are judged: its fault would show in their scores
     too.
-
-    Args:
-        values: features, [features, n].
-        views: the n views, from 1.
     """
     difference, score = np.zeros_like(values), np.zeros_like(values)
     excluded: frozenset[int] = frozenset()

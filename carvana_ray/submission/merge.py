@@ -15,7 +15,7 @@ from carvana_ray.data import quarantine
 from carvana_ray.data.catalog import Catalog
 from carvana_ray.data.csv_reader import Row
 from carvana_ray.data.layout import car_of
-from carvana_ray.errors import BadImagesError, IncompleteError, StorageUnavailableError
+from carvana_ray.errors import BadImagesError, IncompleteError, StorageUnavailableError, plural
 from carvana_ray.submission.plan import PlanPart
 from carvana_ray.submission.shards import CorruptShardError, read_shard
 from carvana_ray.submission.writer import (
@@ -32,25 +32,16 @@ SUCCESS = "_SUCCESS.json"
 
 @dataclass
 class MergeSummary:
-    """Facts about all rows, collected in one pass.
+    """Facts about all rows, collected in one pass."""
 
-    Attributes:
-        sheet_cars: number of cars whose rows are kept for the contact sheets.
-        bad: rows of bad images.
-        rotated: number of images whose EXIF orientation tells viewers to rotate them. Their masks
-            match the pixels as stored.
-        sheet_rows: the rows for the contact sheets, by car.
-        pixel_counts: height times width by image.
-    """
-
-    sheet_cars: int
-    bad: list[dict[str, Any]] = field(default_factory=list)
-    rotated: int = 0
-    sheet_rows: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
-    pixel_counts: dict[str, int] = field(default_factory=dict)
+    sheet_cars: int  # number of cars whose rows are kept for the contact sheets
+    bad: list[dict[str, Any]] = field(default_factory=list)  # rows of bad images
+    rotated: int = 0  # number of images whose EXIF orientation tells viewers to rotate them
+    sheet_rows: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # by car
+    pixel_counts: dict[str, int] = field(default_factory=dict)  # height times width, by image
 
     def add_row(self, row: dict[str, Any]) -> None:
-        """Add the facts of a shard's row."""
+        """Add a row of a shard."""
         name, car = row["img"], car_of(row["img"])
         self.pixel_counts[name] = row["height"] * row["width"]
         self.rotated += row["orientation"] != 1
@@ -74,14 +65,8 @@ def merge_shards(
 ) -> MergeSummary:
     """Merge the shards into a validated submission. Too many bad images prevent the submission.
 
-    Args:
-        flags: flags of the prediction.
-        parts: parts of the plan. All shards with images of the catalog exist.
-        folder: folder of the run.
-        catalog: images of the submission.
-        target: file of the submission. A file of an earlier run is replaced, or removed if this run
-            has no submission.
-        sheet_cars: number of cars whose rows are kept for the contact sheets.
+    All shards with images of the catalog must exist. A file `target` of an earlier run is replaced,
+    or removed if this run has no submission.
 
     Raises:
         IncompleteError: a shard was damaged in the meantime, or the disk is full.
@@ -136,9 +121,9 @@ def finish_run(
     """
     bad = [(row["img"], row["status"], row["crc32"]) for row in summary.bad]
     quarantine_uri = quarantine.write_csv(folder, bad)
-    if count := summary.rotated:
-        subject = "1 image has" if count == 1 else f"{count} images have"
-        log.info("%s an EXIF orientation; masks match the pixels as stored", subject)
+    if summary.rotated:
+        rotated = plural(summary.rotated, "image")
+        log.info("EXIF orientation ignored in %s: masks match the pixels as stored", rotated)
     if not may_publish(flags, summary):
         raise BadImagesError(
             f"{quarantine.summarize(bad, quarantine_uri)}. No submission was written. Repair the "

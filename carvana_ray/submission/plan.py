@@ -15,7 +15,7 @@ from typing import Any
 
 from carvana_ray import storage
 from carvana_ray.data.layout import require_safe_names
-from carvana_ray.errors import InputError
+from carvana_ray.errors import InputError, plural
 from carvana_ray.storage import FileInfo
 
 FORMAT = 3
@@ -36,29 +36,20 @@ def max_shard_size(downscale: int) -> int:
 
 
 def shard_size(images: int, requested: int = 0, maximum: int = SHARD_SIZE) -> int:
-    """Return the maximum of images per shard.
+    """Return the maximum of images per shard: `requested`, or if that is 0 the default.
 
-    Args:
-        images: number of images to plan.
-        requested: size that the user wants; 0 for the default.
-        maximum: default for many images. Fewer images are cut into about 64 shards.
+    The default is `maximum` for many images. Fewer images are cut into about 64 shards.
     """
     return requested or max(MIN_SHARD_SIZE, min(maximum, -(-images // _TARGET_SHARDS)))
 
 
 @dataclass(frozen=True)
 class PlanPart:
-    """A part of the plan: images in order of name, cut into shards of about equal length.
+    """A part of the plan: images in order of name, cut into shards of about equal length."""
 
-    Attributes:
-        number: number of the part, from 1.
-        images: the images, with their size and version at planning time.
-        shards: number of shards.
-    """
-
-    number: int
-    images: tuple[FileInfo, ...]
-    shards: int
+    number: int  # from 1
+    images: tuple[FileInfo, ...]  # with their size and version at planning time
+    shards: int  # number of shards
 
     @property
     def name(self) -> str:
@@ -83,7 +74,7 @@ class PlanPart:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "PlanPart":
-        """Return the part whose file `to_bytes` wrote.
+        """Return the part with these contents of its file.
 
         Raises:
             ValueError, KeyError, TypeError: the data are damaged or not a part.
@@ -94,7 +85,7 @@ class PlanPart:
             raise ValueError("the SHA-256 does not match")
         images = tuple(FileInfo(*row) for row in body["pictures"])
         if not 0 < body["shards"] <= len(images):
-            raise ValueError(f"{body['shards']} shards of {len(images)} images")
+            raise ValueError(f"shards: {body['shards']} for {plural(len(images), 'image')}")
         require_safe_names((image.name for image in images), "plan")
         return cls(body["part"], images, body["shards"])
 
@@ -105,12 +96,9 @@ def plan_new(
     requested: int = 0,
     maximum: int = SHARD_SIZE,
 ) -> PlanPart | None:
-    """Return a part with the images that no part has planned, or None if there are none.
+    """Return a part with the images that are not planned yet, or None if all are.
 
-    Args:
-        parts: the parts planned so far.
-        catalog: the images of today. A changed image counts as new.
-        requested, maximum: see `shard_size`.
+    A changed image counts as new. `requested` and `maximum` are those of `shard_size`.
     """
     planned = {image for part in parts for image in part.images}
     new = sorted(image for image in catalog if image not in planned)
@@ -140,9 +128,8 @@ def _load_part(folder: str, name: str) -> PlanPart:
         if part.name != name:
             raise ValueError(f"it is {part.name}")
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise InputError(
-            f"{uri}: damaged ({error}). Remove the file to plan its images again"
-        ) from error
+        message = f"{uri}: damaged ({error}). Remove the file to plan its images again"
+        raise InputError(message) from error
     return part
 
 

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from carvana_ray import storage
 from carvana_ray.data import quarantine
-from carvana_ray.errors import FileMissingError
+from carvana_ray.errors import FileMissingError, plural
 from carvana_ray.storage import FileInfo
 from carvana_ray.submission.plan import PlanPart, digest
 
@@ -45,16 +45,11 @@ class CorruptShardError(ValueError):
 
 @dataclass(frozen=True)
 class ShardTask:
-    """A shard to write.
-
-    Attributes:
-        part, shard: place in the plan.
-        replace: whether a file exists that is damaged or out of date.
-    """
+    """A shard to write."""
 
     part: PlanPart
     shard: int
-    replace: bool = False
+    replace: bool = False  # whether a file exists that is damaged or out of date
 
     @property
     def name(self) -> str:
@@ -69,31 +64,20 @@ class ShardTask:
 
 @dataclass(frozen=True)
 class PendingShards:
-    """The work that a run has still to do.
-
-    Attributes:
-        tasks: shards to write.
-        needed: number of shards that hold images of the catalog.
-        bad: number of bad images in the finished shards.
-        damaged: for each shard to replace, what is wrong with it.
-    """
+    """The work that a run has still to do."""
 
     tasks: list[ShardTask]
-    needed: int
-    bad: int
-    damaged: list[str]
+    needed: int  # number of shards that hold images of the catalog
+    bad: int  # number of bad images in the finished shards
+    damaged: list[str]  # reason for each shard to replace
 
 
 def pending(
     folder: str, parts: Sequence[PlanPart], catalog: Sequence[FileInfo], crcs: Mapping[str, int]
 ) -> PendingShards:
-    """Return the shards that must still be written. Reads shards, but no images.
+    """Return the shards of a run that must still be written. Reads shards, but no images.
 
-    Args:
-        folder: folder of the run.
-        parts: parts of its plan.
-        catalog: the images of today.
-        crcs: the CRC-32 that an image must have, by name, where it is known.
+    `crcs` holds the known CRC-32 of images, by name.
     """
     wanted = set(catalog)
     needed = [
@@ -114,18 +98,16 @@ def pending(
         except CorruptShardError as error:
             return error
 
+    tasks, bad, damaged = [], 0, []
     with ThreadPoolExecutor(READERS) as pool:
-        results = list(pool.map(check, needed))
-    return PendingShards(
-        tasks=[
-            ShardTask(part, shard, replace=result is not None)
-            for (part, shard), result in zip(needed, results, strict=True)
-            if not isinstance(result, int)
-        ],
-        needed=len(needed),
-        bad=sum(result for result in results if isinstance(result, int)),
-        damaged=[str(result) for result in results if isinstance(result, CorruptShardError)],
-    )
+        for place, result in zip(needed, pool.map(check, needed), strict=True):
+            if isinstance(result, int):
+                bad += result
+                continue
+            tasks.append(ShardTask(*place, replace=result is not None))
+            if result is not None:
+                damaged.append(str(result))
+    return PendingShards(tasks, len(needed), bad, damaged)
 
 
 def _count_bad(
@@ -146,9 +128,7 @@ def _count_bad(
             raise CorruptShardError(f"{image.name} was missing and exists again")
         if status.startswith("checksum"):
             if required == crc:
-                raise CorruptShardError(
-                    f"{image.name} was rejected for its CRC-32, which is no longer wrong"
-                )
+                raise CorruptShardError(f"{image.name} was rejected for a CRC-32 that is now right")
         elif crc and required != crc:
             raise CorruptShardError(f"{image.name} was read with a CRC-32 that is now wrong")
         bad += status != quarantine.OK
@@ -164,12 +144,7 @@ def list_shards(folder: str) -> set[str]:
 
 
 def shard_key(run: str, part: PlanPart, shard: int) -> str:
-    """Return the cache key of a shard: a hash of its name and of everything its rows depend on.
-
-    Args:
-        run: id of the run.
-        part, shard: place in the plan.
-    """
+    """Return the cache key of a shard: a hash of its name and of everything its rows depend on."""
     images = [[image.name, image.size, image.version] for image in part.shard(shard)]
     return digest([run, part.shard_name(shard), images])
 
@@ -195,7 +170,7 @@ def serialize_shard(rows: pa.Table, key: str) -> bytes:
     Args:
         rows: the columns of `SCHEMA`, ``row`` (index of the row in the shard) and ``rows`` (number
             of rows of the shard).
-        key: see `shard_key`; part of the hash.
+        key: result of `shard_key`.
 
     Raises:
         RuntimeError: the rows are not all rows of one shard, in order.
@@ -203,13 +178,13 @@ def serialize_shard(rows: pa.Table, key: str) -> bytes:
     counts = set(rows["rows"].to_pylist())
     if counts != {len(rows)} or rows["row"].to_pylist() != list(range(len(rows))):
         raise RuntimeError(
-            f"a block of {len(rows)} rows, expected one whole shard of {counts} rows; not written: "
-            f"{rows['img'].to_pylist()[:3]}..."
+            f"a block of {plural(len(rows), 'row')} that is not one whole shard in order; not "
+            f"written: {rows['img'].to_pylist()[:3]}..."
         )
     table = rows.select(SCHEMA.names).cast(SCHEMA)
-    sha256 = _row_digest(key, table)
+    table = table.replace_schema_metadata({DIGEST: _row_digest(key, table)})
     buffer = io.BytesIO()
-    pq.write_table(table.replace_schema_metadata({DIGEST: sha256}), buffer, compression="zstd")
+    pq.write_table(table, buffer, compression="zstd")
     return buffer.getvalue()
 
 

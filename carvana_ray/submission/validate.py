@@ -9,13 +9,13 @@ import csv
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import BinaryIO
 
 from carvana_ray import rle
 from carvana_ray.data import csv_reader, layout
 from carvana_ray.data.csv_reader import Record
-from carvana_ray.errors import InputError
+from carvana_ray.errors import InputError, plural
 
 MAX_LISTED = 100  # faults of one name that are listed; all are counted
 _MAX_NAME_LENGTH = 255  # of a file name on common file systems; longer names are cut in faults
@@ -80,35 +80,26 @@ def validate(
     return rows, validator.faults, validator.counts
 
 
+@dataclass
 class _Validator:
-    """The checks of rows, and the faults found so far.
+    """The checks of rows, and the faults found so far."""
 
-    Attributes:
-        expected: names that must have a row; None for any names of Kaggle's form.
-        pixels: returns height times width of an expected image.
-        faults: the first `MAX_LISTED` faults of each name.
-        counts: number of faults by name.
-        seen: valid names that have a row.
-    """
-
-    def __init__(self, expected: frozenset[str] | None, pixels: Callable[[str], int]) -> None:
-        self.expected, self.pixels = expected, pixels
-        self.faults: list[SubmissionFault] = []
-        self.counts: Counter = Counter()
-        self.seen: set[str] = set()
+    expected: frozenset[str] | None
+    pixels: Callable[[str], int]
+    faults: list[SubmissionFault] = field(default_factory=list)
+    counts: Counter = field(default_factory=Counter)
+    seen: set[str] = field(default_factory=set)  # valid names that have a row
 
     def add(self, fault: str, img: str, line: int, detail: str) -> None:
-        """Count a fault; list it if fewer than `MAX_LISTED` of its name are listed."""
         self.counts[fault] += 1
         if self.counts[fault] <= MAX_LISTED:
             self.faults.append(SubmissionFault(fault, img[:_MAX_NAME_LENGTH], line, detail))
 
     def check_block(self, block: Sequence[Record]) -> None:
-        """Check the rows of a block."""
-        all_valid = len(block) > 1 and self._masks_are_valid(block)
+        masks_are_valid = len(block) > 1 and self._masks_are_valid(block)
         for line, fields, form in block:
             name = fields[0] if fields else ""
-            for fault, detail in self._row_faults(fields, form, all_valid):
+            for fault, detail in self._row_faults(fields, form, masks_are_valid):
                 self.add(fault, name, line, detail)
             if name in self.seen:
                 self.add("doubled", name, line, "the image already has a row")
@@ -121,16 +112,13 @@ class _Validator:
         return name in self.expected
 
     def _masks_are_valid(self, block: Sequence[Record]) -> bool:
-        """Return True if no well-formed row has a faulty mask; False if one may have.
-
-        One call for many masks is several times faster than a call per mask.
-        """
-        masks = [
-            (fields[1], self.pixels(fields[0]))
+        """Return `rle.all_valid` of the masks: much faster than parsing one by one."""
+        rows = [
+            fields
             for _, fields, form in block
             if len(fields) == 2 and not form and self._has_size(fields[0])
         ]
-        return rle.all_valid([text for text, _ in masks], [size for _, size in masks])
+        return rle.all_valid([text for _, text in rows], [self.pixels(name) for name, _ in rows])
 
     def _has_size(self, name: str) -> bool:
         return self.expected is None or name in self.expected
@@ -138,37 +126,28 @@ class _Validator:
     def _row_faults(
         self, fields: list[str], form: str, mask_is_valid: bool
     ) -> Iterator[tuple[str, str]]:
-        """Yield (fault, detail) of a row."""
         if form or len(fields) != 2:
             fault, _, detail = form.partition(": ")
-            yield fault or "columns", detail or f"{len(fields)} columns, expected 2"
+            columns = plural(len(fields), "column")
+            yield fault or "columns", detail or f"{columns}, expected 2"
             return
         name, text = fields
-        yield from self._name_faults(name)
-        if not mask_is_valid and self._has_size(name):
-            yield from _mask_faults(text, self.pixels(name))
-
-    def _name_faults(self, name: str) -> Iterator[tuple[str, str]]:
-        """Yield (fault, detail) of a row's name."""
         if name.startswith(_FORMULA_STARTS):
             yield "name", "a spreadsheet would execute it as a formula"
+        elif not self._has_size(name):
+            yield "foreign", "the image is not one of the expected images"
         elif not self._is_valid_name(name):
-            if self.expected is None:
-                yield "name", "not a name like 0004d4463b50_01.jpg"
-            else:
-                yield "foreign", "the image is not one of the expected images"
+            yield "name", "not a name like 0004d4463b50_01.jpg"
+        if not mask_is_valid and self._has_size(name):
+            try:
+                rle.parse_runs(text, self.pixels(name))
+            except ValueError as error:
+                fault, _, detail = str(error).partition(": ")
+                yield fault, detail
 
 
 def _header_faults(header: list[str], form: str) -> Iterator[tuple[str, str]]:
-    """Yield (fault, detail) of the first line.
-
-    Args:
-        header: its fields.
-        form: form of the `Record`.
-
-    Raises:
-        InputError: the line is not text.
-    """
+    """Yield (fault, detail) of the first line; raise `InputError` if it is not text."""
     fault, _, detail = form.partition(": ")
     if fault in ("encoding", "nul"):
         raise InputError(f"the first line has {detail}")
@@ -179,15 +158,6 @@ def _header_faults(header: list[str], form: str) -> Iterator[tuple[str, str]]:
         header = [header[0][1:], *header[1:]]
     if tuple(header) != layout.CSV_HEADER:
         yield "header", f"{','.join(header)[:60]!r}, expected {','.join(layout.CSV_HEADER)}"
-
-
-def _mask_faults(text: str, pixels: int) -> Iterator[tuple[str, str]]:
-    """Yield (fault, detail) of a row's run-length text."""
-    try:
-        rle.parse_runs(text, pixels)
-    except ValueError as error:
-        fault, _, detail = str(error).partition(": ")
-        yield fault, detail
 
 
 def validate_file(

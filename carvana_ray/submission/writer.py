@@ -34,12 +34,9 @@ _LINES_PER_WRITE = 64  # about 0.6 MB
 def iter_rows(
     parts: Sequence[PlanPart], read: ReadShard, keep: set[FileInfo]
 ) -> Iterator[dict[str, Any]]:
-    """Yield the rows of all shards in order of name, one row per image.
+    """Yield the rows of the catalog's images, `keep`, in order of name, one row per image.
 
-    Args:
-        parts: parts of the plan.
-        read: returns the rows of a shard.
-        keep: the catalog's images. If several parts plan an image, `keep` has the version to use.
+    If several parts plan an image, `keep` has the version to use.
     """
 
     def part_rows(part: PlanPart) -> Iterator[tuple[str, int, dict[str, Any]]]:
@@ -62,11 +59,7 @@ def iter_rows(
 def prefetch_shards(
     parts: Sequence[PlanPart], read: ReadShard, keep: set[FileInfo]
 ) -> Iterator[ReadShard]:
-    """Provide a `read` for `iter_rows` that loads the next `_SHARDS_AHEAD` shards in threads.
-
-    Args:
-        parts, read, keep: arguments of `iter_rows`.
-    """
+    """Provide a `read` for `iter_rows` that loads the next `_SHARDS_AHEAD` shards in threads."""
     upcoming = iter(_read_order(parts, keep))
     futures: dict[tuple[int, int], Future[pa.Table]] = {}
     pool = ThreadPoolExecutor(_SHARDS_AHEAD)
@@ -112,13 +105,12 @@ def write_submission(
     """Write a submission to an open file.
 
     Args:
-        file: file opened in binary mode, at its start.
+        file: a binary file, at its start.
         rows: (image, run-length text) of each image of `order` once, in order of name.
         order: names of the images, in the order of the file's rows.
-        compress: whether to compress with gzip. Equal rows give equal bytes.
+        compress: whether to compress with gzip.
         spool_folder: folder of a temporary file that holds all rows, uncompressed, if `order` is
-            not sorted by name. None uses the system's temporary folder, which may be a small one in
-            memory.
+            not sorted by name. None uses the system's folder, which may be a small one in memory.
 
     Returns:
         The number of rows.
@@ -126,9 +118,9 @@ def write_submission(
     Raises:
         ValueError: `order` is not sorted by name, and `rows` are not its images.
     """
-    # No file name and no time in the header of gzip: equal rows give equal bytes.
-    gzip_file = gzip.GzipFile("", "wb", 6, file, mtime=0) if compress else None
-    out: BinaryIO = gzip_file or file  # type: ignore[assignment]
+    out = file
+    if compress:  # without a file name and a time, so that equal rows give equal bytes
+        out = gzip.GzipFile("", "wb", 6, file, mtime=0)  # type: ignore[assignment]
     is_sorted = all(name <= following for name, following in itertools.pairwise(order))
     lines = map(_format_line, rows) if is_sorted else _reorder(rows, order, spool_folder)
     out.write(_format_line(CSV_HEADER))
@@ -136,16 +128,14 @@ def write_submission(
     while chunk := list(itertools.islice(lines, _LINES_PER_WRITE)):
         out.write(b"".join(chunk))
         count += len(chunk)
-    if gzip_file:
-        gzip_file.close()
+    if compress:
+        out.close()
     return count
 
 
 def _format_line(row: Row) -> bytes:
-    """Return the line that `csv` writes for a row. Only rows with special characters need `csv`.
-
-    It takes 100 us for the runs of a mask.
-    """
+    """Return the line that `csv` writes for a row."""
+    # Only special characters need `csv`, which takes 100 us for the runs of a mask.
     if not any(special in cell for cell in row for special in ',"\r\n'):
         return ",".join(row).encode() + b"\n"
     line = io.StringIO(newline="")
@@ -154,13 +144,7 @@ def _format_line(row: Row) -> bytes:
 
 
 def _reorder(rows: Iterable[Row], order: Sequence[str], folder: str | None) -> Iterator[bytes]:
-    """Yield lines in the given order, by way of a temporary file and an index of 24 bytes a row.
-
-    Args:
-        rows: the rows in order of name.
-        order: names in the order of the lines.
-        folder: folder of the temporary file; None for the system's.
-    """
+    """Yield lines in the given order, by way of a temporary file and an index in memory."""
     starts = np.zeros(len(order), dtype=np.int64)
     lengths = np.zeros(len(order), dtype=np.int64)
     by_name = np.array(sorted(range(len(order)), key=order.__getitem__), dtype=np.int64)
