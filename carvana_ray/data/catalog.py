@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from carvana_ray import storage
 from carvana_ray.data import layout
@@ -110,30 +110,29 @@ def list_named_images(uris: Sequence[str]) -> tuple[str, list[FileInfo]]:
     Raises:
         InputError: an image or folder does not exist, or there is no common folder.
     """
-    entries: dict[str, list[FileInfo]] = {}
+    entries: set[tuple[str, FileInfo]] = set()
     files: dict[str, list[str]] = {}
     for uri in uris:
         if uri.lower().endswith(IMAGE_SUFFIXES):
             files.setdefault(storage.parent(uri), []).append(storage.name(uri))
         else:
             folder, images = list_images(uri)
-            entries[folder] = images
+            entries |= {(folder, image) for image in images}
     for folder, names in files.items():
         require_safe_names(names, folder)
         existing = {entry.name: entry for entry in storage.list_files(folder, IMAGE_SUFFIXES)}
         if missing := [name for name in names if name not in existing]:
             raise InputError(f"{storage.join(folder, missing[0])}: no such image")
-        entries[folder] = list({*entries.get(folder, ()), *(existing[name] for name in names)})
-    parent = _common_parent(list(entries))
+        entries |= {(folder, existing[name]) for name in names}
+    parent = _common_parent({folder for folder, _ in entries})
     start = len(parent.rstrip("/")) + 1
     return parent, sorted(
         dataclasses.replace(entry, name=storage.join(folder, entry.name)[start:])
-        for folder, images in entries.items()
-        for entry in images
+        for folder, entry in entries
     )
 
 
-def _common_parent(folders: Sequence[str]) -> str:
+def _common_parent(folders: Iterable[str]) -> str:
     """Return the deepest folder that contains all folders or is the only one."""
     levels = zip(*(folder.split("/") for folder in folders), strict=False)
     same = [names[0] for names in itertools.takewhile(lambda names: len(set(names)) == 1, levels)]

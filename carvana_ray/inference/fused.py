@@ -1,14 +1,10 @@
 """A trained U-Net rewritten for inference: the same function in fewer passes over memory.
 
-Batch normalization with fixed statistics is a scale and a shift, which are folded into the weights
-of the convolution before it. On a GPU, cuDNN then adds the bias and applies ReLU within the
-convolution. One H200, 320 x 480, batches of 64 (2026-11-22): as trained, bfloat16 by autocast,
-2,372 images/s; this, float16, 4,289; `torch.compile` of the network 4,427 after 14 s of compiling.
-With `unet_kernels_triton` between the levels 6,240 (2026-11-23).
-
-float16 has three more bits of precision than bfloat16, and its masks are closer to those of float32
-(Dice 0.99997 against 0.99969, 128 real images). Its largest number is 65,504: enough with batch
-normalization, but without it activations have no bound (see `compute_dtype`).
+Batch normalization with fixed statistics is folded into the convolution before it; cuDNN then adds
+the bias and applies ReLU within the convolution. Images/s on one H200 (320 x 480, batches of 64):
+2,372 as trained, in bfloat16; 4,289 fused, in float16; 6,240 with `unet_kernels_triton` as well.
+`torch.compile` gave 4,427 after 14 s of compiling. float16 masks are closer to those of float32
+than bfloat16 masks (Dice 0.99997 against 0.99969, 128 real images); see `compute_dtype`.
 """
 
 import copy
@@ -25,11 +21,7 @@ MAX_VALUES = 2**31  # of an image, which `unet_kernels_triton` counts in 32 bits
 
 
 class ConvReLU(nn.Module):
-    """A convolution, its bias and ReLU: one kernel on a GPU.
-
-    Args:
-        conv: with a stride of 1 and "same" padding.
-    """
+    """A convolution with a stride of 1 and "same" padding, and ReLU: one kernel on a GPU."""
 
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__()
@@ -46,11 +38,7 @@ class ConvReLU(nn.Module):
 
 
 class FusedUNet(UNet):
-    """A copy of a network that computes the same in evaluation mode, on the same device and dtype.
-
-    Args:
-        model: the network to copy.
-    """
+    """A copy of a network that computes the same in evaluation mode, on the same device."""
 
     def __init__(self, model: UNet) -> None:
         nn.Module.__init__(self)  # not UNet's: the layers are those of the model
@@ -68,7 +56,7 @@ class FusedUNet(UNet):
         return super()._downsample(x)
 
     def _upsample_concat(self, skip: Tensor, coarse: Tensor, enlarge: nn.Module) -> Tensor:
-        if skip.shape[1] == enlarge.out_channels:  # by torch: no spare channels behind
+        if skip.shape[1] == enlarge.out_channels:  # a level without spare channels
             return super()._upsample_concat(skip, coarse, enlarge)
         kernels = mask_kernels.load_triton(coarse.device, "unet_kernels_triton")
         assert kernels, "_upsample_concat needs the buffer that _downsample allocated"

@@ -1,7 +1,7 @@
 """Passes over full-size images on the device that holds them, with the same bits on every device.
 
-On a GPU memory is the limit, and torch needs several passes: `mask_kernels_triton` does the same in
-one. The torch versions here run where Triton does not.
+On a GPU memory bandwidth is the limit: `mask_kernels_triton` does in one pass what takes torch
+several. The torch versions here run where Triton does not.
 """
 
 import functools
@@ -20,15 +20,7 @@ log = logging.getLogger(__name__)
 
 @torch.inference_mode()
 def enlarge(soft_masks: Tensor, height: int, width: int) -> Tensor:
-    """Return `images.enlarge` of soft masks on the tensor's own device.
-
-    Args:
-        soft_masks: uint8 [B, h, w].
-        height, width: H and W of the masks.
-
-    Returns:
-        bool [B, H, W].
-    """
+    """Return `images.enlarge` of soft masks, uint8 [B, h, w] to bool [B, H, W], on their device."""
     h, w = soft_masks.shape[-2:]
     downscale = images.infer_downscale(height, width, h, w)
     smooth = F.interpolate(
@@ -42,11 +34,11 @@ def enlarge(soft_masks: Tensor, height: int, width: int) -> Tensor:
 
 @torch.inference_mode()
 def run_boundaries(soft_masks: Tensor, height: int, width: int) -> Tensor:
-    """Return where a run of a mask starts or ends.
+    """Return where the runs of the masks, `images.enlarge` of soft masks, start and end.
 
     Args:
         soft_masks: uint8 [B, h, w].
-        height, width: H and W of the masks, `images.enlarge` of the soft masks.
+        height, width: H and W of the masks.
 
     Returns:
         bool [B, H * W + 1]: whether a pixel differs from the one before it in row order. The pixels
@@ -54,11 +46,6 @@ def run_boundaries(soft_masks: Tensor, height: int, width: int) -> Tensor:
     """
     if kernels := load_triton(soft_masks.device, "mask_kernels_triton"):
         return kernels.run_boundaries(soft_masks, height, width)
-    return run_boundaries_torch(soft_masks, height, width)
-
-
-def run_boundaries_torch(soft_masks: Tensor, height: int, width: int) -> Tensor:
-    """Return `run_boundaries`, computed by torch."""
     flat = enlarge(soft_masks, height, width).flatten(1)
     boundaries = torch.zeros(len(flat), height * width + 1, dtype=torch.bool, device=flat.device)
     boundaries[:, 0] = flat[:, 0]
@@ -81,11 +68,6 @@ def block_means(rgb: Tensor, downscale: int) -> Tensor:
     """
     if kernels := load_triton(rgb.device, "mask_kernels_triton"):
         return kernels.block_means(rgb, downscale)
-    return block_means_torch(rgb, downscale)
-
-
-def block_means_torch(rgb: Tensor, downscale: int) -> Tensor:
-    """Return `block_means`, computed by torch."""
     height, width = rgb.shape[-2:]
     channel_sum = rgb.to(torch.int32).sum(1, keepdim=True).float()  # up to 765 * 64: exact
     total = F.avg_pool2d(channel_sum, downscale, ceil_mode=True, divisor_override=1)[:, 0].int()
@@ -102,18 +84,18 @@ def _block_lengths(length: int, downscale: int, device: torch.device) -> Tensor:
 
 @functools.cache
 def load_triton(device: torch.device, name: str) -> ModuleType | None:
-    """Return a module of Triton kernels, or None where it does not run.
+    """Return a module of Triton kernels in this package, or None if they do not run on the device.
 
     Args:
-        device: that the kernels are for.
-        name: module in this package: ``mask_kernels_triton`` or ``unet_kernels_triton``.
+        device: the device of the kernels' arguments.
+        name: ``mask_kernels_triton`` or ``unet_kernels_triton``.
     """
     if device.type != "cuda":
         return None
     try:
         module = importlib.import_module(f"carvana_ray.inference.{name}")
         module.self_test(device)
-    except Exception as error:  # Triton compiles for the GPU at hand; any error may come of it
+    except Exception as error:  # Triton compiles for this GPU, which may raise any error
         log.warning("no %s, slower: %s: %s", name, type(error).__name__, error)
         return None
     return module

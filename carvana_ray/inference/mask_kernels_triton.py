@@ -1,8 +1,7 @@
 """The passes of `mask_kernels`, each as one GPU kernel in the place of five torch operations.
 
-Triton comes only with torch's CUDA wheels, and it calls a C compiler: an import of this module may
-fail with more than an ImportError (see `load_triton`). Both kernels compute with integers and agree
-with `mask_kernels` to the bit; their tests compare the two.
+Both kernels compute with integers and agree with `mask_kernels` to the bit. Triton comes only with
+torch's CUDA wheels and calls a C compiler, so importing this module may raise any error.
 """
 
 import torch
@@ -17,7 +16,7 @@ BLOCKS = 128  # blocks of an image's row that one program computes
 
 
 def run_boundaries(soft_masks: Tensor, height: int, width: int) -> Tensor:
-    """Return `mask_kernels.run_boundaries`: bool [B, H * W + 1] of uint8 [B, h, w], on a GPU."""
+    """Return `mask_kernels.run_boundaries`, on a GPU."""
     count, h, w = soft_masks.shape
     downscale = images.infer_downscale(height, width, h, w)
     boundaries = torch.empty(count, height * width + 1, dtype=torch.bool, device=soft_masks.device)
@@ -30,7 +29,7 @@ def run_boundaries(soft_masks: Tensor, height: int, width: int) -> Tensor:
 
 
 def block_means(rgb: Tensor, downscale: int) -> Tensor:
-    """Return `mask_kernels.block_means`: uint8 [B, h, w] of uint8 [B, 3, H, W], on a GPU."""
+    """Return `mask_kernels.block_means`, on a GPU."""
     count, _, height, width = rgb.shape
     h, w = images.grid_size(height, width, downscale)
     gray = torch.empty(count, h, w, dtype=torch.uint8, device=rgb.device)
@@ -41,7 +40,7 @@ def block_means(rgb: Tensor, downscale: int) -> Tensor:
 
 
 def self_test(device: torch.device) -> None:
-    """Run both kernels once: an error, such as no C compiler, must come here and not later."""
+    """Run both kernels once, so that an error, such as no C compiler, comes early."""
     blank = torch.zeros(1, 3, 8, 8, dtype=torch.uint8, device=device)
     run_boundaries(block_means(blank, 4), 8, 8)
 

@@ -1,14 +1,12 @@
 """Images that arrive on the GPU as JPEG files and are decoded there (`--decode gpu`).
 
-Data-center GPUs have JPEG engines next to their multiprocessors: an H200 has seven. They decode
-some 5,000 images of 1280 x 1918 a second for 0.2 ms of a core each (0.1 ms more to read the file),
-where a core needs 4 ms at a quarter of the size. torchvision's `decode_jpeg` drives them through
-NVIDIA's nvJPEG. A reader on a CPU decodes what nvJPEG cannot, such as a progressive JPEG.
-
-nvJPEG decodes in full, so block means are taken of all pixels. They differ from `images.load_gray`,
-which leaves out the high frequencies of each block, by 0.08 of a gray level on average.
+Data-center GPUs have JPEG engines, an H200 seven, that torchvision drives through NVIDIA's nvJPEG:
+some 5,000 images of 1280 x 1918 a second for 0.3 ms of a core each, where a core needs 4 ms at a
+quarter of the size. nvJPEG decodes in full, so block means are taken of all pixels. They differ
+from `images.load_gray` by 0.08 of a gray level on average.
 """
 
+import dataclasses
 import functools
 import logging
 from collections.abc import Callable, Sequence
@@ -24,73 +22,64 @@ from carvana_ray.inference import mask_kernels
 
 log = logging.getLogger(__name__)
 
-Decode = Callable[[Sequence[bytes]], list[Tensor]]
+Decode = Callable[[Sequence[bytes]], list[Tensor]]  # JPEG files to uint8 [3, H, W] on a device
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
 class EncodedImages:
     """Images that reach the GPU as JPEG files and are decoded there when the network needs them.
 
-    Args:
+    Attributes:
         files: the JPEG file of each image; empty for an image that was decoded on the CPU.
         gray: uint8 [h, w], the gray levels of each image without a file.
         sizes: full size (H, W) of each image.
-        downscale: see `images.load_gray`.
-        device: device of the results.
-        decode: maps JPEG files to uint8 [3, H, W] each on that device, see `make_decoder`.
-
-    Attributes:
         errors: reason why an image cannot be decoded, by its row; its gray levels are 0.
     """
 
-    def __init__(
-        self,
-        files: Sequence[bytes],
-        gray: Sequence[NDArray[np.uint8]],
-        sizes: Sequence[tuple[int, int]],
-        downscale: int,
-        device: torch.device,
-        decode: Decode,
-    ) -> None:
-        self._files, self._decoded, self._sizes = files, gray, sizes
-        self._downscale, self._device, self._decode = downscale, device, decode
-        self.errors: dict[int, str] = {}
+    files: Sequence[bytes]
+    gray: Sequence[NDArray[np.uint8]]
+    sizes: Sequence[tuple[int, int]]
+    downscale: int
+    device: torch.device
+    decode: Decode
+    errors: dict[int, str] = dataclasses.field(default_factory=dict, init=False)
 
     def __len__(self) -> int:
-        return len(self._files)
+        return len(self.files)
 
     def grid(self, row: int) -> tuple[int, int]:
         """Return the (h, w) of an image on the network's grid."""
-        return images.grid_size(*self._sizes[row], self._downscale)
+        return images.grid_size(*self.sizes[row], self.downscale)
 
     def stack(self, rows: Sequence[int]) -> Tensor:
         """Return images of one full size: uint8 [len(rows), h, w] on the device."""
-        stream = _stream(self._device)
+        stream = _stream(self.device)
         with torch.cuda.stream(stream):  # no-op when the stream is None (CPU)
             gray = self._stack(rows)
         if stream:
-            network_stream = torch.cuda.current_stream(self._device)
+            network_stream = torch.cuda.current_stream(self.device)
             network_stream.wait_stream(stream)
             gray.record_stream(network_stream)
         return gray
 
     def _stack(self, rows: Sequence[int]) -> Tensor:
-        encoded = [row for row in rows if self._files[row]]
+        encoded = [row for row in rows if self.files[row]]
         if not encoded:
             return self._upload(rows)
         if len(encoded) == len(rows):
             return self._decode_rows(rows)
         h, w = self.grid(rows[0])
-        gray = torch.empty(len(rows), h, w, dtype=torch.uint8, device=self._device)
-        is_encoded = torch.tensor([bool(self._files[row]) for row in rows], device=self._device)
+        gray = torch.empty(len(rows), h, w, dtype=torch.uint8, device=self.device)
+        is_encoded = torch.tensor([bool(self.files[row]) for row in rows], device=self.device)
         gray[is_encoded] = self._decode_rows(encoded)
-        gray[~is_encoded] = self._upload([row for row in rows if not self._files[row]])
+        gray[~is_encoded] = self._upload([row for row in rows if not self.files[row]])
         return gray
 
     def _upload(self, rows: Sequence[int]) -> Tensor:
-        gray = torch.from_numpy(np.stack([self._decoded[row] for row in rows]))
-        if self._device.type == "cuda":
+        gray = torch.from_numpy(np.stack([self.gray[row] for row in rows]))
+        if self.device.type == "cuda":
             gray = gray.pin_memory()
-        return gray.to(self._device, non_blocking=True)
+        return gray.to(self.device, non_blocking=True)
 
     def _decode_rows(self, rows: Sequence[int]) -> Tensor:
         try:
@@ -98,8 +87,8 @@ class EncodedImages:
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:  # torchvision does not say which file is at fault
-            if self._device.type == "cuda":
-                torch.cuda.synchronize(self._device)  # raises if the GPU itself is at fault
+            if self.device.type == "cuda":
+                torch.cuda.synchronize(self.device)  # raises if the GPU itself is at fault
             if len(rows) == 1:
                 log.debug("a JPEG is decoded on the CPU: %s", error)
                 return self._decode_on_cpu(rows[0])[None]
@@ -107,18 +96,18 @@ class EncodedImages:
         return torch.cat([self._decode_rows([row]) for row in rows])
 
     def _decode_on_gpu(self, rows: Sequence[int]) -> Tensor:
-        rgb = self._decode([self._files[row] for row in rows])
-        if {tuple(image.shape[1:]) for image in rgb} != {self._sizes[row] for row in rows}:
+        rgb = self.decode([self.files[row] for row in rows])
+        if {tuple(image.shape[1:]) for image in rgb} != {self.sizes[row] for row in rows}:
             raise RuntimeError("an image differs in size from its header")
-        return mask_kernels.block_means(torch.stack(rgb), self._downscale)
+        return mask_kernels.block_means(torch.stack(rgb), self.downscale)
 
     def _decode_on_cpu(self, row: int) -> Tensor:
         try:
-            gray = torch.tensor(images.load_gray(self._files[row], self._downscale))
+            gray = torch.tensor(images.load_gray(self.files[row], self.downscale))
         except BadImageError as error:
             self.errors[row] = str(error)
             gray = torch.zeros(self.grid(row), dtype=torch.uint8)
-        return gray.to(self._device)
+        return gray.to(self.device)
 
 
 @functools.cache
@@ -128,7 +117,7 @@ def _stream(device: torch.device) -> torch.cuda.Stream | None:
 
 
 def make_decoder(device: torch.device) -> Decode:
-    """Return a decoder of JPEG files to uint8 [3, H, W] each on a GPU.
+    """Return a decoder of JPEG files for a GPU.
 
     Raises:
         ImportError: torchvision is missing or does not fit this torch.

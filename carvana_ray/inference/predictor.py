@@ -1,31 +1,23 @@
 """A trained network on one device: gray images in, the run bounds of their masks out.
 
-An image passes through four steps, all on the device:
+The network turns standardized gray levels [h, w] into logits, and these become a soft mask, uint8
+[h, w]. From there on the arithmetic is exact, see `images.enlarge`: the CPU and every GPU make the
+same full-size mask. Only its run bounds leave the device, 10 kB an image instead of 2.4 MB.
 
-1. Gray levels, uint8 [h, w], are standardized, and the network returns logits.
-2. The logits become a soft mask: uint8 [h, w], 255 for a block that is all car.
-3. The soft mask is enlarged to H x W and thresholded. The arithmetic is exact from the rounding to
-   uint8 on (see `images.enlarge`): the CPU and every GPU make the same mask of one soft mask.
-4. The mask's run bounds leave the device: where its runs start and end. They are about 10 kB an
-   image; the full-size mask is 2.4 MB and stays.
-
-A call takes any number of images. `Predictor` cuts them into *parts*: images of one size, at most
-`max_batch` of them, which the network sees together.
-
-On a GPU two CUDA streams overlap. The network of all parts is queued on the current stream at once;
-masks and run bounds follow on a stream of their own. So the CPU waits for the number of run bounds
-of one part while the network is at work on the next. One H200, batches of 64 at a quarter: network
-6,240 images/s (see `fused`), masks 40,400 (see `mask_kernels`; 2026-11-23).
+`Predictor` cuts the images of a call into *parts*: at most `max_batch` images of one size. On a GPU
+the network of all parts is queued on the current stream at once, and masks and run bounds follow on
+a stream of their own. So the CPU waits for one part while the network is at work on the next.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from carvana_ray import images, rle
+from carvana_ray import images
 from carvana_ray.inference.fused import FusedUNet
 from carvana_ray.inference.mask_kernels import run_boundaries
 from carvana_ray.inference.nvjpeg import EncodedImages
@@ -36,14 +28,14 @@ FULL_SIZE_AT_ONCE = 16  # 1280 x 1920 float32 is 9.8 MB, and three such arrays e
 
 RunBounds = NDArray[np.int32]
 GrayBatch = NDArray[np.uint8] | Tensor  # uint8 [B, h, w], in memory or on the device
+Result = TypeVar("Result")
 ImageBatch = Sequence[NDArray[np.uint8]] | NDArray[np.uint8] | EncodedImages
 
 
 def max_batch(h: int, w: int, fold: int = 1) -> int:
     """Return the number of images of h x w that the network sees at a time.
 
-    A network that folds (see `UNet`) has a grid of 1 / fold^2 of the pixels, but its logits, in
-    float32, have all of them.
+    A network that folds (see `UNet`) has a grid of 1 / fold^2 of the pixels, but logits for all.
     """
     return max(1, PIXELS * fold // (h * w))
 
@@ -53,7 +45,6 @@ class Predictor:
 
     Args:
         model: the network; it is set to evaluation mode.
-        device: device of the inference.
         tta_flip: test-time flip. The network also sees each image mirrored, and the soft mask is
             the mean of the two.
     """
@@ -62,22 +53,15 @@ class Predictor:
         self.device = device
         self._tta_flip, self._fold = tta_flip, model.fold
         self._dtype = compute_dtype(model, device)
-        self.model = FusedUNet(model).to(
-            device=device,
-            dtype=self._dtype,
-            memory_format=torch.channels_last,  # type: ignore[call-overload]
-        )
+        self.model = FusedUNet(model).to(device, self._dtype)
+        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._exact = model.eval().to(device)  # float32, for numbers beyond half precision
         self._on_gpu = device.type == "cuda"
         # High priority: the CPU waits for the masks, but not for the network of later parts.
         self._masks_stream = torch.cuda.Stream(device, priority=-1) if self._on_gpu else None
 
     def logits(self, gray: Tensor) -> Tensor:
-        """Return the network's logits, float32 [B, h, w].
-
-        Args:
-            gray: uint8 [B, h, w] on the device, B at most `max_batch`.
-        """
+        """Return the logits, float32 [B, h, w], of uint8 [B, h, w] on the device."""
         x = images.standardize(gray).unsqueeze(1).to(self._dtype)
         return self.model(x.contiguous(memory_format=torch.channels_last))[:, 0].float()
 
@@ -99,58 +83,44 @@ class Predictor:
         Args:
             batch, sizes: see `run_bounds_mixed`.
         """
-        soft_masks: list[NDArray[np.uint8]] = [np.empty((0, 0), np.uint8)] * len(batch)
-        for _, rows in _rows_by_size(sizes):
-            parts = self._parts(batch, rows)
-            results = (mask for part in parts for mask in self.soft_masks(part).cpu().numpy())
-            for row, mask in zip(rows, results, strict=True):
-                soft_masks[row] = mask
-        return soft_masks
 
-    def run_bounds(self, gray: NDArray[np.uint8], height: int, width: int) -> list[RunBounds]:
-        """Return the run bounds of each image's mask, see `to_run_bounds`.
+        def infer(parts: Iterable[GrayBatch], *_: int) -> Iterator[NDArray[np.uint8]]:
+            for part in parts:
+                yield from self.soft_masks(part).cpu().numpy()
 
-        Args:
-            gray: uint8 [B, h, w] of images of one full size.
-            height, width: the full size, H and W.
-        """
-        return self.run_bounds_mixed(gray, [(height, width)] * len(gray))
+        return self._for_each_size(infer, batch, sizes)
 
     def run_bounds_mixed(
         self, batch: ImageBatch, sizes: Sequence[tuple[int, int]]
     ) -> list[RunBounds]:
         """Return the run bounds of the masks of images of any sizes, in their order.
 
+        They are those of `to_run_bounds`.
+
         Args:
             batch: uint8 [h, w] for each image, or `EncodedImages`.
             sizes: full size (H, W) of each image.
         """
-        bounds: list[RunBounds] = [np.empty(0, np.int32)] * len(batch)
-        for size, rows in _rows_by_size(sizes):
-            results = self._run_bounds_of_parts(self._parts(batch, rows), *size)
-            for row, result in zip(rows, results, strict=True):
-                bounds[row] = result
-        return bounds
+        return self._for_each_size(self._run_bounds_of_parts, batch, sizes)
 
-    def rle_texts(self, gray: NDArray[np.uint8], height: int, width: int) -> list[str]:
-        """Return the run-length text of each image's mask.
-
-        Args:
-            gray, height, width: see `run_bounds`.
-        """
-        return [
-            rle.format_runs(bounds[0::2], bounds[1::2])
-            for bounds in self.run_bounds(gray, height, width)
-        ]
+    def _for_each_size(
+        self,
+        infer: Callable[[Iterator[GrayBatch], int, int], Iterable[Result]],
+        batch: ImageBatch,
+        sizes: Sequence[tuple[int, int]],
+    ) -> list[Result]:
+        """Return the results of `infer` for images of any sizes, in their order."""
+        results: dict[int, Result] = {}
+        for size in dict.fromkeys(sizes):
+            rows = [row for row, other in enumerate(sizes) if other == size]
+            results |= zip(rows, infer(self._parts(batch, rows), *size), strict=True)
+        return [results[row] for row in range(len(batch))]
 
     @torch.inference_mode()
     def _run_bounds_of_parts(
         self, parts: Iterable[GrayBatch], height: int, width: int
     ) -> list[RunBounds]:
-        """Return the run bounds of all parts.
-
-        On a GPU a part is fetched while the network is at work on the parts before it.
-        """
+        """Return the run bounds of all parts. On a GPU each is fetched while the network works."""
         bounds: list[RunBounds] = []
         if self._masks_stream is None:
             for part in parts:
@@ -185,13 +155,10 @@ class Predictor:
         return _soft_mask(logits), torch.stack(finite).all(0)
 
     def _forward_tta(self, forward: Callable[[Tensor], Tensor], x: Tensor) -> list[Tensor]:
-        """Return the logits of x [..., w] and, with the test-time flip, those of x mirrored.
-
-        The mirrored ones are flipped back.
-        """
+        """Return the logits of x [..., w] and, with the test-time flip, of its mirror image."""
         logits = [forward(x)]
         if self._tta_flip:
-            logits.append(forward(x.flip(-1)).flip(-1))
+            logits.append(forward(x.flip(-1)).flip(-1))  # mirrored back
         return logits
 
     def _redo_non_finite(self, soft_masks: Tensor, finite: Tensor, gray: GrayBatch) -> Tensor:
@@ -218,14 +185,6 @@ class Predictor:
                 yield batch[start : start + count]
             else:  # not `asarray`: a batch cut out of a block of several sizes is an object array
                 yield np.stack([batch[row] for row in part])
-
-
-def _rows_by_size(
-    sizes: Sequence[tuple[int, int]],
-) -> Iterator[tuple[tuple[int, int], list[int]]]:
-    """Yield each size and the rows of its images."""
-    for size in dict.fromkeys(sizes):
-        yield size, [row for row, other in enumerate(sizes) if other == size]
 
 
 def _soft_mask(logits: list[Tensor]) -> Tensor:
@@ -257,11 +216,7 @@ def _to_run_bounds_in_chunks(soft_masks: Tensor, height: int, width: int) -> lis
 
 
 def to_run_bounds(soft_masks: Tensor, height: int, width: int) -> list[RunBounds]:
-    """Return the run bounds of each image's mask; nothing else leaves the device.
-
-    Args:
-        soft_masks: uint8 [B, h, w].
-        height, width: H and W of the masks, `images.enlarge` of the soft masks.
+    """Return the run bounds of the masks of soft masks, uint8 [B, h, w].
 
     Returns:
         int32 [2 n] for each image: start (from 0) and end (exclusive) of each of the n runs in

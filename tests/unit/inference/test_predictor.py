@@ -29,6 +29,11 @@ def grays(count: int, h: int = 40, w: int = 60) -> np.ndarray:
     return coarse.repeat(4, axis=1).repeat(4, axis=2)
 
 
+def rle_texts(cpu_predictor: Predictor, batch: np.ndarray, height: int, width: int) -> list[str]:
+    bounds = cpu_predictor.run_bounds_mixed(batch, [(height, width)] * len(batch))
+    return [rle.text_from_bounds(one.tobytes()) for one in bounds]
+
+
 @pytest.mark.parametrize("fill", [0, 255])
 def test_an_empty_mask_has_no_run_and_a_full_mask_has_one(fill: int) -> None:
     soft_mask = torch.full((2, 5, 6), fill, dtype=torch.uint8)
@@ -47,10 +52,10 @@ def test_run_bounds_encode_the_enlarged_mask() -> None:
 def test_a_mask_does_not_depend_on_the_batch(network: UNet) -> None:
     cpu_predictor = Predictor(network, torch.device("cpu"))
     batch = grays(65)
-    together = cpu_predictor.rle_texts(batch, 160, 240)
+    together = rle_texts(cpu_predictor, batch, 160, 240)
     differing = 0
     for row in (0, 31, 64):
-        (alone,) = cpu_predictor.rle_texts(batch[row : row + 1], 160, 240)
+        (alone,) = rle_texts(cpu_predictor, batch[row : row + 1], 160, 240)
         masks = [rle.decode(text, 160, 240) for text in (alone, together[row])]
         assert masks[0].any()
         assert not masks[0].all()
@@ -64,8 +69,8 @@ def test_images_of_several_sizes_keep_their_order(network: UNet) -> None:
     mixed = [small[0], large[0], small[1], large[1]]
     bounds = cpu_predictor.run_bounds_mixed(mixed, [(64, 96), (160, 240), (64, 96), (160, 240)])
     texts = [rle.text_from_bounds(one.tobytes()) for one in bounds]
-    assert texts[0::2] == cpu_predictor.rle_texts(small, 64, 96)
-    assert texts[1::2] == cpu_predictor.rle_texts(large, 160, 240)
+    assert texts[0::2] == rle_texts(cpu_predictor, small, 64, 96)
+    assert texts[1::2] == rle_texts(cpu_predictor, large, 160, 240)
 
 
 def test_images_of_one_size_may_come_as_an_object_array(network: UNet) -> None:
@@ -75,7 +80,7 @@ def test_images_of_one_size_may_come_as_an_object_array(network: UNet) -> None:
     objects = np.empty(3, dtype=object)
     objects[:] = list(batch)
     found = cpu_predictor.run_bounds_mixed(objects, [(160, 240)] * 3)
-    expected = cpu_predictor.run_bounds(batch, 160, 240)
+    expected = cpu_predictor.run_bounds_mixed(batch, [(160, 240)] * 3)
     assert [one.tolist() for one in found] == [one.tolist() for one in expected]
     soft_masks = cpu_predictor.soft_masks_mixed(objects, [(160, 240)] * 3)
     assert np.array_equal(np.stack(soft_masks), cpu_predictor.soft_masks(batch).numpy())
