@@ -1,11 +1,10 @@
 """Which images make up which batch of a training run: a pure function of the seed.
 
-This is an elastically deterministic sample order: the batches do not depend on the number of
-workers. A run is one list of steps. Each epoch has its training batches in a new order, then the
-validation images in listed order, padded with weight 0 to whole batches. Each batch is split into
-one part per worker, and the parts are dealt to the workers in turn. One worker with a batch of 16,
-two with 8 each, and three with 6, 5 and 5 see the same batches. Shorter parts are padded with
-weight 0, because all blocks of a Ray Data stream must have one length.
+This is an elastically deterministic sample order: one worker with a batch of 16, two with 8 each,
+and three with 6, 5 and 5 see the same batches. A run is one list of steps. Each epoch has its
+training batches in a new order, then the validation images in listed order, padded with weight 0 to
+whole batches. Each batch is split into one part per worker. Shorter parts are padded with weight 0,
+because all blocks of a Ray Data stream must have one length.
 """
 
 from dataclasses import dataclass
@@ -21,10 +20,8 @@ class WorkerBatch:
     """One worker's part of one batch.
 
     Attributes:
-        epoch: counted from 0.
-        step: step of the epoch; training steps come first.
+        epoch, step, rank: counted from 0; the steps of an epoch begin with training.
         training: True for a training batch, False for a validation batch.
-        rank: rank of the worker.
         indices: int64 [b], image numbers; training images are 0..train-1, validation images follow.
         weight: float32 [b], 0 for images that only pad the batch.
     """
@@ -41,12 +38,10 @@ class WorkerBatch:
 class BatchPlan:
     """The batches of a run over `train` training and `val` validation images.
 
-    Images that do not fill a whole training batch are left out of an epoch, different ones each
-    epoch.
+    Images that do not fill a whole training batch are left out, different ones in each epoch.
 
     Raises:
-        InputError: the batch is smaller than the number of workers, or larger than the training
-            set.
+        InputError: the batch is smaller than the number of workers or larger than the training set.
     """
 
     train: int
@@ -69,6 +64,11 @@ class BatchPlan:
             )
 
     @property
+    def per_worker(self) -> int:
+        """Per-worker batch size, padding included."""
+        return -(-self.batch // self.workers)
+
+    @property
     def train_steps(self) -> int:
         """Training steps per epoch."""
         return self.train // self.batch
@@ -77,11 +77,6 @@ class BatchPlan:
     def val_steps(self) -> int:
         """Validation steps per epoch."""
         return -(-self.val // self.batch)
-
-    @property
-    def per_worker(self) -> int:
-        """Per-worker batch size, padding included."""
-        return -(-self.batch // self.workers)
 
     @property
     def steps_per_epoch(self) -> int:

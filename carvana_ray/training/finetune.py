@@ -73,7 +73,7 @@ def load_base_weights(flags: TrainFlags, sha256: str) -> dict[str, Tensor]:
     """Return the weights and normalization statistics to start from, on the CPU.
 
     Raises:
-        InputError: the model is damaged, or is not the model of `sha256` any more.
+        InputError: the model is damaged, or no longer the one of `sha256`.
     """
     folder = storage.resolve(flags.init_from)
     model, manifest = load_model(folder, FLAG)
@@ -83,21 +83,13 @@ def load_base_weights(flags: TrainFlags, sha256: str) -> dict[str, Tensor]:
 
 
 def warn_on_leakage(base_model: ModelManifest, cars: Sequence[Sequence[str]]) -> None:
-    """Warn if the base model was trained on cars that score the new model.
+    """Warn if the base model was trained on some of the (train, val, holdout) cars that score.
 
     This is only a warning, because cars of two data sets may share names.
-
-    Args:
-        base_model: the model to start from.
-        cars: names of the (train, val, holdout) cars.
     """
-    known = sorted({*cars[1], *cars[2]} & set(base_model.train_cars))
-    if known:
+    if known := sorted({*cars[1], *cars[2]} & set(base_model.train_cars)):
         log.warning(
-            "%s was trained on %d of the cars that score the new model (such as %s). If these are "
-            "the same cars, the scores are too good: name other cars in a file and pass it to "
-            "--holdout-cars",
-            FLAG,
-            len(known),
-            known[0],
+            f"{FLAG} was trained on {len(known)} of the cars that score the new model (such as "
+            f"{known[0]}). If these are the same cars, the scores are too good: name other cars in "
+            "a file and pass it to --holdout-cars"
         )

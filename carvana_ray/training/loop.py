@@ -1,8 +1,5 @@
 """The training loop over a stream of batches. torch only: no Ray, no files, no clock of its own.
 
-The caller passes the device, this worker's batches, an all-reduce over workers and a callback for
-the end of an epoch. With one process the all-reduce is a copy.
-
 On a GPU the CPU runs ahead of the device, so no value is read back within a step.
 """
 
@@ -34,7 +31,7 @@ class WorkerContext:
         count: number of workers.
         all_reduce: returns the sum of a tensor over all workers, as a new tensor without gradient.
         clock: returns monotonic seconds.
-        progress: called after each step with the number of images done in this run; must be cheap.
+        progress: called after each step with the number of images done; must be cheap.
     """
 
     device: torch.device
@@ -45,10 +42,7 @@ class WorkerContext:
 
 
 def train_step(state: TrainState, batch: Batch, worker: WorkerContext) -> Tensor:
-    """Take one optimizer step.
-
-    The loss is that of the whole batch over all workers. DDP averages gradients over workers where
-    they must add up, hence the factor `count`.
+    """Take one optimizer step for the loss of the whole batch over all workers.
 
     Returns:
         the tally of the batch, float64 [5]: loss and soft Dice, each times the number of images,
@@ -58,6 +52,7 @@ def train_step(state: TrainState, batch: Batch, worker: WorkerContext) -> Tensor
     sums = loss.reduce_sums(own, worker.all_reduce)
     value = loss.loss_from_sums(sums)
     state.optimizer.zero_grad(set_to_none=True)
+    # DDP averages gradients over workers where they must add up, hence the factor.
     state.scaler.scale(value * worker.count).backward()
     if state.grad_clip_norm:
         # A few batches have gradients ten times the usual norm. One such step throws Adam's
@@ -130,11 +125,10 @@ def train_epoch(
         DivergedError: a loss is not finite.
     """
     began = worker.clock()
-    row: Row = {"epoch": state.epoch + 1}
     means, speed = _train_all_steps(state, stream, plan, worker)
     average_buffers(state.model, worker)
     state.wrapped.eval()
-    row |= means
+    row: Row = {"epoch": state.epoch + 1, **means}
     if plan.val_steps:
         tally = torch.zeros(5, dtype=torch.float64, device=worker.device)
         for _ in range(plan.val_steps):
@@ -153,7 +147,8 @@ def _train_all_steps(
     tally = torch.zeros(5, dtype=torch.float64, device=worker.device)
     state.wrapped.train()
     # Speed is that of all steps but the first, which waits for processes and kernels.
-    start, start_waited, counted = worker.clock(), stream.seconds, plan.train_steps * plan.batch
+    images = counted = plan.train_steps * plan.batch
+    start, start_waited = worker.clock(), stream.seconds
     waited_before = stream.seconds
     finite_steps = torch.zeros((), device=worker.device)
     for step in range(plan.train_steps):
@@ -175,7 +170,7 @@ def _train_all_steps(
     return means, {
         "learning_rate": rate,  # of the last step
         "first_batch_seconds": start_waited - waited_before,
-        "images": plan.train_steps * plan.batch,
+        "images": images,
         "images_per_second": counted / seconds,
         "data_wait_fraction": (stream.seconds - start_waited) / seconds,
     }
@@ -203,8 +198,8 @@ def train(
         state: advanced in place.
         batches: this worker's batches from epoch ``state.epoch`` on, on its device, as
             `prepare_batch` takes them.
-        plan: number of steps and epochs.
-        worker: the loop's view of its worker.
+        plan: the batches of the run.
+        worker: device, clock and all-reduce of this worker.
         on_epoch_end: called with the state after each epoch.
 
     Raises:

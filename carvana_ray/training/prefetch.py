@@ -11,6 +11,7 @@ from torch import Tensor
 
 Arrays = dict[str, NDArray]
 Batch = dict[str, Tensor]
+Ready = queue.Queue[Batch | BaseException | None]  # None ends the stream
 
 MAX_QUEUED = 2  # blocks waiting on the GPU: 49 MB each, for 64 images at downscale 4
 
@@ -18,22 +19,17 @@ MAX_QUEUED = 2  # blocks waiting on the GPU: 49 MB each, for 64 images at downsc
 def prefetch_to_device(
     blocks: Iterable[Arrays], per_worker: int, device: torch.device
 ) -> Iterator[Batch]:
-    """Return an iterator of batches on a device, cut from blocks of arrays.
+    """Return an iterator of batches of `per_worker` images, cut from blocks of whole batches.
 
     On a GPU a thread starts at once: it copies each block to pinned memory and from there to the
     GPU on a stream of its own. Neither the CPU that launches kernels nor the GPU waits for a copy.
-    An error raised by `blocks` is raised where its batch is due.
-
-    Args:
-        blocks: arrays of several whole batches each. Each block costs the interpreter some
-            milliseconds, during which the thread that launches kernels may wait.
-        per_worker: images in a batch.
-        device: target device.
+    A block costs the interpreter some milliseconds, so it should hold several batches. An error
+    raised by `blocks` is raised where its batch is due.
     """
     if device.type != "cuda":
         tensors = ({name: torch.tensor(array) for name, array in block.items()} for block in blocks)
         return (batch for block in tensors for batch in _split(block, per_worker))
-    ready: queue.Queue[Batch | BaseException | None] = queue.Queue(MAX_QUEUED)
+    ready: Ready = queue.Queue(MAX_QUEUED)
     stop = threading.Event()
     threading.Thread(target=_copy_blocks, args=(blocks, device, ready, stop), daemon=True).start()
     return _receive(ready, stop, per_worker, device)
@@ -45,10 +41,7 @@ def _split(block: Batch, per_worker: int) -> Iterator[Batch]:
 
 
 def _receive(
-    ready: "queue.Queue[Batch | BaseException | None]",
-    stop: threading.Event,
-    per_worker: int,
-    device: torch.device,
+    ready: Ready, stop: threading.Event, per_worker: int, device: torch.device
 ) -> Iterator[Batch]:
     try:
         while (block := ready.get()) is not None:
@@ -62,10 +55,7 @@ def _receive(
 
 
 def _copy_blocks(
-    blocks: Iterable[Arrays],
-    device: torch.device,
-    ready: "queue.Queue[Batch | BaseException | None]",
-    stop: threading.Event,
+    blocks: Iterable[Arrays], device: torch.device, ready: Ready, stop: threading.Event
 ) -> None:
     stream = torch.cuda.Stream(device)
     last: BaseException | None = None

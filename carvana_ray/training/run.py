@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -32,8 +32,7 @@ class TrainingRun:
     """The input of a training run.
 
     Attributes:
-        image_dir: folder of the training images.
-        mask_dir: folder of their masks.
+        image_dir, mask_dir: folders of the training images and of their masks.
         pairs: (image, mask) file names; training pairs first, then validation pairs.
         cars: names of the (train, val, holdout) cars.
         plan: which pairs make up which batch.
@@ -45,12 +44,12 @@ class TrainingRun:
 
     image_dir: str
     mask_dir: str
-    pairs: Pairs
+    pairs: Pairs = field(repr=False)  # Ray's dashboard shows the repr of a run
     cars: Cars
     plan: BatchPlan
     size: tuple[int, int]
     run_id: str
-    crcs: dict[str, int]
+    crcs: dict[str, int] = field(repr=False)
     base_model: ModelManifest | None = None
 
 
@@ -59,10 +58,7 @@ def plan_run(
 ) -> TrainingRun:
     """List the images, split them by car, and plan the batches.
 
-    Args:
-        flags: the job's flags, as returned by `finetune.resolve_flags`.
-        workers: number of workers that split a batch.
-        base_model: manifest of the model to start from, if any.
+    The flags are those that `finetune.resolve_flags` returns for `base_model`.
 
     Raises:
         InputError: there are no images, an image has no mask, no car is left to train on, or the
@@ -112,9 +108,8 @@ def _list_pairs(image_dir: str, mask_dir: str, limit: int) -> tuple[Pairs, list[
 
 def _split_cars(flags: TrainFlags, pairs: Pairs) -> Cars:
     holdout: str | Sequence[str] = flags.holdout_cars
-    holdout_file = storage.resolve(flags.holdout_cars)
-    if storage.exists(holdout_file):
-        holdout = storage.read(holdout_file).decode().splitlines()
+    if storage.exists(file := storage.resolve(flags.holdout_cars)):
+        holdout = storage.read(file).decode().splitlines()
     cars = layout.unique_cars(image for image, _ in pairs)
     return split_cars(cars, holdout, flags.val_cars, flags.seed)
 
@@ -153,14 +148,14 @@ def _first_size(flags: TrainFlags, image_dir: str, train: Pairs) -> tuple[int, i
     Raises:
         InputError: that image, or with ``skip`` every image, is bad.
     """
-    for image, _ in train:
+    candidates = train if flags.on_bad_picture == "skip" else train[:1]
+    for image, _ in candidates:
         uri = storage.join(image_dir, image)
         try:
             return image_size(storage.read(uri))
         except BadImageError as error:
-            if flags.on_bad_picture == "fail" or image == train[-1][0]:
-                raise InputError(f"{uri}: {error}") from error
-    raise AssertionError("a training run has training images")
+            bad_image = InputError(f"{uri}: {error}")
+    raise bad_image
 
 
 def drop_bad_pairs(
@@ -168,32 +163,23 @@ def drop_bad_pairs(
 ) -> tuple[NDArray[np.int64], BatchPlan]:
     """Return the rows of the usable pairs in ``run.pairs``, int64, and the plan for these pairs.
 
-    Args:
-        flags: ``--on-bad-picture`` says whether bad pairs may be skipped.
-        run: the pairs and the plan for all of them.
-        errors: the error of each pair, empty for a good pair.
+    `errors` has the error of each pair, empty for a good pair.
 
     Raises:
         InputError: bad pairs may not be skipped, or there are too many of them.
     """
     bad = [error for error in errors if error]
-    kept = np.array([row for row, error in enumerate(errors) if not error], dtype=np.int64)
-    if bad and (flags.on_bad_picture == "fail" or len(bad) > max(100, len(errors) // 100)):
-        advice = "fix them, or skip them with --on-bad-picture skip"
-        if flags.on_bad_picture == "skip":
-            advice = "too many to skip; fix them"
+    may_skip = flags.on_bad_picture == "skip"
+    if len(bad) > (max(100, len(errors) // 100) if may_skip else 0):
+        advice = "too many to skip; " if may_skip else "skip them with --on-bad-picture skip, or "
         more = " ..." if len(bad) > 3 else ""
         raise InputError(
             f"--data: {len(bad)} of {len(errors)} training pairs cannot be used: "
-            f"{'; '.join(bad[:3])}{more}; {advice}"
+            f"{'; '.join(bad[:3])}{more}; {advice}fix them"
         )
+    kept = np.array([row for row, error in enumerate(errors) if not error], dtype=np.int64)
     train = int((kept < run.plan.train).sum())
     return kept, dataclasses.replace(run.plan, train=train, val=len(kept) - train)
-
-
-def with_workers(plan: BatchPlan, workers: int) -> BatchPlan:
-    """Return the same batches for another number of workers."""
-    return dataclasses.replace(plan, workers=workers)
 
 
 def image_and_mask_dirs(data: str) -> tuple[str, str]:
@@ -203,26 +189,22 @@ def image_and_mask_dirs(data: str) -> tuple[str, str]:
 
 def summarize(history: Rows) -> dict[str, Any]:
     """Return the numbers of a job's result. Rates leave out the first step of each epoch."""
-    seconds = sum(row["images"] / row["images_per_second"] for row in history)
-    images = sum(row["images"] for row in history)
-    waited = sum(
-        row["data_wait_fraction"] * row["images"] / row["images_per_second"] for row in history
-    )
-    best = best_epoch(history)
+    images = [row["images"] for row in history]
+    seconds = [row["images"] / row["images_per_second"] for row in history]
+    wait_fractions = [row["data_wait_fraction"] for row in history]
     return {
         "epochs": len(history),
-        "images": int(images),
-        "images_per_second": round(images / seconds, 1),
-        "data_wait_fraction": round(waited / seconds, 4),
-        "val_dice": best.get("val_dice"),
+        "images": int(sum(images)),
+        "images_per_second": round(sum(images) / sum(seconds), 1),
+        "data_wait_fraction": round(float(np.average(wait_fractions, weights=seconds)), 4),
+        "val_dice": best_epoch(history).get("val_dice"),
     }
 
 
 def best_epoch(history: Rows) -> dict[str, float]:
     """Return the row of the epoch whose weights become the model.
 
-    This is the last of the epochs with the best validation Dice, or without validation the last
-    epoch.
+    This is the last epoch with the best validation Dice; without validation, the last epoch.
     """
     if "val_dice" not in history[-1]:
         return history[-1]

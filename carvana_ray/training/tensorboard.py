@@ -1,10 +1,7 @@
 """TensorBoard event files, one per epoch, made from the rows of the training history.
 
-    tensorboard/<run>/events.out.tfevents.0000000003.epoch
-
 The history is saved with the checkpoints, so a missing file is written again and the file of a
-retrained epoch is replaced: each epoch appears exactly once. Files are written whole and never
-appended to, because S3 cannot append.
+retrained epoch is replaced: each epoch appears exactly once. S3 cannot append to a file.
 """
 
 import tempfile
@@ -31,11 +28,7 @@ TAGS = {
 
 
 def require_writer() -> Any:
-    """Return PyTorch's `SummaryWriter`.
-
-    Raises:
-        InputError: the package tensorboard is not installed.
-    """
+    """Return PyTorch's `SummaryWriter`; raise `InputError` if tensorboard is not installed."""
     try:
         from torch.utils.tensorboard import SummaryWriter  # optional dependency
     except ImportError as error:
@@ -49,19 +42,15 @@ def require_writer() -> Any:
 def write_missing(folder: str, history: Sequence[Mapping[str, float]], fresh: bool = False) -> None:
     """Write the event files of all epochs of a history that have no file yet.
 
-    Args:
-        folder: folder of one training run; created if needed.
-        history: rows of `loop.train_epoch`.
-        fresh: the last epoch was trained just now; replace its file, which may be left from an
-            epoch whose checkpoint was lost.
+    With `fresh`, the last epoch was trained just now: its file is replaced, which may be left from
+    an epoch whose checkpoint was lost.
     """
-    written: set[str] = set()
-    if storage.exists(folder):
-        written = {file.name for file in storage.list_files(folder)}
+    files = storage.list_files(folder) if storage.exists(folder) else []
+    written = {file.name for file in files}
     for row in history:
         name = file_name(row)
         if name not in written or (fresh and row is history[-1]):
-            storage.write_atomic(storage.join(folder, name), to_bytes(row), replace=True)
+            storage.write_atomic(storage.join(folder, name), _to_bytes(row), replace=True)
 
 
 def file_name(row: Mapping[str, float]) -> str:
@@ -69,8 +58,7 @@ def file_name(row: Mapping[str, float]) -> str:
     return f"events.out.tfevents.{int(row['epoch']):010d}.epoch"
 
 
-def to_bytes(row: Mapping[str, float]) -> bytes:
-    """Return the event file of an epoch: a scalar for each of `TAGS` that the row has."""
+def _to_bytes(row: Mapping[str, float]) -> bytes:
     with tempfile.TemporaryDirectory(prefix="carvana_ray-") as scratch:
         with require_writer()(scratch) as writer:
             for key, tag in TAGS.items():

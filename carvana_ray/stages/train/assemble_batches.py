@@ -29,8 +29,8 @@ class BatchSpec:
         progress: handle of the `ProgressActor` that holds the decoded chunks.
         kept: int64, the row of each of the plan's images among the decoded pairs.
         flip: mirror each training image with probability 1/2.
-        affine: instead of flipping, draw an affine matrix for each image. The workers apply it,
-            and standardize, on their device.
+        affine: draw an affine matrix for each image instead. The workers apply it and standardize
+            on their device.
     """
 
     plan: BatchPlan
@@ -41,12 +41,7 @@ class BatchSpec:
 
 
 def steps_per_block(per_worker: int, grid: tuple[int, int]) -> int:
-    """Return the number of steps whose batches make up one block.
-
-    Args:
-        per_worker: images in each step.
-        grid: (h, w) of an image.
-    """
+    """Return the number of steps, of `per_worker` images [h, w] each, that make up one block."""
     return max(1, min(MAX_IMAGES, MAX_BLOCK_BYTES // (2 * grid[0] * grid[1])) // per_worker)
 
 
@@ -56,8 +51,8 @@ def assemble_batches(
     """Map the number of a block to one worker's batches of some consecutive steps.
 
     Args:
-        batch: one row with ``id``, the number of a block. Blocks 0 to workers - 1 are those of the
-            first steps, one for each worker; the next steps follow.
+        batch: one row with ``id``, the number of a block. Blocks 0 to workers - 1 hold the first
+            steps, one block for each worker.
         spec: the stream.
         first_step: step of the run at which block 0 begins.
         steps: steps in a block; the last block of a worker may have fewer.
@@ -77,7 +72,7 @@ def _worker_batch(spec: BatchSpec, index: int) -> Columns:
     batch = spec.plan.worker_batch(index)
     rngs = (spec.plan.rng(batch, row) for row in range(len(batch.indices)))
     pairs = _gather(spec, batch)
-    affine: Columns = {}
+    affine = {}
     if spec.affine:  # validation images have the column too, unused: blocks need equal columns
         affine["affine"] = np.stack([augment.sample_affine(rng, spec.flip) for rng in rngs])
     elif spec.flip and batch.training:
@@ -96,11 +91,11 @@ def _gather(spec: BatchSpec, batch: WorkerBatch) -> list[tuple[NDArray, NDArray]
     """Return the (image, soft mask) pairs of a batch, without copies, from the object store."""
     chunk_numbers, rows = np.divmod(spec.kept[batch.indices], CHUNK)
     refs = _chunk_refs(spec.progress)
-    needed = list(dict.fromkeys(chunk_numbers.tolist()))
+    needed = np.unique(chunk_numbers)
     tables = dict(zip(needed, ray.get([refs[number] for number in needed]), strict=True))
     return [
         (_array(tables[number], "image")[row], _array(tables[number], "soft_mask")[row])
-        for number, row in zip(chunk_numbers.tolist(), rows.tolist(), strict=True)
+        for number, row in zip(chunk_numbers, rows, strict=True)
     ]
 
 

@@ -13,31 +13,22 @@ import torch
 from carvana_ray.checkpoints import train_state
 from carvana_ray.runtime.background import run_in_background
 from carvana_ray.stages.ray_metrics import set_wait
+from carvana_ray.stages.train.plan import TrainJob
 from carvana_ray.training import tensorboard
 from carvana_ray.training.run import best_epoch
 from carvana_ray.training.state import Row, TrainState
-from carvana_ray.unet.network import UNetConfig
 
 
 class CheckpointWriter:
     """Writes the checkpoint of an epoch while the next epoch is trained.
 
-    An epoch is reported to Ray Train only when its checkpoint is on disk, so that training can
-    resume from every reported epoch.
-
-    Args:
-        folder: folder of the run's checkpoints.
-        network: configuration of the network.
-        rank: rank of this worker; rank 0 writes, all ranks report.
-        tensorboard_dir: folder of the event files; empty for none.
+    The worker of rank 0 writes; all workers report. An epoch is reported to Ray Train only when
+    its checkpoint is on disk, so that training can resume from every reported epoch.
     """
 
-    def __init__(
-        self, folder: str, network: UNetConfig, rank: int, tensorboard_dir: str = ""
-    ) -> None:
-        self._folder, self._network, self._rank = folder, network, rank
-        self._tensorboard_dir = tensorboard_dir
-        if tensorboard_dir:
+    def __init__(self, job: TrainJob, rank: int) -> None:
+        self._job, self._rank = job, rank
+        if job.flags.tensorboard:
             tensorboard.require_writer()  # the package may be missing on this node
         self._writing: Future[None] | None = None
         self._row: Row = {}
@@ -65,10 +56,11 @@ class CheckpointWriter:
             self._row = {}
 
     def _write(self, state: dict[str, Any]) -> None:
-        train_state.save(self._folder, state, self._network)
-        train_state.prune(self._folder, best=int(best_epoch(state["history"])["epoch"]))
-        if self._tensorboard_dir:
-            tensorboard.write_missing(self._tensorboard_dir, state["history"], fresh=True)
+        folder = self._job.checkpoint_dir
+        train_state.save(folder, state, self._job.network)
+        train_state.prune(folder, best=int(best_epoch(state["history"])["epoch"]))
+        if self._job.flags.tensorboard:
+            tensorboard.write_missing(self._job.tensorboard_dir, state["history"], fresh=True)
 
 
 def _copy_to_cpu(value: Any) -> Any:

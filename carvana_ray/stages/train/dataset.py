@@ -40,7 +40,7 @@ def decode_pairs(
 
     Args:
         run: the pairs and their folders.
-        downscale: see `images.load_gray`.
+        downscale: divisor of the images' height and width.
         on_progress: called with the number of pairs done.
         shared_cpus: CPUs of the cluster if workers start meanwhile. Decoding then runs at low
             priority and leaves a quarter of the CPUs to them.
@@ -53,10 +53,8 @@ def decode_pairs(
         IncompleteError: a file cannot be reached.
         InputError: a file crashes every process that decodes it.
     """
-    rows = [
-        pairs_row(run.pairs[start : start + CHUNK], run.crcs)
-        for start in range(0, len(run.pairs), CHUNK)
-    ]
+    starts = range(0, len(run.pairs), CHUNK)
+    rows = [pairs_row(run.pairs[start : start + CHUNK], run.crcs) for start in starts]
     options = PairOptions(
         image_dir=run.image_dir,
         mask_dir=run.mask_dir,
@@ -66,18 +64,21 @@ def decode_pairs(
     )
     names = from_blocks(rows)
     names.context.execution_options.preserve_order = True
+    tasks = max(1, 3 * shared_cpus // 4) if shared_cpus else None
     decoded = names.map_batches(
         functools.partial(read_pairs, options=options),
         batch_size=None,
         num_cpus=1,
         max_retries=RETRIES,
-        compute=ray.data.TaskPoolStrategy(max(1, 3 * shared_cpus // 4)) if shared_cpus else None,
+        compute=ray.data.TaskPoolStrategy(tasks),
     )
     chunks: list[Any] = []
     try:
         bundles = decoded.iter_internal_ref_bundles()  # materialize() would report no progress
         for bundle, row in zip(bundles, rows, strict=True):
-            chunks.append(_single_block(bundle, len(row["images"])))
+            if len(bundle.block_refs) != 1 or bundle.num_rows() != len(row["images"]):
+                raise RuntimeError("Ray Data cut or joined a chunk of pairs")
+            chunks.append(bundle.block_refs[0])
             on_progress(min(len(chunks) * CHUNK, len(run.pairs)))
     except ray.exceptions.RayTaskError:
         raise  # an exception of the task, not a crash
@@ -85,13 +86,6 @@ def decode_pairs(
         _raise_if_crashing(run, options, rows[len(chunks)]["images"], error)
         raise
     return chunks, _collect_errors(chunks)
-
-
-def _single_block(bundle: Any, length: int) -> Any:
-    """Return the reference of a bundle's only block."""
-    if len(bundle.block_refs) != 1 or bundle.num_rows() != length:
-        raise RuntimeError(f"Ray Data cut or joined a chunk of {length} pairs")
-    return bundle.block_refs[0]
 
 
 def _raise_if_crashing(
@@ -104,8 +98,7 @@ def _raise_if_crashing(
         row = pairs_row([(image, mask_of[image])], run.crcs)
         read_pairs({name: [value] for name, value in row.items()}, options)
 
-    if crashing := find_crashing(images, read_alone):
-        image = crashing[0]
+    for image in find_crashing(images, read_alone):
         raise InputError(
             f"--data: {image} or {mask_of[image]} crashes the process that decodes it; replace "
             "these files"
@@ -124,13 +117,9 @@ def _collect_errors(chunks: list[Any]) -> list[str]:
 def store_budget(store: int, cached: int) -> int:
     """Return the bytes of the object stores that the stream may fill with batches.
 
-    Ray Data's own limit is half of the stores, and ignores the decoded chunks that lie there. The
-    5,088 pairs of Kaggle take 1.56 GB of the 2.4 GB of a machine with 8 GB, which leaves space for
-    a dozen batches of 16.
-
-    Args:
-        store: bytes of all object stores.
-        cached: bytes of the decoded chunks.
+    Ray Data's own limit is half of the `store` bytes, and ignores the `cached` bytes of the decoded
+    chunks. The 5,088 pairs of Kaggle take 1.56 GB of the 2.4 GB of a machine with 8 GB, which
+    leaves space for a dozen batches of 16.
     """
     return max(min(store // 2, int(store * MAX_STORE_FRACTION) - cached), MIN_STREAM_BYTES)
 
@@ -148,23 +137,21 @@ def batch_stream(
         spec: plan, chunks and augmentation.
         first_epoch: counted from 0.
         steps: steps in a block, see `steps_per_block`.
-        elastic: Ray Train chooses the number of workers and may reserve all CPUs for them. The maps
-            then reserve no CPU.
-        on_gpu: workers are on GPUs and may start before the pairs are decoded. The number of tasks
-            is then limited, so that decoding has CPUs left.
+        elastic: Ray Train may reserve all CPUs for its workers, so the maps reserve none.
+        on_gpu: workers on GPUs may start before the pairs are decoded. The number of tasks is
+            limited, so that decoding has CPUs left.
     """
     plan = spec.plan
     first_step = first_epoch * plan.steps_per_epoch
     groups = -(-(plan.total_steps - first_step) // steps)
     count = groups * plan.workers
-    num_cpus, compute = None, None
+    num_cpus, tasks = None, TASKS_PER_GPU_WORKER * plan.workers if on_gpu else None
     if elastic:  # the tasks of `range` would each reserve a CPU
         numbers = from_blocks([{"id": number} for number in range(count)])
-        num_cpus, compute = 0, ray.data.TaskPoolStrategy(TASKS_PER_CPU_WORKER * plan.workers)
+        num_cpus, tasks = 0, TASKS_PER_CPU_WORKER * plan.workers
     else:
         numbers = keep_blocks_whole(ray.data.range(count, override_num_blocks=count))
-        if on_gpu:
-            compute = ray.data.TaskPoolStrategy(TASKS_PER_GPU_WORKER * plan.workers)
+    compute = ray.data.TaskPoolStrategy(tasks)
     assemble = functools.partial(assemble_batches, spec=spec, first_step=first_step, steps=steps)
     batches = numbers.map_batches(assemble, batch_size=None, num_cpus=num_cpus, compute=compute)
     if spec.affine:

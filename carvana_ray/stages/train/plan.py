@@ -4,14 +4,14 @@ import dataclasses
 import logging
 from dataclasses import dataclass
 
-from carvana_ray import config, storage
+from carvana_ray import config, images, storage
 from carvana_ray.checkpoints import train_state
 from carvana_ray.checkpoints.model import MANIFEST, load_model
-from carvana_ray.config.recipes import RECIPES
+from carvana_ray.config.recipes import RECIPES, Recipe
 from carvana_ray.errors import InputError, StorageAccessError
 from carvana_ray.runtime.resources import ClusterResources, WorkerAllocation, allocate_workers
 from carvana_ray.training import finetune, tensorboard
-from carvana_ray.training.run import TrainingRun, plan_run, with_workers
+from carvana_ray.training.run import TrainingRun, plan_run
 from carvana_ray.training.state import unet_config
 from carvana_ray.unet.network import UNetConfig
 
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class TrainJob:
-    """A planned training job.
+    """A planned training job, as the driver and each worker know it.
 
     Attributes:
         flags: the job's flags, as returned by `finetune.resolve_flags`.
@@ -37,9 +37,19 @@ class TrainJob:
     out: str
 
     @property
+    def recipe(self) -> Recipe:
+        """The recipe of the run."""
+        return RECIPES[self.flags.recipe]
+
+    @property
     def network(self) -> UNetConfig:
         """The configuration of the network."""
-        return unet_config(self.flags.base, RECIPES[self.flags.recipe])
+        return unet_config(self.flags.base, self.recipe)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """The (h, w) of an image on the network's grid."""
+        return images.grid_size(*self.run.size, self.flags.downscale)
 
     @property
     def model_dir(self) -> str:
@@ -79,9 +89,10 @@ def check(flags: config.TrainFlags) -> TrainingRun:
 def plan_job(flags: config.TrainFlags, cluster: ClusterResources, run: TrainingRun) -> TrainJob:
     """Return the job for a planned run on a cluster."""
     workers = allocate_workers(flags, cluster)
+    plan = dataclasses.replace(run.plan, workers=workers.count)
     return TrainJob(
         flags=finetune.resolve_flags(flags, run.base_model),
-        run=dataclasses.replace(run, plan=with_workers(run.plan, workers.count)),
+        run=dataclasses.replace(run, plan=plan),
         cluster=cluster,
         workers=workers,
         out=storage.resolve(flags.out),

@@ -6,7 +6,6 @@ from typing import Any
 from carvana_ray import report, storage
 from carvana_ray.checkpoints import model, train_state
 from carvana_ray.config import cli
-from carvana_ray.config.recipes import RECIPES
 from carvana_ray.errors import InputError, StorageAccessError
 from carvana_ray.stages.train.plan import TrainJob
 from carvana_ray.training import tensorboard
@@ -22,22 +21,22 @@ def publish_model(job: TrainJob, skipped: list[str]) -> None:
         raise RuntimeError(f"{job.checkpoint_dir}: the last epoch is missing; {damaged}")
     best = _load_best(job, last)
     weights = model.to_bytes(best["model"])
-    base_model, cars = job.run.base_model, job.run.cars
+    base_model, (train_cars, val_cars, holdout_cars) = job.run.base_model, job.run.cars
     manifest = model.ModelManifest(
         sha256=model.sha256(weights),
         unet=job.network,
-        tta_flip=RECIPES[job.flags.recipe].tta_flip,
+        tta_flip=job.recipe.tta_flip,
         downscale=job.flags.downscale,
         height=job.run.size[0],
         width=job.run.size[1],
         training=cli.to_json(job.flags),
         run=job.run.run_id,
-        holdout_cars=cars[2],
-        val_cars=cars[1],
+        holdout_cars=holdout_cars,
+        val_cars=val_cars,
         metrics=best["history"][-1],
         skipped=skipped,
         started_from=[base_model.sha256, *base_model.started_from] if base_model else [],
-        train_cars=sorted({*cars[0], *(base_model.train_cars if base_model else ())}),
+        train_cars=sorted({*train_cars, *(base_model.train_cars if base_model else ())}),
     )
     model.save_model(job.model_dir, weights, manifest, last["history"])
 

@@ -12,14 +12,13 @@ from ray.train import DataConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
 from carvana_ray.checkpoints.train_state import latest_epoch
-from carvana_ray.config.flags import TrainFlags
 from carvana_ray.runtime.background import run_in_background
-from carvana_ray.runtime.resources import ClusterResources, WorkerAllocation
-from carvana_ray.stages.train.assemble_batches import steps_per_block
+from carvana_ray.runtime.resources import ClusterResources
+from carvana_ray.stages.train.assemble_batches import BatchSpec, steps_per_block
 from carvana_ray.stages.train.dataset import batch_stream, store_budget
-from carvana_ray.stages.train.worker import WorkerConfig, train_loop_per_worker
+from carvana_ray.stages.train.plan import TrainJob
+from carvana_ray.stages.train.worker import train_loop_per_worker
 from carvana_ray.training.loop import DivergedError
-from carvana_ray.training.run import with_workers
 
 # Ray Train polls its workers this often and takes one report per poll. With its default of 2 s an
 # epoch of a second would wait for the poll, and the end of training for two of them.
@@ -32,85 +31,56 @@ class StreamDataConfig(DataConfig):
 
     Only then are the number of workers (``--min-workers``) and, after a failure, the epoch to
     resume from known.
-
-    Args:
-        config: the workers' configuration.
-        on_gpu: workers are on GPUs.
-        object_store_bytes: limit of the object store for batches on their way.
     """
 
-    def __init__(self, config: WorkerConfig, on_gpu: bool, object_store_bytes: int) -> None:
-        options = ray.data.ExecutionOptions()
-        options.preserve_order = True
-        options.resource_limits = ray.data.ExecutionResources.for_limits(
-            object_store_memory=object_store_bytes
+    def __init__(self, job: TrainJob, spec: BatchSpec) -> None:
+        h, w = job.grid
+        store = int(ray.cluster_resources().get("object_store_memory", 0))
+        budget = store_budget(store, cached=2 * h * w * len(job.run.pairs))
+        options = ray.data.ExecutionOptions(
+            resource_limits=ray.data.ExecutionResources.for_limits(object_store_memory=budget),
+            preserve_order=True,
         )
         super().__init__(enable_shard_locality=False, execution_options=options)
-        self._config, self._on_gpu = config, on_gpu
+        self._job, self._spec = job, spec
 
     def __deepcopy__(self, _memo: Any) -> "StreamDataConfig":
         """Return itself: Ray Train copies its data config, and actor handles cannot be copied."""
         return self
 
     def configure(
-        self,
-        datasets: dict[str, ray.data.Dataset],
-        world_size: int,
-        worker_handles: Any,
-        worker_node_ids: Any,
-        **others: Any,
+        self, datasets: dict[str, ray.data.Dataset], world_size: int, *args: Any, **kwargs: Any
     ) -> list[dict[str, ray.data.DataIterator]]:
         """Return each worker's iterators over the stream, which replaces the placeholder data."""
-        config = self._config
-        plan = with_workers(config.spec.plan, world_size)
+        job = self._job
+        plan = dataclasses.replace(self._spec.plan, workers=world_size)
         stream = batch_stream(
-            dataclasses.replace(config.spec, plan=plan),
-            first_epoch=latest_epoch(config.checkpoint_dir, config.network) or 0,
-            steps=steps_per_block(plan.per_worker, config.grid),
-            elastic=bool(config.flags.min_workers),
-            on_gpu=self._on_gpu,
+            dataclasses.replace(self._spec, plan=plan),
+            first_epoch=latest_epoch(job.checkpoint_dir, job.network) or 0,
+            steps=steps_per_block(plan.per_worker, job.grid),
+            elastic=bool(job.flags.min_workers),
+            on_gpu=job.workers.use_gpu,
         )
-        streams = dict.fromkeys(datasets, stream)
-        return super().configure(streams, world_size, worker_handles, worker_node_ids, **others)
+        return super().configure(dict.fromkeys(datasets, stream), world_size, *args, **kwargs)
 
 
-def start_training(
-    config: WorkerConfig,
-    workers: WorkerAllocation,
-    cluster: ClusterResources,
-    pairs: int,
-    scratch: str,
-) -> "Future[object]":
+def start_training(job: TrainJob, spec: BatchSpec, scratch: str) -> "Future[object]":
     """Start Ray Train in the background; wait for it with `wait_for_training`.
 
-    Args:
-        config: the workers' configuration.
-        workers: number of workers and their resources.
-        cluster: resources of the cluster.
-        pairs: number of decoded pairs, which share the object stores with the batches.
-        scratch: local folder for Ray Train's list of checkpoints, which stays empty.
+    `scratch` is a local folder for Ray Train's list of checkpoints, which stays empty.
     """
-    _set_ray_env(cluster)
-    h, w = config.grid
-    store = int(ray.cluster_resources().get("object_store_memory", 0))
-    data_config = StreamDataConfig(
-        config,
-        on_gpu=workers.use_gpu,
-        object_store_bytes=store_budget(store, cached=2 * h * w * pairs),
+    _set_ray_env(job.cluster)
+    failures = FailureConfig(
+        max_failures=MAX_FAILURES,
+        controller_failure_limit=MAX_FAILURES,  # type: ignore[call-arg]
     )
     trainer = TorchTrainer(
         train_loop_per_worker,
-        train_loop_config={"config": config},
-        scaling_config=_scaling_config(config.flags, workers),
-        run_config=RunConfig(
-            storage_path=scratch,
-            failure_config=FailureConfig(
-                max_failures=MAX_FAILURES,
-                controller_failure_limit=MAX_FAILURES,  # type: ignore[call-arg]
-            ),
-        ),
+        train_loop_config={"job": job, "spec": spec},
+        scaling_config=_scaling_config(job),
+        run_config=RunConfig(storage_path=scratch, failure_config=failures),
         datasets={"batches": ray.data.range(1)},  # a placeholder, see `StreamDataConfig`
-        dataset_config=data_config,
+        dataset_config=StreamDataConfig(job, spec),
     )
     # In the main thread fit() would replace the handler of Ctrl-C.
     return run_in_background(trainer.fit)
@@ -139,11 +109,12 @@ def _set_ray_env(cluster: ClusterResources) -> None:
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
 
 
-def _scaling_config(flags: TrainFlags, workers: WorkerAllocation) -> ScalingConfig:
-    min_workers = flags.min_workers or workers.count
-    elastic = min_workers < workers.count
+def _scaling_config(job: TrainJob) -> ScalingConfig:
+    workers, min_workers = job.workers, job.flags.min_workers
     # Ray's type hint lacks the pair (min, max) of elastic training.
-    num_workers: Any = (min_workers, workers.count) if elastic else workers.count
+    num_workers: Any = workers.count
+    if min_workers and min_workers < workers.count:
+        num_workers = (min_workers, workers.count)
     return ScalingConfig(
         num_workers=num_workers,
         use_gpu=workers.use_gpu,

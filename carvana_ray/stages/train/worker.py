@@ -1,10 +1,10 @@
 """One training worker: Ray Train's side of `training.loop`."""
 
+import dataclasses
 import functools
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import ray.train
@@ -14,25 +14,16 @@ from ray.train.torch import get_device, prepare_model
 from carvana_ray import storage
 from carvana_ray.checkpoints import train_state
 from carvana_ray.config.flags import TrainFlags
-from carvana_ray.config.recipes import RECIPES, Recipe
-from carvana_ray.runtime.torch_trace import Trace
+from carvana_ray.runtime.torch_trace import PROFILE_DIR, Trace
 from carvana_ray.stages.train.assemble_batches import BatchSpec, steps_per_block
 from carvana_ray.stages.train.checkpoint_writer import CheckpointWriter
+from carvana_ray.stages.train.plan import TrainJob
 from carvana_ray.stages.train.progress_actor import progress_sender
 from carvana_ray.training.batch_plan import BatchPlan
 from carvana_ray.training.finetune import load_base_weights
 from carvana_ray.training.loop import WorkerContext, train
 from carvana_ray.training.prefetch import Arrays, Batch, prefetch_to_device
-from carvana_ray.training.run import with_workers
-from carvana_ray.training.state import (
-    ModelWithLoss,
-    TrainState,
-    build_model,
-    init_state,
-    unet_config,
-    warm_up,
-)
-from carvana_ray.unet.network import UNetConfig
+from carvana_ray.training.state import ModelWithLoss, TrainState, build_model, init_state, warm_up
 
 # Images per worker from which on compiling pays: it takes 20 to 25 s with an empty cache and saves
 # 0.2 ms per image (one H200, default network, 2026-11-22).
@@ -40,80 +31,45 @@ COMPILE_FROM = 100_000
 SWITCH_S = 0.0005  # Python's default of 5 ms is a third of a step
 
 
-@dataclass(frozen=True, kw_only=True)
-class WorkerConfig:
-    """What a training worker needs to know.
-
-    Attributes:
-        flags: the job's flags.
-        spec: the stream of batches.
-        grid: (h, w) of an image.
-        threads: CPU threads of torch.
-        checkpoint_dir: folder of the run's checkpoints.
-        base_sha256: SHA-256 of the weights to start from, ``--init-from``; empty for new weights.
-        tensorboard_dir: folder of the event files; empty without ``--tensorboard``.
-        profile_dir: folder of the trace; empty without ``--profile``.
-    """
-
-    flags: TrainFlags
-    spec: BatchSpec
-    grid: tuple[int, int]
-    threads: int
-    checkpoint_dir: str
-    base_sha256: str = ""
-    tensorboard_dir: str = ""
-    profile_dir: str = ""
-
-    @property
-    def recipe(self) -> Recipe:
-        """The recipe of the run."""
-        return RECIPES[self.flags.recipe]
-
-    @property
-    def network(self) -> UNetConfig:
-        """The configuration of the network."""
-        return unet_config(self.flags.base, self.recipe)
-
-
-def train_loop_per_worker(settings: dict[str, WorkerConfig]) -> None:
-    """Train in one worker; Ray Train calls this with ``{"config": WorkerConfig(...)}``.
+def train_loop_per_worker(config: dict[str, Any]) -> None:
+    """Train in one worker; Ray Train calls this with {"job": TrainJob, "spec": BatchSpec}.
 
     The stream of batches starts first, because it may wait for the images to be decoded while the
     network is built and its kernels are loaded.
     """
-    config = settings["config"]
+    job: TrainJob = config["job"]
+    spec: BatchSpec = config["spec"]
     # The threads that fetch batches must not keep the main thread from launching kernels.
     sys.setswitchinterval(SWITCH_S)
-    torch.set_num_threads(config.threads)
+    torch.set_num_threads(job.workers.cpus)
     context = ray.train.get_context()
     rank, count = context.get_world_rank(), context.get_world_size()
-    plan = with_workers(config.spec.plan, count)
+    plan = dataclasses.replace(spec.plan, workers=count)
     device = get_device()
-    saved, _ = train_state.load_latest(config.checkpoint_dir, config.network)
+    saved, _ = train_state.load_latest(job.checkpoint_dir, job.network)
     done = saved["epoch"] if saved else 0
     if done == plan.epochs:  # the worker was restarted after the last epoch
         return
     shard = ray.train.get_dataset_shard("batches")
     blocks = shard.iter_batches(
-        batch_size=plan.per_worker * steps_per_block(plan.per_worker, config.grid),
+        batch_size=plan.per_worker * steps_per_block(plan.per_worker, job.grid),
         prefetch_batches=2,
         batch_format="numpy",
     )
     batches = prefetch_to_device(_own_blocks(blocks, done, rank, plan), plan.per_worker, device)
-    state = _build_state(config, plan, device, saved)
-    profile_dir = config.profile_dir if rank == 0 else ""
+    state = _build_state(job, plan, device, saved)
     worker = WorkerContext(
         device=device,
         count=count,
         all_reduce=functools.partial(_all_reduce, count=count),
         clock=time.perf_counter,
-        progress=_on_step(config.spec.progress if rank == 0 else None, profile_dir),
+        progress=_on_step(job, spec) if rank == 0 else lambda done: None,
     )
-    writer = CheckpointWriter(config.checkpoint_dir, config.network, rank, config.tensorboard_dir)
+    writer = CheckpointWriter(job, rank)
     train(state, batches, plan, worker, writer.on_epoch_end)
     writer.finish()
-    if profile_dir:
-        uri = storage.join(profile_dir, "train-data.txt")
+    if job.flags.profile and rank == 0:
+        uri = storage.join(job.out, PROFILE_DIR, "train-data.txt")
         storage.write_atomic(uri, shard.stats().encode(), replace=True)
 
 
@@ -142,13 +98,13 @@ def _own_blocks(blocks: Any, epoch: int, rank: int, plan: BatchPlan) -> Iterator
 
 
 def _build_state(
-    config: WorkerConfig, plan: BatchPlan, device: torch.device, saved: dict[str, Any] | None
+    job: TrainJob, plan: BatchPlan, device: torch.device, saved: dict[str, Any] | None
 ) -> TrainState:
     """Return the state to train from: the checkpoint's, the base model's or a new one."""
-    flags, recipe = config.flags, config.recipe
-    network = build_model(flags.base, recipe, flags.seed)
-    if config.base_sha256 and not saved:  # a checkpoint already continues from these weights
-        network.load_state_dict(load_base_weights(flags, config.base_sha256))
+    flags, base_model = job.flags, job.run.base_model
+    network = build_model(flags.base, job.recipe, flags.seed)
+    if base_model and not saved:  # a checkpoint already continues from these weights
+        network.load_state_dict(load_base_weights(flags, base_model.sha256))
     module = ModelWithLoss(network).to(device)
     if should_compile(flags, plan, device):
         torch._dynamo.config.suppress_errors = True  # run eagerly what cannot be compiled
@@ -156,11 +112,12 @@ def _build_state(
     # `loop.average_buffers` synchronizes the buffers, once per epoch.
     wrapped = prepare_model(module, parallel_strategy_kwargs={"broadcast_buffers": False})
     total_steps = plan.epochs * plan.train_steps
-    state = init_state(module, wrapped, recipe, flags.resolved_learning_rate, total_steps)
+    state = init_state(module, wrapped, job.recipe, flags.resolved_learning_rate, total_steps)
     if saved:
         state.load_state_dict(saved)
     if device.type == "cuda":  # loads the kernels while other processes decode the images
-        warm_up(state, _blank_batch(plan.per_worker, config.grid, recipe.affine_augment, device))
+        shape = plan.per_worker, *job.grid
+        warm_up(state, _blank_batch(shape, job.recipe.affine_augment, device))
     return state
 
 
@@ -171,18 +128,13 @@ def should_compile(flags: TrainFlags, plan: BatchPlan, device: torch.device) -> 
     return device.type == "cuda" and plan.epochs * plan.train // plan.workers >= COMPILE_FROM
 
 
-def _blank_batch(
-    per_worker: int, grid: tuple[int, int], affine: bool, device: torch.device
-) -> Batch:
-    batch = {
-        "image": torch.zeros(per_worker, *grid, device=device),
-        "soft_mask": torch.zeros(per_worker, *grid, dtype=torch.uint8, device=device),
-        "weight": torch.ones(per_worker, device=device),
-    }
+def _blank_batch(shape: tuple[int, int, int], affine: bool, device: torch.device) -> Batch:
+    soft_mask = torch.zeros(shape, dtype=torch.uint8, device=device)
+    batch = {"soft_mask": soft_mask, "weight": torch.ones(shape[0], device=device)}
     if affine:
-        batch["image"] = batch["image"].byte()
-        batch["affine"] = torch.eye(2, 3, device=device).repeat(per_worker, 1, 1)
-    return batch
+        matrices = torch.eye(2, 3, device=device).repeat(shape[0], 1, 1)
+        return {"image": soft_mask, "affine": matrices, **batch}
+    return {"image": soft_mask.float(), **batch}
 
 
 def _all_reduce(value: torch.Tensor, count: int) -> torch.Tensor:
@@ -193,19 +145,13 @@ def _all_reduce(value: torch.Tensor, count: int) -> torch.Tensor:
     return total
 
 
-def _on_step(progress: Any, profile_dir: str) -> Callable[[int], None]:
-    """Return the function called after each step: it reports progress and advances the trace.
-
-    Args:
-        progress: handle of the `ProgressActor`, or None to report nothing.
-        profile_dir: folder of the trace, or empty for no trace.
-    """
-    send = progress_sender(progress) if progress is not None else None
-    trace = Trace(profile_dir, "train") if profile_dir else None
+def _on_step(job: TrainJob, spec: BatchSpec) -> Callable[[int], None]:
+    """Return what the first worker does after each step: report progress, advance the trace."""
+    send = progress_sender(spec.progress)
+    trace = Trace(storage.join(job.out, PROFILE_DIR), "train") if job.flags.profile else None
 
     def on_step(done: int) -> None:
-        if send:
-            send(done)
+        send(done)
         if trace:
             trace.step()
 

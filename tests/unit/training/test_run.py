@@ -121,14 +121,3 @@ def test_too_few_left_for_a_batch_are_an_error_that_names_its_flag() -> None:
     one = a_run(20, 6)
     with pytest.raises(InputError, match=r"--batch-size 4 .* 3 "):
         runs.drop_bad_pairs(flags("skip"), one, errors_at(one, *range(17)))
-
-
-def test_a_plan_is_shared_out_anew_with_nothing_else_changed() -> None:
-    plan = a_run(33, 9, batch=16, workers=4).plan
-    for workers in (1, 3, 16):
-        again = runs.with_workers(plan, workers)
-        assert again == BatchPlan(train=33, val=9, batch=16, workers=workers, epochs=3, seed=1)
-        assert again.train_steps == plan.train_steps
-    assert runs.with_workers(runs.with_workers(plan, 3), 4) == plan
-    with pytest.raises(InputError, match=r"--batch-size 16 .*--workers 17"):
-        runs.with_workers(plan, 17)
