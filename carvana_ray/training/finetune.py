@@ -83,7 +83,7 @@ def load_base_weights(flags: TrainFlags, sha256: str) -> dict[str, Tensor]:
 
 
 def warn_on_leakage(base_model: ModelManifest, cars: Sequence[Sequence[str]]) -> None:
-    """Warn if the base model was trained on some of the (train, val, holdout) cars that score.
+    """Warn if the base model was trained on the val or holdout cars of (train, val, holdout).
 
     This is only a warning, because cars of two data sets may share names.
     """

@@ -27,7 +27,6 @@ class WorkerContext:
     """The loop's view of its worker.
 
     Attributes:
-        device: device of the network and the batches.
         count: number of workers.
         all_reduce: returns the sum of a tensor over all workers, as a new tensor without gradient.
         clock: returns monotonic seconds.
@@ -198,8 +197,6 @@ def train(
         state: advanced in place.
         batches: this worker's batches from epoch ``state.epoch`` on, on its device, as
             `prepare_batch` takes them.
-        plan: the batches of the run.
-        worker: device, clock and all-reduce of this worker.
         on_epoch_end: called with the state after each epoch.
 
     Raises:

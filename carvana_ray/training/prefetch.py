@@ -9,8 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from carvana_ray.training.state import Batch
+
 Arrays = dict[str, NDArray]
-Batch = dict[str, Tensor]
 Ready = queue.Queue[Batch | BaseException | None]  # None ends the stream
 
 MAX_QUEUED = 2  # blocks waiting on the GPU: 49 MB each, for 64 images at downscale 4

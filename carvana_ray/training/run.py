@@ -32,14 +32,11 @@ class TrainingRun:
     """The input of a training run.
 
     Attributes:
-        image_dir, mask_dir: folders of the training images and of their masks.
         pairs: (image, mask) file names; training pairs first, then validation pairs.
         cars: names of the (train, val, holdout) cars.
-        plan: which pairs make up which batch.
         size: (H, W) of all images.
         run_id: hash of everything that the model depends on.
         crcs: CRC-32 by file name, for files of known checksum.
-        base_model: manifest of the model to start from, if any.
     """
 
     image_dir: str
@@ -122,7 +119,7 @@ def _hash_run(
     files: list[FileInfo],
     base_model: ModelManifest | None,
 ) -> str:
-    """Return the run id: a hash of everything a model depends on, so not of the worker count."""
+    """Return the run id: a hash of all that a model depends on, which excludes the worker count."""
     used = {name for pair in train + val for name in pair}
     fields = {
         "recipe": RECIPES[flags.recipe].hash_fields(),
@@ -143,11 +140,7 @@ def _hash_run(
 
 
 def _first_size(flags: TrainFlags, image_dir: str, train: Pairs) -> tuple[int, int]:
-    """Return (H, W) of the first training image; with ``--on-bad-picture skip``, first good one.
-
-    Raises:
-        InputError: that image, or with ``skip`` every image, is bad.
-    """
+    """Return (H, W) of the first training image; with ``--on-bad-picture skip``, first good one."""
     candidates = train if flags.on_bad_picture == "skip" else train[:1]
     for image, _ in candidates:
         uri = storage.join(image_dir, image)

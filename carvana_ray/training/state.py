@@ -80,7 +80,6 @@ class TrainState:
 
     @property
     def model(self) -> UNet:
-        """The network."""
         return self.module.network
 
     def state_dict(self) -> dict[str, Any]:
@@ -115,11 +114,7 @@ def init_state(
 ) -> TrainState:
     """Return the state before the first of `total_steps` training steps.
 
-    Args:
-        module, wrapped: see `TrainState`.
-        recipe: gives the schedule and the gradient clipping.
-        rate: learning rate; the peak of a one-cycle schedule.
-        total_steps: training steps of the whole run.
+    `rate` is the learning rate, or the peak of a one-cycle schedule.
     """
     device = next(module.parameters()).device
     optimizer = torch.optim.Adam(module.parameters(), lr=rate, fused=device.type == "cuda")

@@ -8,10 +8,15 @@ import torch
 
 from carvana_ray import images
 from carvana_ray.config.recipes import RECIPES
-from carvana_ray.training import state as learner
 from carvana_ray.training.batch_plan import BatchPlan
 from carvana_ray.training.loop import WorkerContext
-from carvana_ray.training.state import Batch, TrainState
+from carvana_ray.training.state import (
+    Batch,
+    ModelWithLoss,
+    TrainState,
+    build_model,
+    init_state,
+)
 
 RATE = 0.02  # a network this small, on images this small, takes ten times the default's
 PLAN = BatchPlan(train=20, val=6, batch=4, workers=1, epochs=12, seed=3)
@@ -52,5 +57,5 @@ def lone_worker(**changes: Any) -> WorkerContext:
 
 
 def fresh(recipe: str = "default", plan: BatchPlan = PLAN) -> TrainState:
-    module = learner.ModelWithLoss(learner.build_model(4, RECIPES[recipe], seed=0))
-    return learner.init_state(module, module, RECIPES[recipe], RATE, plan.epochs * plan.train_steps)
+    module = ModelWithLoss(build_model(4, RECIPES[recipe], seed=0))
+    return init_state(module, module, RECIPES[recipe], RATE, plan.epochs * plan.train_steps)

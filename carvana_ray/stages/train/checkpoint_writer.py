@@ -3,7 +3,6 @@
 Ray Train's own checkpoints are not used, see "Checkpoints are ours" in docs/architecture.md.
 """
 
-import copy
 from concurrent.futures import Future
 from typing import Any
 
@@ -45,8 +44,7 @@ class CheckpointWriter:
     def finish(self) -> None:
         """Wait for the checkpoint that is being written, and report its epoch.
 
-        Raises:
-            Exception: the error of the write.
+        An error of the write is raised here.
         """
         if self._writing:
             self._writing.result()
@@ -71,4 +69,4 @@ def _copy_to_cpu(value: Any) -> Any:
         return type(value)((key, _copy_to_cpu(item)) for key, item in value.items())
     if isinstance(value, list):
         return [_copy_to_cpu(item) for item in value]
-    return copy.copy(value)
+    return value

@@ -23,10 +23,7 @@ class TrainJob:
     """A planned training job, as the driver and each worker know it.
 
     Attributes:
-        flags: the job's flags, as returned by `finetune.resolve_flags`.
-        run: the input of the run and its batches.
-        cluster: resources of the cluster.
-        workers: number of workers and their resources.
+        flags: as returned by `finetune.resolve_flags`.
         out: folder of all results, resolved.
     """
 
@@ -38,12 +35,10 @@ class TrainJob:
 
     @property
     def recipe(self) -> Recipe:
-        """The recipe of the run."""
         return RECIPES[self.flags.recipe]
 
     @property
     def network(self) -> UNetConfig:
-        """The configuration of the network."""
         return unet_config(self.flags.base, self.recipe)
 
     @property
@@ -53,17 +48,14 @@ class TrainJob:
 
     @property
     def model_dir(self) -> str:
-        """Folder of the model that the job writes."""
         return storage.join(self.out, "model")
 
     @property
     def checkpoint_dir(self) -> str:
-        """Folder of the run's checkpoints."""
         return _checkpoint_dir(self.out, self.run)
 
     @property
     def tensorboard_dir(self) -> str:
-        """Folder of the run's event files."""
         return storage.join(self.out, tensorboard.FOLDER, self.run.run_id)
 
 

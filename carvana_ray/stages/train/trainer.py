@@ -29,8 +29,7 @@ MAX_FAILURES = 3  # of workers, each resumed from the last epoch, and of Ray Tra
 class StreamDataConfig(DataConfig):
     """Builds the stream of batches when Ray Train has started the workers, and splits it.
 
-    Only then are the number of workers (``--min-workers``) and, after a failure, the epoch to
-    resume from known.
+    The number of workers (``--min-workers``) and the epoch to resume from are known only then.
     """
 
     def __init__(self, job: TrainJob, spec: BatchSpec) -> None:

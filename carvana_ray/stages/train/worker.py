@@ -1,12 +1,12 @@
 """One training worker: Ray Train's side of `training.loop`."""
 
 import dataclasses
-import functools
 import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import ray.train
 import torch
 from ray.train.torch import get_device, prepare_model
@@ -22,11 +22,11 @@ from carvana_ray.stages.train.progress_actor import progress_sender
 from carvana_ray.training.batch_plan import BatchPlan
 from carvana_ray.training.finetune import load_base_weights
 from carvana_ray.training.loop import WorkerContext, train
-from carvana_ray.training.prefetch import Arrays, Batch, prefetch_to_device
+from carvana_ray.training.prefetch import Arrays, prefetch_to_device
 from carvana_ray.training.state import ModelWithLoss, TrainState, build_model, init_state, warm_up
 
-# Images per worker from which on compiling pays: it takes 20 to 25 s with an empty cache and saves
-# 0.2 ms per image (one H200, default network, 2026-11-22).
+# Compiling pays from this number of images per worker: it takes 20 to 25 s with an empty cache and
+# saves 0.2 ms per image (one H200, default network, 2026-11-22).
 COMPILE_FROM = 100_000
 SWITCH_S = 0.0005  # Python's default of 5 ms is a third of a step
 
@@ -61,7 +61,7 @@ def train_loop_per_worker(config: dict[str, Any]) -> None:
     worker = WorkerContext(
         device=device,
         count=count,
-        all_reduce=functools.partial(_all_reduce, count=count),
+        all_reduce=_all_reduce,
         clock=time.perf_counter,
         progress=_on_step(job, spec) if rank == 0 else lambda done: None,
     )
@@ -79,22 +79,19 @@ def _own_blocks(blocks: Any, epoch: int, rank: int, plan: BatchPlan) -> Iterator
     Raises:
         RuntimeError: the stream is that of another worker, or begins after `epoch`.
     """
-    skip = 0
     for index, block in enumerate(blocks):
-        if index == 0:
-            first_epoch, owner = int(block["epoch"][0]), int(block["rank"][0])
-            if first_epoch > epoch or owner != rank:
-                raise RuntimeError(
-                    f"worker {rank}, epoch {epoch}: received the batches of worker {owner}, epoch "
-                    f"{first_epoch}"
-                )
-            skip = (epoch - first_epoch) * plan.steps_per_epoch * plan.per_worker
+        first_epoch, owner = block["epoch"][0], block["rank"][0]
+        if owner != rank or (index == 0 and first_epoch > epoch):
+            raise RuntimeError(
+                f"worker {rank}, epoch {epoch}: received the batches of worker {owner}, epoch "
+                f"{first_epoch}"
+            )
         length = len(block["weight"])
         if length % plan.per_worker:
             raise RuntimeError(f"worker {rank}: {length} images in batches of {plan.per_worker}")
+        skip = int(np.searchsorted(block["epoch"], epoch))
         if skip < length:
             yield {name: block[name][skip:] for name in block if name not in ("epoch", "rank")}
-        skip = max(0, skip - length)
 
 
 def _build_state(
@@ -116,8 +113,7 @@ def _build_state(
     if saved:
         state.load_state_dict(saved)
     if device.type == "cuda":  # loads the kernels while other processes decode the images
-        shape = plan.per_worker, *job.grid
-        warm_up(state, _blank_batch(shape, job.recipe.affine_augment, device))
+        warm_up(state, _blank_batch(job, plan.per_worker, device))
     return state
 
 
@@ -128,25 +124,24 @@ def should_compile(flags: TrainFlags, plan: BatchPlan, device: torch.device) -> 
     return device.type == "cuda" and plan.epochs * plan.train // plan.workers >= COMPILE_FROM
 
 
-def _blank_batch(shape: tuple[int, int, int], affine: bool, device: torch.device) -> Batch:
-    soft_mask = torch.zeros(shape, dtype=torch.uint8, device=device)
-    batch = {"soft_mask": soft_mask, "weight": torch.ones(shape[0], device=device)}
-    if affine:
-        matrices = torch.eye(2, 3, device=device).repeat(shape[0], 1, 1)
-        return {"image": soft_mask, "affine": matrices, **batch}
-    return {"image": soft_mask.float(), **batch}
+def _blank_batch(job: TrainJob, size: int, device: torch.device) -> dict[str, torch.Tensor]:
+    blank = torch.zeros(size, *job.grid, dtype=torch.uint8, device=device)
+    batch = {"image": blank, "soft_mask": blank, "weight": torch.ones(size, device=device)}
+    if job.recipe.affine_augment:
+        return {**batch, "affine": torch.eye(2, 3, device=device).repeat(size, 1, 1)}
+    return {**batch, "image": blank.float()}
 
 
-def _all_reduce(value: torch.Tensor, count: int) -> torch.Tensor:
+def _all_reduce(value: torch.Tensor) -> torch.Tensor:
     """Return the sum of a tensor over all workers."""
     total = value.detach().clone()
-    if count > 1:
+    if torch.distributed.get_world_size() > 1:
         torch.distributed.all_reduce(total)
     return total
 
 
 def _on_step(job: TrainJob, spec: BatchSpec) -> Callable[[int], None]:
-    """Return what the first worker does after each step: report progress, advance the trace."""
+    """Return the function called after each step: it reports progress and advances the trace."""
     send = progress_sender(spec.progress)
     trace = Trace(storage.join(job.out, PROFILE_DIR), "train") if job.flags.profile else None
 

@@ -152,7 +152,7 @@ def test_all_files_that_cannot_be_used_are_named(
     for image, mask in (pairs := first_pairs(data, 3)):
         (tmp_path / "p" / image).write_bytes((data / "train" / image).read_bytes())
         (tmp_path / "m" / mask).write_bytes((data / "train_masks" / mask).read_bytes())
-    (tmp_path / "p" / pairs[0][0]).write_bytes(b"<html>no picture</html>")
+    (tmp_path / "p" / pairs[0][0]).write_bytes(b"<html>no image</html>")
     (tmp_path / "m" / pairs[2][1]).write_bytes((data / "train" / pairs[2][0]).read_bytes())
     run = run_of(pairs, tmp_path / "p", tmp_path / "m")
     _, errors = decode_pairs(run, 8)

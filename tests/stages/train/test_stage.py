@@ -14,8 +14,8 @@ from support.finetuning import flags_of, write_model
 from support.pairs import draw_pair
 
 from carvana_ray import config
-from carvana_ray.checkpoints import model as checkpoint
-from carvana_ray.checkpoints import train_state as states
+from carvana_ray.checkpoints.model import load_manifest, load_model
+from carvana_ray.checkpoints.train_state import list_epochs
 from carvana_ray.config.flags import TrainFlags
 from carvana_ray.config.recipes import RECIPES
 from carvana_ray.errors import InputError
@@ -40,7 +40,7 @@ def test_a_pipeline_refuses_a_model_before_it_draws(tmp_path: Path) -> None:
 
 
 def weights_in(folder: Path) -> dict[str, torch.Tensor]:
-    return dict(checkpoint.load_model(str(folder))[0].state_dict())
+    return dict(load_model(str(folder))[0].state_dict())
 
 
 def of_norms(name: str) -> bool:
@@ -70,8 +70,8 @@ def test_at_a_learning_rate_near_zero_the_weights_stay_those_of_the_base_model(
         assert tuned["val_dice"] == trained["val_dice"]
     else:  # normalization statistics do not depend on the learning rate
         assert after["down.0.1.num_batches_tracked"] > before["down.0.1.num_batches_tracked"]
-    old = checkpoint.load_manifest(str(tmp_path / "first/model"))
-    new = checkpoint.load_manifest(str(tmp_path / "out/model"))
+    old = load_manifest(str(tmp_path / "first/model"))
+    new = load_manifest(str(tmp_path / "out/model"))
     assert (old.started_from, new.started_from) == ([], [old.sha256])
     assert new.train_cars == old.train_cars
     assert old.train_cars
@@ -95,7 +95,7 @@ def test_a_run_resumes_and_belongs_to_one_base_model(
     values: dict[str, Any] = {"data": str(photos), "epochs": 2, "batch_size": 4}
     flags = flags_of(tmp_path, holdout_cars="1", val_cars="1", **values)
     train.run(flags, HERE)
-    manifest = checkpoint.load_manifest(str(tmp_path / "out/model"))
+    manifest = load_manifest(str(tmp_path / "out/model"))
     assert (manifest.height, manifest.width) == (301, 402)
     assert manifest.started_from == [old.sha256, "0f"]
     expected = weights_in(tmp_path / "out/model")
@@ -114,7 +114,7 @@ def test_a_run_resumes_and_belongs_to_one_base_model(
     write_model(tmp_path / "model", seed=1)
     train.run(flags, HERE)
     (other,) = set((tmp_path / "out/checkpoints").iterdir()) - {run}
-    assert states.list_epochs(str(other)) == [1, 2]
+    assert list_epochs(str(other)) == [1, 2]
 
 
 def test_without_the_package_one_line_says_what_to_install(

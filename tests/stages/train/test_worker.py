@@ -36,9 +36,9 @@ def test_a_worker_begins_at_its_epoch_wherever_the_stream_begins(
 ) -> None:
     """A checkpoint may have been written after the stream was built."""
     blocks = list(_own_blocks(blocks_from(first, steps), epoch, 1, PLAN))
-    found = np.concatenate([block["number"] for block in blocks])
+    numbers = np.concatenate([block["number"] for block in blocks])
     expected = np.arange(epoch * PLAN.steps_per_epoch, PLAN.epochs * PLAN.steps_per_epoch)
-    assert np.array_equal(found, np.repeat(expected, PLAN.per_worker))
+    assert np.array_equal(numbers, np.repeat(expected, PLAN.per_worker))
     assert all(set(block) == {"number", "weight"} for block in blocks)
     assert all(len(block["weight"]) == len(block["number"]) > 0 for block in blocks)
 

@@ -10,7 +10,7 @@ from support.finetuning import flags_of, write_model
 from support.s3_servers import Server
 
 from carvana_ray import storage
-from carvana_ray.checkpoints import model as checkpoint
+from carvana_ray.checkpoints.model import MANIFEST, WEIGHTS
 from carvana_ray.config.flags import TrainFlags
 from carvana_ray.config.recipes import RECIPES
 from carvana_ray.errors import InputError
@@ -71,13 +71,9 @@ def test_a_contradicting_flag_is_refused_with_both_values(
 
 
 def test_an_unknown_recipe_is_refused(tmp_path: Path) -> None:
-    for said in (
-        {},
-        {"recipe": "2031"},
-        {"recipe": "2017"},
-        {"recipe": "best"},
-    ):  # no norms; folded
-        write_model(tmp_path / "model", training=said)
+    # The model has normalization layers, which 2017 lacks, and is not folded, which best is.
+    for training in ({}, {"recipe": "2031"}, {"recipe": "2017"}, {"recipe": "best"}):
+        write_model(tmp_path / "model", training=training)
         with pytest.raises(InputError, match="its recipe is"):
             resolved(flags_of(tmp_path))
 
@@ -106,7 +102,7 @@ def test_the_base_model_may_be_in_s3(
 ) -> None:
     home = bucket(s3)
     manifest = write_model(tmp_path / "model")
-    for name in (checkpoint.WEIGHTS, checkpoint.MANIFEST):
+    for name in (WEIGHTS, MANIFEST):
         data = (tmp_path / "model" / name).read_bytes()
         storage.write_atomic(f"{home}/model/{name}", data)
     flags = TrainFlags(init_from=f"{home}/model/", out=f"{home}/out")

@@ -10,18 +10,23 @@ import torch
 from support.training import PLAN, RATE, disks, fresh, lone_worker, stream
 
 from carvana_ray import images
-from carvana_ray.checkpoints import model as checkpoint
-from carvana_ray.checkpoints import train_state as states
+from carvana_ray.checkpoints import train_state
+from carvana_ray.checkpoints.model import from_bytes, to_bytes
 from carvana_ray.config.recipes import RECIPES
-from carvana_ray.training import loop as training
-from carvana_ray.training import state as learner
+from carvana_ray.training import loop
 from carvana_ray.training.batch_plan import BatchPlan
-from carvana_ray.training.state import Batch, TrainState
+from carvana_ray.training.state import (
+    Batch,
+    ModelWithLoss,
+    TrainState,
+    build_model,
+    init_state,
+)
 from carvana_ray.unet.network import UNetConfig
 
 
 def run(state: TrainState, report: Callable[[TrainState], None] = lambda _: None) -> TrainState:
-    training.train(state, stream(PLAN, state.epoch), PLAN, lone_worker(), report)
+    loop.train(state, stream(PLAN, state.epoch), PLAN, lone_worker(), report)
     return state
 
 
@@ -53,9 +58,9 @@ def test_the_same_seed_gives_the_same_loss_twice(recipe: str) -> None:
 
 def test_a_resumed_run_is_the_run_itself(whole: TrainState) -> None:
     saved: list[bytes] = []
-    run(fresh(), lambda state: saved.append(checkpoint.to_bytes(state.state_dict())))
+    run(fresh(), lambda state: saved.append(to_bytes(state.state_dict())))
     again = fresh()
-    again.load_state_dict(checkpoint.from_bytes(saved[1]))
+    again.load_state_dict(from_bytes(saved[1]))
     assert again.epoch == 2
     run(again)
     assert without_times(again.history) == without_times(whole.history)
@@ -70,17 +75,17 @@ def test_a_run_resumed_from_its_newest_good_checkpoint_is_the_run_itself(
     folder = str(tmp_path)
 
     def report(state: TrainState) -> None:
-        states.save(folder, state.state_dict(), UNetConfig(base=4, norm="batch"))
+        train_state.save(folder, state.state_dict(), UNetConfig(base=4, norm="batch"))
         if state.epoch == 4:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         run(fresh(), report)
-    torn = Path(states.epoch_dir(folder, 4)) / states.STATE
+    torn = Path(train_state.epoch_dir(folder, 4)) / train_state.STATE
     torn.write_bytes(torn.read_bytes()[:-1000])
     torch.manual_seed(99)  # as of another process
     again = fresh()
-    saved, skipped = states.load_latest(folder, UNetConfig(base=4, norm="batch"))
+    saved, skipped = train_state.load_latest(folder, UNetConfig(base=4, norm="batch"))
     assert len(skipped) == 1
     assert saved is not None
     again.load_state_dict(saved)
@@ -104,13 +109,13 @@ def test_validation_counts_each_image_once_and_padding_never() -> None:
     batches = [b for b, at in zip(stream(PLAN), range(7), strict=False) if at >= PLAN.train_steps]
     assert len(batches) == 2
     state.wrapped.eval()
-    tally = sum(training.validation_step(state, batch, worker) for batch in batches)
+    tally = sum(loop.validation_step(state, batch, worker) for batch in batches)
     gray, soft_mask = disks()
     with torch.no_grad():
         logits = state.model(torch.from_numpy(images.standardize(gray[20:]))[:, None])
     mask, truth = logits[:, 0].numpy() > 0, soft_mask[20:] > 127
     dice = [2 * (m & t).sum() / (m.sum() + t.sum()) for m, t in zip(mask, truth, strict=True)]
-    found = training.tally_means(tally, "val_")
+    found = loop.tally_means(tally, "val_")
     assert tally[2] == 6
     assert found["val_dice"] == pytest.approx(np.mean(dice), abs=1e-6)
     assert found["val_accuracy"] == pytest.approx((mask == truth).mean(), abs=1e-6)
@@ -120,7 +125,7 @@ def test_validation_leaves_the_network_unchanged() -> None:
     state = fresh()
     before = copy.deepcopy(state.model.state_dict())
     state.wrapped.eval()
-    training.validation_step(state, next(stream(PLAN)), lone_worker())
+    loop.validation_step(state, next(stream(PLAN)), lone_worker())
     assert all(torch.equal(value, before[name]) for name, value in state.model.state_dict().items())
 
 
@@ -134,7 +139,7 @@ def test_workers_average_their_normalization_statistics() -> None:
     for state, other in zip(states_of, reversed(others), strict=True):
         left = iter(value for value in other if value.is_floating_point())
         worker = lone_worker(count=2, all_reduce=lambda value, left=left: value + next(left))
-        training.average_buffers(state.model, worker)
+        loop.average_buffers(state.model, worker)
         shared = [value for value in state.model.buffers() if value.is_floating_point()]
         assert all(bool((value == 4).all()) for value in shared)
 
@@ -144,14 +149,14 @@ def test_workers_average_their_normalization_statistics() -> None:
 @pytest.mark.parametrize("compiled", [False, True])
 def test_a_gpu_learns_in_half_precision(compiled: bool) -> None:
     device = torch.device("cuda")
-    module = learner.ModelWithLoss(learner.build_model(4, RECIPES["default"], seed=0)).to(device)
+    module = ModelWithLoss(build_model(4, RECIPES["default"], seed=0)).to(device)
     if compiled:
         module.compile()
     steps = PLAN.epochs * PLAN.train_steps
-    state = learner.init_state(module, module, RECIPES["default"], RATE, steps)
+    state = init_state(module, module, RECIPES["default"], RATE, steps)
     assert state.scaler.is_enabled()
     batches = ({name: one.to(device) for name, one in batch.items()} for batch in stream(PLAN))
-    training.train(state, batches, PLAN, lone_worker(device=device), lambda _: None)
+    loop.train(state, batches, PLAN, lone_worker(device=device), lambda _: None)
     assert state.history[-1]["val_dice"] > 0.8
 
 
@@ -159,7 +164,7 @@ def test_a_nan_loss_stops_the_run() -> None:
     state = fresh()
     with torch.no_grad():
         state.model.head.bias.fill_(float("nan"))
-    with pytest.raises(training.DivergedError, match="epoch 1"):
+    with pytest.raises(loop.DivergedError, match="epoch 1"):
         run(state)
 
 
@@ -189,14 +194,14 @@ class OneBadValue:
     def train(self) -> tuple[str, TrainState]:
         """Train until the run stops; return its error and its state."""
         torch.set_num_threads(1)
-        module = learner.ModelWithLoss(learner.build_model(1, RECIPES["default"], seed=0))
-        state = learner.init_state(module, module, RECIPES["default"], 1e-3, 1000)
-        with pytest.raises(training.DivergedError) as caught:
-            training.train(state, iter(self), LONG, lone_worker(), lambda _: None)
+        module = ModelWithLoss(build_model(1, RECIPES["default"], seed=0))
+        state = init_state(module, module, RECIPES["default"], 1e-3, 1000)
+        with pytest.raises(loop.DivergedError) as caught:
+            loop.train(state, iter(self), LONG, lone_worker(), lambda _: None)
         return str(caught.value), state
 
 
-LOOK = training.CHECK_FINITE_EVERY
+LOOK = loop.CHECK_FINITE_EVERY
 
 
 @pytest.mark.parametrize(
@@ -241,7 +246,7 @@ def test_an_epoch_with_infinite_weights_is_not_reported() -> None:
 
     state.optimizer.register_step_post_hook(after)
     reported: list[int] = []
-    with pytest.raises(training.DivergedError, match="epoch 2"):
+    with pytest.raises(loop.DivergedError, match="epoch 2"):
         run(state, lambda state: reported.append(state.epoch))
     assert reported == [1]
 
@@ -254,8 +259,8 @@ def test_padding_changes_neither_the_step_nor_the_counts() -> None:
     filled["soft_mask"][-1] = 0
     filled["weight"][-1] = 0
     one, other = fresh("2017"), fresh("2017")
-    counted = training.train_step(one, batch, lone_worker())
-    torch.testing.assert_close(training.train_step(other, filled, lone_worker()), counted)
+    counted = loop.train_step(one, batch, lone_worker())
+    torch.testing.assert_close(loop.train_step(other, filled, lone_worker()), counted)
     assert counted[2] == 4
     for name, value in one.model.state_dict().items():
         torch.testing.assert_close(
@@ -273,7 +278,7 @@ def test_time_spent_waiting_for_batches_is_measured() -> None:
             yield batch
 
     state = fresh()
-    training.train(state, slow(), PLAN, lone_worker(clock=lambda: now[0]), lambda _: None)
+    loop.train(state, slow(), PLAN, lone_worker(clock=lambda: now[0]), lambda _: None)
     row = state.history[0]
     assert row["data_wait_fraction"] == 1.0
     assert row["images_per_second"] == pytest.approx(PLAN.batch)

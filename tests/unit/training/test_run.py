@@ -19,7 +19,7 @@ def row(epoch: int, val_dice: float, images: int = 100, rate: float = 50.0) -> d
     }
 
 
-def test_the_best_epoch_is_kept_and_of_equals_the_last() -> None:
+def test_the_last_of_the_best_epochs_is_kept() -> None:
     assert runs.best_epoch([row(1, 0.5), row(2, 0.7), row(3, 0.6)])["epoch"] == 2
     assert runs.best_epoch([row(1, 0.5), row(2, 0.5), row(3, 0.4)])["epoch"] == 2
 
@@ -30,11 +30,11 @@ def test_without_validation_the_last_epoch_is_kept() -> None:
 
 
 def test_rates_are_means_over_time_not_over_epochs() -> None:
-    found = runs.summarize([row(1, 0.1, 100, 100.0), row(2, 0.2, 100, 25.0)])
-    assert found["images"] == 200
-    assert found["images_per_second"] == 40.0  # 200 in 1 + 4 seconds
-    assert found["data_wait_fraction"] == pytest.approx((0.5 * 1 + 0.25 * 4) / 5)
-    assert found["val_dice"] == 0.2
+    summary = runs.summarize([row(1, 0.1, 100, 100.0), row(2, 0.2, 100, 25.0)])
+    assert summary["images"] == 200
+    assert summary["images_per_second"] == 40.0  # 200 in 1 + 4 seconds
+    assert summary["data_wait_fraction"] == pytest.approx((0.5 * 1 + 0.25 * 4) / 5)
+    assert summary["val_dice"] == 0.2
 
 
 def a_run(train: int, val: int, batch: int = 4, workers: int = 1) -> runs.TrainingRun:
@@ -64,22 +64,22 @@ def flags(on_bad_picture: str = "fail", **others: int) -> config.TrainFlags:
 
 
 def test_without_bad_pairs_all_are_kept_and_the_plan_stays() -> None:
-    one = a_run(20, 6)
+    run = a_run(20, 6)
     for kind in ("fail", "skip"):
-        kept, plan = runs.drop_bad_pairs(flags(kind), one, errors_at(one))
+        kept, plan = runs.drop_bad_pairs(flags(kind), run, errors_at(run))
         assert kept.tolist() == list(range(26))
         assert kept.dtype == np.int64
-        assert plan == one.plan
+        assert plan == run.plan
 
 
 @pytest.mark.parametrize("rows", [(0,), (3, 21), (1, 2, 25), (0, 1, 2, 3, 24)])
 def test_bad_pairs_are_an_error_of_one_line_that_names_three_of_them(
     rows: tuple[int, ...],
 ) -> None:
-    one = a_run(20, 6)
-    errors = errors_at(one, *rows)
+    run = a_run(20, 6)
+    errors = errors_at(run, *rows)
     with pytest.raises(InputError, match=f"--data: {len(rows)} of 26 ") as caught:
-        runs.drop_bad_pairs(flags(), one, errors)
+        runs.drop_bad_pairs(flags(), run, errors)
     text = str(caught.value)
     assert "\n" not in text
     assert "--on-bad-picture skip" in text
@@ -89,35 +89,35 @@ def test_bad_pairs_are_an_error_of_one_line_that_names_three_of_them(
 
 
 @pytest.mark.parametrize("rows", [(0,), (3, 21), (20, 21, 22, 23, 24, 25), tuple(range(16))])
-def test_skipping_keeps_the_others_in_order_and_the_plan_counts_them(
+def test_skipping_keeps_the_good_pairs_in_order_and_the_plan_counts_them(
     rows: tuple[int, ...],
 ) -> None:
-    one = a_run(20, 6)
-    kept, plan = runs.drop_bad_pairs(flags("skip"), one, errors_at(one, *rows))
+    run = a_run(20, 6)
+    kept, plan = runs.drop_bad_pairs(flags("skip"), run, errors_at(run, *rows))
     assert kept.tolist() == [row for row in range(26) if row not in rows]
     assert plan.train == sum(row < 20 for row in kept)
     assert plan.val == sum(row >= 20 for row in kept)
     assert (plan.batch, plan.epochs, plan.seed) == (4, 3, 1)
-    # What the plan takes for training was for training before, and what it validates on was not.
+    # Training pairs stay training pairs, and validation pairs stay validation pairs.
     for index in range(plan.epochs * plan.blocks_per_epoch):
         block = plan.worker_batch(index)
         assert ((kept[block.indices] < 20) == block.training).all()
 
 
-def test_too_many_bad_pairs_are_an_error_though_they_may_be_skipped() -> None:
-    """At most 100, or one in a hundred, whichever is more."""
+def test_too_many_bad_pairs_are_an_error_even_with_skip() -> None:
+    """The limit is 100 or one in a hundred, the larger of the two."""
     for total, most in ((400, 100), (10_000, 100), (30_000, 300)):
-        one = a_run(total - 50, 50)
-        kept, _ = runs.drop_bad_pairs(flags("skip"), one, errors_at(one, *range(most)))
+        run = a_run(total - 50, 50)
+        kept, _ = runs.drop_bad_pairs(flags("skip"), run, errors_at(run, *range(most)))
         assert len(kept) == total - most
         with pytest.raises(InputError, match=f"--data: {most + 1} of {total} ") as caught:
-            runs.drop_bad_pairs(flags("skip"), one, errors_at(one, *range(most + 1)))
+            runs.drop_bad_pairs(flags("skip"), run, errors_at(run, *range(most + 1)))
         assert "too many to skip" in str(caught.value)
         assert "--on-bad-picture skip" not in str(caught.value)
         assert "\n" not in str(caught.value)
 
 
-def test_too_few_left_for_a_batch_are_an_error_that_names_its_flag() -> None:
-    one = a_run(20, 6)
+def test_too_few_good_pairs_for_a_batch_are_an_error_that_names_its_flag() -> None:
+    run = a_run(20, 6)
     with pytest.raises(InputError, match=r"--batch-size 4 .* 3 "):
-        runs.drop_bad_pairs(flags("skip"), one, errors_at(one, *range(17)))
+        runs.drop_bad_pairs(flags("skip"), run, errors_at(run, *range(17)))

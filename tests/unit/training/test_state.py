@@ -7,15 +7,15 @@ import torch
 from support.training import PLAN, fresh, stream
 
 from carvana_ray import images
-from carvana_ray.checkpoints import model as checkpoint
-from carvana_ray.training import state as learner
+from carvana_ray.checkpoints.model import from_bytes, to_bytes
+from carvana_ray.training.state import prepare_batch, warm_up
 
 
 def test_random_numbers_resume() -> None:
     state = fresh()
     torch.manual_seed(5)
     torch.rand(7)
-    saved = checkpoint.from_bytes(checkpoint.to_bytes(state.state_dict()))
+    saved = from_bytes(to_bytes(state.state_dict()))
     assert torch.equal(saved["random"], torch.get_rng_state())
     expected = torch.rand(9)
     torch.manual_seed(6)
@@ -26,7 +26,7 @@ def test_random_numbers_resume() -> None:
 def test_a_warm_up_leaves_the_state_unchanged() -> None:
     state = fresh()
     before = copy.deepcopy(state.state_dict())
-    learner.warm_up(state, next(stream(PLAN)))
+    warm_up(state, next(stream(PLAN)))
     for name, value in state.model.state_dict().items():
         assert torch.equal(value, before["model"][name]), name
     assert state.optimizer.state_dict() == before["optimizer"]
@@ -52,12 +52,12 @@ def test_images_are_transformed_for_training_only_and_standardized_as_for_predic
     mirror = torch.tensor([[-1.0, 0, 0], [0, 1, 0]]).repeat(2, 1, 1)
     batch = {"image": gray, "soft_mask": soft_mask, "weight": torch.ones(2), "affine": mirror}
     as_predicted = images.standardize(gray)
-    image, target, weight = learner.prepare_batch(batch, training=False)
+    image, target, weight = prepare_batch(batch, training=False)
     assert torch.equal(image, as_predicted)
     assert torch.equal(target, soft_mask)
     assert torch.equal(weight, batch["weight"])
-    image, target, _ = learner.prepare_batch(batch, training=True)
+    image, target, _ = prepare_batch(batch, training=True)
     assert torch.allclose(image, as_predicted.flip(-1), atol=1e-3)
     assert torch.allclose(target, soft_mask.flip(-1).float(), atol=0.1)
     ready = {"image": as_predicted, "soft_mask": soft_mask, "weight": torch.ones(2)}
-    assert learner.prepare_batch(ready, training=True)[0] is as_predicted, "not a second time"
+    assert prepare_batch(ready, training=True)[0] is as_predicted, "not a second time"
