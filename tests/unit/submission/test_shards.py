@@ -54,7 +54,7 @@ class Folder:
         self.uri = str(self.path)
 
     def put(self, part: PlanPart, shard: int = 0, **changes: list) -> Path:
-        """Write a shard as a run does; some columns may be others."""
+        """Write a shard as a run does, with some columns replaced."""
         own, name = part.shard(shard), part.shard_name(shard)
         table = rows(len(own), **({"img": [entry.name for entry in own]} | changes))
         file = self.path / name
@@ -226,9 +226,9 @@ def test_only_complete_and_ordered_rows_are_accepted(places: list[int], count: i
 def test_any_flipped_bit_is_detected_or_harmless(
     five: tuple[Folder, PlanPart, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing: statistics, for one, that no reader of whole shards looks at.
+    """Harmless: statistics that no reader of whole shards uses.
 
-    A bit of each byte, another with each seed; a run over all of them is as clean, in a minute.
+    The test flips one random bit of each byte. A run over all bits takes a minute and passes, too.
     """
     folder, part, file = five
     data, good = file.read_bytes(), shards.read_shard(folder.uri, part, 0)

@@ -30,7 +30,7 @@ Where = tuple[str, str, int]  # fault, image, line
 
 
 def swap(old: str, new: str | bytes) -> bytes:
-    """Return the good file with the one place where `old` is replaced."""
+    """Return the valid file with the only occurrence of `old` replaced."""
     assert GOOD.count(old.encode()) == 1, old
     return GOOD.replace(old.encode(), new if isinstance(new, bytes) else new.encode())
 
@@ -284,7 +284,7 @@ def test_an_open_quote_does_not_swallow_the_whole_file(tmp_path: Path) -> None:
 
 
 def accepted(data: bytes) -> bool:
-    """Return whether a file of bytes is a good submission, read by other means."""
+    """Return whether the bytes are a valid submission, read by other means."""
     try:
         header, *found = csv.reader(io.StringIO(data.decode(), newline=""), strict=True)
         numbers = {name: [int(word) for word in text.split()] for name, text in found}
