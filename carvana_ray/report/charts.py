@@ -52,8 +52,8 @@ _STYLE: dict[Any, Any] = {
 }
 _styled = matplotlib.rc_context(_STYLE)
 
-Series = tuple[str, Sequence[tuple[float, float]]]
-Range = tuple[str, float, float, float]
+Series = tuple[str, Sequence[tuple[float, float]]]  # name, points (x, y)
+Range = tuple[str, float, float, float]  # name, lowest, mean, highest
 
 
 class Chart(NamedTuple):
@@ -73,11 +73,7 @@ def _plot(height: float = 250, **labels: str) -> tuple[Figure, Axes]:
 
 @_styled
 def lines(series: Sequence[Series], x_label: str, y_label: str = "", title: str = "") -> Figure:
-    """Return a chart of up to four lines, with a legend.
-
-    Args:
-        series: (name, points (x, y)) each; x are integers, a y of NaN is a gap.
-    """
+    """Return a chart of up to four lines, with a legend. x are integers; a y of NaN is a gap."""
     figure, axes = _plot(xlabel=x_label, ylabel=y_label, title=title)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.yaxis.set_major_locator(MaxNLocator(6, steps=_STEPS))
@@ -114,10 +110,7 @@ def histogram(values: Sequence[float], x_label: str, limit: tuple[str, float]) -
 
 @_styled
 def ranges(rows: Sequence[Range], x_label: str) -> Figure:
-    """Return a chart of a line a row, from the lowest to the highest value, with a dot at the mean.
-
-    Each of at least one row is (name, lowest, mean, highest).
-    """
+    """Return a chart of one or more ranges, a line each, with a dot at the mean."""
     figure, axes = _plot(18 * len(rows) + 46, xlabel=x_label)
     axes.xaxis.set_major_locator(MaxNLocator(4, steps=_STEPS))
     axes.yaxis.grid(False)

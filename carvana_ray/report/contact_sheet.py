@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-Tile = tuple[str, NDArray[np.uint8]]
+Tile = tuple[str, NDArray[np.uint8]]  # caption, image [h, w, 3]
 
 RED, BLUE = (230, 40, 40), (40, 110, 255)
 
@@ -56,7 +56,7 @@ def render_sheet(rows: Sequence[Sequence[Tile]], title: str) -> bytes:
     """Return a contact sheet as JPEG.
 
     Args:
-        rows: tiles of each row, (caption, uint8 [h, w, 3]); rows may differ in length and height.
+        rows: tiles of each row; rows may differ in length and height.
         title: first line of the sheet.
     """
     line, gap = 16, 4

@@ -24,12 +24,12 @@ STEP = 16
 
 
 class Layer(TypedDict):
-    """An overlay: its key, the label of its button, its alt text, and a data URI."""
+    """An overlay."""
 
     key: str
-    label: str
+    label: str  # of its button
     alt: str
-    src: str
+    src: str  # data URI
 
 
 class Caption(TypedDict, total=False):

@@ -61,7 +61,7 @@ def _review(review: Part) -> Part:
 
 def _bad(part: Part) -> Table:
     bad, rows = part["result"]["bad"], part["bad"][:MAX_BAD]
-    caption = f"{count_of(bad, 'images')} could not be used, and why"
+    caption = f"{count_of(bad, 'images')} could not be used."
     if bad > len(rows):
-        caption += f"; the first {len(rows)}, all are in quarantine.csv"
+        caption += f" The first {len(rows)} are shown; quarantine.csv lists all."
     return Table(caption, [Column("image"), Column("reason")], rows)

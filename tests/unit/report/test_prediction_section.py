@@ -42,7 +42,10 @@ def test_sections_without_images_are_left_out() -> None:
 
 @pytest.mark.parametrize(
     ("bad", "listed", "caption"),
-    [(1, 1, "1 image could not be used, and why"), (300, 250, "300 images could not be used, and")],
+    [
+        (1, 1, "1 image could not be used."),
+        (300, 250, "300 images could not be used. The first 200 are shown;"),
+    ],
 )
 def test_bad_images_are_counted_and_the_table_ends(bad: int, listed: int, caption: str) -> None:
     part = prediction()
