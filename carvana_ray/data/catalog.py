@@ -42,7 +42,7 @@ def load_catalog(data: str, limit: int = 0, partial: bool = False) -> Catalog:
         partial: accept that images listed in ``sample_submission.csv`` are missing.
 
     Raises:
-        InputError: there are no images, or not those that ``sample_submission.csv`` lists.
+        InputError: there are no images, or they do not match ``sample_submission.csv``.
     """
     if not data:
         raise InputError("--data is missing: a folder of images, or one that contains test/")
@@ -87,8 +87,8 @@ def list_images(data: str) -> tuple[str, list[FileInfo]]:
     """Return the folder ``DATA/test`` if it exists, else ``DATA``, and the images in it.
 
     Raises:
-        InputError: there are no images, or names that are not safe.
-        StorageAccessError: the images cannot be read for lack of rights.
+        InputError: the folder has no images, or a file name is not safe.
+        StorageAccessError: reading the images is not permitted.
     """
     test = storage.join(data, layout.TEST)
     folder = test if storage.exists(test) else data
@@ -105,7 +105,7 @@ def list_named_images(uris: Sequence[str]) -> tuple[str, list[FileInfo]]:
     """Return the common folder of images, and the images, their names relative to it.
 
     Args:
-        uris: of images, or of folders as for `list_images`; absolute.
+        uris: absolute URIs of images, or of folders as for `list_images`.
 
     Raises:
         InputError: an image or folder does not exist, or there is no common folder.

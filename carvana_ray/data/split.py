@@ -13,7 +13,7 @@ def resolve_count(text: str, total: int, flag: str) -> int:
         text: a count (``16``) or a fraction of `total` (``0.15``). A fraction is rounded, but one
             above 0 gives at least 1 car.
         total: number of cars.
-        flag: the flag, for error messages.
+        flag: for error messages.
 
     Raises:
         InputError: not a number, negative, a fraction of 1 or more, or a count above `total`.

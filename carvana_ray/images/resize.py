@@ -18,8 +18,10 @@ def grid_size(height: int, width: int, downscale: int) -> tuple[int, int]:
 def infer_downscale(height: int, width: int, h: int, w: int) -> int:
     """Return the downscale that turns (H, W) into a grid of (h, w).
 
-    If several do, as for a tiny image, the first of `DOWNSCALES` is returned; if none, it raises
-    ValueError.
+    If several do, as for a tiny image, the first of `DOWNSCALES` is returned.
+
+    Raises:
+        ValueError: no downscale does.
     """
     for downscale in (*DOWNSCALES, -(-height // h)):
         if grid_size(height, width, downscale) == (h, w):

@@ -38,7 +38,7 @@ class ConvReLU(nn.Module):
 
 
 class FusedUNet(UNet):
-    """A copy of a network that computes the same in evaluation mode, on the same device."""
+    """A copy of a network that computes the same in evaluation mode."""
 
     def __init__(self, model: UNet) -> None:
         nn.Module.__init__(self)  # not UNet's: the layers are those of the model

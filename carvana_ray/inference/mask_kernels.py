@@ -86,9 +86,7 @@ def _block_lengths(length: int, downscale: int, device: torch.device) -> Tensor:
 def load_triton(device: torch.device, name: str) -> ModuleType | None:
     """Return a module of Triton kernels in this package, or None if they do not run on the device.
 
-    Args:
-        device: the device of the kernels' arguments.
-        name: ``mask_kernels_triton`` or ``unet_kernels_triton``.
+    The name is ``mask_kernels_triton`` or ``unet_kernels_triton``.
     """
     if device.type != "cuda":
         return None

@@ -117,7 +117,7 @@ def test_a_list_sets_the_order_and_kaggle_s_size(folder: Path) -> None:
         "a\\b.jpg",
         "tab\t.jpg",
         "new\nline.jpg",
-        "colour\x1b[31m.jpg",
+        "color\x1b[31m.jpg",
         b"K\xe4fer.jpg",
     ],
     ids=ascii,

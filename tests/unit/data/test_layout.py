@@ -139,7 +139,7 @@ HOSTILE = [
     "car\rriage.jpg",
     "zero\0.jpg",
     "bell\a.jpg",
-    "colour\x1b[31m.jpg",
+    "color\x1b[31m.jpg",
     "delete\x7f.jpg",
     "a" * 256,
     "a" * 300,

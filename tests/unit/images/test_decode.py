@@ -124,11 +124,11 @@ def test_a_truncated_image_is_refused(kind: str, fraction: float, downscale: int
 
 
 @pytest.mark.parametrize("options", [{}, {"progressive": True}])
-@pytest.mark.parametrize("left", [1, 2, 10, 100, 300, 600])
-def test_a_jpeg_truncated_in_its_headers_is_refused(options: dict[str, Any], left: int) -> None:
+@pytest.mark.parametrize("length", [1, 2, 10, 100, 300, 600])
+def test_a_jpeg_truncated_in_its_headers_is_refused(options: dict[str, Any], length: int) -> None:
     data = save(waves(64, 64), **options)
     with pytest.raises(BadImageError, match=r"^(truncated|not-an-image): "):
-        load_gray(data[:left], 4)
+        load_gray(data[:length], 4)
 
 
 FUZZED = [
