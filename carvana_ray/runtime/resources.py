@@ -109,10 +109,8 @@ def _decode_on_gpu(flags: ModelFlags, use_gpu: bool) -> bool:
 
 def _cpus_per_worker(per_node: tuple[tuple[int, int], ...], workers: int, cpus: int) -> int:
     """Return the most CPUs that each worker can have. A worker's CPUs are on one node."""
-    each = cpus // workers
-    while each > 1 and _count_fitting(per_node, each, use_gpu=False) < workers:
-        each -= 1
-    return max(each, 1)
+    counts = range(cpus // workers, 1, -1)
+    return next((n for n in counts if _count_fitting(per_node, n, False) >= workers), 1)
 
 
 def _count_fitting(per_node: tuple[tuple[int, int], ...], cpus: int, use_gpu: bool) -> int:

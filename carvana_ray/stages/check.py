@@ -1,7 +1,6 @@
 """Check a submission: print its faults and count them. Without Ray."""
 
 import sys
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 from carvana_ray import config, storage
@@ -15,7 +14,12 @@ def run(flags: config.CheckFlags) -> dict[str, Any]:
     submission = storage.resolve(flags.submission)
     pixels = flags.height * flags.width
     rows, faults, counts = validate_file(submission, _expected_names(flags), lambda _: pixels)
-    _print_faults(faults, counts)
+    for fault in faults:
+        where = f"line {fault['line']}, " if fault["line"] else ""
+        # The name's repr, because control codes in a name would reach the terminal.
+        print(f"{fault['fault']}: {where}{fault['img']!r}: {fault['detail']}", file=sys.stderr)
+    for name, count in counts.items():
+        print(f"{name}: {count} in total", file=sys.stderr)
     return {"rows": rows, "ok": not faults, "faults": faults, "counts": counts}
 
 
@@ -24,15 +28,5 @@ def _expected_names(flags: config.CheckFlags) -> list[str] | None:
     if not flags.data:
         return None
     uri = storage.resolve(flags.data)
-    return csv_reader.read_names(
-        uri if uri.endswith(".csv") else storage.join(uri, SAMPLE_SUBMISSION)
-    )
-
-
-def _print_faults(faults: Sequence[Mapping[str, Any]], counts: Mapping[str, int]) -> None:
-    for fault in faults:
-        where = f"line {fault['line']}, " if fault["line"] else ""
-        # The name's repr, because control codes in a name would reach the terminal.
-        print(f"{fault['fault']}: {where}{fault['img']!r}: {fault['detail']}", file=sys.stderr)
-    for name, count in counts.items():
-        print(f"{name}: {count} in total", file=sys.stderr)
+    is_file = uri.endswith(".csv")
+    return csv_reader.read_names(uri if is_file else storage.join(uri, SAMPLE_SUBMISSION))

@@ -22,7 +22,7 @@ class Command:
 
     Attributes:
         flags: the dataclass of its flags, whose docstring starts with the summary.
-        stage: the module that does the work.
+        stage: the module of `carvana_ray.stages` that does the work.
         examples: command lines that ``--help`` shows.
     """
 
@@ -30,16 +30,11 @@ class Command:
     stage: str
     examples: str
 
-    @property
-    def summary(self) -> str:
-        """One line that says what the command does."""
-        return (self.flags.__doc__ or "").splitlines()[0]
-
 
 COMMANDS = {
     "sample": Command(
         config.SampleFlags,
-        "carvana_ray.stages.sample",
+        "sample",
         """\
   carvana-ray sample                                                   # into runs/sample
   carvana-ray sample --out runs/small --sample-cars 4 --sample-test-cars 1 --seed 7
@@ -48,7 +43,7 @@ COMMANDS = {
     ),
     "train": Command(
         config.TrainFlags,
-        "carvana_ray.stages.train.stage",
+        "train.stage",
         """\
   carvana-ray train --data carvana --out runs/first
   carvana-ray train --data carvana --out runs/tiny --downscale 8 --base 8 --limit 320
@@ -60,7 +55,7 @@ COMMANDS = {
     ),
     "evaluate": Command(
         config.EvaluateFlags,
-        "carvana_ray.stages.evaluate",
+        "evaluate",
         """\
   carvana-ray evaluate --data carvana --out runs/first                 # scores runs/first/model
   carvana-ray evaluate --data carvana --model runs/first/model --out runs/again
@@ -70,7 +65,7 @@ COMMANDS = {
     ),
     "predict": Command(
         config.PredictFlags,
-        "carvana_ray.stages.predict.stage",
+        "predict.stage",
         """\
   carvana-ray predict --data carvana --out runs/first                  # with runs/first/model
   carvana-ray predict --data photos --model runs/first/model --out runs/photos
@@ -81,7 +76,7 @@ COMMANDS = {
     ),
     "cutout": Command(
         config.CutoutFlags,
-        "carvana_ray.stages.cutout.stage",
+        "cutout.stage",
         """\
   carvana-ray cutout car.jpg more/*.jpg --model runs/first/model --out runs/car
   carvana-ray cutout --data photos --model runs/first/model --out runs/photos
@@ -93,7 +88,7 @@ COMMANDS = {
     ),
     "check": Command(
         config.CheckFlags,
-        "carvana_ray.stages.check",
+        "check",
         """\
   carvana-ray check runs/first/submission.csv --data carvana     # the rows that Kaggle lists
   carvana-ray check submission.csv.gz                            # the form of the names only
@@ -103,7 +98,7 @@ COMMANDS = {
     ),
     "export": Command(
         config.ExportFlags,
-        "carvana_ray.stages.export",
+        "export",
         """\
   carvana-ray export runs/first/model
   carvana-ray export runs/first/model --out car.onnx --data photos   # verified with these images
@@ -112,7 +107,7 @@ COMMANDS = {
     ),
     "pipeline": Command(
         config.PipelineFlags,
-        "carvana_ray.stages.pipeline",
+        "pipeline",
         """\
   carvana-ray pipeline --out runs/demo --downscale 8 --base 8 --epochs 12   # on a drawn sample
   carvana-ray pipeline --data carvana --out runs/first
@@ -130,12 +125,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: the subcommand and its flags; None for those of the process.
     """
-    words = sys.argv[1:] if argv is None else argv
-    name, flags = (words[0], words[1:]) if words else ("--help", [])
+    name, *flags = (sys.argv[1:] if argv is None else argv) or ["--help"]
     if name in COMMANDS:
         return run_command(name, flags)
     if name in ("-h", "--help"):
-        print(overview())
+        print(f"usage: {PROGRAM} COMMAND [flags]\n")
+        for command, entry in COMMANDS.items():
+            print(f"  {command:10}{(entry.flags.__doc__ or '').splitlines()[0]}")
+        print(f"\n{PROGRAM} COMMAND --help lists the flags of a command.")
         return EXIT_OK
     if name == "--version":
         print(f"carvana_ray {__version__}")
@@ -143,20 +140,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     names = ", ".join(COMMANDS)
     print(f"{PROGRAM}: error: {name} is not a command; use one of {names}", file=sys.stderr)
     return EXIT_USAGE
-
-
-def overview() -> str:
-    """Return the list of subcommands."""
-    lines = [f"  {name:10}{command.summary}" for name, command in COMMANDS.items()]
-    return "\n".join(
-        [
-            f"usage: {PROGRAM} COMMAND [flags]",
-            "",
-            *lines,
-            "",
-            f"{PROGRAM} COMMAND --help lists the flags of a command.",
-        ]
-    )
 
 
 def run_command(name: str, argv: Sequence[str] | None = None) -> int:
@@ -169,11 +152,11 @@ def run_command(name: str, argv: Sequence[str] | None = None) -> int:
     command = COMMANDS[name]
     epilog = f"examples:\n{command.examples}"
     flags = cli.parse(command.flags, f"{PROGRAM} {name}", argv, epilog)
-    load = functools.partial(importlib.import_module, command.stage)
-    if isinstance(flags, config.RayFlags):
-        from carvana_ray.stages.runner import run_stage
-
-        return run_stage(name, flags, load)
+    load = functools.partial(importlib.import_module, f"carvana_ray.stages.{command.stage}")
     from carvana_ray.stages.guard import run_guarded
 
+    if isinstance(flags, config.RayFlags):
+        from carvana_ray.stages.runner import run_in_session
+
+        return run_guarded(name, flags, functools.partial(run_in_session, flags, load))
     return run_guarded(name, flags, lambda: load().run(flags))

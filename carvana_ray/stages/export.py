@@ -12,12 +12,13 @@ from carvana_ray.data.catalog import list_images
 from carvana_ray.data.layout import VIEWS
 from carvana_ray.errors import BadImageError, InputError
 from carvana_ray.export import onnx, verify
+from carvana_ray.runtime.wording import count_of
 
 log = logging.getLogger(__name__)
 
 
 def run(flags: config.ExportFlags) -> dict[str, Any]:
-    """Write the file after its masks were compared with torch's; return the job's result.
+    """Write the file after its masks are compared with torch's; return the job's result.
 
     Raises:
         InputError: the model, an image or a package is missing or invalid.
@@ -27,12 +28,12 @@ def run(flags: config.ExportFlags) -> dict[str, Any]:
     out = storage.resolve(flags.out_uri)
     onnx.require_packages(*onnx.EXPORT_PACKAGES)
     network, manifest = load_model(storage.resolve(flags.model))
-    verified = onnx.is_installed(onnx.RUNTIME_PACKAGE)
-    image_files = _images_to_verify(flags) if verified else []
+    can_verify = onnx.is_installed(onnx.RUNTIME_PACKAGE)
+    image_files = _images_to_verify(flags) if can_verify else []
     log.info("export: writing the network as ONNX, opset %d (half a minute)", onnx.OPSET)
     data = onnx.to_onnx(network, manifest, flags.input)
     result: dict[str, Any] = {"onnx": out, "input": flags.input, "bytes": len(data)}
-    if verified:
+    if can_verify:
         result |= verify.verify(data, network, manifest, image_files)
     else:
         log.warning(
@@ -49,21 +50,22 @@ def _images_to_verify(flags: config.ExportFlags) -> list[bytes]:
     """Return the bytes of images evenly spread over --data; without --data, drawn images.
 
     Raises:
-        InputError: the folder has no images, or one of these cannot be decoded.
+        InputError: the folder has no images, or a chosen image cannot be decoded.
     """
     if not flags.data:
-        log.info("export: drawing %d images to verify with", flags.limit)
-        rng = np.random.default_rng(0)
-        return [_draw_image(number, rng) for number in range(flags.limit)]
+        log.info("export: drawing %s to verify with", count_of(flags.limit, "images"))
+        return _draw_images(flags.limit)
     folder, entries = list_images(storage.resolve(flags.data))
     step = -(-len(entries) // flags.limit)  # rounded up
     return [_read_image(storage.join(folder, entry.name)) for entry in entries[::step]]
 
 
-def _draw_image(number: int, rng: np.random.Generator) -> bytes:
-    car, view = sample.draw_car(rng), 1 + 3 * number % VIEWS
-    image, _ = sample.photograph(car, view, rng)
-    return sample.encode_jpeg(image)
+def _draw_images(count: int) -> list[bytes]:
+    rng, drawn = np.random.default_rng(0), []
+    for number in range(count):
+        image, _ = sample.photograph(sample.draw_car(rng), 1 + 3 * number % VIEWS, rng)
+        drawn.append(sample.encode_jpeg(image))
+    return drawn
 
 
 def _read_image(uri: str) -> bytes:

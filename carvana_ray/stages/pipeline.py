@@ -18,6 +18,7 @@ from carvana_ray.errors import BadImagesError
 from carvana_ray.report import add_section
 from carvana_ray.runtime.preflight import announce
 from carvana_ray.runtime.resources import ClusterResources, allocate_workers
+from carvana_ray.runtime.wording import count_of
 from carvana_ray.stages import evaluate, sample
 from carvana_ray.stages.predict import stage as predict
 from carvana_ray.stages.train import stage as train
@@ -52,7 +53,11 @@ def run(
     announce("pipeline", f"{steps}; finished steps are skipped", out)
     allocate_workers(flags, cluster)  # fails now if the workers of a later step do not fit
     results, bad_images = _run_steps(flags, cluster)
-    _publish(flags, out, results)
+    manifest = load_manifest(results["train"]["model"])
+    seconds = {name: result["seconds"] for name, result in results.items()}
+    add_section(out, "pipeline", {"model": manifest.sha256, "seconds": seconds})
+    if not flags.quiet:
+        _print_table(results, out)
     result = {
         "dice": results["evaluate"]["dice"],
         "submission": results["predict"]["submission"],
@@ -85,21 +90,13 @@ def _run_steps(flags: config.PipelineFlags, cluster: ClusterResources) -> tuple[
     # --limit applies to training and prediction; all held-out cars are scored.
     evaluate_flags = cli.subset(config.EvaluateFlags, flags, data=data, limit=0)
     results["evaluate"] = evaluate.run(evaluate_flags, cluster)
+    predict_flags = cli.subset(config.PredictFlags, flags, data=data)
     try:
-        predict_flags = cli.subset(config.PredictFlags, flags, data=data)
         results["predict"] = predict.run(predict_flags, cluster)
     except BadImagesError as error:
-        return {**results, "predict": error.result}, str(error)
+        results["predict"] = error.result
+        return results, str(error)
     return results, ""
-
-
-def _publish(flags: config.PipelineFlags, out: str, results: Results) -> None:
-    """Add the pipeline to the report, and print a table of the results."""
-    manifest = load_manifest(results["train"]["model"])
-    seconds = {name: result["seconds"] for name, result in results.items()}
-    add_section(out, "pipeline", {"model": manifest.sha256, "seconds": seconds})
-    if not flags.quiet:
-        _print_table(results, out)
 
 
 def _print_table(results: Results, out: str) -> None:
@@ -109,15 +106,15 @@ def _print_table(results: Results, out: str) -> None:
     remarks = {
         "train": "no validation" if dice is None else f"validation Dice {dice:.4f}",
         "evaluate": f"Dice {scored['dice']:.4f} at full size",
-        "predict": f"shards: {predicted['shards']}, submission checked",
+        "predict": f"{count_of(predicted['shards'], 'shards')}, submission checked",
     }
-    if submission is None:
-        remarks["predict"] = f"bad images: {predicted['bad']}, see quarantine.csv"
+    if not submission:
+        bad = count_of(predicted["bad"], "bad images")
+        remarks["predict"] = f"{bad}, see quarantine.csv"
     table = Table("step", "images", "images/s", "seconds", "result")
     for name, result in results.items():
-        rate = result.get("images_per_second", "")
-        row = str(result["images"]), str(rate), str(result["seconds"])
-        table.add_row(name, *row, remarks.get(name))
+        cells = result["images"], result.get("images_per_second", ""), result["seconds"]
+        table.add_row(name, *map(str, cells), remarks.get(name))
     console = Console(file=sys.stderr, soft_wrap=True, highlight=False)
     console.print(table)
     files = {

@@ -1,8 +1,4 @@
-"""Gauges on Ray's dashboard, next to Ray's own. Prometheus shows them with the prefix ``ray_``:
-
-carvana_ray_pictures_per_second    images a second of a stage, set by the job's driver
-carvana_ray_data_wait_fraction     fraction of its time that a worker or replica waits for images
-"""
+"""Gauges on Ray's dashboard, next to Ray's own. Prometheus shows them with the prefix ``ray_``."""
 
 import functools
 import time
@@ -14,17 +10,19 @@ from carvana_ray.runtime.progress import ProgressMeter
 
 @functools.cache  # a process can register a name only once
 def _gauge(name: str, description: str) -> Gauge:
-    return Gauge(f"carvana_ray_{name}", description=description, tag_keys=("stage",))
+    return Gauge(name, description=description, tag_keys=("stage",))
 
 
 def set_rate(stage: str, rate: float) -> None:
-    """Show the images a second of a stage; 0 when the stage is over."""
-    _gauge("pictures_per_second", "Images a second").set(rate, tags={"stage": stage})
+    """Show the images a second of a stage, 0 when it is over. The job's driver calls this."""
+    gauge = _gauge("carvana_ray_pictures_per_second", "Images a second of a stage")
+    gauge.set(rate, tags={"stage": stage})
 
 
 def set_wait(stage: str, fraction: float) -> None:
     """Show the fraction of its time, 0 to 1, that this process has waited for images."""
-    gauge = _gauge("data_wait_fraction", "Fraction of its time that a process waits for images")
+    description = "Fraction of its time that a process waits for images"
+    gauge = _gauge("carvana_ray_data_wait_fraction", description)
     gauge.set(fraction, tags={"stage": stage})
 
 

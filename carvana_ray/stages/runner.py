@@ -1,4 +1,4 @@
-"""Run a stage in a Ray session: check the input, start or join Ray, run, print the result."""
+"""Run a stage in a Ray session: check the input, start or join Ray, run."""
 
 import logging
 import os
@@ -12,7 +12,7 @@ from carvana_ray.config import cli
 from carvana_ray.errors import InputError
 from carvana_ray.runtime.background import run_in_background
 from carvana_ray.runtime.resources import ClusterResources, allocate_workers
-from carvana_ray.stages.guard import Result, run_guarded, stop_on_sigterm
+from carvana_ray.stages.guard import Result, stop_on_sigterm
 from carvana_ray.stages.session import joins_cluster, local_resources, log_resources, session
 
 log = logging.getLogger(__name__)
@@ -33,25 +33,15 @@ class Stage(Protocol):
         """Do the work; return the job's result."""
 
 
-def run_stage(job: str, flags: config.RayFlags, load: Callable[[], Stage]) -> int:
-    """Check the input, open a Ray session, run a stage and print its result.
+def run_in_session(flags: config.RayFlags, load: Callable[[], Stage]) -> Result:
+    """Check the input, open a Ray session and run a stage; return the job's result.
+
+    The input is checked in the background while a local Ray starts. When the job joins a cluster,
+    the check runs afterwards: with several nodes a local path is an error of its own.
 
     Args:
-        job: name of the job.
-        flags: its flags.
+        flags: of the job.
         load: imports the stage. The import of torch takes seconds, so it runs while Ray starts.
-
-    Returns:
-        The exit code.
-    """
-    return run_guarded(job, flags, partial(_run_in_session, flags, load))
-
-
-def _run_in_session(flags: config.RayFlags, load: Callable[[], Stage]) -> Result:
-    """Run a stage; its input is checked in the background while a local Ray starts.
-
-    When the job joins a cluster, the check runs afterwards: with several nodes a local path is an
-    error of its own.
     """
     checking = None
     if not joins_cluster():

@@ -40,7 +40,8 @@ import sys
 import ray
 from carvana_ray import config
 from carvana_ray.config import cli
-from carvana_ray.stages.runner import run_stage
+from carvana_ray.stages.guard import run_guarded
+from carvana_ray.stages.runner import run_in_session
 
 def task():
     return {}["no such key"]
@@ -52,7 +53,7 @@ class Stage:
         return ray.get(ray.remote(max_retries=0)(task).remote())
 
 flags = cli.parse(config.PredictFlags, "predict", None)
-sys.exit(run_stage("predict", flags, Stage))
+sys.exit(run_guarded("predict", flags, lambda: run_in_session(flags, Stage)))
 """
 
 

@@ -135,7 +135,7 @@ def test_a_list_sets_the_order_of_rows(folder: Path) -> None:
 
 def test_a_sample_does_not_overwrite_other_images(folder: Path) -> None:
     with pytest.raises(InputError, match="not of this sample"):
-        sample.run(config.SampleFlags(out=str(folder)), MACHINE)
+        sample.check(config.SampleFlags(out=str(folder)))
 
 
 @pytest.mark.ray
