@@ -53,8 +53,8 @@ def run_with_isolation(
         run_blocks: called with blocks, the preset status of images that must not be read, and the
             number of blocks that may be lost: none in the last pass. It returns the names of the
             blocks that are done.
-        work: does for one image, by name, what `run_blocks` does for blocks.
-        workers: the replicas that do it.
+        work: called with the name of one image; does the same as `run_blocks` for this image.
+        workers: the replicas that do the work.
     """
     max_lost = LOST_BLOCKS + LOST_A_REPLICA * workers.count
     pending: Sequence[B] = blocks

@@ -130,7 +130,7 @@ def read_images(batch: Columns, options: ReadOptions) -> Columns:
     for index, result in enumerate(_read_all(row, options)):
         if not results:
             stack = np.empty((count, *result.gray.shape), np.uint8)
-        if result.gray.shape == stack.shape[1:]:  # an array of its own takes new memory pages
+        if result.gray.shape == stack.shape[1:]:  # copied: its own array needs fresh pages
             stack[index] = result.gray
             result = replace(result, gray=stack[index])
         results.append(result)
