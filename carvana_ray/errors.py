@@ -53,16 +53,14 @@ class BadImageError(ValueError):
 class IncompleteError(Exception):
     """Raised if a disk, network or machine failed before a job was finished. Exit code 1.
 
-    Finished work is kept; the same command resumes. The message is one line that names the file.
+    The same command resumes the job. The message is one line that names the file.
     """
 
 
 class BadImagesError(Exception):
     """Raised at the end of a job that could not use some images. Exit code 3.
 
-    Args:
-        message: names the file that lists the images.
-        result: the JSON result of the job, which is printed as usual.
+    The message names the file that lists them. The job prints `result` as JSON, as usual.
     """
 
     def __init__(self, message: str, result: dict[str, Any]) -> None:

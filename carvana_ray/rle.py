@@ -17,11 +17,7 @@ _TEXTS_PER_BLOCK = 32  # texts that `all_valid` checks together: they fit into a
 
 
 def encode(mask: NDArray) -> str:
-    """Return the run-length text of a mask.
-
-    Args:
-        mask: bool or uint8 [H, W]; foreground is True or not zero.
-    """
+    """Return the run-length text of a mask: bool or uint8 [H, W], foreground is True or not 0."""
     return format_runs(*mask_to_runs(mask))
 
 
@@ -32,8 +28,8 @@ def decode(text: str, height: int, width: int) -> NDArray[np.bool_]:
         ValueError: the text is invalid, see `parse_runs`.
     """
     starts, ends = parse_runs(text, height * width)
-    # The mask is the running sum of +1 at each start and -1 after each end. Where runs touch, both
-    # fall on one pixel, so the -1 is added and not assigned.
+    # The mask is the running sum of +1 at each start and -1 after each end, which add up to 0 where
+    # runs touch.
     steps = np.zeros(height * width + 1, dtype=np.int8)
     steps[starts] = 1
     np.subtract.at(steps, ends, 1)
@@ -43,8 +39,8 @@ def decode(text: str, height: int, width: int) -> NDArray[np.bool_]:
 def mask_to_runs(mask: NDArray) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return (starts, ends) of the runs of a mask [H, W]: 0-based, ends exclusive, int64 [n]."""
     flat = np.ascontiguousarray(mask, dtype=np.bool_).reshape(-1)
-    if flat.size % 64:
-        flat = np.concatenate([flat, np.zeros(-flat.size % 64, dtype=np.bool_)])
+    if padding := -flat.size % 64:
+        flat = np.pad(flat, (0, padding))
     boundaries = _run_boundaries(flat)
     return boundaries[0::2], boundaries[1::2]
 
@@ -53,8 +49,8 @@ def _run_boundaries(flat: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Return the indices of the pixels [64 n] that differ from the one before, an even number.
 
     Outside the image is background. Words of eight pixels are compared with the word before; few
-    differ, and only these are searched for boundaries. A word that repeats the one before, such as
-    ``00001111``, hides its boundaries; then all pixels are compared one by one.
+    differ, and only these are searched for boundaries. A word with boundaries that repeats the one
+    before, such as ``00001111``, would be missed; then all pixels are compared one by one.
     """
     words = flat.view(np.uint64)
     differs = np.empty(len(words), dtype=np.bool_)
@@ -68,10 +64,10 @@ def _run_boundaries(flat: NDArray[np.bool_]) -> NDArray[np.int64]:
     # Each pixel XOR its left neighbor: a byte of 1 is a boundary.
     steps = current ^ (current << np.uint64(8) | previous >> np.uint64(56))
     inside = np.flatnonzero(steps > np.uint64(1))  # a boundary that a repetition would have, too
-    if not differs[np.minimum(changed[inside] + 1, len(words) - 1)].all():
-        boundaries = np.flatnonzero(np.diff(flat, prepend=False))
-    else:
+    if differs[np.minimum(changed[inside] + 1, len(words) - 1)].all():
         boundaries = _set_bytes(steps, changed)
+    else:
+        boundaries = np.flatnonzero(np.diff(flat, prepend=False))
     return np.append(boundaries, flat.size) if len(boundaries) % 2 else boundaries
 
 
@@ -102,11 +98,7 @@ def text_from_bounds(ends: bytes) -> str:
 def parse_runs(text: str, pixels: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return (starts, ends) of a text: 0-based, ends exclusive, int64 [n] each.
 
-    Runs that touch and leading zeros are valid: Kaggle accepts them.
-
-    Args:
-        text: as `encode` writes it.
-        pixels: H * W of the image.
+    Runs that touch and leading zeros are valid: Kaggle accepts them. `pixels` is H * W.
 
     Raises:
         ValueError: the text is invalid. The message starts with the name of the fault:
@@ -136,7 +128,7 @@ def _parse_numbers(text: str) -> NDArray[np.int64]:
     """Return the numbers of a text; one too large for int64 becomes the largest int64."""
     octets = text.encode(errors="backslashreplace")
     if foreign := octets.translate(None, _ALLOWED):
-        raise ValueError(f"not-a-number: {foreign[:12]!r} among the runs")
+        raise ValueError(f"not-a-number: the text contains {foreign[:12]!r}")
     if text.startswith(" ") or text.endswith(" ") or "  " in text:
         raise ValueError(
             "spaces: separate numbers by one space, with none at the start or at the end"
@@ -144,26 +136,22 @@ def _parse_numbers(text: str) -> NDArray[np.int64]:
     # Safe only after these checks: np.fromstring stops silently at anything but a number.
     numbers = np.fromstring(text, dtype=np.int64, sep=" ")
     if len(numbers) % 2:
-        raise ValueError(f"odd-count: {len(numbers)} numbers, the last start has no length")
+        raise ValueError("odd-count: an odd count of numbers; the last start has no length")
     return numbers
 
 
 def all_valid(texts: Sequence[str], pixels: Sequence[int]) -> bool:
     """Return whether `parse_runs` accepts all texts, in half the time that it takes.
 
-    It may return False for a valid text: one with a number of more than eight digits, leading
-    zeros included.
-
-    Args:
-        texts: any texts.
-        pixels: H * W of the image of each text.
+    A text with a number of more than eight digits, leading zeros included, counts as invalid.
+    `pixels` are H * W of each text's image.
     """
     blocks = (slice(at, at + _TEXTS_PER_BLOCK) for at in range(0, len(texts), _TEXTS_PER_BLOCK))
     return all(_block_valid(texts[block], pixels[block]) for block in blocks)
 
 
 def _block_valid(texts: Sequence[str], pixels: Sequence[int]) -> bool:
-    """Return `all_valid` of a few texts, joined into one and checked together."""
+    """Return `all_valid` of a few texts, which are joined into one."""
     limits = np.array([size for size, text in zip(pixels, texts, strict=True) if text])
     texts = [text for text in texts if text]
     if not texts:
@@ -186,12 +174,8 @@ def _block_valid(texts: Sequence[str], pixels: Sequence[int]) -> bool:
     last_runs = counts // 2 - 1  # index of the last run of each text
     ascends = starts[1:] >= ends[:-1]
     ascends[last_runs[:-1]] = True  # the next run belongs to another image
-    return bool(
-        (lengths > 0).all()
-        and (starts > 0).all()
-        and ascends.all()
-        and (ends[last_runs] <= limits + 1).all()
-    )
+    inside = ends[last_runs] <= limits + 1
+    return all(checks.all() for checks in (lengths > 0, starts > 0, ascends, inside))
 
 
 # Digits of many numbers at once, each number in one 64-bit word. A real mask has 1,533 numbers on
@@ -201,20 +185,12 @@ _FORMAT_LIMIT = 10**7  # exclusive limit of `_format_digits`: seven digits and a
 _MAX_DIGITS = 8  # of a number for `_parse_digits`
 _PADDING = 8  # bytes in front of the first number, which `_parse_digits` reads and discards
 
-
-def _to_words(texts: list[bytes]) -> NDArray[np.uint64]:
-    """Return texts of eight bytes as words; an underscore becomes NUL."""
-    return np.frombuffer(b"".join(text.replace(b"_", b"\0") for text in texts), dtype=np.uint64)
-
-
 # A number is 10,000 * high + low. `_HIGH` holds the digits of the high part, in bytes 0 to 2.
 # `_LOW` holds those of the low part and the space, in bytes 3 to 7: first without leading zeros,
 # for numbers below 10,000, then with them. Words of both parts are joined by OR.
-_HIGH = _to_words([b"_" * 8, *(f"{number:_>3d}_____".encode() for number in range(1, 1000))])
-_LOW = _to_words(
-    [f"___{number:_>4d} ".encode() for number in range(10_000)]
-    + [f"___{number:04d} ".encode() for number in range(10_000)]
-)
+_HIGH = np.array(["", *(f"{high:\0>3}" for high in range(1, 1000))], "S8").view(np.uint64)
+_LOW_TEXTS = [f"\0\0\0{low:{fill}>4} " for fill in ("\0", "0") for low in range(10_000)]
+_LOW = np.array(_LOW_TEXTS, "S8").view(np.uint64)
 # By number of digits k: keeps the low four bits, the value of a digit, of the last k bytes.
 _DIGIT_MASKS = np.array(
     [0x0F0F0F0F0F0F0F0F << 8 * (8 - k) & (2**64 - 1) for k in range(9)], np.uint64
@@ -222,11 +198,7 @@ _DIGIT_MASKS = np.array(
 
 
 def _format_digits(numbers: NDArray[np.int64]) -> NDArray[np.uint64]:
-    """Return numbers as text of eight bytes each: NULs, digits, a space.
-
-    Args:
-        numbers: int64 [n], from 0 to `_FORMAT_LIMIT` - 1.
-    """
+    """Return numbers, 0 to `_FORMAT_LIMIT` - 1, as eight bytes each: NULs, digits, a space."""
     high = numbers // 10_000
     words = _LOW.take(numbers - (np.maximum(high, 1) - 1) * 10_000)
     words |= _HIGH.take(high)
@@ -236,9 +208,7 @@ def _format_digits(numbers: NDArray[np.int64]) -> NDArray[np.uint64]:
 def _parse_digits(
     octets: NDArray[np.uint8], ends: NDArray[np.int64], widths: NDArray[np.int64]
 ) -> NDArray[np.uint32]:
-    """Return numbers from the bytes of their decimal digits: uint32 [n].
-
-    The caller checks that these bytes are digits.
+    """Return the numbers of a text whose bytes are checked already: uint32 [n].
 
     Args:
         octets: an ASCII text, with at least `_PADDING` bytes before the first number.

@@ -14,18 +14,3 @@ from carvana_ray.config.flags import (
     SeedFlags,
     TrainFlags,
 )
-
-__all__ = [
-    "CheckFlags",
-    "CutoutFlags",
-    "EvaluateFlags",
-    "ExportFlags",
-    "LogFlags",
-    "ModelFlags",
-    "PipelineFlags",
-    "PredictFlags",
-    "RayFlags",
-    "SampleFlags",
-    "SeedFlags",
-    "TrainFlags",
-]

@@ -16,35 +16,34 @@ from carvana_ray.errors import EXIT_USAGE, InputError
 C = TypeVar("C")
 
 
-def option(default: Any, text: str, positional: bool = False) -> Any:
-    """Return a dataclass field with a default and a help text.
+def option(default: Any, text: str, *, least: int | None = None, positional: bool = False) -> Any:
+    """Return a dataclass field that is a flag.
 
     Args:
-        default: default value of the flag.
+        default: default value.
         text: help text, with the unit.
+        least: smallest valid value.
         positional: whether the value is also accepted without the flag.
     """
-    return dataclasses.field(default=default, metadata={"help": text, "positional": positional})
+    metadata = {"help": text, "least": least, "positional": positional}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
-def require_min(least: int, config: Any, *names: str) -> None:
-    """Raise `InputError` if any field is below `least`. Fields that are None are skipped."""
-    for name in names:
-        value = getattr(config, name)
-        if value is not None and value < least:
-            raise InputError(f"{flag(name)} {value}: must be {least} or more")
+def require_valid(config: Any) -> None:
+    """Raise `InputError` if a field is below its least value or not among the choices of its type.
 
-
-def require_choices(config: Any) -> None:
-    """Raise `InputError` if a `Literal` field has another value. Fields that are None are skipped.
-
-    argparse checks the command line; this checks objects that are built in Python.
+    Fields that are None are skipped.
     """
-    for name, kind in typing.get_type_hints(type(config)).items():
-        choices = typing.get_args(kind)
-        value = getattr(config, name)
-        if typing.get_origin(kind) is Literal and value is not None and value not in choices:
-            raise InputError(f"{flag(name)} {value}: must be one of {choices}")
+    kinds = typing.get_type_hints(type(config))
+    for field in dataclasses.fields(config):
+        value, least = getattr(config, field.name), field.metadata["least"]
+        choices = typing.get_args(kinds[field.name])
+        if value is None:
+            continue
+        if least is not None and value < least:
+            raise InputError(f"{flag(field.name)} {value}: must be {least} or more")
+        if typing.get_origin(kinds[field.name]) is Literal and value not in choices:
+            raise InputError(f"{flag(field.name)} {value}: must be one of {choices}")
 
 
 def flag(name: str) -> str:
@@ -59,26 +58,30 @@ class _Parser(argparse.ArgumentParser):
         self.exit(EXIT_USAGE, f"{job}: error: {message} (see {self.prog} --help)\n")
 
 
-def parser(config: type[Any], prog: str, epilog: str = "") -> argparse.ArgumentParser:
-    """Return a parser with a flag per field of a dataclass, with its help text and default."""
-    result = _Parser(
+def parse(config: type[C], prog: str, argv: Sequence[str] | None, epilog: str = "") -> C:
+    """Return the dataclass of a command line; on wrong usage end the process with exit code 2."""
+    parser = _Parser(
         prog=prog,
         description=config.__doc__,
         epilog=epilog,
         allow_abbrev=False,  # a misspelled flag must not pass for another one
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    result.add_argument("--version", action="version", version=f"carvana_ray {__version__}")
+    parser.add_argument("--version", action="version", version=f"carvana_ray {__version__}")
     kinds = typing.get_type_hints(config)
-    for field in dataclasses.fields(config):
-        _add_flag(result, field, kinds[field.name])
-    return result
+    for field in dataclasses.fields(config):  # type: ignore[arg-type]
+        _add_flag(parser, field, kinds[field.name])
+    values = vars(parser.parse_args(argv))
+    try:
+        return config(**values)
+    except InputError as error:
+        parser.error(str(error))
 
 
-def _add_flag(target: argparse.ArgumentParser, field: "dataclasses.Field[Any]", kind: Any) -> None:
+def _add_flag(parser: argparse.ArgumentParser, field: "dataclasses.Field[Any]", kind: Any) -> None:
     text = field.metadata["help"]
     if kind is bool:
-        target.add_argument(flag(field.name), action="store_true", help=text)
+        parser.add_argument(flag(field.name), action="store_true", help=text)
         return
     default = "" if field.default in (None, "", ()) else f" (default: {field.default})"
     several = typing.get_origin(kind) is tuple
@@ -90,24 +93,14 @@ def _add_flag(target: argparse.ArgumentParser, field: "dataclasses.Field[Any]", 
     else:  # `int | None` is a number that may be left out
         (value, *_) = [k for k in typing.get_args(kind) if k is not NoneType] or [kind]
         options = {"type": value, "metavar": {int: "N", float: "X"}.get(value, "NAME")}
-    target.add_argument(flag(field.name), default=field.default, help=text + default, **options)
+    parser.add_argument(flag(field.name), default=field.default, help=text + default, **options)
     if field.metadata["positional"]:
-        target.add_argument(
+        parser.add_argument(
             field.name,
             nargs="*" if several else "?",
             default=argparse.SUPPRESS,
             help=f"same as {flag(field.name)}",
         )
-
-
-def parse(config: type[C], prog: str, argv: Sequence[str] | None, epilog: str = "") -> C:
-    """Return the dataclass of a command line; on wrong usage end the process with exit code 2."""
-    flags = parser(config, prog, epilog)
-    values = vars(flags.parse_args(argv))
-    try:
-        return config(**values)
-    except InputError as error:
-        flags.error(str(error))
 
 
 def to_json(config: Any) -> dict[str, Any]:

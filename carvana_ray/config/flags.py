@@ -1,14 +1,13 @@
 """One frozen dataclass per job. Its fields are the flags of the job, see `cli`.
 
-``__post_init__`` raises `InputError` for invalid values, also of objects built in Python. The first
-line of a class docstring is the summary that ``--help`` shows.
+``__post_init__`` raises `InputError` for invalid values. ``--help`` shows the class docstring.
 """
 
 from dataclasses import dataclass
 from typing import Literal
 
-from carvana_ray.config.cli import option, require_choices, require_min
-from carvana_ray.config.recipes import NEW_MODEL_DEFAULTS, RECIPE_DEFAULTED, RECIPES
+from carvana_ray.config.cli import option, require_valid
+from carvana_ray.config.recipes import RECIPE_DEFAULTED, RECIPES
 from carvana_ray.errors import InputError
 
 
@@ -20,6 +19,7 @@ class LogFlags:
     verbose: bool = option(False, "print tracebacks of known errors, and the log of Ray")
 
     def __post_init__(self) -> None:
+        require_valid(self)
         if self.quiet and self.verbose:
             raise InputError("--quiet, --verbose: use only one of them")
 
@@ -34,15 +34,15 @@ class RayFlags(LogFlags):
     shared_filesystem: bool = option(
         False, "on a cluster of several nodes: all nodes see the local folders that you pass"
     )
-    num_cpus: int | None = option(None, "logical CPUs of a local Ray session (default: cores + 1)")
+    num_cpus: int | None = option(
+        None, "logical CPUs of a local Ray session (default: cores + 1)", least=1
+    )
     profile: bool = option(
         False, "train, predict: write a torch trace and Ray Data's statistics to OUT/profile"
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_min(1, self, "num_cpus")
-        require_choices(self)
         if not self.out:
             raise InputError("--out: must not be empty; name a folder")
 
@@ -55,33 +55,19 @@ class ModelFlags(RayFlags):
         "", "folder or s3:// prefix in Kaggle's layout: train/, train_masks/, test/ and CSV files"
     )
     workers: int | None = option(
-        None, "training workers and model replicas (default: one per GPU, 1 without GPUs)"
+        None, "training workers and model replicas (default: one per GPU, 1 without GPUs)", least=1
     )
     device: Literal["auto", "cpu", "cuda"] = option(
         "auto", "device of the network; auto: GPUs if the cluster has any"
     )
-    limit: int = option(0, "use the first N images only; 0: all")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_min(0, self, "limit")
-        require_min(1, self, "workers")
-
-    @property
-    def min_workers_required(self) -> int | None:
-        """The number of workers that are enough to start; None: all of `workers`."""
-        return None
+    limit: int = option(0, "use the first N images only; 0: all", least=0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SeedFlags(RayFlags):
     """Flags of every job that uses random numbers."""
 
-    seed: int = option(0, "random seed for sample, split, shuffling and initial weights")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_min(0, self, "seed")
+    seed: int = option(0, "random seed for sample, split, shuffling and initial weights", least=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,13 +75,8 @@ class SampleFlags(SeedFlags):
     """Draw the sample data set."""
 
     out: str = option("runs/sample", "folder or s3:// prefix for the data set, in Kaggle's layout")
-    sample_cars: int = option(24, "number of cars with masks, 16 images each")
-    sample_test_cars: int = option(4, "number of cars without masks, 16 images each")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_min(1, self, "sample_cars")
-        require_min(0, self, "sample_test_cars")
+    sample_cars: int = option(24, "number of cars with masks, 16 images each", least=1)
+    sample_test_cars: int = option(4, "number of cars without masks, 16 images each", least=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,10 +98,13 @@ class TrainFlags(ModelFlags, SeedFlags):
     base: int = option(
         None,
         "channels of the finest level, doubled per coarser level (default: 32, or --init-from's)",
+        least=1,
     )
-    epochs: int = option(None, "passes over the images (default: 5, with --recipe best 60)")
+    epochs: int = option(
+        None, "passes over the images (default: 5, with --recipe best 60)", least=1
+    )
     batch_size: int = option(
-        None, "images per step of all workers together (default: 8, with --recipe 2017 16)"
+        None, "images per step of all workers together (default: 8, with --recipe 2017 16)", least=1
     )
     learning_rate: float | None = option(
         None, "learning rate of Adam (default: 2e-3, with --recipe 2017 1e-3)"
@@ -132,7 +116,9 @@ class TrainFlags(ModelFlags, SeedFlags):
         "0.1", "part of the other cars that selects the best epoch: count or fraction"
     )
     min_workers: int | None = option(
-        None, "smallest number of workers to train with if machines are lost (default: --workers)"
+        None,
+        "smallest number of workers to train with if machines are lost (default: --workers)",
+        least=1,
     )
     compile: Literal["auto", "on", "off"] = option(
         "auto", "compile the network; auto: on GPUs, from 100,000 images per worker"
@@ -145,26 +131,20 @@ class TrainFlags(ModelFlags, SeedFlags):
     )
 
     def __post_init__(self) -> None:
-        for name, value in NEW_MODEL_DEFAULTS.items():
-            if getattr(self, name) is None and not self.init_from:
+        defaults = {} if self.init_from else {"recipe": "default", "base": 32}
+        recipe = RECIPES.get(self.recipe or defaults.get("recipe"))
+        if recipe:  # else the recipe of --init-from, or an invalid one
+            defaults |= {name: getattr(recipe, name) for name in RECIPE_DEFAULTED}
+        for name, value in defaults.items():
+            if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
-        if self.recipe in RECIPES:  # else None, or an error of require_choices
-            for name in RECIPE_DEFAULTED:
-                if getattr(self, name) is None:
-                    object.__setattr__(self, name, getattr(RECIPES[self.recipe], name))
         super().__post_init__()
-        require_min(1, self, "base", "epochs", "batch_size", "min_workers")
         if self.min_workers and self.workers and self.min_workers > self.workers:
             raise InputError(f"--min-workers {self.min_workers}: must not exceed --workers")
         if self.downscale not in (None, 1, 2, 4, 8):
             raise InputError(f"--downscale {self.downscale}: must be 1, 2, 4 or 8")
         if self.learning_rate is not None and not 0 < self.learning_rate < 1:
             raise InputError(f"--learning-rate {self.learning_rate}: must be between 0 and 1")
-
-    @property
-    def min_workers_required(self) -> int | None:
-        """The number of workers that are enough to start; None: all of `workers`."""
-        return self.min_workers
 
     @property
     def resolved_learning_rate(self) -> float:
@@ -196,7 +176,9 @@ class PredictFlags(EvaluateFlags):
         "submission.csv", "name of the submission file under --out; .csv.gz is compressed"
     )
     shard_size: int = option(
-        0, "largest number of images per shard; 0: 256, or fewer for less than 16,384 images"
+        0,
+        "largest number of images per shard; 0: 256, or fewer for less than 16,384 images",
+        least=0,
     )
     partial: bool = option(
         False, "predict only the existing images if sample_submission.csv lists more"
@@ -204,13 +186,12 @@ class PredictFlags(EvaluateFlags):
     on_bad_picture: Literal["fail", "empty"] = option(
         "fail", "fail: write no submission if an image cannot be used; empty: give it an empty mask"
     )
-    max_bad: int = option(10, "largest number of bad images with --on-bad-picture empty")
+    max_bad: int = option(10, "largest number of bad images with --on-bad-picture empty", least=0)
     verify: bool = option(False, "read all images again and predict the changed ones")
     merge_only: bool = option(False, "merge the existing shards, predict nothing")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_min(0, self, "shard_size", "max_bad")
         if not self.submission.endswith((".csv", ".csv.gz")) or "/" in self.submission:
             raise InputError(
                 f"--submission {self.submission}: must be a file name that ends in .csv or .csv.gz"
@@ -302,12 +283,11 @@ class CheckFlags(LogFlags):
     data: str = option(
         "", "folder with sample_submission.csv, or that file, which lists the expected images"
     )
-    height: int = option(1280, "height of the images in pixels")
-    width: int = option(1918, "width of the images in pixels")
+    height: int = option(1280, "height of the images in pixels", least=1)
+    width: int = option(1918, "width of the images in pixels", least=1)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_min(1, self, "height", "width")
         if not self.submission:
             raise InputError("--submission is missing: name the file to check")
 
@@ -323,12 +303,10 @@ class ExportFlags(LogFlags):
         "picture: decoded pixels at full size; gray: the downscaled gray that predict decodes",
     )
     data: str = option("", "folder of images to check with (default: drawn images)")
-    limit: int = option(4, "number of images to check with")
+    limit: int = option(4, "number of images to check with", least=1)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_choices(self)
-        require_min(1, self, "limit")
         if not self.model:
             raise InputError("--model is missing: name the model folder to export")
         if self.out and not self.out.endswith(".onnx"):

@@ -22,9 +22,7 @@ class Recipe:
             `unet.UNet`.
         affine_augment: shift and scale training images at random, see `images.augment`.
         tta_flip: predict each image and its mirror image, and average the probabilities.
-        downscale: default of ``--downscale``.
-        epochs: default of ``--epochs``.
-        batch_size: default of ``--batch-size``.
+        downscale, epochs, batch_size: defaults of these flags.
     """
 
     norm: str = "batch"
@@ -68,6 +66,3 @@ RECIPES = {
     "best": Recipe(unshuffle=4, affine_augment=True, tta_flip=True, downscale=1, epochs=60),
 }
 RECIPE_DEFAULTED = ("downscale", "epochs", "batch_size")  # flags whose default the recipe sets
-
-# A new model's network, unless a flag or `--init-from` says otherwise.
-NEW_MODEL_DEFAULTS = {"recipe": "default", "base": 32}

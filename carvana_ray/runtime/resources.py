@@ -7,7 +7,7 @@ cluster does not have.
 from dataclasses import dataclass
 from importlib.util import find_spec
 
-from carvana_ray.config.flags import EvaluateFlags, ModelFlags
+from carvana_ray.config.flags import EvaluateFlags, ModelFlags, TrainFlags
 from carvana_ray.errors import InputError
 from carvana_ray.runtime.wording import count_of
 
@@ -62,8 +62,10 @@ def allocate_workers(flags: ModelFlags, cluster: ClusterResources) -> WorkerAllo
     if use_gpu and not gpus:
         raise InputError("--device cuda: Ray finds no GPU here; use --device cpu")
     count = flags.workers or ((cluster.gpus or 1) if use_gpu else 1)
-    least = flags.min_workers_required or count
-    flag = f"--min-workers {least}" if flags.min_workers_required else f"--workers {count}"
+    flag, least = f"--workers {count}", count
+    if isinstance(flags, TrainFlags) and flags.min_workers:
+        least = flags.min_workers
+        flag = f"--min-workers {least}"
     _require_totals(flag, least, use_gpu, cluster)
     decode_on_gpu = _decode_on_gpu(flags, use_gpu)
     if cluster.autoscaler_max:  # the future nodes are unknown, so each worker takes one CPU

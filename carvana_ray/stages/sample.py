@@ -145,7 +145,7 @@ def _draw_view(car: SampleCar, drawing: sample.Car, view: int, out: str) -> str:
     name = car.image_name(view)
     image_uri = storage.join(out, car.folder, name)
     mask_uri = storage.join(out, layout.MASKS, f"{layout.mask_stem(name)}.gif")
-    if storage.size(image_uri) is None:
+    if not storage.exists(image_uri):
         image, mask = sample.photograph(drawing, view, car.rng(view))
         if car.folder == TRAIN:  # before the image, so that an image that exists has its mask
             storage.write_atomic(mask_uri, sample.encode_mask(mask))

@@ -1,6 +1,5 @@
 """The interface of a file store. `router` documents the functions."""
 
-from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
@@ -11,17 +10,11 @@ TEMP_PREFIX = ".draft-"  # prefix of the names of files that are still being wri
 
 @dataclass(frozen=True, order=True, slots=True)  # slots: a catalog may list a million files
 class FileInfo:
-    """One file of a listing.
-
-    Attributes:
-        name: name of the file in its folder.
-        size: size in bytes.
-        version: changes with the contents; on disk the modification time in ns, in S3 the ETag.
-    """
+    """One file of a listing. The name has no folder; the size is in bytes."""
 
     name: str
     size: int
-    version: str
+    version: str  # changes with the contents: on disk the modification time in ns, in S3 the ETag
 
 
 class Store(Protocol):
@@ -29,8 +22,7 @@ class Store(Protocol):
 
     def resolve(self, uri: str) -> str: ...
     def exists(self, uri: str) -> bool: ...
-    def size(self, uri: str) -> int | None: ...
-    def list_files(self, uri: str, suffixes: Sequence[str]) -> list[FileInfo]: ...
+    def list_files(self, uri: str, suffixes: tuple[str, ...]) -> list[FileInfo]: ...
     def list_dirs(self, uri: str) -> list[str]: ...
     def read(self, uri: str, at_most: int | None) -> bytes: ...
     def open_read(self, uri: str) -> BinaryIO: ...

@@ -1,12 +1,7 @@
-"""Files on local disk and in S3: list, read, write. Each function here states what both promise.
+"""Files on local disk and in S3: list, read, write. The docstrings here hold for both stores.
 
 A URI is a local path or ``s3://bucket/key``. Writes are atomic: a reader sees the old file or the
-new one, never a part of it. Only `local_disk` and `s3` touch a file system; the rest of the program
-uses these functions.
-
-A file that cannot be reached raises `StorageUnavailableError`, one line that names the file and the
-cause. It is a `StorageAccessError` if the user can fix the cause: credentials, permissions, a
-missing bucket.
+new one, never a part of it. A file that cannot be reached raises `StorageUnavailableError`.
 """
 
 import os
@@ -65,12 +60,7 @@ def exists(uri: str) -> bool:
     return _store(uri).exists(uri)
 
 
-def size(uri: str) -> int | None:
-    """Return the size of a file in bytes, None if it does not exist."""
-    return _store(uri).size(uri)
-
-
-def list_files(uri: str, suffixes: Sequence[str] = ("",)) -> list[FileInfo]:
+def list_files(uri: str, suffixes: tuple[str, ...] = ("",)) -> list[FileInfo]:
     """Return the files of a folder whose names end in one of `suffixes` (any case), by name.
 
     Hidden files are skipped: macOS stores metadata of images in files such as ``._a_01.jpg``.
@@ -91,13 +81,9 @@ def read(uri: str, at_most: int | None = None) -> bytes:
 
     Contents from S3 are compared with their checksum, if it is known, and read again on a mismatch.
 
-    Args:
-        uri: URI of the file.
-        at_most: size limit in bytes; nothing is read of a larger file.
-
     Raises:
         FileMissingError: the file does not exist.
-        FileTooLargeError: the file is larger than `at_most`.
+        FileTooLargeError: the file has more than `at_most` bytes; nothing is read.
         StorageUnavailableError: the file cannot be reached.
     """
     return _store(uri).read(uri, at_most)
@@ -133,25 +119,14 @@ def _try_read(uri: str, at_most: int | None) -> bytes | Exception:
 
 
 def open_read(uri: str) -> BinaryIO:
-    """Open a file for reading in pieces, for files too large for memory.
-
-    Raises:
-        FileMissingError: the file does not exist.
-        StorageUnavailableError: the file cannot be reached.
-    """
+    """Open a file for reading in pieces, for files too large for memory. Raises as `read` does."""
     return _store(uri).open_read(uri)
 
 
 def write_atomic(uri: str, data: bytes, *, replace: bool = False) -> bool:
-    """Write a file atomically.
+    """Write a file atomically; return whether it now holds `data`.
 
-    Args:
-        uri: URI of the file; missing folders are created.
-        data: contents of the file.
-        replace: replace an existing file; otherwise it stays as it is.
-
-    Returns:
-        whether the file now holds `data`.
+    Missing folders are created. An existing file stays as it is unless `replace` is true.
 
     Raises:
         OSError: the file cannot be written.

@@ -16,7 +16,7 @@ import re
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, TypeVar, cast
 
 from boto3.s3.transfer import TransferConfig
@@ -52,16 +52,13 @@ _BAD_CHARACTERS = re.compile(r"[\x00-\x1f\x7f\\]")
 # The body was corrupted on its way, or another process is writing the same object.
 _RETRIED_CODES = {"BadDigest", "XAmzContentSHA256Mismatch", "ConditionalRequestConflict"}
 _BODY_ERRORS = (
-    exceptions.ReadTimeoutError,
-    exceptions.ResponseStreamingError,
+    exceptions.HTTPClientError,
     exceptions.IncompleteReadError,
     exceptions.FlexibleChecksumError,
-    exceptions.ConnectionClosedError,
 )
 
 
 def resolve(uri: str) -> str:
-    """Return the URI without a trailing slash."""
     bucket, _, key = uri.removeprefix(S3_SCHEME).rstrip("/").partition("/")
     if "@" in bucket or "?" in uri:
         raise InputError(
@@ -79,35 +76,25 @@ def resolve(uri: str) -> str:
 
 
 def exists(uri: str) -> bool:
-    """Return whether an object exists, or objects below it."""
     _, key = _split(uri)
     first = _first_object(uri, key).get("Key", "")
     return first == key or first.startswith(f"{key}/") or bool(_first_object(uri, _prefix(uri)))
 
 
-def size(uri: str) -> int | None:
-    """Return the size of an object in bytes, None if it does not exist."""
-    _, key = _split(uri)
-    first = _first_object(uri, key)
-    return int(first["Size"]) if first.get("Key") == key else None
-
-
-def list_files(uri: str, suffixes: Sequence[str]) -> list[FileInfo]:
-    """Return the objects of a folder, by name: one request per 1,000 keys."""
-    wanted, prefix, files, empty = tuple(suffixes), _prefix(uri), [], True
+def list_files(uri: str, suffixes: tuple[str, ...]) -> list[FileInfo]:
+    prefix, files, keys = _prefix(uri), [], 0
     for page in _pages(uri, prefix, Delimiter="/"):
-        empty = empty and not page.get("KeyCount")
+        keys += page.get("KeyCount", 0)
         for item in page.get("Contents", []):
             name = item["Key"][len(prefix) :]
-            if name and not name.startswith(".") and name.lower().endswith(wanted):
+            if name and not name.startswith(".") and name.lower().endswith(suffixes):
                 files.append(FileInfo(name, item["Size"], item["ETag"].strip('"')))
-    if empty:
+    if not keys:
         raise InputError(f"{uri}: no such folder")
     return sorted(files)
 
 
 def list_dirs(uri: str) -> list[str]:
-    """Return the names of the folders in a folder, in order; [] if it does not exist."""
     prefix = _prefix(uri)
     return sorted(
         item["Prefix"][len(prefix) : -1]
@@ -128,7 +115,7 @@ def _prefix(uri: str) -> str:
     return f"{key}/" if key else ""
 
 
-def _pages(uri: str, prefix: str, **options: str) -> Iterator[dict[str, Any]]:
+def _pages(uri: str, prefix: str, **options: str | int) -> Iterator[dict[str, Any]]:
     """Yield the responses of a listing, up to 1,000 keys each."""
     bucket, _ = _split(uri)
     with translate_errors(uri):
@@ -138,21 +125,17 @@ def _pages(uri: str, prefix: str, **options: str) -> Iterator[dict[str, Any]]:
 
 def _first_object(uri: str, prefix: str) -> dict[str, Any]:
     """Return the first object whose key starts with a prefix; {} if there is none."""
-    bucket, _ = _split(uri)
-    with translate_errors(uri):
-        page = client().list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=1)
+    page = next(_pages(uri, prefix, MaxKeys=1))
     return next(iter(page.get("Contents", [])), {})
 
 
 def read(uri: str, at_most: int | None) -> bytes:
-    """Return the contents of an object, verified if its digest is known."""
     buffer = io.BytesIO()
     _fetch(uri, buffer, at_most)
     return buffer.getvalue()
 
 
 def open_read(uri: str) -> BinaryIO:
-    """Download an object to a temporary local file, verify it as `read` does, and open it."""
     file = tempfile.TemporaryFile()  # noqa: SIM115
     _fetch(uri, file, None)
     file.seek(0)
@@ -183,17 +166,15 @@ def _fetch(uri: str, target: BinaryIO, at_most: int | None) -> None:
             continue
         if target.tell() == length and expected in ("", digest.hexdigest()):
             return
-        problem = "received bytes differ from the written ones"
-    raise StorageUnavailableError(errno.EIO, f"{problem}, {MAX_TRIES} times", uri)
+        problem = "the received bytes differ from the written ones"
+    raise StorageUnavailableError(errno.EIO, f"{problem}, in all {MAX_TRIES} attempts", uri)
 
 
 def _expected_digest(response: dict[str, Any]) -> tuple[str, str]:
-    """Return the algorithm and the hexadecimal digest of an object; "" if the digest is unknown.
-
-    The ETag is the MD5, except of multipart uploads and of objects encrypted with customer keys.
-    """
+    """Return the algorithm and the hexadecimal digest of an object; "" if the digest is unknown."""
     if sha256 := response.get("Metadata", {}).get(_SHA256, ""):
         return "sha256", sha256
+    # The ETag is the MD5, except of multipart uploads and of objects encrypted with customer keys.
     etag = response["ETag"].strip('"').lower()
     encrypted = response.get("ServerSideEncryption", "AES256") != "AES256"
     if encrypted or "SSECustomerAlgorithm" in response or not re.fullmatch("[0-9a-f]{32}", etag):
@@ -202,7 +183,6 @@ def _expected_digest(response: dict[str, Any]) -> tuple[str, str]:
 
 
 def write_atomic(uri: str, data: bytes, replace: bool) -> bool:
-    """Write an object by one PUT; return whether it now holds `data`."""
     bucket, key = _split(uri)
     md5 = hashlib.md5(data, usedforsecurity=False).digest()  # the store compares it with the body
     put = functools.partial(
@@ -247,10 +227,8 @@ def _send(call: Callable[..., T], **options: str) -> T:
 
 @contextlib.contextmanager
 def atomic_writer(uri: str) -> Iterator[BinaryIO]:
-    """Yield a temporary local file; upload it at the end of the block, unless it raises."""
     with tempfile.TemporaryFile() as file:
         yield file
-        file.flush()
         length = file.seek(0, os.SEEK_END)
         file.seek(0)
         if length <= PART_BYTES:
@@ -292,7 +270,6 @@ def _upload_parts(uri: str, file: BinaryIO) -> None:
 
 
 def _has_sha256(bucket: str, key: str, sha256: str) -> bool:
-    """Return whether an object has this SHA-256 in its metadata."""
     with contextlib.suppress(exceptions.ClientError):
         metadata = client().head_object(Bucket=bucket, Key=key)["Metadata"]
         return bool(metadata.get(_SHA256) == sha256)
@@ -300,22 +277,19 @@ def _has_sha256(bucket: str, key: str, sha256: str) -> bool:
 
 
 def remove(uri: str) -> None:
-    """Remove an object if it exists."""
     bucket, key = _split(uri)
     with translate_errors(uri):
         client().delete_object(Bucket=bucket, Key=key)
 
 
 def remove_dir(uri: str) -> None:
-    """Remove all objects below, one by one: not every store can delete several at once."""
     bucket, _ = _split(uri)
-    for page in list(_pages(uri, _prefix(uri))):
+    for page in list(_pages(uri, _prefix(uri))):  # not every store can delete several at once
         for item in page.get("Contents", []):
             remove(f"{S3_SCHEME}{bucket}/{item['Key']}")
 
 
 def require_writable(uri: str) -> None:
-    """Raise `InputError` if objects cannot be written below a prefix."""
     probe = f"{uri}/{TEMP_PREFIX}{uuid.uuid4().hex}"
     try:
         write_atomic(probe, b"1", False)
@@ -330,14 +304,9 @@ def require_writable(uri: str) -> None:
         raise InputError(f"--out {uri}: cannot be written: {error.strerror}") from error
 
 
-def free_space(uri: str) -> int | None:
+def free_space(uri: str) -> None:
     """Return None: a bucket has no size limit."""
-    del uri
-    return None
 
 
 def remove_stale_temps(uri: str) -> None:
-    """Do nothing: an incomplete object is never visible.
-
-    A lifecycle rule of the bucket removes the parts of interrupted uploads (docs/cluster.md).
-    """
+    """Do nothing: a lifecycle rule removes the parts of interrupted uploads (docs/cluster.md)."""

@@ -1,8 +1,7 @@
 """The S3 client of a process, and its errors as one line that names the file and holds no secret.
 
 Credentials, endpoint and region come from the environment, a profile or the machine's role, never
-from a flag or a URI, which other users of a machine can read. Each process makes its own client,
-because a pickled client would carry the secret.
+from a flag or a URI, which other users of a machine can read.
 """
 
 import contextlib
@@ -62,7 +61,7 @@ _ACCESS_ERRORS = (  # botocore's errors that the user can fix
 
 
 def client() -> Any:
-    """Return the client of this process; it is safe to use from several threads.
+    """Return the client of this process, for all its threads; pickled it would carry the secret.
 
     Raises:
         InputError: the endpoint uses plain http outside this machine.
@@ -109,13 +108,7 @@ def _is_loopback(host: str) -> bool:
 
 @contextlib.contextmanager
 def translate_errors(uri: str) -> Iterator[None]:
-    """Turn boto3's errors into ones that name the file and the cause, without a secret.
-
-    Raises:
-        FileMissingError: the object does not exist.
-        StorageAccessError: the user can fix the cause (credentials, permissions, bucket).
-        StorageUnavailableError: any other cause.
-    """
+    """Turn boto3's errors into `FileMissingError` or a kind of `StorageUnavailableError`."""
     try:
         yield
     except exceptions.ClientError as error:

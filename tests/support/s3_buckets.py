@@ -18,7 +18,6 @@ OPERATIONS = {
     "list_files": storage.list_files,
     "list_dirs": storage.list_dirs,
     "exists": storage.exists,
-    "size": storage.size,
     "write": lambda uri: storage.write_atomic(uri, b"x"),
     "replace": lambda uri: storage.write_atomic(uri, b"x", replace=True),
     "atomic_writer": lambda uri: write_through(uri, b"x"),

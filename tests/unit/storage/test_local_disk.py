@@ -299,13 +299,6 @@ def test_remove_dir_removes_only_the_folder(tmp_path: Path) -> None:
     storage.remove_dir(str(tmp_path / "missing/below"))
 
 
-def test_size_is_none_unless_the_file_exists(tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(b"12345")
-    assert storage.size(str(tmp_path / "file")) == 5
-    assert storage.size(str(tmp_path / "missing")) is None
-    assert storage.size(str(tmp_path / "file/below")) is None
-
-
 def test_the_write_check_creates_the_folder_and_leaves_nothing_in_it(tmp_path: Path) -> None:
     folder = tmp_path / "new/out"
     storage.require_writable(str(folder))

@@ -208,16 +208,6 @@ def test_files_and_folders_exist_and_prefixes_of_names_do_not(server: Server, ho
     assert storage.exists(home)
 
 
-def test_size_is_none_unless_the_key_is_a_file(server: Server, home: str) -> None:
-    put(server, f"{home}/file", b"12345")
-    put(server, f"{home}/empty", b"")
-    put(server, f"{home}/folder/file", b"12345")
-    assert storage.size(f"{home}/file") == 5
-    assert storage.size(f"{home}/empty") == 0
-    for nothing in ("missing", "fil", "folder", "file/below"):
-        assert storage.size(f"{home}/{nothing}") is None
-
-
 def test_the_writer_replaces_the_file_at_the_end_of_its_block(server: Server, home: str) -> None:
     storage.write_atomic(f"{home}/file", b"old")
     with storage.atomic_writer(f"{home}/file") as file:
@@ -396,7 +386,7 @@ def test_a_write_without_permission_names_the_file_and_leaves_nothing(
     assert unfinished_uploads(rgw, guarded) == []
 
 
-@pytest.mark.parametrize("operation", ["list_files", "list_dirs", "exists", "size", "remove_dir"])
+@pytest.mark.parametrize("operation", ["list_files", "list_dirs", "exists", "remove_dir"])
 def test_a_bucket_without_list_permission_is_an_error_and_not_empty(
     rgw: Server, guarded: str, operation: str
 ) -> None:
