@@ -4,6 +4,7 @@ Alpha is 255 for the car and 0 for the background. Hard alpha is the mask itself
 the network's soft mask and is 128 or more exactly where the mask is true.
 """
 
+import contextlib
 import functools
 import io
 from collections.abc import Callable
@@ -24,12 +25,13 @@ OPAQUE_FROM = 250  # alpha from which a pixel counts as pure car color
 SPREAD = 2  # blocks averaged to each side; alpha rises over about one block at an edge
 # 7 real cut-outs of 1918 x 1280, one core: level 1 takes 56 ms and 597 kB, 3 65 ms and 574 kB, 6
 # (Pillow's default) 117 ms and 523 kB, 9 439 ms and 517 kB (2026-11-22).
-PNG_LEVEL = 1
+PNG = {"compress_level": 1}
 # The same cut-outs: method 0 takes 101 ms and 236 kB, 2 215 ms and 94 kB, 4 (Pillow's default)
 # 342 ms and 91 kB; lossless 287 ms and 319 kB. Alpha is lossless in all of them.
 WEBP = {"quality": 90, "method": 2, "alpha_quality": 100}
 
 RGB = tuple[int, int, int]
+Background = RGB | bytes | None
 
 
 @dataclass(frozen=True)
@@ -39,18 +41,17 @@ class CutoutStyle:
     Attributes:
         soft: anti-aliased alpha from the soft mask; False: binary alpha.
         background: None for transparent, an RGB color, or the bytes of an image file.
-        format: ``png`` or ``webp``.
+        format: ``png`` or ``webp``, which is also the suffix of the file.
         mask_only: write alpha alone, without colors: 1 bit a pixel, 8 bits if `soft`.
     """
 
     soft: bool
-    background: RGB | bytes | None
+    background: Background
     format: str
     mask_only: bool
 
     @property
     def suffix(self) -> str:
-        """The suffix of a cut-out's file name: ``.png`` or ``.webp``."""
         return f".{self.format}"
 
 
@@ -62,26 +63,17 @@ def render(
 ) -> bytes:
     """Cut the car out of one image file and return the bytes of the cut-out's file.
 
-    Give either `soft_mask` or `mask`. Alpha is computed as follows:
+    Give either `soft_mask` or `mask`. With `soft_mask` and ``style.soft``, edges are those of
+    `soft_alpha`, and their colors those of `decontaminate_edges`. Otherwise alpha is 255 in the
+    mask (that of `images.enlarge` if `soft_mask` is given), else 0.
 
-    * `soft_mask` with ``style.soft``: alpha is the upsampled soft mask S at twice its contrast,
-      ``clip(ceil(2 S - 128), 0, 255)`` (see `soft_alpha`). Alpha is 128 or more exactly where
-      `images.enlarge` says car.
-    * `soft_mask` without ``style.soft``: alpha is 255 where `images.enlarge` says car, else 0.
-    * `mask`: alpha is 255 where the mask is true, else 0, whatever ``style.soft`` says.
-
-    A soft edge pixel shows some of the old background. Its color C is replaced by
-    ``alpha C + (1 - alpha) M``, where M is the mean of the opaque car pixels near it (see
-    `decontaminate_edges`), before it is laid over the new background.
-
-    The size of the cut-out is the size of the image as it is stored: EXIF orientation and color
-    profile are copied to the cut-out, all other metadata is dropped.
+    Pixels are not rotated: EXIF orientation and color profile are copied to the cut-out, and all
+    other metadata is dropped.
 
     Args:
         data: bytes of a JPEG, PNG or WebP image of any size [H, W].
         style: edges, background and file format.
-        soft_mask: the network's soft mask, uint8 [h, w], 0..255 where 255 is car, on a grid that
-            divides the image into whole blocks, as `Predictor.soft_masks` returns it.
+        soft_mask: uint8 [h, w], 255 is car, as `Predictor.soft_masks` returns it.
         mask: bool [H, W], for example a decoded row of a submission.
 
     Returns:
@@ -120,14 +112,8 @@ def soft_alpha(soft_mask: NDArray[np.uint8], height: int, width: int) -> NDArray
     `images.enlarge` says car.
 
     Args:
-        soft_mask: uint8 [h, w].
-        height, width: size [H, W] of the image.
-
-    Returns:
-        uint8 [H, W].
-
-    Raises:
-        ValueError: the grid [h, w] does not divide [H, W] into whole blocks.
+        soft_mask: uint8 [h, w], on a grid that divides the image into whole blocks.
+        height, width: size of the image and of the result, uint8 [H, W].
     """
     doubled = 2 * images.upsample(soft_mask, height, width) - 128  # exact in float32
     return np.ceil(doubled).clip(0, 255).astype(np.uint8)
@@ -169,7 +155,7 @@ def decontaminate_edges(image: Image.Image, alpha: NDArray[np.uint8], block: int
 
 
 def _opaque_means(image: Image.Image, opaque: NDArray[np.bool_], block: int) -> NDArray[np.float32]:
-    """Return the mean color of the opaque pixels around each block.
+    """Return the mean color of the opaque pixels within `SPREAD` blocks of each block.
 
     Returns:
         [h, w, 4]: red, green, blue and 1; zeros where less than one block's worth is opaque.
@@ -177,7 +163,11 @@ def _opaque_means(image: Image.Image, opaque: NDArray[np.bool_], block: int) -> 
     weighted = image.copy()
     weighted.putalpha(Image.fromarray(hard_alpha(opaque)))
     small = np.asarray(weighted.convert("RGBa").reduce(block), dtype=np.float32) / np.float32(255)
-    sums = _box_sums(_box_sums(small, SPREAD, 0), SPREAD, 1)
+    h, w, _ = small.shape
+    padded = np.pad(small, [(SPREAD, SPREAD), (SPREAD, SPREAD), (0, 0)])
+    window = range(2 * SPREAD + 1)
+    column_sums = functools.reduce(np.add, (padded[start : start + h] for start in window))
+    sums = functools.reduce(np.add, (column_sums[:, start : start + w] for start in window))
     weight = sums[..., 3:]
     means = np.where(weight >= 1, sums / np.maximum(weight, 1), 0)
     means[..., :3] *= 255
@@ -198,39 +188,21 @@ def _sample_bilinear(
     return upper * (1 - dy) + lower * dy
 
 
-def _box_sums(values: NDArray[np.float32], radius: int, axis: int) -> NDArray[np.float32]:
-    """Return the sums over a window of ``2 radius + 1`` along an axis, zero-padded at the ends."""
-    margin = [(0, 0)] * values.ndim
-    margin[axis] = (radius, radius)
-    padded = np.pad(values, margin)
-    sums = np.zeros_like(values)
-    for start in range(2 * radius + 1):
-        sums += padded.take(range(start, start + values.shape[axis]), axis)
-    return sums
+def composite(image: Image.Image, alpha: NDArray[np.uint8], background: Background) -> Image.Image:
+    """Lay an RGB image over a background by its alpha, uint8 [H, W].
 
-
-def composite(
-    image: Image.Image, alpha: NDArray[np.uint8], background: RGB | bytes | None
-) -> Image.Image:
-    """Return an image on a transparent background (RGBA) or laid over another one (RGB).
-
-    Args:
-        image: RGB, [H, W].
-        alpha: uint8 [H, W].
-        background: None for transparent, an RGB color, or the bytes of an image file.
+    Returns:
+        RGBA if the background is None (transparent), else RGB.
 
     Raises:
         BadImageError: the background is not a usable image.
     """
     if background is None:
-        result = image.copy()
-        result.putalpha(Image.fromarray(alpha))
-        pixels = np.asarray(result).view(np.uint32)[..., 0]
         # Invisible pixels become black: that compresses best, and the file hides no background.
-        return Image.fromarray(
-            np.where(alpha > 0, pixels, np.uint32(0)).view(np.uint8).reshape(*alpha.shape, 4),
-            "RGBA",
-        )
+        result = Image.new("RGBA", image.size)
+        result.paste(image, mask=Image.fromarray(alpha > 0))
+        result.putalpha(Image.fromarray(alpha))
+        return result
     if isinstance(background, bytes):
         below = fit_background(background, image.size)
     else:
@@ -240,11 +212,7 @@ def composite(
 
 @functools.lru_cache(maxsize=2)
 def fit_background(data: bytes, size: tuple[int, int]) -> Image.Image:
-    """Return a background image scaled to cover (width, height) and cropped around its center.
-
-    Raises:
-        BadImageError: `data` is not a usable image.
-    """
+    """Return a background image scaled to cover (width, height) and cropped around its center."""
     return ImageOps.fit(images.load_rgb(data), size, Image.Resampling.BICUBIC)
 
 
@@ -257,22 +225,21 @@ def encode(image: Image.Image, style: CutoutStyle, data: bytes) -> bytes:
         data: the image file that was cut out. Its EXIF orientation and color profile are copied;
             the rest of its EXIF block may hold a thumbnail of the whole image, or a location.
     """
-    options: dict[str, Any] = WEBP if style.format == "webp" else {"compress_level": PNG_LEVEL}
+    options: dict[str, Any] = dict(WEBP if style.format == "webp" else PNG)
     source = validate.open_image(data)
     if (orientation := validate.exif_orientation(source)) != 1:
-        exif = Image.Exif()
-        exif[ExifTags.Base.Orientation] = orientation
-        options = options | {"exif": exif.tobytes()}
+        options["exif"] = Image.Exif()
+        options["exif"][ExifTags.Base.Orientation] = orientation
     profile = source.info.get("icc_profile")
     if profile and source.mode in ("RGB", "P") and image.mode in ("RGB", "RGBA"):
-        options = options | {"icc_profile": profile}
+        options["icc_profile"] = profile
     buffer = io.BytesIO()
     image.save(buffer, style.format, **options)
     return buffer.getvalue()
 
 
-def parse_background(text: str, read: Callable[[str], bytes]) -> RGB | bytes | None:
-    """Return the background that ``--background`` names, as `CutoutStyle` stores it.
+def parse_background(text: str, read: Callable[[str], bytes]) -> Background:
+    """Return the background that ``--background`` names.
 
     Args:
         text: ``transparent``, a color, or the URI of an image.
@@ -283,8 +250,10 @@ def parse_background(text: str, read: Callable[[str], bytes]) -> RGB | bytes | N
     """
     if text == TRANSPARENT:
         return None
-    if color := parse_color(text):
-        return color
+    with contextlib.suppress(ValueError):
+        color = ImageColor.getrgb(text)
+        if len(color) == 3:  # without alpha
+            return color
     try:
         data = read(text)
         images.load_rgb(data)
@@ -294,12 +263,3 @@ def parse_background(text: str, read: Callable[[str], bytes]) -> RGB | bytes | N
             f"image: {error}"
         ) from error
     return data
-
-
-def parse_color(text: str) -> RGB | None:
-    """Return the RGB of a color name, ``#rgb`` or ``#rrggbb``; None for any other text."""
-    try:
-        color = ImageColor.getrgb(text)
-    except ValueError:
-        return None
-    return color[:3] if len(color) == 3 else None

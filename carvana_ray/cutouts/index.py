@@ -22,19 +22,13 @@ FILE = "_cutouts.json"
 
 @dataclass(frozen=True)
 class SourceImage:
-    """An image to cut out.
-
-    Attributes:
-        folder: URI of the image's folder.
-        entry: name in that folder, size and version.
-    """
+    """An image to cut out: the URI of its folder, and its entry in that folder."""
 
     folder: str
     entry: FileInfo
 
     @property
     def uri(self) -> str:
-        """The URI of the image."""
         return storage.join(self.folder, self.entry.name)
 
 
@@ -43,7 +37,7 @@ class CutoutIndex:
     """Content of `FILE`.
 
     Attributes:
-        settings: plain values by setting, equal for all cut-outs of a folder.
+        settings: JSON values that all cut-outs of the folder depend on, by name.
         sources: source image by name of its cut-out.
     """
 
@@ -51,7 +45,6 @@ class CutoutIndex:
     sources: dict[str, SourceImage]
 
     def to_bytes(self) -> bytes:
-        """Return the index as JSON."""
         folders: dict[str, list[list[Any]]] = {}
         for name, source in sorted(self.sources.items()):
             row = [name, source.entry.name, source.entry.size, source.entry.version]
@@ -64,7 +57,7 @@ class CutoutIndex:
         """Return the index that `to_bytes` wrote.
 
         Raises:
-            ValueError, KeyError, TypeError, AttributeError: `data` is damaged or no index.
+            ValueError, KeyError, TypeError, AttributeError: `data` is not an index.
         """
         body = json.loads(data)
         if body["format"] != FORMAT:
@@ -75,6 +68,19 @@ class CutoutIndex:
             for name, image, size, version in rows
         }
         return cls(dict(body["settings"]), sources)
+
+    def require_settings(self, settings: Mapping[str, Any], folder: str) -> None:
+        """Raise `InputError` if the cut-outs of a folder were made with other settings."""
+        changed = [
+            f"{name}: was {self.settings.get(name)}, is now {settings.get(name)}"
+            for name in dict.fromkeys((*settings, *self.settings))
+            if self.settings.get(name) != settings.get(name)
+        ]
+        if changed:
+            raise InputError(
+                f"{folder}: has cut-outs made with other settings ({'; '.join(changed)}); use "
+                "another --out, or remove that folder"
+            )
 
 
 def cutout_name(image: str, suffix: str) -> str:
@@ -107,7 +113,7 @@ def sync(
 
     Args:
         folder: URI of the folder of cut-outs.
-        settings: plain values that the cut-outs depend on.
+        settings: see `CutoutIndex`.
         wanted: images by name of their cut-out.
         suffix: file name suffix of all cut-outs.
 
@@ -115,69 +121,43 @@ def sync(
         Names of the cut-outs that are still to be made, in the order of `wanted`.
 
     Raises:
-        InputError: the folder has cut-outs made with other settings, cut-outs of other images with
-            the same name, or files that the index does not list.
+        InputError: the index is damaged or has other settings, or the folder has cut-outs of other
+            images with the same name, or files that the index does not list.
     """
-    existing = set()
+    index = _read(storage.join(folder, FILE))
+    if index:
+        index.require_settings(settings, folder)
+    old = index.sources if index else {}
+    existing = set[str]()
     if storage.exists(folder):
         existing = {entry.name for entry in storage.list_files(folder, (suffix,))}
-    index = _read(folder, settings)
-    old = index or CutoutIndex(dict(settings), {})
-    stale = {name for name, source in wanted.items() if old.sources.get(name, source) != source}
-    _require_own_files(folder, old, wanted, existing, stale)
-    for name in sorted(stale & existing):
-        storage.remove(storage.join(folder, name))
-    new = CutoutIndex(dict(settings), {**old.sources, **wanted})
-    if new != index:
-        storage.write_atomic(storage.join(folder, FILE), new.to_bytes(), replace=True)
-    return [name for name in wanted if name in stale or name not in existing]
-
-
-def _require_own_files(
-    folder: str,
-    index: CutoutIndex,
-    wanted: Mapping[str, SourceImage],
-    existing: set[str],
-    stale: set[str],
-) -> None:
-    """Raise `InputError` if a wanted name exists unlisted or belongs to another image's URI."""
-    if unlisted := sorted((existing & set(wanted)) - set(index.sources)):
+    stale = {name for name, source in wanted.items() if old.get(name, source) != source}
+    if unlisted := sorted((existing & set(wanted)) - set(old)):
         raise InputError(
             f"{storage.join(folder, unlisted[0])}: the file exists, but {FILE} does not list it; "
             "use another --out, or remove that folder"
         )
     for name in sorted(stale):
-        if index.sources[name].uri != wanted[name].uri:
+        if old[name].uri != wanted[name].uri:
             raise InputError(
-                f"{storage.join(folder, name)}: the cut-out of {index.sources[name].uri} has the "
-                f"name that {wanted[name].uri} needs; use another --out"
+                f"{storage.join(folder, name)}: the cut-out of {old[name].uri} has the name that "
+                f"{wanted[name].uri} needs; use another --out"
             )
+    for name in stale & existing:
+        storage.remove(storage.join(folder, name))
+    new = CutoutIndex(dict(settings), {**old, **wanted})
+    if new != index:
+        storage.write_atomic(storage.join(folder, FILE), new.to_bytes(), replace=True)
+    return [name for name in wanted if name in stale or name not in existing]
 
 
-def _read(folder: str, settings: Mapping[str, Any]) -> CutoutIndex | None:
-    """Return the index of a folder, or None if the folder has no index.
-
-    Raises:
-        InputError: the index is damaged or has other settings.
-    """
-    uri = storage.join(folder, FILE)
+def _read(uri: str) -> CutoutIndex | None:
     if not storage.exists(uri):
         return None
     data = storage.read(uri)
     try:
-        index = CutoutIndex.from_bytes(data)
+        return CutoutIndex.from_bytes(data)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(
             f"{uri}: damaged ({error}); use another --out, or remove that folder"
         ) from error
-    changed = [
-        f"{name}: was {index.settings.get(name)}, is now {settings.get(name)}"
-        for name in dict.fromkeys((*settings, *index.settings))
-        if index.settings.get(name) != settings.get(name)
-    ]
-    if changed:
-        raise InputError(
-            f"{folder}: has cut-outs made with other settings ({'; '.join(changed)}); use another "
-            "--out, or remove that folder"
-        )
-    return index

@@ -5,7 +5,7 @@ rows of the submission -> write_from_rows
 """
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -21,7 +21,7 @@ from carvana_ray.stages.cutout.write_cutouts import (
     write_from_soft_masks,
 )
 from carvana_ray.stages.ingest.blocks import RETRIES, from_blocks
-from carvana_ray.stages.ingest.crash_isolation import run_with_isolation
+from carvana_ray.stages.ingest.crash_isolation import NO_REPLICAS, run_with_isolation
 from carvana_ray.stages.ingest.read_images import ReadOptions, block_row, read_images
 from carvana_ray.stages.predict.mask_predictor import (
     SoftMaskPredictor,
@@ -34,13 +34,16 @@ from carvana_ray.submission.plan import MIN_SHARD_SIZE
 
 ROWS_AT_ONCE = 4096  # rows of a submission in memory: 36 MB of text
 
+# Makes the dataset of cut-outs from rows of `block_row` and the number of blocks that may be lost.
+MakeDataset = Callable[[list[dict[str, Any]], int], ray.data.Dataset]
+
 
 @dataclass(frozen=True)
 class Block:
     """Images of one task."""
 
     name: str
-    entries: tuple[FileInfo, ...]
+    entries: Sequence[FileInfo]
 
 
 @dataclass(frozen=True)
@@ -51,8 +54,7 @@ class CutoutJob:
         entries: the images, named relative to the folder of `writer`.
         crcs: expected CRC-32 by image name, where known.
         writer: writes the cut-outs.
-        on_rows: called with (name, status, CRC-32) of images that are done. An exception ends the
-            job.
+        on_rows: called with the images that are done. An exception ends the job.
     """
 
     entries: Sequence[FileInfo]
@@ -63,19 +65,11 @@ class CutoutJob:
     def render_from_model(
         self, options: ReadOptions, model: str, workers: WorkerAllocation
     ) -> None:
-        """Cut out by the soft masks of a model.
+        """Cut out by the soft masks of the model in the folder `model`."""
+        dry_writer = replace(self.writer, target=None)
 
-        Args:
-            options: how to read the images for the model.
-            model: URI of the model folder.
-            workers: the CPUs or GPUs that hold the model.
-        """
-
-        def run_blocks(
-            blocks: Sequence[Block], preset_status: Mapping[str, str], max_lost: int
-        ) -> set[str]:
-            rows = [self._row(block, preset_status) for block in blocks]
-            return self._run(
+        def make_dataset(rows: list[dict[str, Any]], max_lost: int) -> ray.data.Dataset:
+            return (
                 from_blocks(rows, max_lost)
                 .map_batches(partial(read_images, options=options), **reader_resources(workers))
                 .map_batches(
@@ -88,71 +82,71 @@ class CutoutJob:
                 )
             )
 
-        dry_run = partial(
-            _dry_run,
-            options=options,
-            model=model,
-            workers=workers,
-            writer=replace(self.writer, target=None),
-        )
-        run_with_isolation(_blocks(self.entries), run_blocks, dry_run, workers)
+        def dry_run(name: str) -> None:
+            soft_masks = predict_one(name, options, model, workers, SoftMaskPredictor)
+            write_from_soft_masks(soft_masks, dry_writer)
+
+        self._run(self.entries, make_dataset, dry_run, workers)
 
     def render_from_submission(self, uri: str, cpus: int) -> None:
-        """Cut out by the rows of a submission, which has one row per image.
+        """Cut out by the rows of a submission, which has one row per image, on `cpus` CPUs."""
+        wanted = {entry.name for entry in self.entries}
+        rows = (row for row in read_rows(uri) if row[0] in wanted)
+        while texts := dict(itertools.islice(rows, ROWS_AT_ONCE)):
+            self._render_from_texts(texts, cpus)
 
-        Args:
-            uri: of the submission.
-            cpus: number of tasks at a time.
-        """
-        for texts in _texts_by_name(uri, self.entries):
-            self._render_rows(texts, cpus)
+    def _render_from_texts(self, texts: Mapping[str, str], cpus: int) -> None:
+        """Cut out by run-length texts, by image name."""
+        dry_writer = replace(self.writer, target=None)
 
-    def _render_rows(self, texts: Mapping[str, str], cpus: int) -> None:
+        def with_texts(row: dict[str, Any]) -> dict[str, Any]:
+            return {**row, "texts": [texts[name] for name in row["names"]]}
+
+        def make_dataset(rows: list[dict[str, Any]], max_lost: int) -> ray.data.Dataset:
+            return from_blocks([with_texts(row) for row in rows], max_lost).map_batches(
+                partial(write_from_rows, writer=self.writer),
+                batch_size=None,
+                max_retries=RETRIES,
+                num_cpus=1,
+                compute=ray.data.TaskPoolStrategy(cpus),
+            )
+
+        def dry_run(name: str) -> None:
+            row = with_texts(block_row("", [name]))
+            write_from_rows({key: [value] for key, value in row.items()}, dry_writer)
+
+        entries = [entry for entry in self.entries if entry.name in texts]
+        self._run(entries, make_dataset, dry_run)
+
+    def _run(
+        self,
+        entries: Sequence[FileInfo],
+        make_dataset: MakeDataset,
+        dry_run: Callable[[str], None],
+        workers: WorkerAllocation = NO_REPLICAS,
+    ) -> None:
+        """Run a chain on images in blocks, see `run_with_isolation`."""
+
         def run_blocks(
             blocks: Sequence[Block], preset_status: Mapping[str, str], max_lost: int
         ) -> set[str]:
-            rows = [
-                {
-                    **self._row(block, preset_status),
-                    "texts": [texts[entry.name] for entry in block.entries],
-                }
-                for block in blocks
-            ]
-            return self._run(
-                from_blocks(rows, max_lost).map_batches(
-                    partial(write_from_rows, writer=self.writer),
-                    batch_size=None,
-                    max_retries=RETRIES,
-                    num_cpus=1,
-                    compute=ray.data.TaskPoolStrategy(cpus),
-                )
-            )
+            rows = []
+            for block in blocks:
+                names = [entry.name for entry in block.entries]
+                rows.append(block_row(block.name, names, self.crcs, preset_status))
+            done = set()
+            for batch in make_dataset(rows, max_lost).iter_batches(batch_size=None):
+                done |= set(batch["file"].tolist())
+                columns = (batch[name].tolist() for name in ("img", "status", "crc32"))
+                self.on_rows(list(zip(*columns, strict=True)))
+            return done
 
-        dry_run = partial(_dry_run_row, texts=texts, writer=replace(self.writer, target=None))
-        entries = [entry for entry in self.entries if entry.name in texts]
-        run_with_isolation(_blocks(entries), run_blocks, dry_run)
-
-    def _row(self, block: Block, preset_status: Mapping[str, str]) -> dict[str, Any]:
-        names = [entry.name for entry in block.entries]
-        return block_row(block.name, names, self.crcs, preset_status)
-
-    def _run(self, written: ray.data.Dataset) -> set[str]:
-        """Run a chain to its end; return the names of the blocks that came through."""
-        done = set()
-        for batch in written.iter_batches(batch_size=None):
-            done |= set(batch["file"].tolist())
-            columns = (batch[name].tolist() for name in ("img", "status", "crc32"))
-            self.on_rows(list(zip(*columns, strict=True)))
-        return done
-
-
-def _blocks(entries: Sequence[FileInfo]) -> list[Block]:
-    """Return images in blocks of a batch on CPUs, the size of a small prediction's shards."""
-    starts = range(0, len(entries), MIN_SHARD_SIZE)
-    return [
-        Block(f"{number:06d}", tuple(entries[start : start + MIN_SHARD_SIZE]))
-        for number, start in enumerate(starts)
-    ]
+        # A block is a batch on CPUs, the size of a small prediction's shards.
+        blocks = [
+            Block(f"{start:06d}", entries[start : start + MIN_SHARD_SIZE])
+            for start in range(0, len(entries), MIN_SHARD_SIZE)
+        ]
+        run_with_isolation(blocks, run_blocks, dry_run, workers)
 
 
 def _writer_resources(workers: WorkerAllocation) -> dict[str, Any]:
@@ -166,25 +160,3 @@ def _writer_resources(workers: WorkerAllocation) -> dict[str, Any]:
         count = max(2, workers.count * workers.cpus)
         resources = {"num_cpus": 0, "compute": ray.data.TaskPoolStrategy(count)}
     return {"batch_size": None, "max_retries": RETRIES, **resources}
-
-
-def _texts_by_name(uri: str, entries: Sequence[FileInfo]) -> Iterator[dict[str, str]]:
-    """Yield the run-length texts of images by name, `ROWS_AT_ONCE` at a time."""
-    wanted = {entry.name for entry in entries}
-    rows = (row for row in read_rows(uri) if row[0] in wanted)
-    while chunk := dict(itertools.islice(rows, ROWS_AT_ONCE)):
-        yield chunk
-
-
-def _dry_run(
-    name: str, options: ReadOptions, model: str, workers: WorkerAllocation, writer: CutoutWriter
-) -> None:
-    """Cut out one image by a model without writing it."""
-    soft_masks = predict_one(name, options, model, workers, SoftMaskPredictor)
-    write_from_soft_masks(soft_masks, writer)
-
-
-def _dry_run_row(name: str, texts: Mapping[str, str], writer: CutoutWriter) -> None:
-    """Cut out one image by its row of a submission without writing it."""
-    row = {**block_row("", [name]), "texts": [texts[name]]}
-    write_from_rows({key: [value] for key, value in row.items()}, writer)

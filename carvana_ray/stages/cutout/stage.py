@@ -5,11 +5,10 @@ check -> plan_run (from the index) -> render_pending (the chain) -> publish (qua
 After a crash the same command makes the cut-outs that are missing, see `cutouts.index.sync`.
 """
 
-import dataclasses
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from carvana_ray import storage
@@ -24,8 +23,9 @@ from carvana_ray.data.checksums import load_checksums
 from carvana_ray.data.csv_reader import digests
 from carvana_ray.data.quarantine import OK, Bad, FailureLimits
 from carvana_ray.errors import BadImagesError
-from carvana_ray.runtime.preflight import announce, count_of, describe_workers
+from carvana_ray.runtime.preflight import announce, describe_workers
 from carvana_ray.runtime.resources import ClusterResources, WorkerAllocation, allocate_workers
+from carvana_ray.runtime.wording import count_of
 from carvana_ray.stages import ray_metrics
 from carvana_ray.stages.cutout.datasets import CutoutJob
 from carvana_ray.stages.cutout.write_cutouts import PROBLEM, CutoutWriter
@@ -48,7 +48,7 @@ class CutoutInput:
             row is part of its version.
         crcs: expected CRC-32 by image name, where known.
         style: how the cut-outs look.
-        settings: everything that the cut-outs depend on, by flag.
+        settings: see `CutoutIndex`.
         manifest: of the model; None if the masks come from a submission.
     """
 
@@ -83,8 +83,7 @@ def check(flags: CutoutFlags) -> CutoutInput:
     if flags.submission:
         rows = digests(storage.resolve(flags.submission), [entry.name for entry in entries])
         entries = [
-            dataclasses.replace(entry, version=f"{entry.version} {rows[entry.name]}")
-            for entry in entries
+            replace(entry, version=f"{entry.version} {rows[entry.name]}") for entry in entries
         ]
     else:
         _, manifest = load_model(storage.resolve(flags.model_uri))
@@ -116,8 +115,6 @@ class CutoutRun:
     """A cut-out job and the images that are still to be cut out.
 
     Attributes:
-        flags, checked: input of the job.
-        workers: the CPUs or GPUs that hold the model.
         cpus: of the cluster.
         target: URI of the folder of cut-outs.
         pending: the images without a current cut-out.
@@ -130,25 +127,21 @@ class CutoutRun:
     target: str
     pending: list[FileInfo]
 
+    @property
+    def done(self) -> int:
+        """Number of images that an earlier run has cut out."""
+        return len(self.checked.entries) - len(self.pending)
+
 
 class CutoutTally:
-    """Counts results, and ends the run early when too much fails.
+    """Counts the cut-outs and the bad images, and ends the run early when too much fails."""
 
-    Args:
-        folder: URI of the images.
-        images: number of images to cut out.
-
-    Attributes:
-        written: number of cut-outs.
-        bad: the bad images.
-    """
-
-    def __init__(self, folder: str, images: int) -> None:
+    def __init__(self, limits: FailureLimits) -> None:
         self.written, self.bad = 0, list[Bad]()
-        self._limits = FailureLimits(folder, images, "cut-out")
+        self._limits = limits
 
     def add(self, rows: Sequence[Bad]) -> None:
-        """Add (name, status, CRC-32) of images.
+        """Add images.
 
         Raises:
             InputError: too many images are bad.
@@ -164,10 +157,6 @@ class CutoutTally:
                 self.bad.append(row)
                 self._limits.count_bad(len(self.bad), f"{name} ({status})")
 
-    def raise_if_failed(self) -> None:
-        """Raise `IncompleteError` if a cut-out could not be made."""
-        self._limits.raise_if_failed()
-
 
 def run(
     flags: CutoutFlags, cluster: ClusterResources, checked: CutoutInput | None = None
@@ -176,8 +165,8 @@ def run(
 
     Args:
         flags: of the job.
-        cluster: resources to run on.
-        checked: the return value of `check`, if it has been called.
+        cluster: where to run.
+        checked: the result of `check`, if the caller has it.
 
     Raises:
         BadImagesError: some images are bad; all others are cut out.
@@ -188,11 +177,10 @@ def run(
     job = plan_run(flags, cluster, checked or check(flags))
     announce_run(job)
     tally, rate = render_pending(job)
-    total = len(job.checked.entries)
     result = {
-        "images": total,
+        "images": len(job.checked.entries),
         "written": tally.written,
-        "resumed": total - len(job.pending),
+        "resumed": job.done,
         "bad": len(tally.bad),
         "images_per_second": round(rate, 1),
         "seconds": round(time.monotonic() - began, 1),
@@ -213,7 +201,7 @@ def plan_run(flags: CutoutFlags, cluster: ClusterResources, checked: CutoutInput
     storage.remove_stale_temps(target)
     by_uri = {storage.join(checked.folder, entry.name): entry for entry in checked.entries}
     sources = [
-        SourceImage(storage.parent(uri), dataclasses.replace(entry, name=storage.name(uri)))
+        SourceImage(storage.parent(uri), replace(entry, name=storage.name(uri)))
         for uri, entry in by_uri.items()
     ]
     by_name = index.by_output_name(sources, checked.style.suffix)
@@ -224,24 +212,20 @@ def plan_run(flags: CutoutFlags, cluster: ClusterResources, checked: CutoutInput
 
 def announce_run(run: CutoutRun) -> None:
     """Log in one line what will be cut out."""
-    total, manifest = len(run.checked.entries), run.checked.manifest
+    entries, manifest = run.checked.entries, run.checked.manifest
     masks = describe_model(manifest) if manifest else "masks of a submission"
-    summary = f"{count_of(total, 'images', total - len(run.pending))}; {masks}"
+    summary = f"{count_of(len(entries), 'images', run.done)}; {masks}"
     announce("cutout", summary, run.target, describe_workers(run.workers))
 
 
 def render_pending(run: CutoutRun) -> tuple[CutoutTally, float]:
-    """Cut out the pending images; return their tally and the steady rate in images per second.
-
-    Raises:
-        InputError: too many images are bad.
-        IncompleteError: some images could not be reached, or some cut-outs could not be written.
-    """
-    flags, checked, total = run.flags, run.checked, len(run.checked.entries)
-    tally = CutoutTally(checked.folder, len(run.pending))
+    """Cut out the pending images; return their tally and the steady rate in images per second."""
+    checked = run.checked
+    limits = FailureLimits(checked.folder, len(run.pending), "cut-out")
+    tally = CutoutTally(limits)
     if not run.pending:
         return tally, 0.0
-    with ray_metrics.meter("cut out", total, total - len(run.pending)) as meter:
+    with ray_metrics.meter("cut out", len(checked.entries), run.done) as meter:
 
         def on_rows(rows: list[Bad]) -> None:
             tally.add(rows)
@@ -251,11 +235,11 @@ def render_pending(run: CutoutRun) -> tuple[CutoutTally, float]:
         job = CutoutJob(run.pending, checked.crcs, writer, on_rows)
         if checked.manifest:
             options = read_options(checked.folder, checked.manifest, None, run.workers)
-            job.render_from_model(options, storage.resolve(flags.model_uri), run.workers)
+            job.render_from_model(options, storage.resolve(run.flags.model_uri), run.workers)
         else:
-            uri = storage.resolve(flags.submission)
+            uri = storage.resolve(run.flags.submission)
             job.render_from_submission(uri, max(1, run.cpus - 1))
-    tally.raise_if_failed()
+    limits.raise_if_failed()
     return tally, meter.rate
 
 

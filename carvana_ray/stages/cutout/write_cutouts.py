@@ -10,7 +10,6 @@ Imports no torch: these tasks run in processes of their own, which should start 
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,8 +60,7 @@ class CutoutWriter:
             name: of the image.
             answer: an element of `read`.
             crc: CRC-32 that the file must have, if known. The soft mask is of these bytes.
-            soft_mask: uint8 [h, w], or None to use `text`.
-            text: run-length text of the mask.
+            soft_mask: uint8 [h, w], or None to use `text`, the run-length text of the mask.
 
         Returns:
             `OK`, the reason why the image is bad, or `PROBLEM` and its cause.
@@ -91,11 +89,7 @@ class CutoutWriter:
 
 
 def write_from_soft_masks(batch: Columns, writer: CutoutWriter) -> Columns:
-    """Map the soft masks of images to cut-outs.
-
-    Args:
-        batch: columns of `SoftMaskPredictor`.
-        writer: writes the cut-outs.
+    """Map columns of `SoftMaskPredictor` to cut-outs.
 
     Returns:
         columns [n]: file, img, crc32 (of the image file) and status, see `CutoutWriter.write`.
@@ -114,22 +108,15 @@ def write_from_soft_masks(batch: Columns, writer: CutoutWriter) -> Columns:
 
 
 def write_from_rows(batch: Columns, writer: CutoutWriter) -> Columns:
-    """Map rows of a submission to cut-outs.
-
-    Args:
-        batch: one row of `block_row`, with ``texts``, the run-length texts of the masks.
-        writer: writes the cut-outs.
+    """Map a row of `block_row` with ``texts``, the run-length texts of the masks, to cut-outs.
 
     Returns:
         as `write_from_soft_masks`.
     """
     block = single_row(batch)
-    images = zip(*(block[key] for key in ("names", "crcs", "preset_status", "texts")), strict=True)
-    answers = writer.read(
-        name
-        for name, status in zip(block["names"], block["preset_status"], strict=True)
-        if not status
-    )
+    columns = (block[key] for key in ("names", "crcs", "preset_status", "texts"))
+    images = list(zip(*columns, strict=True))
+    answers = writer.read(name for name, _, preset, _ in images if not preset)
     rows: list[Row] = []
     for name, expected, preset, text in images:
         status, crc = str(preset), 0
@@ -142,14 +129,11 @@ def write_from_rows(batch: Columns, writer: CutoutWriter) -> Columns:
 
 
 def _columns(rows: list[Row]) -> Columns:
-    columns: dict[str, Any] = dict(
-        zip(("file", "img", "crc32", "status"), zip(*rows, strict=True), strict=True)
-    )
-    return {name: np.array(column) for name, column in columns.items()}
+    columns = [np.array(column) for column in zip(*rows, strict=True)]
+    return dict(zip(("file", "img", "crc32", "status"), columns, strict=True))
 
 
 def _decode_mask(text: str, size: tuple[int, int]) -> NDArray[np.bool_]:
-    """Return the mask bool [H, W] of a row of a submission."""
     try:
         return rle.decode(text, *size)
     except ValueError as error:
