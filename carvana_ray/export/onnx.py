@@ -3,10 +3,9 @@
 The graph holds everything that prediction does to pixels: gray, block means, standardization,
 network, upsampling, threshold. Decoding stays outside. A JPEG that is decoded at full size and
 averaged differs by 0.7 gray levels on average from one that is decoded at a fraction of its size
-(`images.load_gray`); so there are two kinds of file, named by their input (`SOURCES`).
+(`images.load_gray`). So there are two kinds of file, named by their input (`SOURCES`).
 
-torch's exporter needs onnx and onnxscript, verification needs onnxruntime. All are optional: only
-export uses them, and names the ones that are missing.
+torch's exporter needs onnx and onnxscript, verification needs onnxruntime. All are optional.
 """
 
 import contextlib
@@ -59,15 +58,15 @@ class MaskGraph(nn.Module):
         self.register_buffer("rounding_offsets", _rounding_offsets(downscale), persistent=False)
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the mask and the alpha of a batch of images.
+        """Return the mask (255 car, 0 background) and the alpha of a batch of images.
+
+        Alpha is that of `carvana_ray.cutouts.compositing.soft_alpha`.
 
         Args:
             pixels: uint8 [B, H, W, 3] with channels in any order, or gray levels uint8 [B, h, w].
 
         Returns:
-            Two tensors, uint8 [B, H, W]; of gray levels [B, h * downscale, w * downscale]. The mask
-            is 255 for car and 0 for background; alpha is that of
-            `carvana_ray.cutouts.compositing.soft_alpha`.
+            Two tensors, uint8 [B, H, W]; of gray levels [B, h * downscale, w * downscale].
         """
         gray = self.block_means(pixels) if self.source == "picture" else pixels.float()
         x = images.standardize(gray).unsqueeze(1)
@@ -107,14 +106,11 @@ class MaskGraph(nn.Module):
 
 
 def _rounding_offsets(downscale: int) -> Tensor:
-    """Return the number that Pillow adds to the sum of n pixels before it divides by n.
+    """Return the number that Pillow adds to the sum of n pixels before it divides by n, by n.
 
     ``Image.reduce`` multiplies by a rounded reciprocal (``Reduce.c``), so a mean that would be a
     whole number comes out one less unless n is a power of two. Half a unit less gives the same, and
     is far from any tie.
-
-    Returns:
-        Float [downscale ** 2 + 1], by n.
     """
     counts = torch.arange(downscale**2 + 1)
     power_of_two = (counts & (counts - 1)) == 0
@@ -122,14 +118,13 @@ def _rounding_offsets(downscale: int) -> Tensor:
 
 
 def require_packages(*packages: str) -> None:
-    """Raise `InputError` if any of these optional packages is missing."""
+    """Raise `InputError` if any of these packages is missing."""
     if missing := [name for name in packages if not is_installed(name)]:
         names = " and ".join(missing)
         raise InputError(f"to export, {names} must be installed: {install_command()}")
 
 
 def is_installed(package: str) -> bool:
-    """Return whether a package can be imported."""
     try:
         importlib.import_module(package)
     except ImportError:
@@ -146,7 +141,7 @@ def to_onnx(network: UNet, manifest: ModelManifest, source: str) -> bytes:
     """Return a model as an ONNX file with metadata; batch, height and width are free.
 
     Args:
-        network, manifest: as returned by `carvana_ray.checkpoints.model.load_model`.
+        network, manifest: the model.
         source: one of `SOURCES`.
 
     Raises:
@@ -154,14 +149,15 @@ def to_onnx(network: UNet, manifest: ModelManifest, source: str) -> bytes:
     """
     require_packages(*EXPORT_PACKAGES)
     graph = MaskGraph(FusedUNet(network), manifest.downscale, source, manifest.tta_flip).eval()
-    shape = (2, *TRACE_SIZE, 3) if source == "picture" else (2, *TRACE_SIZE)
+    channels = (3,) if source == "picture" else ()
+    example = torch.zeros((2, *TRACE_SIZE, *channels), dtype=torch.uint8)
     free_sizes = dict.fromkeys(range(3), torch.export.Dim.DYNAMIC)
     with _without_warnings():
         # A network that pads takes another branch for sizes that need no padding. Guards for that
         # branch become assertions, which ONNX does not have; padding by 0 gives the same result.
         traced = torch.export.export(
             graph,
-            (torch.zeros(shape, dtype=torch.uint8),),
+            (example,),
             dynamic_shapes=(free_sizes,),
             prefer_deferred_runtime_asserts_over_guards=True,
         )
@@ -204,7 +200,6 @@ def _remove_traces(proto: Any) -> None:
 
 
 def _name_sizes(graph: Any, downscale: int, source: str) -> None:
-    """Name the free sizes of input and outputs."""
     inputs = outputs = ("batch", "height", "width")
     if source == "gray":
         inputs = ("batch", "h", "w")

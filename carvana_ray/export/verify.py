@@ -1,12 +1,11 @@
 """Run an exported file with onnxruntime and compare its masks with those of `predict`.
 
-onnxruntime multiplies in another order than torch, so logits differ in their last digits and a soft
-mask now and then by one level: none or a few of the 2.4 million pixels of a mask.
+onnxruntime multiplies in another order than torch, so logits differ in their last digits, and a few
+of the 2.4 million pixels of a mask may differ.
 """
 
 import importlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ from carvana_ray.inference.predictor import Predictor
 from carvana_ray.unet import metrics
 from carvana_ray.unet.network import UNet
 
-# Of a mask's pixels; 245 of 1280 x 1918. CPU and GPU differ by about as much.
+# Of a mask's pixels: 245 of 1280 x 1918. CPU and GPU differ by about as much.
 TOLERATED_FRACTION = 1e-4
 
 
@@ -52,82 +51,51 @@ class ExportedModel:
         return self._session.run(["alpha"], {self.source: pixels})[0]
 
 
-@dataclass(frozen=True, kw_only=True)
-class MaskDifference:
-    """How far the masks of an exported file are from those of torch.
-
-    Attributes:
-        images: number of images.
-        pixels: number of pixels that differ, of all masks.
-        worst: largest fraction of a mask's pixels that differ.
-        dice: mean Dice of the images' masks with those that `predict` writes for the same files.
-    """
-
-    images: int
-    pixels: int
-    worst: float
-    dice: float
-
-
 def verify(
     data: bytes, network: UNet, manifest: ModelManifest, image_files: Sequence[bytes]
 ) -> dict[str, int | float]:
-    """Compare an exported file with its model, and return ``images, pixels_differ, dice``.
+    """Compare the masks of an exported file with those of its model.
+
+    Each image is run alone; a crop of odd size is run in a batch with its mirror image.
 
     Args:
         data: bytes of the ONNX file.
         network, manifest: the model it was exported from.
         image_files: bytes of one or more images.
 
+    Returns:
+        ``images``, their number; ``pixels_differ``, the number of pixels that differ from torch's
+        masks of the same pixels; ``dice``, the mean Dice with the masks that `predict` writes.
+
     Raises:
         IncompleteError: a mask differs in more than `TOLERATED_FRACTION` of its pixels.
         BadImageError: an image cannot be decoded.
     """
+    model, downscale = ExportedModel(data), manifest.downscale
     predictor = Predictor(network, torch.device("cpu"), manifest.tta_flip)
-    difference = compare(ExportedModel(data), predictor, manifest.downscale, image_files)
-    if difference.worst > TOLERATED_FRACTION:
-        raise IncompleteError(
-            f"masks of the exported file differ from torch's in up to {difference.worst:.2%} of an "
-            f"image's pixels; {TOLERATED_FRACTION:.2%} are allowed; no file was written"
-        )
-    return {
-        "images": difference.images,
-        "pixels_differ": difference.pixels,
-        "dice": round(difference.dice, 6),
-    }
-
-
-def compare(
-    model: ExportedModel, predictor: Predictor, downscale: int, image_files: Sequence[bytes]
-) -> MaskDifference:
-    """Compare the masks of an exported file with torch's masks of the same pixels.
-
-    Each image is run alone; a crop of odd size is run in a batch with its mirror image.
-
-    Args:
-        model: the exported file.
-        predictor: the network it was exported from.
-        downscale: of the model.
-        image_files: bytes of one or more images.
-
-    Raises:
-        BadImageError: an image cannot be decoded.
-    """
-    pixels, worst, scores = 0, 0.0, []
-    for data in image_files:
-        color, gray = images.load_rgb(data), images.load_gray(data, downscale)
+    pixels_differ, worst, scores = 0, 0.0, []
+    for image_file in image_files:
+        color, gray = images.load_rgb(image_file), images.load_gray(image_file, downscale)
         whole = np.array(color if model.source == "picture" else gray)[None]
         crops = _odd_crops(whole[0])
         whole_masks = model.masks(whole)
         for batch, masks in ((whole, whole_masks), (crops, model.masks(crops))):
-            for image, mask in zip(batch, masks, strict=True):
-                differ = int(np.count_nonzero(mask != _torch_mask(predictor, downscale, image)))
-                pixels += differ
+            for pixels, mask in zip(batch, masks, strict=True):
+                differ = int(np.count_nonzero(mask != _torch_mask(predictor, downscale, pixels)))
+                pixels_differ += differ
                 worst = max(worst, differ / mask.size)
         mask = whole_masks[0, : color.height, : color.width]
         scores.append(metrics.dice(mask, _mask(predictor, gray, color.height, color.width)))
-    dice = float(np.mean(scores))
-    return MaskDifference(images=len(image_files), pixels=pixels, worst=worst, dice=dice)
+    if worst > TOLERATED_FRACTION:
+        raise IncompleteError(
+            f"masks of the exported file differ from torch's in up to {worst:.2%} of an image's "
+            f"pixels; {TOLERATED_FRACTION:.2%} are allowed; no file was written"
+        )
+    return {
+        "images": len(image_files),
+        "pixels_differ": pixels_differ,
+        "dice": round(float(np.mean(scores)), 6),
+    }
 
 
 def _odd_crops(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -140,16 +108,16 @@ def _torch_mask(
     predictor: Predictor, downscale: int, pixels: NDArray[np.uint8]
 ) -> NDArray[np.bool_]:
     """Return torch's mask of pixels [H, W, 3], or of gray levels [h, w] in whole blocks."""
+    height, width = pixels.shape[:2]
     if pixels.ndim == 2:
-        return _mask(predictor, pixels, pixels.shape[0] * downscale, pixels.shape[1] * downscale)
-    gray = images.to_gray(Image.fromarray(pixels), downscale)
-    return _mask(predictor, gray, *pixels.shape[:2])
+        return _mask(predictor, pixels, height * downscale, width * downscale)
+    return _mask(predictor, images.to_gray(Image.fromarray(pixels), downscale), height, width)
 
 
 @torch.inference_mode()
 def _mask(
     predictor: Predictor, gray: NDArray[np.uint8], height: int, width: int
 ) -> NDArray[np.bool_]:
-    """Return the mask that `predict` writes for gray levels [h, w]: bool [H, W]."""
+    """Return the mask that `predict` writes for gray levels [h, w]."""
     soft_mask = predictor.soft_masks(np.array(gray[None]))[0].cpu().numpy()
     return images.enlarge(soft_mask, height, width)

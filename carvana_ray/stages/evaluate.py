@@ -50,10 +50,8 @@ class EvaluationJob:
     """Input of an evaluation.
 
     Attributes:
-        model: URI of the model folder.
+        model, folder, masks: URIs of the folders of the model, the images and the true masks.
         manifest: of the model.
-        folder: URI of the images.
-        masks: URI of the true masks.
         mask_of: mask name by image name, for the images to score.
     """
 
@@ -64,21 +62,8 @@ class EvaluationJob:
     mask_of: dict[str, str]
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """Outcome of an evaluation.
-
-    Attributes:
-        scores: rows of `score`, lowest Dice first.
-        rate: images per second.
-    """
-
-    scores: list[Score]
-    rate: float
-
-
 def check(flags: EvaluateFlags) -> EvaluationJob:
-    """Return the job: the model and the images of the cars that it held out.
+    """Return the job: the model and the images of the cars that its training held out.
 
     Raises:
         InputError: model or images are missing or invalid, or --out cannot be written.
@@ -100,8 +85,8 @@ def run(
 
     Args:
         flags: of the job.
-        cluster: resources to run on.
-        job: the return value of `check`, if it has been called.
+        cluster: where to run.
+        job: the result of `check`, if the caller has it.
     """
     began, timer = time.monotonic(), StageTimer()
     job = job or check(flags)
@@ -110,10 +95,10 @@ def run(
     summary = f"{count_of(len(job.mask_of), 'images')}; {checkpoint.describe_model(job.manifest)}"
     announce("evaluate", summary, out, describe_workers(workers))
     timer.end("start, list the pictures")
-    evaluation = score_dataset(job, workers)
+    scores, rate = score_dataset(job, workers)
     timer.end("read, predict, compare")
-    result = write_tables(out, job, evaluation.scores)
-    write_report(flags, job, evaluation, result, timer)
+    result = write_tables(out, job, scores)
+    write_report(flags, job, scores, rate, result, timer)
     return {**result, "seconds": round(time.monotonic() - began, 1)}
 
 
@@ -131,15 +116,18 @@ def held_out_pairs(folder: str, masks: str, cars: list[str]) -> list[tuple[str, 
     names = [entry.name for entry in entries if layout.car_of(entry.name) in set(cars)]
     if missing := sorted(set(cars) - set(layout.unique_cars(names))):
         raise InputError(
-            f"--data: {folder} has no images of {len(missing)} of the {len(cars)} held-out cars of "
-            f"the model; the first one is {missing[0]}"
+            f"--data: {folder} has no images of some held-out cars of the model ({len(missing)} of "
+            f"{len(cars)}); the first is {missing[0]}"
         )
     mask_entries = storage.list_files(masks, layout.MASK_SUFFIXES)
     return layout.pair_with_masks(names, [entry.name for entry in mask_entries])
 
 
-def score_dataset(job: EvaluationJob, workers: WorkerAllocation) -> Evaluation:
+def score_dataset(job: EvaluationJob, workers: WorkerAllocation) -> tuple[list[Score], float]:
     """Predict the images of a job and compare the masks with the true ones.
+
+    Returns:
+        Rows of `score`, lowest Dice first, and the rate in images per second.
 
     Raises:
         IncompleteError: an image or a mask cannot be reached.
@@ -171,7 +159,7 @@ def score_dataset(job: EvaluationJob, workers: WorkerAllocation) -> Evaluation:
             scores.append(row)
             meter.set(len(scores))
     _require_all_scored(scores)
-    return Evaluation(sorted(scores, key=lambda row: row["dice"]), meter.rate)
+    return sorted(scores, key=lambda row: row["dice"]), meter.rate
 
 
 def _require_all_scored(scores: list[Score]) -> None:
@@ -191,8 +179,7 @@ def score(batch: Columns, *, masks: str, mask_of: dict[str, str], downscale: int
 
     Args:
         batch: columns of `MaskPredictor`.
-        masks: URI of the true masks.
-        mask_of: mask name by image name.
+        masks, mask_of: see `EvaluationJob`.
         downscale: of the model.
 
     Returns:
@@ -233,13 +220,7 @@ def _compare(
 
 
 def write_tables(out: str, job: EvaluationJob, scores: list[Score]) -> dict[str, Any]:
-    """Write evaluation.json, evaluation.csv and sheets/worst.jpg; return the job's result.
-
-    Args:
-        out: URI of the folder of results.
-        job: that was scored.
-        scores: rows of `score`, lowest Dice first.
-    """
+    """Write evaluation.json, evaluation.csv and sheets/worst.jpg; return the job's result."""
     result = {
         "images": len(scores),
         "dice": _mean([row["dice"] for row in scores]),
@@ -283,18 +264,12 @@ def _to_csv(scores: list[Score]) -> bytes:
 def write_report(
     flags: EvaluateFlags,
     job: EvaluationJob,
-    evaluation: Evaluation,
+    scores: list[Score],
+    rate: float,
     result: dict[str, Any],
     timer: StageTimer,
 ) -> None:
-    """Write report/evaluate.json and the page.
-
-    Args:
-        flags, job, evaluation: the evaluation to report.
-        result: of `write_tables`.
-        timer: seconds of the steps so far.
-    """
-    scores = evaluation.scores
+    """Write report/evaluate.json and the page. Arguments as `score_dataset` and `run` give them."""
     middle = max((len(scores) - figures.MEDIAN_FIGURES) // 2, 0)
     shown = {
         "worst": scores[: figures.WORST_FIGURES],
@@ -307,7 +282,8 @@ def write_report(
     timer.end("write the results")
     crcs = {row["img"]: row["crc32"] for row in scores}
     history = checkpoint.load_history(job.model)
-    part = {
+    training = summarize(history)
+    section = {
         **provenance(flags, job.manifest, job.folder, crcs),
         **drawn,
         "result": result,
@@ -317,17 +293,11 @@ def write_report(
         ],
         "history": history,
         "seconds": timer.seconds,
-        "speed": _speed(evaluation.rate, history),
+        "speed": {
+            "Evaluation: pictures a second": round(rate, 1),
+            "Training: seconds": round(sum(row.get("seconds", 0.0) for row in history), 1),
+            "Training: pictures a second": training["images_per_second"],
+            "Training: share of time that waited for pictures": training["data_wait_fraction"],
+        },
     }
-    builder.add_section(storage.resolve(flags.out), "evaluate", part)
-
-
-def _speed(rate: float, history: list[dict[str, float]]) -> dict[str, float]:
-    """Return the speed of this evaluation and of the model's training, by title."""
-    training = summarize(history)
-    return {
-        "Evaluation: pictures a second": round(rate, 1),
-        "Training: seconds": round(sum(row.get("seconds", 0.0) for row in history), 1),
-        "Training: pictures a second": training["images_per_second"],
-        "Training: share of time that waited for pictures": training["data_wait_fraction"],
-    }
+    builder.add_section(storage.resolve(flags.out), "evaluate", section)
