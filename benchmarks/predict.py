@@ -43,10 +43,10 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 SECONDS = 5.0
 
 
-def link(source: list[Path], folder: Path, images: int) -> None:
-    """Link images as a catalog with names like Kaggle's."""
+def link(source: list[Path], folder: Path, count: int) -> None:
+    """Link images in turn under `count` names like Kaggle's."""
     folder.mkdir(parents=True)
-    for number in range(images):
+    for number in range(count):
         car, view = divmod(number, layout.VIEWS)
         os.symlink(source[number % len(source)], folder / f"{car:012x}_{view + 1:02d}.jpg")
 
@@ -148,7 +148,7 @@ def job(
 
 
 def busy(lines: list[tuple[float, str]], sampler: usage.UsageSampler) -> dict[str, float]:
-    """Return how busy CPUs and GPUs were, 0..1, and when: from the first shard to the last.
+    """Return the seconds of the first and the last shard, and the mean usages (0..1) between them.
 
     Args:
         lines: (second, line) of the job's log.
@@ -166,6 +166,25 @@ def busy(lines: list[tuple[float, str]], sampler: usage.UsageSampler) -> dict[st
     return usages
 
 
+def measure(
+    flags: argparse.Namespace, device: torch.device
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the rates in images per second, and the times and usages of the job."""
+    rates: dict[str, Any] = {"cores": os.cpu_count()}
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = next(f for f in (flags.data / "test", flags.data) if f.exists())
+        source = sorted(path.resolve() for path in folder.glob("*.jpg"))
+        data = Path(scratch, "data")
+        link(source, data, flags.pictures)
+        rates["decode"] = decode_ceiling(source)  # first: CUDA does not survive a fork
+        rates["network"], rates["masks"] = device_ceilings(flags.model, source, device)
+        rates["one"] = one_by_one(flags.model, source, device)
+        out = flags.keep or Path(scratch, "out")
+        result, seconds, used = job(data, flags.model, out, "--decode", flags.decode)
+    rates["ours"] = result["images_per_second"]
+    return rates, {**used, "job_s": result["seconds"], "command_s": round(seconds, 1)}
+
+
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -176,34 +195,19 @@ def main() -> None:
     parser.add_argument("--decode", default="cpu", choices=["cpu", "gpu"])
     flags = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    rates: dict[str, Any] = {"cores": os.cpu_count()}
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = next(f for f in (flags.data / "test", flags.data) if f.exists())
-        source = sorted(path.resolve() for path in folder.glob("*.jpg"))
-        link(source, Path(scratch, "data"), flags.pictures)
-        rates["decode"] = decode_ceiling(source)  # first: CUDA does not survive a fork
-        rates["network"], rates["masks"] = device_ceilings(flags.model, source, device)
-        rates["one"] = one_by_one(flags.model, source, device)
-        out = flags.keep or Path(scratch, "out")
-        data = Path(scratch, "data")
-        result, seconds, used = job(data, flags.model, out, "--decode", flags.decode)
-    rates["ours"] = result["images_per_second"]
-    lower = min(rates["decode"], rates["network"])
+    rates, times = measure(flags, device)
     for name, value in rates.items():
         print(f"{name:10} {value:10.1f}" + ("" if name == "cores" else " images/s"))
     ratios = {
-        "to_lower_ceiling": round(rates["ours"] / lower, 3),
+        "to_lower_ceiling": round(rates["ours"] / min(rates["decode"], rates["network"]), 3),
         "to_one_by_one": round(rates["ours"] / rates["one"], 1),
-        **used,
-        "job_s": result["seconds"],
-        "command_s": round(seconds, 1),
+        **times,
     }
     print(ratios)
-    where = torch.cuda.get_device_name() if device.type == "cuda" else "cpu"
     report = {
         "benchmark": "predict",
         "decode_by": flags.decode,
-        "device": where,
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
         "pictures": flags.pictures,
         **{name: round(value, 1) for name, value in rates.items()},
         **ratios,

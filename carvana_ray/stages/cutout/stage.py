@@ -212,10 +212,12 @@ def plan_run(flags: CutoutFlags, cluster: ClusterResources, checked: CutoutInput
 
 def announce_run(run: CutoutRun) -> None:
     """Log in one line what will be cut out."""
-    entries, manifest = run.checked.entries, run.checked.manifest
-    masks = describe_model(manifest) if manifest else "masks of a submission"
-    summary = f"{count_of(len(entries), 'images', run.done)}; {masks}"
-    announce("cutout", summary, run.target, describe_workers(run.workers))
+    images, manifest = count_of(len(run.checked.entries), "images", run.done), run.checked.manifest
+    if manifest:
+        summary = f"{images}; {describe_model(manifest)}"
+        announce("cutout", summary, run.target, describe_workers(run.workers))
+    else:
+        announce("cutout", f"{images}; masks of a submission", run.target)
 
 
 def render_pending(run: CutoutRun) -> tuple[CutoutTally, float]:
