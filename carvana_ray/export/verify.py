@@ -21,7 +21,7 @@ from carvana_ray.inference.predictor import Predictor
 from carvana_ray.unet import metrics
 from carvana_ray.unet.network import UNet
 
-# Of a mask's pixels: 245 of 1280 x 1918. CPU and GPU differ by about as much.
+# Fraction of a mask's pixels: 245 of 1280 x 1918. CPU and GPU differ by about as much.
 TOLERATED_FRACTION = 1e-4
 
 

@@ -58,11 +58,11 @@ def masks(photos: Path, model: Path, ray_session: None, tmp_path_factory: Any) -
     predict.run(flags, HERE)
     with (out / "submission.csv").open(newline="") as file:
         rows = dict(list(csv.reader(file))[1:])
-    found: dict[str, Any] = {"submission": out / "submission.csv"}
+    masks: dict[str, Any] = {"submission": out / "submission.csv"}
     for name, text in rows.items():
         width, height = Image.open(photos / name).size
-        found[name] = rle.decode(text, height, width)
-    return found
+        masks[name] = rle.decode(text, height, width)
+    return masks
 
 
 def cut(photos: Path, out: Path, model: Path | None = None, **flags: Any) -> dict[str, Any]:
@@ -72,8 +72,8 @@ def cut(photos: Path, out: Path, model: Path | None = None, **flags: Any) -> dic
 
 
 def files_in(out: Path) -> dict[str, tuple[int, int]]:
-    found = out.glob("cutouts/*")
-    return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in found}
+    files = out.glob("cutouts/*")
+    return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in files}
 
 
 def names_of(photos: Path, suffix: str = ".png") -> set[str]:
@@ -121,14 +121,8 @@ def test_existing_cutouts_are_not_repeated_and_their_images_not_read(
     (photos / names[5]).write_bytes(draw_pair(99, SIZE)[0])
     opened = Opened(photos)
     result = cut(photos, out, model)
-    asked = {
-        names[0],
-        names[3],
-        names[5],
-        names[18],
-        names[19],
-    }  # the first image is opened to check access
-    assert opened.names() - {""} == asked  # "" is the folder
+    to_read = {names[0], names[3], names[5], names[18], names[19]}  # the first to check access
+    assert opened.names() - {""} == to_read  # "" is the folder
     assert (result["written"], result["resumed"]) == (4, 16)
     after = files_in(out)
     same = set(before) - {"car_00003.png", "car_00005.png", "_cutouts.json"}
@@ -188,22 +182,22 @@ def test_bad_images_are_named_and_all_others_cut_out(
     again = cut(photos, out, model, on_bad_picture="skip")
     assert (again["written"], again["resumed"], again["bad"]) == (0, 17, 1)
     (photos / names[4]).write_bytes(good)
-    mended = cut(photos, out, model)
-    assert (mended["written"], mended["resumed"], mended["bad"]) == (1, 17, 0)
+    repaired = cut(photos, out, model)
+    assert (repaired["written"], repaired["resumed"], repaired["bad"]) == (1, 17, 0)
     assert not quarantine.exists()
 
 
 def test_an_unreachable_image_stays_pending(model: Path, ray_session: None, tmp_path: Path) -> None:
     photos, out = tmp_path / "photos", tmp_path / "out"
     names = draw(photos, 0, 20)
-    gone = photos / names[17]
-    gone.unlink()
-    gone.symlink_to("/proc/self/mem")  # a read of it fails: input/output error
+    broken = photos / names[17]
+    broken.unlink()
+    broken.symlink_to("/proc/self/mem")  # a read of it fails: input/output error
     with pytest.raises(IncompleteError, match=rf"{names[17]}: unreachable.*run again") as error:
         cut(photos, out, model, on_bad_picture="skip")
     assert "\n" not in str(error.value)
     assert len(files_in(out)) == 16 + 1 + 1, "the other block, the image before it, the index"
-    gone.unlink()
+    broken.unlink()
     draw(photos, 17, 18)
     assert cut(photos, out, model)["written"] == 3
 
@@ -257,16 +251,16 @@ def test_a_killed_run_resumes(
     os.kill(job.pid, signal.SIGKILL)
     job.wait(60)
     before = files_in(out)
-    pictures = {name for name in before if name.endswith(".png")}
-    assert 40 <= len(pictures) < 400
+    finished = {name for name in before if name.endswith(".png")}
+    assert 40 <= len(finished) < 400
     for path in whole():
         Image.open(path).load()  # every file is complete
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     result = result_of(done)
-    assert result["resumed"] >= len(pictures), "tasks of the killed run may have finished"
+    assert result["resumed"] >= len(finished), "tasks of the killed run may have finished"
     assert result["written"] + result["resumed"] == 400
     after = files_in(out)
-    assert {name: after[name] for name in pictures} == {name: before[name] for name in pictures}
+    assert {name: after[name] for name in finished} == {name: before[name] for name in finished}
     assert len(whole()) == 400
     assert len([name for name in after if name.startswith(".")]) <= 4, (
         "temporary files of the killed run are removed later"
@@ -307,12 +301,12 @@ def test_cutouts_in_s3_equal_those_on_disk(
     flags = ("--data", f"{home}/photos", "--model", f"{home}/model", "--out", f"{home}/out")
     result = result_of(run_job("cutout", *flags))
     assert (result["written"], result["cutouts"]) == (20, f"{home}/out/cutouts")
-    there = download(s3, f"{home}/out/cutouts")
+    in_s3 = download(s3, f"{home}/out/cutouts")
     cut(photos, tmp_path, model)
-    here = {path.name: path.read_bytes() for path in tmp_path.glob("cutouts/*.png")}
-    assert {name: there[name] for name in here} == here
-    assert set(there) == {*here, "_cutouts.json"}
+    on_disk = {path.name: path.read_bytes() for path in tmp_path.glob("cutouts/*.png")}
+    assert {name: in_s3[name] for name in on_disk} == on_disk
+    assert set(in_s3) == {*on_disk, "_cutouts.json"}
     s3.client().delete_object(Bucket=home.removeprefix("s3://"), Key="out/cutouts/z.b.png")
     again = result_of(run_job("cutout", f"{home}/photos/z.b.jpg", f"{home}/photos", *flags[2:]))
     assert (again["written"], again["resumed"]) == (1, 19)
-    assert download(s3, f"{home}/out/cutouts") == there
+    assert download(s3, f"{home}/out/cutouts") == in_s3

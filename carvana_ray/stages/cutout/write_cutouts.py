@@ -1,8 +1,7 @@
-"""Last map of a cut-out job: images and their masks in, one file per cut-out out.
+"""Last map of a cut-out job: masks in, one file per cut-out out.
 
 Full-size images do not travel through Ray: the task that writes a cut-out opens and decodes its
-image itself. Decoding and encoding cost more than the network, so there is a task for each core. A
-task holds one image at a time, about 40 MB for 1918 x 1280.
+image itself. It holds one image at a time, about 40 MB for 1918 x 1280.
 
 Imports no torch: these tasks run in processes of their own, which should start quickly.
 """
@@ -59,7 +58,7 @@ class CutoutWriter:
         Args:
             name: of the image.
             answer: an element of `read`.
-            crc: CRC-32 that the file must have, if known. The soft mask is of these bytes.
+            crc: CRC-32 that the file must have, if known; required with `soft_mask`.
             soft_mask: uint8 [h, w], or None to use `text`, the run-length text of the mask.
 
         Returns:
