@@ -19,6 +19,7 @@ import json
 import multiprocessing
 import os
 import platform
+import re
 import shlex
 import subprocess
 import sys
@@ -148,16 +149,16 @@ def job(
 
 
 def busy(lines: list[tuple[float, str]], sampler: usage.UsageSampler) -> dict[str, float]:
-    """Return the seconds of the first and the last shard, and the mean usages (0..1) between them.
+    """Return the mean usages of CPUs and GPUs (0..1) from the first shard to the last, and when.
+
+    The job logs its progress every 10 s, so the first shard is known 10 s late at most.
 
     Args:
         lines: (second, line) of the job's log.
         sampler: of the same time.
     """
-    first, last = (
-        next(second for second, line in log if line.startswith("predict: ") and word in line)
-        for word, log in ((" first ", lines), (" of ", lines[::-1]))
-    )
+    progress = [second for second, line in lines if re.match(r"predict: \d+ of \d+", line)]
+    first, last = progress[0], progress[-1]
     usages = {"first_shard_s": round(first, 1), "last_shard_s": round(last, 1)}
     for name, samples in (("cpu_busy", sampler.cpu), ("gpu_busy", sampler.gpu)):
         values = [value for second, value in samples if first < second <= last]
