@@ -25,7 +25,7 @@ _shown = True
 
 
 def show(shown: bool) -> None:
-    """Turn the output of meters that are created from now on on or off."""
+    """Enable or disable the output of meters created after this call."""
     global _shown
     _shown = shown
 

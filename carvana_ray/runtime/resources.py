@@ -96,7 +96,7 @@ def _require_totals(flag: str, workers: int, use_gpu: bool, cluster: ClusterReso
 
 
 def _decode_on_gpu(flags: ModelFlags, use_gpu: bool) -> bool:
-    """Return whether GPUs decode JPEGs; raise `InputError` if they are to but cannot."""
+    """Return whether GPUs decode JPEGs; raise `InputError` if --decode gpu cannot be met."""
     if not isinstance(flags, EvaluateFlags) or flags.decode == "cpu":
         return False
     if not use_gpu:
