@@ -1,3 +1,3 @@
-"""Cut cars out of studio photographs, at the scale of a catalogue, as a job on a Ray cluster."""
+"""Cut cars out of studio photographs, at the scale of a catalog, as a job on a Ray cluster."""
 
 __version__ = "0.1.0"

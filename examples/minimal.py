@@ -3,7 +3,7 @@
     carvana-ray sample --out runs/sample
     python examples/minimal.py runs/sample runs/minimal
 
-docs/minimal.md lists the points where carvana_ray leaves this form, and why.
+docs/minimal.md lists the points where carvana_ray departs from this form, and why.
 """
 
 import sys

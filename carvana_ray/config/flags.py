@@ -86,7 +86,7 @@ class TrainFlags(ModelFlags, SeedFlags):
     init_from: str = option(
         "", "model folder to fine-tune: recipe, base, downscale and weights are taken from it"
     )
-    # The next three are None only with --init-from, until `finetune.resolve_flags` reads the model.
+    # The next five are None only with --init-from, until `finetune.resolve_flags` reads the model.
     recipe: Literal["default", "2017", "best"] = option(
         None,
         "default: fast; best: full resolution, 60 epochs, half the errors; 2017: the original "
@@ -177,7 +177,8 @@ class PredictFlags(EvaluateFlags):
     )
     shard_size: int = option(
         0,
-        "largest number of images per shard; 0: 256, or fewer for less than 16,384 images",
+        "largest number of images per shard; 0: 256 (64 at full size), or fewer for fewer than "
+        "16,384 images",
         least=0,
     )
     partial: bool = option(
@@ -209,7 +210,8 @@ class CutoutFlags(EvaluateFlags):
     )
     edge: Literal["auto", "soft", "hard"] = option(
         "auto",
-        "soft: anti-aliased alpha; hard: binary mask; auto: hard for --mask-only, --submission",
+        "soft: anti-aliased alpha; hard: binary mask; auto: hard with --mask-only or --submission, "
+        "else soft",
     )
     background: str = option(
         "transparent", "transparent, a color (white, '#f0f0f0') or an image file"
@@ -270,9 +272,9 @@ class PipelineFlags(PredictFlags, TrainFlags, SampleFlags):
         if self.merge_only or self.verify:
             raise InputError("--merge-only, --verify: use the command predict")
         if not self.holdout_cars.strip("0."):
-            raise InputError("--holdout-cars 0: the pipeline scores them; hold out cars")
+            raise InputError("--holdout-cars 0: the pipeline scores held-out cars; use 1 or more")
         if not self.data and not self.sample_test_cars:
-            raise InputError("--sample-test-cars 0: the pipeline predicts them; draw cars")
+            raise InputError("--sample-test-cars 0: the pipeline predicts test cars; use 1 or more")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -94,6 +94,11 @@ def load_triton(device: torch.device, name: str) -> ModuleType | None:
         module = importlib.import_module(f"carvana_ray.inference.{name}")
         module.self_test(device)
     except Exception as error:  # Triton compiles for this GPU, which may raise any error
-        log.warning("no %s, slower: %s: %s", name, type(error).__name__, error)
+        log.warning(
+            "%s does not run here, so the GPU is slower; it needs Triton and a C compiler: %s: %s",
+            name,
+            type(error).__name__,
+            error,
+        )
         return None
     return module

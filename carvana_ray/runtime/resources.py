@@ -1,6 +1,6 @@
 """Which CPUs and GPUs of a cluster a job's workers get.
 
-The arithmetic runs before any worker starts, because Ray waits for ever for resources that the
+The arithmetic runs before any worker starts, because Ray waits forever for resources that the
 cluster does not have.
 """
 

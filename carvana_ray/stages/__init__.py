@@ -1,1 +1,1 @@
-"""The only place that imports Ray: each stage reads, maps, maps and writes."""
+"""The only package that imports Ray: `ingest`, and a module or package for each command."""

@@ -69,7 +69,7 @@ def check(flags: EvaluateFlags) -> EvaluationJob:
         InputError: model or images are missing or invalid, or --out cannot be written.
     """
     if not flags.data:
-        raise InputError("--data is missing: a folder with train/ and train_masks/")
+        raise InputError("--data is missing: name a folder with train/ and train_masks/")
     model = storage.resolve(flags.model_uri)
     _, manifest = checkpoint.load_model(model)
     folder, masks = image_and_mask_dirs(storage.resolve(flags.data))
@@ -117,7 +117,7 @@ def held_out_pairs(folder: str, masks: str, cars: list[str]) -> list[tuple[str, 
     if missing := sorted(set(cars) - set(layout.unique_cars(names))):
         raise InputError(
             f"--data: {folder} has no images of some held-out cars of the model ({len(missing)} of "
-            f"{len(cars)}); the first is {missing[0]}"
+            f"{len(cars)}); the first is {missing[0]}; use the folder that the model was trained on"
         )
     mask_entries = storage.list_files(masks, layout.MASK_SUFFIXES)
     return layout.pair_with_masks(names, [entry.name for entry in mask_entries])
@@ -168,8 +168,9 @@ def _require_all_scored(scores: list[Score]) -> None:
         return
     named = "; ".join(f"{row['img']}: {row['status']}" for row in bad[:3])
     if any(row["status"].startswith(UNREACHABLE) for row in bad):
-        raise IncompleteError(f"--data: images or masks cannot be reached: {named}")
-    raise InputError(f"--data: {len(bad)} of {count_of(len(scores), 'images')} failed: {named}")
+        raise IncompleteError(f"--data: images or masks cannot be reached: {named}; run again")
+    total = count_of(len(scores), "images")
+    raise InputError(f"--data: {len(bad)} of {total} failed: {named}; repair or replace the files")
 
 
 def score(batch: Columns, *, masks: str, mask_of: dict[str, str], downscale: int) -> Columns:

@@ -1,4 +1,4 @@
-"""What every job does around its work: log, signals, one line of JSON, exit code."""
+"""The setup and the end of every job: log, signals, one line of JSON, exit code."""
 
 import errno
 import json

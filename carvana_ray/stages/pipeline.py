@@ -1,6 +1,6 @@
 """The pipeline: sample (unless --data is given) -> train -> evaluate -> predict -> a table.
 
-Each step skips what an earlier run has finished.
+Each step but evaluate skips the work that an earlier run has finished.
 """
 
 import sys
@@ -50,7 +50,7 @@ def run(
     began = time.monotonic()
     out = storage.resolve(flags.out)
     steps = "train, evaluate, predict" if flags.data else "sample, train, evaluate, predict"
-    announce("pipeline", f"{steps}; finished steps are skipped", out)
+    announce("pipeline", f"{steps}; finished work is skipped", out)
     allocate_workers(flags, cluster)  # fails now if the workers of a later step do not fit
     results, bad_images = _run_steps(flags, cluster)
     manifest = load_manifest(results["train"]["model"])

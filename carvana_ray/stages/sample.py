@@ -25,7 +25,7 @@ from carvana_ray.runtime.wording import count_of
 from carvana_ray.stages.ingest.blocks import Columns, from_blocks, single_row
 from carvana_ray.stages.ray_metrics import meter
 
-VIEWS_PER_BLOCK = 4  # 2 s of drawing: long enough for a task, short enough for the progress display
+VIEWS_PER_BLOCK = 4  # 1 s of drawing: long enough for a task, short enough for the progress display
 MARKER = "sample.json"
 
 

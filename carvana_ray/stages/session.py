@@ -103,7 +103,10 @@ def _join(connect: Callable[[], object]) -> None:
         connect()
     except (ray.exceptions.AuthenticationError, ConnectionError) as error:
         if isinstance(error, ConnectionError) and "InvalidAuthToken" not in str(error.__cause__):
-            raise InputError(f"RAY_ADDRESS {address}: no Ray cluster answers there") from error
+            raise InputError(
+                f"RAY_ADDRESS {address}: no Ray cluster answers there; start it, or unset "
+                "RAY_ADDRESS to run this job on this machine"
+            ) from error
         raise InputError(
             f"RAY_ADDRESS {address}: the cluster requires a token: {TOKEN_ADVICE}"
         ) from error

@@ -93,7 +93,7 @@ def read_many(uris: Sequence[str], at_most: int | None = None) -> Iterator[bytes
     """Yield for each file, in order, the result of `read` or the error that it raises.
 
     Files of S3 are read ahead in threads: each takes about 30 ms, and 2 ms to decode. Reads that
-    have not started are cancelled when the caller stops iterating.
+    have not started are canceled when the caller stops iterating.
     """
     if not (uris and is_remote(uris[0])):
         yield from (_try_read(uri, at_most) for uri in uris)

@@ -61,7 +61,9 @@ _ACCESS_ERRORS = (  # botocore's errors that the user can fix
 
 
 def client() -> Any:
-    """Return the client of this process, for all its threads; pickled it would carry the secret.
+    """Return the client that all threads of this process share.
+
+    It is not passed to other processes, since a pickled client would carry the secret.
 
     Raises:
         InputError: the endpoint uses plain http outside this machine.

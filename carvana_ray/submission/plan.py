@@ -31,12 +31,12 @@ def run_id(settings: dict[str, Any]) -> str:
 
 
 def max_shard_size(downscale: int) -> int:
-    """Return the default maximum of images per shard: 157 MB of gray images, at most 256."""
+    """Return the default maximum number of images per shard: 157 MB of gray, at most 256."""
     return min(SHARD_SIZE, 64 * downscale**2)
 
 
 def shard_size(images: int, requested: int = 0, maximum: int = SHARD_SIZE) -> int:
-    """Return the maximum of images per shard: `requested`, or if that is 0 the default.
+    """Return the maximum number of images per shard: `requested`, or if that is 0 the default.
 
     The default is `maximum` for many images. Fewer images are cut into about 64 shards.
     """

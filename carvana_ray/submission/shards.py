@@ -64,7 +64,7 @@ class ShardTask:
 
 @dataclass(frozen=True)
 class PendingShards:
-    """The work that a run has still to do."""
+    """The work that a run still has to do."""
 
     tasks: list[ShardTask]
     needed: int  # number of shards that hold images of the catalog

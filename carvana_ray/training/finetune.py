@@ -90,6 +90,6 @@ def warn_on_leakage(base_model: ModelManifest, cars: Sequence[Sequence[str]]) ->
     if known := sorted({*cars[1], *cars[2]} & set(base_model.train_cars)):
         log.warning(
             f"{FLAG} was trained on {len(known)} of the cars that score the new model (such as "
-            f"{known[0]}). If these are the same cars, the scores are too good: name other cars in "
+            f"{known[0]}). If these are the same cars, the scores are too high: name other cars in "
             "a file and pass it to --holdout-cars"
         )

@@ -1,6 +1,6 @@
 """The training loop over a stream of batches. torch only: no Ray, no files, no clock of its own.
 
-On a GPU the CPU runs ahead of the device, so no value is read back within a step.
+No value is read back within a step, so that on a GPU the CPU runs ahead of the device.
 """
 
 import math
@@ -206,7 +206,9 @@ def train(
     while state.epoch < plan.epochs:
         row = train_epoch(state, stream, plan, worker)
         if not state.finite():
-            raise DivergedError(f"a weight is not finite after epoch {state.epoch + 1}")
+            raise DivergedError(
+                f"a weight is not finite after epoch {state.epoch + 1}: use a lower --learning-rate"
+            )
         state.epoch += 1
         state.history.append(row)
         on_epoch_end(state)

@@ -62,7 +62,7 @@ def plan_run(
             batch size does not fit.
     """
     if not flags.data:
-        raise InputError("--data is missing: a folder with train/ and train_masks/")
+        raise InputError("--data is missing: name a folder with train/ and train_masks/")
     data = storage.resolve(flags.data)
     image_dir, mask_dir = image_and_mask_dirs(data)
     pairs, files = _list_pairs(image_dir, mask_dir, flags.limit)

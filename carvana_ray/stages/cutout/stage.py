@@ -260,5 +260,5 @@ def publish(run: CutoutRun, bad: list[Bad], result: dict[str, Any]) -> None:
         log.warning("%s", message)
         return
     raise BadImagesError(
-        f"{message}; repair them and run again, or use --on-bad-picture skip", result
+        f"{message}. Repair the bad images and run again, or use --on-bad-picture skip", result
     )

@@ -17,8 +17,8 @@ from carvana_ray.storage import FileInfo
 
 log = logging.getLogger(__name__)
 
-LOST_BLOCKS = 16  # that a run may lose to crashing images before the machines are to blame
-LOST_A_REPLICA = 4  # more blocks per replica: those that it had when its machine was lost
+LOST_BLOCKS = 16  # blocks that a pass may lose to crashing images
+LOST_A_REPLICA = 4  # further blocks per worker: those it held when its machine was lost
 PASSES = 3
 TRIES = 2  # a machine may be lost at that very moment; twice in a row it is the image
 AT_ONCE = 64

@@ -37,11 +37,12 @@ Size = tuple[int, int]
 # A shard of 256 is two calls on a GPU. Where the GPU decodes, it is one: nvJPEG is faster the more
 # files it gets.
 BATCH_ON_CPU, BATCH_ON_GPU, BATCH_DECODED = 16, 128, 256
-# Of a block whose replica dies: a try takes ten seconds and more, and a block that is lost by bad
-# luck is done in the second pass of `run_with_isolation`.
+# Retries of a block whose replica died. A retry takes ten seconds or more, and a block that is
+# lost by chance is repeated in the next pass of `run_with_isolation`.
 TASK_RETRIES = 2
-# Of one replica. Each of `LOST_BLOCKS` crashing images takes 1 + TASK_RETRIES, 48 in all; the rest
-# is for machines that come and go. Without a replica Ray Data waits half an hour to end the run.
+# Restarts of one replica. Each of `LOST_BLOCKS` crashing images takes 1 + TASK_RETRIES, 48 in all;
+# the rest is for machines that come and go. If no replica is left, Ray Data waits half an hour
+# before it ends the run.
 RESTARTS = 100
 REPLICAS_A_GPU = 2  # one computes while the other takes in or hands out a batch
 READERS = 2  # for each replica on CPUs

@@ -22,7 +22,7 @@ MAX_BLOCK_BYTES = 160_000_000  # 32 images and masks of 1280 x 1918, as uint8
 
 @dataclass(frozen=True, kw_only=True)
 class BatchSpec:
-    """What a training stream consists of.
+    """The definition of a training stream.
 
     Attributes:
         plan: which images make up which batch.
