@@ -151,7 +151,8 @@ def open_binary(uri: str) -> Iterator[BinaryIO]:
 
 def gunzip_if(file: BinaryIO, packed: bool) -> BinaryIO:
     """Return an open file, unpacked if it is packed with gzip."""
-    return gzip.GzipFile(fileobj=file) if packed else file  # type: ignore[return-value]
+    # Without a mode gzip takes the file's, which is for writing while a submission is validated.
+    return gzip.GzipFile(fileobj=file, mode="rb") if packed else file  # type: ignore[return-value]
 
 
 def _iter_rows(uri: str) -> Iterator[tuple[int, list[str]]]:
