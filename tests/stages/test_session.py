@@ -17,7 +17,7 @@ with session.session(1, {verbose}):
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("verbose", [False, True])
+@pytest.mark.parametrize("verbose", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_ray_data_says_nothing_unless_asked_to(verbose: bool) -> None:
     command = [sys.executable, "-c", SMALL.format(verbose=verbose)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)

@@ -185,6 +185,7 @@ def test_a_file_that_cannot_be_reached_ends_training_with_its_name(
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_a_pair_that_crashes_its_process_is_named(
     data: Path, ray_session: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

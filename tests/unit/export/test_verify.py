@@ -81,6 +81,7 @@ def test_gray_input_of_a_jpeg_gives_the_masks_of_predict(size: tuple[int, int]) 
     assert np.count_nonzero(masks != expected) <= verify.TOLERATED_FRACTION * masks.size
 
 
+@pytest.mark.slow
 def test_a_network_with_pixel_unshuffle_and_mirroring_matches_torch() -> None:
     network = trained_network("batch", fold=2)
     design = UNetConfig(base=2, norm="batch", fold=2)
