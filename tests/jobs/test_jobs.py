@@ -144,6 +144,7 @@ def test_four_replicas_and_one_write_the_same_bytes(
     assert packed.stdout == expected == (finished / "submission.csv").read_bytes()
 
 
+@pytest.mark.slow
 def test_bad_images_hold_the_submission_back_until_they_are_repaired(
     finished: Path, data: Path, run_job: Run, ray_session: None, tmp_path: Path
 ) -> None:
