@@ -23,7 +23,8 @@ def local_predictions(finished: Path, data: Path, run_job: Run, tmp_path_factory
     return (out / "submission.csv").read_bytes()
 
 
-@pytest.mark.parametrize("kind", ["s3", pytest.param("rgw", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["s3", "rgw"])
 def test_a_pipeline_in_s3_makes_what_it_makes_on_disk(
     request: pytest.FixtureRequest,
     kind: str,
