@@ -34,6 +34,10 @@ class StorageUnavailableError(OSError):
         return f"{self.filename}: {self.strerror}"
 
 
+class FileChangedError(StorageUnavailableError):
+    """Raised if a file is not the version that the caller expects. Exit code 1."""
+
+
 class StorageAccessError(StorageUnavailableError, InputError):
     """Raised if a file cannot be reached for a cause that the user can fix. Exit code 2.
 

@@ -20,5 +20,6 @@ from carvana_ray.storage.router import (
     remove_stale_temps,
     require_writable,
     resolve,
+    state,
     write_atomic,
 )

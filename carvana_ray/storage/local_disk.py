@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import fcntl
+import filecmp
 import os
 import shutil
 import time
@@ -12,15 +13,17 @@ from pathlib import Path
 from typing import BinaryIO
 
 from carvana_ray.errors import (
+    FileChangedError,
     FileMissingError,
     FileTooLargeError,
     InputError,
     StorageAccessError,
     StorageUnavailableError,
 )
-from carvana_ray.storage.base import TEMP_PREFIX, FileInfo
+from carvana_ray.storage.base import CHANGED, REPLACED, TEMP_PREFIX, FileInfo
 
 USER_ERRNOS = {errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG}
+LOCK_FILE = ".carvana_ray.lock"  # one per folder whose files are replaced conditionally
 TEMP_MAX_AGE_S = 60  # older temporary files without a lock are left over from a crash
 
 
@@ -57,12 +60,22 @@ def list_dirs(uri: str) -> list[str]:
         return sorted(entry.name for entry in entries if entry.is_dir())
 
 
-def read(uri: str, at_most: int | None) -> bytes:
+def read(uri: str, at_most: int | None, expected: FileInfo | None) -> bytes:
     with _translate_errors(uri), open(uri, "rb") as file:
-        length = os.fstat(file.fileno()).st_size
+        length = _require_unchanged(uri, file, expected).st_size
         if at_most is not None and length > at_most:
             raise FileTooLargeError(f"{uri}: {length} bytes, at most {at_most} are allowed")
-        return file.read()
+        data = file.read()
+        _require_unchanged(uri, file, expected)  # another program may write into the open file
+        return data
+
+
+def _require_unchanged(uri: str, file: BinaryIO, expected: FileInfo | None) -> os.stat_result:
+    status = os.fstat(file.fileno())
+    found = (status.st_size, str(status.st_mtime_ns))
+    if expected and found != (expected.size, expected.version):
+        raise FileChangedError(errno.ESTALE, CHANGED, uri)
+    return status
 
 
 def open_read(uri: str) -> BinaryIO:
@@ -76,29 +89,86 @@ def _translate_errors(uri: str) -> Iterator[None]:
         yield
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         raise FileMissingError(f"{uri}: no such file") from None
+    except StorageUnavailableError:
+        raise
     except OSError as error:
         kind = StorageAccessError if error.errno in USER_ERRNOS else StorageUnavailableError
         raise kind(error.errno, error.strerror, uri) from error
 
 
-def write_atomic(uri: str, data: bytes, replace: bool) -> bool:
+def state(uri: str) -> str:
+    status = _stat(uri)
+    return f"{status.st_ino}-{status.st_size}-{status.st_mtime_ns}" if status else ""
+
+
+def _stat(uri: str) -> os.stat_result | None:
+    """Return the status of a file or folder, None if it does not exist."""
+    with _translate_errors(uri):
+        try:
+            return os.stat(uri)
+        except (FileNotFoundError, NotADirectoryError):
+            if os.path.islink(uri):  # to a disk that is not mounted, perhaps
+                text = "a link to a file that does not exist"
+                raise StorageUnavailableError(errno.ENOENT, text, uri) from None
+            return None
+
+
+def write_atomic(uri: str, data: bytes, expected: str | None) -> bool:
     with _temp_file(uri) as (file, name):
         file.write(data)
         _fsync_file(file)
-        publish = os.replace if replace else os.link  # a link fails if the target exists
-        try:
-            publish(name, uri)
-        except FileExistsError:
-            return read(uri, None) == data
-    return True
+        return _publish(name, uri, expected) or _same_contents(name, uri)
 
 
 @contextlib.contextmanager
-def atomic_writer(uri: str) -> Iterator[BinaryIO]:
+def atomic_writer(uri: str, expected: str | None) -> Iterator[BinaryIO]:
     with _temp_file(uri) as (file, name):
         yield file
         _fsync_file(file)
-        os.replace(name, uri)
+        if not (_publish(name, uri, expected) or _same_contents(name, uri)):
+            raise FileChangedError(errno.ESTALE, REPLACED, uri)
+
+
+def _publish(temp: str, uri: str, expected: str | None) -> bool:
+    """Give a temporary file its name if the file of that name has the state `expected`."""
+    if expected is None:
+        os.replace(temp, uri)
+        return True
+    if not expected:
+        try:
+            os.link(temp, uri)
+            return True
+        except FileExistsError:
+            return False
+        except OSError:
+            pass  # the file system has no hard links; other causes make the rename fail as well
+    with _lock(os.path.dirname(uri)):
+        if state(uri) != expected:
+            return False
+        if expected:
+            # Two replacements between two ticks of the file system's clock could have the same
+            # time, and a new file may have the inode of one that was removed.
+            oldest = os.stat(uri).st_mtime_ns + 1
+            if os.stat(temp).st_mtime_ns < oldest:
+                os.utime(temp, ns=(oldest, oldest))
+        os.replace(temp, uri)
+    return True
+
+
+def _same_contents(temp: str, uri: str) -> bool:
+    with _translate_errors(uri), contextlib.suppress(FileNotFoundError):
+        return filecmp.cmp(temp, uri, shallow=False)
+    return False
+
+
+@contextlib.contextmanager
+def _lock(folder: str) -> Iterator[None]:
+    """Exclude the other processes that lock this folder; the lock ends with the process."""
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # not every file system has locks
+            file = stack.enter_context(open(os.path.join(folder, LOCK_FILE), "ab"))
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 @contextlib.contextmanager
@@ -148,7 +218,7 @@ def require_writable(uri: str) -> None:
     # Neither the owner nor the mode of a folder shows a read-only mount or a quota.
     probe = os.path.join(uri, f"{TEMP_PREFIX}{uuid.uuid4().hex}")
     try:
-        write_atomic(probe, b"?", True)
+        write_atomic(probe, b"?", None)
         remove(probe)
     except OSError as error:
         raise InputError(f"--out {uri}: cannot be written: {error.strerror}") from error

@@ -76,33 +76,52 @@ def list_dirs(uri: str) -> list[str]:
     return _store(uri).list_dirs(uri)
 
 
-def read(uri: str, at_most: int | None = None) -> bytes:
+def read(uri: str, at_most: int | None = None, expected: FileInfo | None = None) -> bytes:
     """Return the contents of a file.
 
     Contents from S3 are compared with their checksum, if it is known, and read again on a mismatch.
 
+    Args:
+        uri: of the file.
+        at_most: size in bytes that the file may have.
+        expected: an entry of a listing. The contents then are those of the listed size and
+            version: on disk the open file is compared before and after it is read, in S3 the
+            condition is part of the request.
+
     Raises:
         FileMissingError: the file does not exist.
         FileTooLargeError: the file has more than `at_most` bytes; nothing is read.
+        FileChangedError: the file has another size or version than `expected`.
         StorageUnavailableError: the file cannot be reached.
     """
-    return _store(uri).read(uri, at_most)
+    return _store(uri).read(uri, at_most, expected)
 
 
-def read_many(uris: Sequence[str], at_most: int | None = None) -> Iterator[bytes | Exception]:
+def read_many(
+    uris: Sequence[str],
+    at_most: int | None = None,
+    expected: Sequence[FileInfo] | None = None,
+) -> Iterator[bytes | Exception]:
     """Yield for each file, in order, the result of `read` or the error that it raises.
 
     Files of S3 are read ahead in threads: each takes about 30 ms, and 2 ms to decode. Reads that
     have not started are canceled when the caller stops iterating.
+
+    Args:
+        uris: of the files.
+        at_most: size in bytes that each file may have.
+        expected: for each file its entry in a listing, as in `read`.
     """
+    entries = [None] * len(uris) if expected is None else expected
+    files = list(zip(uris, entries, strict=True))
     if not (uris and is_remote(uris[0])):
-        yield from (_try_read(uri, at_most) for uri in uris)
+        yield from (_try_read(uri, at_most, entry) for uri, entry in files)
         return
     pool = ThreadPoolExecutor(READ_AHEAD)
     pending: deque[Future[bytes | Exception]] = deque()
     try:
-        for uri in uris:
-            pending.append(pool.submit(_try_read, uri, at_most))
+        for uri, entry in files:
+            pending.append(pool.submit(_try_read, uri, at_most, entry))
             if len(pending) > READ_AHEAD:
                 yield pending.popleft().result()
         while pending:
@@ -111,9 +130,9 @@ def read_many(uris: Sequence[str], at_most: int | None = None) -> Iterator[bytes
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _try_read(uri: str, at_most: int | None) -> bytes | Exception:
+def _try_read(uri: str, at_most: int | None, expected: FileInfo | None) -> bytes | Exception:
     try:
-        return read(uri, at_most)
+        return read(uri, at_most, expected)
     except (InputError, OSError) as error:
         return error
 
@@ -123,23 +142,56 @@ def open_read(uri: str) -> BinaryIO:
     return _store(uri).open_read(uri)
 
 
-def write_atomic(uri: str, data: bytes, *, replace: bool = False) -> bool:
+def state(uri: str) -> str:
+    """Return the state of a file, which changes when the file is replaced; "" if it is missing.
+
+    It is opaque: on disk inode, size and modification time, in S3 the ETag.
+
+    Raises:
+        StorageUnavailableError: the file cannot be reached.
+    """
+    return _store(uri).state(uri)
+
+
+def write_atomic(
+    uri: str, data: bytes, *, replace: bool = False, expected: str | None = None
+) -> bool:
     """Write a file atomically; return whether it now holds `data`.
 
-    Missing folders are created. An existing file stays as it is unless `replace` is true.
+    Missing folders are created. An existing file stays as it is unless `replace` is true or the
+    file has the state `expected`. The answer is False if the file holds other bytes: another
+    writer was first.
+
+    Two writers with the same `expected` never both replace a file. On disk the state is compared
+    under the lock of a hidden file of the folder, which a killed writer releases; file systems
+    without locks leave an instant between comparison and replacement. In S3 the condition is part
+    of the request (If-Match, or If-None-Match for a new file).
+
+    Args:
+        uri: of the file.
+        data: its contents.
+        replace: replace an existing file in any state.
+        expected: a result of `state`; with "" the file must be new.
 
     Raises:
         OSError: the file cannot be written.
     """
-    return _store(uri).write_atomic(uri, data, replace)
+    if expected is None and not replace:
+        expected = ""
+    return _store(uri).write_atomic(uri, data, expected)
 
 
-def atomic_writer(uri: str) -> AbstractContextManager[BinaryIO]:
+def atomic_writer(uri: str, expected: str | None = None) -> AbstractContextManager[BinaryIO]:
     """Return a context with a temporary file to write and read.
 
     At the end of the block the file replaces `uri`. If the block raises, `uri` stays as it was.
+
+    Args:
+        uri: of the file.
+        expected: a result of `state`. If `uri` has another state at the end of the block and does
+            not hold the same bytes, it stays as it is, and the block raises `FileChangedError`.
     """
-    return _store(uri).atomic_writer(uri)
+    return _store(uri).atomic_writer(uri, expected)
 
 
 def remove(uri: str) -> None:

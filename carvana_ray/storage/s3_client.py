@@ -21,11 +21,13 @@ from botocore import exceptions
 from botocore.config import Config
 
 from carvana_ray.errors import (
+    FileChangedError,
     FileMissingError,
     InputError,
     StorageAccessError,
     StorageUnavailableError,
 )
+from carvana_ray.storage.base import CHANGED
 
 TRIES = 8  # of a request; with botocore's pauses half a minute on average, 71 s at most
 CONNECT_S, READ_S = 5, 30  # timeouts
@@ -129,6 +131,8 @@ def _translate(error: exceptions.ClientError, uri: str) -> Exception:
     if code in ERROR_HINTS or status in (401, 403):
         hint = ERROR_HINTS.get(code, ERROR_HINTS["403"])
         return StorageAccessError(errno.EACCES, f"{code}: {hint}", uri)
+    if code == "PreconditionFailed":
+        return FileChangedError(errno.ESTALE, CHANGED, uri)
     message = error.response.get("Error", {}).get("Message", "")
     return StorageUnavailableError(errno.EIO, one_line(f"{status} {code}: {message}"), uri)
 

@@ -23,7 +23,7 @@ from support.s3_servers import Faulty, Server, faulty, why_no_proxy
 
 from carvana_ray import storage
 from carvana_ray.errors import InputError, StorageAccessError, StorageUnavailableError
-from carvana_ray.storage import s3, s3_client
+from carvana_ray.storage import s3, s3_client, s3_read
 
 __all__ = ["part_bytes"]  # a fixture
 
@@ -134,7 +134,7 @@ def test_a_body_that_is_always_bad_is_an_error(faulty_s3: Faulty, home: str, kin
     with pytest.raises(StorageUnavailableError, match="differ from the written") as caught:
         storage.read(f"{home}/file")
     check_message(caught.value, f"{home}/file")
-    assert seen(faulty_s3) == [("GET", kind)] * s3.MAX_TRIES
+    assert seen(faulty_s3) == [("GET", kind)] * s3_read.MAX_TRIES
 
 
 @pytest.mark.parametrize("kind", ["short", "cut", "flip"])

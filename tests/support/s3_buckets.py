@@ -8,7 +8,7 @@ import pytest
 from support.s3_servers import Server
 
 from carvana_ray import storage
-from carvana_ray.storage import s3
+from carvana_ray.storage import s3_write
 
 MIB = 2**20
 # Every operation on one file or folder, by name.
@@ -21,7 +21,7 @@ OPERATIONS = {
     "write": lambda uri: storage.write_atomic(uri, b"x"),
     "replace": lambda uri: storage.write_atomic(uri, b"x", replace=True),
     "atomic_writer": lambda uri: write_through(uri, b"x"),
-    "multipart": lambda uri: write_through(uri, b"x" * (s3.PART_BYTES + 1)),
+    "multipart": lambda uri: write_through(uri, b"x" * (s3_write.PART_BYTES + 1)),
     "remove": storage.remove,
     "remove_dir": storage.remove_dir,
 }
@@ -30,7 +30,7 @@ OPERATIONS = {
 @pytest.fixture
 def part_bytes(monkeypatch: pytest.MonkeyPatch) -> int:
     """The size of a part: the smallest that S3 allows."""
-    monkeypatch.setattr(s3, "PART_BYTES", 5 * MIB)
+    monkeypatch.setattr(s3_write, "PART_BYTES", 5 * MIB)
     return 5 * MIB
 
 

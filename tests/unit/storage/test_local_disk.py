@@ -13,12 +13,16 @@ import time
 from collections.abc import Iterator
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
+from support import additions
 from support.commands import REPOSITORY
 
 from carvana_ray import storage
 from carvana_ray.errors import (
+    FileChangedError,
+    FileMissingError,
     FileTooLargeError,
     InputError,
     StorageAccessError,
@@ -458,3 +462,142 @@ def test_a_file_over_the_limit_is_not_read(tmp_path: Path) -> None:
     assert storage.read(str(tmp_path / "file"), at_most=5) == b"12345"
     with pytest.raises(FileTooLargeError, match="5 bytes, at most 4"):
         storage.read(str(tmp_path / "file"), at_most=4)
+
+
+def test_only_the_listed_version_is_read(tmp_path: Path) -> None:
+    for name in ("a", "b", "c", "d"):
+        (tmp_path / name).write_bytes(b"123")
+        os.utime(tmp_path / name, (1, 1))
+    entries = storage.list_files(str(tmp_path))
+    uris = [str(tmp_path / entry.name) for entry in entries]
+    (tmp_path / "b").write_bytes(b"456")
+    (tmp_path / "c").write_bytes(b"4567")
+    os.utime(tmp_path / "c", (1, 1))
+    (tmp_path / "d").unlink()
+    first, *changed, gone = storage.read_many(uris, expected=entries)
+    assert first == b"123"
+    for uri, error in zip(uris[1:], changed, strict=False):
+        assert isinstance(error, FileChangedError)
+        assert str(error) == f"{uri}: it changed since it was listed"
+    assert isinstance(gone, FileMissingError)
+    assert storage.read(uris[1]) == b"456", "without an expectation any version is read"
+
+
+def test_a_file_that_is_rewritten_while_it_is_read_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a").write_bytes(b"123")
+    os.utime(tmp_path / "a", (1, 1))
+    (entry,) = storage.list_files(str(tmp_path))
+    real, seen = os.fstat, []
+
+    def rewrite_after_first(handle: int) -> os.stat_result:
+        status = real(handle)
+        if not seen:
+            (tmp_path / "a").write_bytes(b"456")
+        seen.append(status)
+        return status
+
+    monkeypatch.setattr(os, "fstat", rewrite_after_first)
+    with pytest.raises(FileChangedError, match="changed since"):
+        storage.read(str(tmp_path / "a"), expected=entry)
+    monkeypatch.undo()
+    assert len(seen) > 1
+
+
+def test_no_addition_is_lost_when_eight_processes_replace_one_file(tmp_path: Path) -> None:
+    assert additions.race(str(tmp_path / "file"), processes=8, times=25) == list(range(200))
+    assert not list(tmp_path.glob(f"{local_disk.TEMP_PREFIX}*"))
+
+
+def test_a_file_is_replaced_only_in_the_expected_state(tmp_path: Path) -> None:
+    uri = str(tmp_path / "file")
+    assert storage.state(uri) == ""
+    assert storage.write_atomic(uri, b"first", expected="")
+    assert not storage.write_atomic(uri, b"other", expected="")
+    first = storage.state(uri)
+    assert storage.write_atomic(uri, b"second", expected=first)
+    assert not storage.write_atomic(uri, b"third", expected=first)
+    assert storage.read(uri) == b"second"
+    assert storage.write_atomic(uri, b"second", expected=first), "the file holds these bytes"
+    storage.remove(uri)
+    assert not storage.write_atomic(uri, b"fourth", expected=first)
+    assert storage.list_files(str(tmp_path)) == []
+
+
+def test_no_two_replacements_in_one_tick_of_the_clock_have_one_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock of a file system may have ticks of milliseconds, and inodes are used again."""
+
+    def stopped_clock(file: BinaryIO) -> None:
+        file.flush()
+        os.utime(file.fileno(), (1, 1))
+
+    monkeypatch.setattr(local_disk, "_fsync_file", stopped_clock)
+    uri, times, state = str(tmp_path / "file"), [], ""
+    for turn in range(10):
+        assert storage.write_atomic(uri, b"%d" % turn, expected=state)
+        state = storage.state(uri)
+        times.append(os.stat(uri).st_mtime_ns)
+    assert times == sorted(set(times))
+
+
+@pytest.mark.parametrize("old", [b"old", b""], ids=["over a file", "as a new file"])
+def test_the_writer_leaves_what_another_has_published_meanwhile(tmp_path: Path, old: bytes) -> None:
+    uri = str(tmp_path / "file")
+    if old:
+        storage.write_atomic(uri, old)
+
+    def write(data: bytes) -> None:
+        with storage.atomic_writer(uri, state) as file:
+            file.write(data)
+            storage.write_atomic(uri, b"another's", replace=True)
+
+    state = storage.state(uri)
+    with pytest.raises(FileChangedError) as caught:
+        write(b"mine")
+    assert str(caught.value) == f"{uri}: another process has replaced it meanwhile"
+    assert storage.read(uri) == b"another's"
+    write(b"another's")  # both have the same result
+    assert [entry.name for entry in storage.list_files(str(tmp_path))] == ["file"]
+
+
+LOCK = """
+import sys, time
+from carvana_ray.storage import local_disk
+with local_disk._lock(sys.argv[1]):
+    print("holds", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_killed_holder_of_the_lock_blocks_nobody(tmp_path: Path) -> None:
+    uri = str(tmp_path / "file")
+    storage.write_atomic(uri, b"old")
+    state, written = storage.state(uri), threading.Event()
+
+    def write() -> None:
+        if storage.write_atomic(uri, b"new", expected=state):
+            written.set()
+
+    command = [sys.executable, "-c", LOCK, str(tmp_path)]
+    with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout
+        assert holder.stdout.readline() == "holds\n"
+        writer = threading.Thread(target=write, daemon=True)
+        writer.start()
+        assert not written.wait(0.2), "the lock is held"
+        holder.kill()
+        assert written.wait(10)
+    assert storage.read(uri) == b"new"
+
+
+def test_without_locks_files_are_still_replaced_in_the_expected_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(local_disk.fcntl, "flock", refuse)
+    test_a_file_is_replaced_only_in_the_expected_state(tmp_path)
