@@ -111,19 +111,22 @@ class CutoutJob:
                 compute=ray.data.TaskPoolStrategy(cpus),
             )
 
-        def dry_run(name: str) -> None:
-            row = with_texts(block_row("", [name]))
+        def input_of(name: str) -> dict[str, Any]:
+            return with_texts(block_row("", [name]))
+
+        def dry_run(row: dict[str, Any]) -> None:  # holds no texts: they are 36 MB
             write_from_rows({key: [value] for key, value in row.items()}, dry_writer)
 
         entries = [entry for entry in self.entries if entry.name in texts]
-        self._run(entries, make_dataset, dry_run)
+        self._run(entries, make_dataset, dry_run, input_of=input_of)
 
     def _run(
         self,
         entries: Sequence[FileInfo],
         make_dataset: MakeDataset,
-        dry_run: Callable[[str], None],
+        dry_run: Callable[[Any], None],
         workers: WorkerAllocation = NO_REPLICAS,
+        input_of: Callable[[str], object] = str,
     ) -> None:
         """Run a chain on images in blocks, see `run_with_isolation`."""
 
@@ -146,7 +149,7 @@ class CutoutJob:
             Block(f"{start:06d}", entries[start : start + MIN_SHARD_SIZE])
             for start in range(0, len(entries), MIN_SHARD_SIZE)
         ]
-        run_with_isolation(blocks, run_blocks, dry_run, workers)
+        run_with_isolation(blocks, run_blocks, dry_run, workers, input_of)
 
 
 def _writer_resources(workers: WorkerAllocation) -> dict[str, Any]:

@@ -41,8 +41,9 @@ B = TypeVar("B", bound=Block)
 def run_with_isolation(
     blocks: Sequence[B],
     run_blocks: Callable[[Sequence[B], Mapping[str, str], int], Collection[str]],
-    work: Callable[[str], object],
+    work: Callable[[Any], object],
     workers: WorkerAllocation = NO_REPLICAS,
+    input_of: Callable[[str], object] = str,
 ) -> None:
     """Run blocks, and repeat those that are lost with a machine or by a crashing image.
 
@@ -53,7 +54,7 @@ def run_with_isolation(
         run_blocks: called with blocks, the preset status of images that must not be read, and the
             number of blocks that may be lost: none in the last pass. It returns the names of the
             blocks that are done.
-        work: called with the name of one image; does the same as `run_blocks` for this image.
+        work, input_of: see `find_crashing`; `work` does the same as `run_blocks` for one image.
         workers: the replicas that do the work.
     """
     max_lost = LOST_BLOCKS + LOST_A_REPLICA * workers.count
@@ -69,27 +70,38 @@ def run_with_isolation(
         # exists, and a cycle of references keeps that alive.
         gc.collect()
         names = [entry.name for block in pending for entry in block.entries]
-        preset_status |= dict.fromkeys(find_crashing(names, work, workers), quarantine.CRASH)
+        preset_status |= dict.fromkeys(
+            find_crashing(names, work, workers, input_of), quarantine.CRASH
+        )
 
 
 def find_crashing(
-    names: Sequence[str], work: Callable[[str], object], workers: WorkerAllocation = NO_REPLICAS
+    names: Sequence[str],
+    work: Callable[[Any], object],
+    workers: WorkerAllocation = NO_REPLICAS,
+    input_of: Callable[[str], object] = str,
 ) -> list[str]:
     """Return the names whose work kills its process.
 
     Each is tried in a task with the resources of one of the workers.
+
+    Args:
+        names: of images.
+        work: called with the input of one image. All processes get it with all that it refers to.
+        workers: the replicas that do the work.
+        input_of: returns the input of one image by its name. Only this image's process gets it.
     """
 
     @ray.remote(max_retries=0, num_cpus=workers.cpus, num_gpus=int(workers.use_gpu))
-    def work_on(name: str) -> None:
-        work(name)
+    def work_on(item: Any) -> None:
+        work(item)
 
     suspects = list(names)
     for _ in range(TRIES):
         died = []
         for start in range(0, len(suspects), AT_ONCE):
             chunk = suspects[start : start + AT_ONCE]
-            refs = [work_on.remote(name) for name in chunk]
+            refs = [work_on.remote(input_of(name)) for name in chunk]
             died += [name for name, ref in zip(chunk, refs, strict=True) if not _survived(ref)]
         suspects = died
     return suspects

@@ -93,11 +93,13 @@ def _raise_if_crashing(
     """Raise `InputError` if a pair of a lost chunk crashes the process that decodes it."""
     mask_of = dict(run.pairs)
 
-    def read_alone(image: str) -> None:
-        row = pairs_row([(image, mask_of[image])], run.crcs)
+    def row_of(image: str) -> dict[str, Any]:
+        return pairs_row([(image, mask_of[image])], run.crcs)
+
+    def read_alone(row: dict[str, Any]) -> None:
         read_pairs({name: [value] for name, value in row.items()}, options)
 
-    for image in find_crashing(images, read_alone):
+    for image in find_crashing(images, read_alone, input_of=row_of):
         raise InputError(
             f"--data: {image} or {mask_of[image]} crashes the process that decodes it; replace "
             "these files"

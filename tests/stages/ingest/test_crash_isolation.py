@@ -55,7 +55,7 @@ def test_a_lost_block_is_repeated_without_its_crashing_image(
         calls.append(([block.name for block in blocks], dict(preset_status), max_lost))
         return {block.name for block in blocks if block.name != "b" or preset_status}
 
-    def find(names: list[str], work: object, workers: WorkerAllocation) -> list[str]:
+    def find(names: list[str], work: object, workers: WorkerAllocation, *_: object) -> list[str]:
         tried.append((names, work, workers))
         return ["b1.jpg"]
 
