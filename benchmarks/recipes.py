@@ -82,7 +82,8 @@ def batches(plan: BatchPlan, recipe: Recipe, data: torch.Tensor) -> Iterator[Bat
         image, soft_mask = data[:, torch.from_numpy(block.indices).to(device)]
         batch = {"weight": torch.from_numpy(block.weight).to(device)}
         if recipe.affine_augment:
-            affine = np.stack([augment.sample_affine(rng, recipe.flip) for rng in rngs])
+            limits = recipe.flip, recipe.max_shift, recipe.max_log_scale
+            affine = np.stack([augment.sample_affine(rng, *limits) for rng in rngs])
             batch["affine"] = torch.from_numpy(affine).to(device)
         else:
             if recipe.flip:

@@ -11,6 +11,7 @@ import numpy as np
 import ray
 from numpy.typing import NDArray
 
+from carvana_ray.config.recipes import Recipe
 from carvana_ray.images import augment
 from carvana_ray.stages.ingest.blocks import Columns
 from carvana_ray.training.batch_plan import BatchPlan, WorkerBatch
@@ -28,16 +29,15 @@ class BatchSpec:
         plan: which images make up which batch.
         progress: handle of the `ProgressActor` that holds the decoded chunks.
         kept: int64, the row of each of the plan's images among the decoded pairs.
-        flip: mirror each training image with probability 1/2.
-        affine: draw an affine matrix for each image instead. The workers apply it and standardize
-            on their device.
+        recipe: with its `flip` each training image is mirrored with probability 1/2. With its
+            `affine_augment` each image gets a random affine matrix instead, which the workers apply
+            on their device before they standardize.
     """
 
     plan: BatchPlan
     progress: Any
     kept: NDArray[np.int64]
-    flip: bool
-    affine: bool = False
+    recipe: Recipe
 
 
 def steps_per_block(per_worker: int, grid: tuple[int, int]) -> int:
@@ -59,7 +59,7 @@ def assemble_batches(
 
     Returns:
         b images for each step: ``image`` and ``soft_mask`` uint8 [b, h, w], ``weight`` float32 [b],
-        ``epoch`` and ``rank`` int64 [b]; with `spec.affine` also ``affine`` float32 [b, 2, 3].
+        ``epoch`` and ``rank`` int64 [b]; with `affine_augment` also ``affine`` float32 [b, 2, 3].
     """
     group, rank = divmod(int(batch["id"][0]), spec.plan.workers)
     first = first_step + group * steps
@@ -72,10 +72,11 @@ def _worker_batch(spec: BatchSpec, index: int) -> Columns:
     batch = spec.plan.worker_batch(index)
     rngs = (spec.plan.rng(batch, row) for row in range(len(batch.indices)))
     pairs = _gather(spec, batch)
-    affine = {}
-    if spec.affine:  # validation images have the column too, unused: blocks need equal columns
-        affine["affine"] = np.stack([augment.sample_affine(rng, spec.flip) for rng in rngs])
-    elif spec.flip and batch.training:
+    affine, recipe = {}, spec.recipe
+    if recipe.affine_augment:  # validation images have the column too, unused: blocks need equal columns
+        limits = recipe.flip, recipe.max_shift, recipe.max_log_scale
+        affine["affine"] = np.stack([augment.sample_affine(rng, *limits) for rng in rngs])
+    elif recipe.flip and batch.training:
         pairs = [augment.random_flip(*pair, rng) for pair, rng in zip(pairs, rngs, strict=True)]
     return {
         "image": np.stack([image for image, _ in pairs]),

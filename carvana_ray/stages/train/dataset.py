@@ -157,6 +157,6 @@ def batch_stream(
     compute = ray.data.TaskPoolStrategy(tasks)
     assemble = functools.partial(assemble_batches, spec=spec, first_step=first_step, steps=steps)
     batches = numbers.map_batches(assemble, batch_size=None, num_cpus=num_cpus, compute=compute)
-    if spec.affine:
+    if spec.recipe.affine_augment:
         return batches
     return batches.map_batches(standardize, batch_size=None, num_cpus=num_cpus, compute=compute)

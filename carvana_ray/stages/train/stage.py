@@ -85,8 +85,7 @@ def _train(job: TrainJob) -> list[str]:
         plan=job.run.plan,
         progress=start_progress_actor(),
         kept=all_pairs,
-        flip=job.recipe.flip,
-        affine=job.recipe.affine_augment,
+        recipe=job.recipe,
     )
     # Workers on GPUs start while the pairs are decoded. Workers on CPUs would take the CPUs that
     # decode, and with --on-bad-picture skip the batches are unknown until then.

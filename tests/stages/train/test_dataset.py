@@ -15,6 +15,7 @@ from support.pairs import draw_pair
 from support.runs import first_pairs, run_of
 
 from carvana_ray import images
+from carvana_ray.config.recipes import Recipe
 from carvana_ray.errors import IncompleteError, InputError
 from carvana_ray.images import augment
 from carvana_ray.stages.ingest.read_pairs import PairOptions, read_pairs
@@ -34,7 +35,7 @@ def spec_of(data: Path, pairs: Pairs, plan: BatchPlan, **changes: Any) -> BatchS
     assert len(chunks) == -(-len(pairs) // 32)
     actor = start_progress_actor()
     ray.get(actor.set_chunks.remote(chunks))
-    values = {"kept": np.arange(len(pairs)), "flip": False, **changes}
+    values = {"kept": np.arange(len(pairs)), "recipe": Recipe(flip=False), **changes}
     return BatchSpec(plan=plan, progress=actor, **values)
 
 
@@ -53,7 +54,7 @@ def test_the_stream_is_the_plan(data: Path, ray_session: None, workers: int, ste
     """Through Ray Data each worker gets the batches that the plan gives it, decoded and flipped."""
     pairs = first_pairs(data, 40)
     plan = BatchPlan(train=33, val=7, batch=4, workers=workers, epochs=2, seed=1)
-    stream = ordered(batch_stream(spec_of(data, pairs, plan, flip=True), 1, steps))
+    stream = ordered(batch_stream(spec_of(data, pairs, plan, recipe=Recipe()), 1, steps))
     gray = load_grays(data, pairs)
     flipped = 0
     index = plan.blocks_per_epoch
@@ -81,7 +82,8 @@ def test_an_affine_stream_carries_gray_levels_and_a_matrix_for_each_image(
     """The matrix depends on the image and the epoch, not on the number of workers."""
     pairs = first_pairs(data, 40)
     plan = BatchPlan(train=33, val=7, batch=4, workers=workers, epochs=2, seed=1)
-    spec = spec_of(data, pairs, plan, flip=True, affine=True)
+    recipe = Recipe(affine_augment=True, max_shift=0.1, max_log_scale=0.2)
+    spec = spec_of(data, pairs, plan, recipe=recipe)
     stream = ordered(batch_stream(spec, steps=3))
     gray = load_grays(data, pairs)
     matrices: dict[tuple[int, int], list[float]] = {}
@@ -99,7 +101,7 @@ def test_an_affine_stream_carries_gray_levels_and_a_matrix_for_each_image(
             assert np.array_equal(row, gray[image]), "neither transformed nor mirrored yet"
             if expected.training:
                 rng = np.random.default_rng((1, expected.epoch, image, 1))
-                assert np.array_equal(matrix, augment.sample_affine(rng, flip=True))
+                assert np.array_equal(matrix, augment.sample_affine(rng, True, 0.1, 0.2))
                 matrices[expected.epoch, image] = matrix.ravel().tolist()
         if index == 3 * workers * 5 - 1:  # whole groups, an epoch and a half
             break

@@ -26,6 +26,14 @@ def test_run_ids_hash_the_original_text(name: str) -> None:
     assert json.dumps(RECIPES[name].hash_fields()) == HASHED[name]
 
 
+@pytest.mark.parametrize("field", ["max_shift", "max_log_scale"])
+def test_limits_of_the_augmentation_name_another_run_where_they_differ(field: str) -> None:
+    """Otherwise a run after an upgrade would go on from states of the old limits."""
+    best = RECIPES["best"]
+    changed = dataclasses.replace(best, **{field: 0.3})
+    assert changed.hash_fields() == {**best.hash_fields(), field: 0.3}
+
+
 @pytest.mark.parametrize("field", dataclasses.fields(Recipe), ids=lambda field: field.name)
 def test_every_field_changes_the_hash(field: dataclasses.Field) -> None:
     changed = dataclasses.replace(Recipe(), **{field.name: "another value"})
