@@ -21,7 +21,7 @@ def run_boundaries(soft_masks: Tensor, height: int, width: int) -> Tensor:
     downscale = images.infer_downscale(height, width, h, w)
     boundaries = torch.empty(count, height * width + 1, dtype=torch.bool, device=soft_masks.device)
     grid = (height, triton.cdiv(width, COLUMNS), count)
-    with torch.cuda.device(soft_masks.device):
+    with torch.cuda.device_of(soft_masks):
         _run_boundaries_kernel[grid](
             soft_masks.contiguous(), boundaries, height, width, h, w, downscale, COLUMNS
         )
@@ -34,7 +34,7 @@ def block_means(rgb: Tensor, downscale: int) -> Tensor:
     h, w = images.grid_size(height, width, downscale)
     gray = torch.empty(count, h, w, dtype=torch.uint8, device=rgb.device)
     grid = (h, triton.cdiv(w, BLOCKS), count)
-    with torch.cuda.device(rgb.device):
+    with torch.cuda.device_of(rgb):
         _block_means_kernel[grid](rgb.contiguous(), gray, height, width, h, w, downscale, BLOCKS)
     return gray
 

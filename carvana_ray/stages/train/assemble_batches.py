@@ -73,7 +73,7 @@ def _worker_batch(spec: BatchSpec, index: int) -> Columns:
     rngs = (spec.plan.rng(batch, row) for row in range(len(batch.indices)))
     pairs = _gather(spec, batch)
     affine, recipe = {}, spec.recipe
-    if recipe.affine_augment:  # validation images have the column too, unused: blocks need equal columns
+    if recipe.affine_augment:  # of validation images too, unused: blocks need equal columns
         limits = recipe.flip, recipe.max_shift, recipe.max_log_scale
         affine["affine"] = np.stack([augment.sample_affine(rng, *limits) for rng in rngs])
     elif recipe.flip and batch.training:

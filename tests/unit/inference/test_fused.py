@@ -1,8 +1,5 @@
 """The fused network computes the same as the trained network."""
 
-import importlib
-from types import ModuleType
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -76,40 +73,3 @@ def test_a_level_is_pooled_and_joined_by_the_same_kernels(
     assert torch_kernels.calls == ["pool_into"] * (2 if few else 4) + ["upconv_into"] * (
         2 if few else 4
     )
-
-
-@pytest.fixture
-def levels(monkeypatch: pytest.MonkeyPatch) -> tuple[ModuleType, torch.device]:
-    """The kernels on a GPU, or without a GPU in Triton's interpreter."""
-    if torch.cuda.is_available():
-        found = kernels.load_triton(torch.device("cuda"), "unet_kernels_triton")
-        assert found, "GPU tests need Triton"
-        return found, torch.device("cuda")
-    monkeypatch.setenv("TRITON_INTERPRET", "1")
-    pytest.importorskip("triton", reason="no CUDA device here, and no Triton")
-    return importlib.import_module("carvana_ray.inference.unet_kernels_triton"), torch.device("cpu")
-
-
-@pytest.mark.gpu
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("base", [3, 12, 32, 48, 128])
-@pytest.mark.parametrize("size", [(8, 12), (34, 50)])
-def test_kernels_between_levels_equal_torch(
-    levels: tuple[ModuleType, torch.device], base: int, size: tuple[int, int], dtype: torch.dtype
-) -> None:
-    fast, device = levels
-    if device.type == "cpu" and dtype == torch.bfloat16:
-        pytest.skip("Triton's interpreter computes with numpy, which has no bfloat16")
-    torch.manual_seed(0)
-    x, coarse = torch.randn(3, base, *size), torch.randn(3, 2 * base, size[0] // 2, size[1] // 2)
-    x[0, 0, 3, 3], x[1, 0, 0, 0] = torch.nan, torch.inf
-    x, coarse = (one.to(device, dtype) for one in (x, coarse))
-    enlarge = torch.nn.ConvTranspose2d(2 * base, base, 2, stride=2).to(device, dtype)
-    with torch.inference_mode():
-        kept, small = fast.pool_into(x)
-        torch.testing.assert_close(small, F.max_pool2d(x, 2), rtol=0, atol=0, equal_nan=True)
-        found = fast.upconv_into(kept, coarse, enlarge)
-        expected = torch.cat([x.float(), enlarge.float()(coarse.float())], dim=1)
-    assert found.is_contiguous(memory_format=torch.channels_last)
-    close = 1e-3 if dtype == torch.float16 else 1e-2
-    torch.testing.assert_close(found.float(), expected, rtol=close, atol=close, equal_nan=True)

@@ -10,7 +10,6 @@ from carvana_ray import images
 from carvana_ray.inference import mask_kernels as kernels
 
 SIZES = [(1280, 1918, 4), (1280, 1918, 8), (61, 35, 2), (16, 24, 1), (9, 1030, 4), (8, 8, 8)]
-gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 
 
 def soft_masks(size: tuple[int, int, int], count: int = 3) -> torch.Tensor:
@@ -52,20 +51,6 @@ def test_block_means_are_those_of_numpy(size: tuple[int, int, int]) -> None:
     result = kernels.block_means(rgb, downscale).numpy()
     assert result.shape == (2, *images.grid_size(*size))
     assert np.array_equal(result, expected)
-
-
-@gpu
-@pytest.mark.gpu
-@pytest.mark.parametrize("size", SIZES)
-def test_triton_equals_torch(size: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch) -> None:
-    device = torch.device("cuda")
-    assert kernels.load_triton(device, "mask_kernels_triton"), "GPU tests need Triton"
-    soft_mask, rgb = soft_masks(size, 5).to(device), rgb_images(size, 5).to(device)
-    boundaries = kernels.run_boundaries(soft_mask, *size[:2])
-    means = kernels.block_means(rgb, size[2])
-    monkeypatch.setattr(kernels, "load_triton", lambda device, name: None)
-    assert boundaries.equal(kernels.run_boundaries(soft_mask, *size[:2]))
-    assert means.equal(kernels.block_means(rgb, size[2]))
 
 
 def test_triton_does_not_load_for_a_cpu() -> None:
