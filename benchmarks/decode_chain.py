@@ -28,7 +28,7 @@ import ray.data
 from numpy.typing import NDArray
 from PIL import Image
 
-from carvana_ray import images
+from carvana_ray import images, storage
 from carvana_ray.data import layout
 from carvana_ray.stages import session
 from carvana_ray.stages.ingest.blocks import from_blocks
@@ -74,8 +74,12 @@ def _blocks(paths: list[str], block: int) -> list[list[str]]:
 
 def by_chain(paths: list[str], downscale: int, block: int) -> Iterator[int]:
     """Yield as `by_pool`; the images stay in Ray's object store."""
-    rows = [block_row("", names) for names in _blocks([Path(path).name for path in paths], block)]
     folder, size = str(Path(paths[0]).parent), (layout.HEIGHT, layout.WIDTH)
+    listed = {entry.name: entry for entry in storage.list_files(folder)}
+    rows = [
+        block_row("", [listed[Path(path).name] for path in block_paths])
+        for block_paths in _blocks(paths, block)
+    ]
     options = ReadOptions(folder, downscale, None, placeholder_size=size)
     read = functools.partial(read_images, options=options)
     return _counts(from_blocks(rows).map_batches(read, batch_size=None, num_cpus=1))

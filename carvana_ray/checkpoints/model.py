@@ -8,12 +8,14 @@ A folder without a manifest is not a model. If the weights do not match the hash
 the folder is damaged and refused. `train_state` stores training checkpoints by the same rules.
 """
 
+import contextlib
 import hashlib
 import io
 import json
 import pickle
 import platform
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -184,15 +186,17 @@ def read_manifest(folder: str) -> dict[str, Any]:
     return manifest
 
 
-def load_manifest(folder: str, flag: str = "--model") -> ModelManifest:
+def load_manifest(folder: str, flag: str = "--model", sha256: str | None = None) -> ModelManifest:
     """Return the manifest of a model folder.
 
     Args:
         folder: URI of the folder.
         flag: the flag that named the folder, for error messages.
+        sha256: of the weights that the caller expects, if it knows them.
 
     Raises:
-        InputError: the folder is not a model, has another format number, or is damaged.
+        InputError: the folder is not a model, has another format number, is damaged, or holds
+            another model than the caller expects.
     """
     uri = storage.join(folder, MANIFEST)
     try:
@@ -204,12 +208,27 @@ def load_manifest(folder: str, flag: str = "--model") -> ModelManifest:
         raise InputError(f"{flag} {uri}: damaged, {error} is missing") from error
     if manifest.downscale not in images.DOWNSCALES:
         raise InputError(f"{flag} {uri}: damaged, downscale is {manifest.downscale}")
+    if sha256 not in (None, manifest.sha256):
+        raise InputError(
+            f"{flag} {folder}: another model was written there while this job ran; run the command "
+            "again"
+        )
     return manifest
 
 
-def load_history(folder: str) -> list[dict[str, float]]:
-    """Return the history of a model folder, one row for each epoch."""
-    return json.loads(storage.read(storage.join(folder, HISTORY)))
+def load_history(folder: str, manifest: ModelManifest | None = None) -> list[dict[str, float]]:
+    """Return the history of a model folder, one row for each epoch.
+
+    Raises:
+        InputError: the file is missing, or is not the history of the model of `manifest`.
+    """
+    uri = storage.join(folder, HISTORY)
+    history = json.loads(storage.read(uri))
+    if manifest and manifest.metrics not in history:
+        raise InputError(
+            f"{uri}: the history of another model than that of {MANIFEST}; run the command again"
+        )
+    return history
 
 
 def require_matching_weights(weights: dict[str, torch.Tensor], config: UNetConfig) -> None:
@@ -233,17 +252,19 @@ def require_matching_weights(weights: dict[str, torch.Tensor], config: UNetConfi
             raise ValueError(f"{name} has values that are not finite")
 
 
-def load_model(folder: str, flag: str = "--model") -> tuple[UNet, ModelManifest]:
+def load_model(
+    folder: str, flag: str = "--model", sha256: str | None = None
+) -> tuple[UNet, ModelManifest]:
     """Return the network of a model folder, on the CPU in evaluation mode, and its manifest.
 
     Args:
-        folder, flag: as of `load_manifest`.
+        folder, flag, sha256: as of `load_manifest`.
 
     Raises:
         InputError: see `load_manifest`; or the weights do not match their hash or the network, or
             are not all finite.
     """
-    manifest = load_manifest(folder, flag)
+    manifest = load_manifest(folder, flag, sha256)
     uri = storage.join(folder, WEIGHTS)
     data = read_verified(uri, manifest.sha256)
     try:
@@ -255,6 +276,32 @@ def load_model(folder: str, flag: str = "--model") -> tuple[UNet, ModelManifest]
     model = manifest.unet.build()
     model.load_state_dict(weights)
     return model.eval(), manifest
+
+
+@dataclass(frozen=True)
+class ModelRef:
+    """A model that a job has checked: the URI of its folder, and the SHA-256 of its weights.
+
+    Every process of the job loads the model with it, and so no process uses another model that was
+    written into the folder meanwhile.
+    """
+
+    uri: str
+    sha256: str
+
+    def load(self) -> tuple[UNet, ModelManifest]:
+        """Return the result of `load_model`; raises as it does."""
+        return load_model(self.uri, sha256=self.sha256)
+
+    @contextlib.contextmanager
+    def blamed(self) -> Iterator[None]:
+        """Run a block. If it fails after the model was exchanged, raise `InputError` about that."""
+        try:
+            yield
+        except Exception:
+            with contextlib.suppress(OSError):  # the error of the block says more
+                load_manifest(self.uri, sha256=self.sha256)
+            raise
 
 
 def describe_network(recipe: str, base: int, downscale: int) -> str:

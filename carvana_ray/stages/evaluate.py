@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from carvana_ray import images, rle, storage
 from carvana_ray.checkpoints import model as checkpoint
-from carvana_ray.checkpoints.model import ModelManifest
+from carvana_ray.checkpoints.model import ModelManifest, ModelRef
 from carvana_ray.config import EvaluateFlags
 from carvana_ray.data import layout
 from carvana_ray.data.quarantine import OK, UNREACHABLE
@@ -38,7 +38,7 @@ from carvana_ray.stages.predict.mask_predictor import (
     replica_resources,
 )
 from carvana_ray.submission.plan import MIN_SHARD_SIZE
-from carvana_ray.training.run import image_and_mask_dirs, summarize
+from carvana_ray.training.run import Pairs, Rows, image_and_mask_dirs, pair_files, summarize
 from carvana_ray.unet import metrics
 
 Score = dict[str, Any]  # a row of `score`
@@ -51,15 +51,21 @@ class EvaluationJob:
 
     Attributes:
         model, folder, masks: URIs of the folders of the model, the images and the true masks.
-        manifest: of the model.
-        mask_of: mask name by image name, for the images to score.
+        manifest, history: of the model.
+        pairs: the (image, mask) files to score, as listed.
     """
 
     model: str
     manifest: ModelManifest
+    history: Rows
     folder: str
     masks: str
-    mask_of: dict[str, str]
+    pairs: Pairs
+
+    @property
+    def mask_of(self) -> dict[str, str]:
+        """Mask name by image name."""
+        return {image.name: mask.name for image, mask in self.pairs}
 
 
 def check(flags: EvaluateFlags) -> EvaluationJob:
@@ -72,10 +78,11 @@ def check(flags: EvaluateFlags) -> EvaluationJob:
         raise InputError("--data is missing: name a folder with train/ and train_masks/")
     model = storage.resolve(flags.model_uri)
     _, manifest = checkpoint.load_model(model)
+    history = checkpoint.load_history(model, manifest)
     folder, masks = image_and_mask_dirs(storage.resolve(flags.data))
     storage.require_writable(storage.resolve(flags.out))
     pairs = held_out_pairs(folder, masks, manifest.holdout_cars)
-    return EvaluationJob(model, manifest, folder, masks, dict(pairs[: flags.limit or None]))
+    return EvaluationJob(model, manifest, history, folder, masks, pairs[: flags.limit or None])
 
 
 def run(
@@ -92,7 +99,7 @@ def run(
     job = job or check(flags)
     workers = allocate_workers(flags, cluster)
     out = storage.resolve(flags.out)
-    summary = f"{count_of(len(job.mask_of), 'images')}; {checkpoint.describe_model(job.manifest)}"
+    summary = f"{count_of(len(job.pairs), 'images')}; {checkpoint.describe_model(job.manifest)}"
     announce("evaluate", summary, out, describe_workers(workers))
     timer.end("start, list the pictures")
     scores, rate = score_dataset(job, workers)
@@ -102,8 +109,8 @@ def run(
     return {**result, "seconds": round(time.monotonic() - began, 1)}
 
 
-def held_out_pairs(folder: str, masks: str, cars: list[str]) -> list[tuple[str, str]]:
-    """Return the (image, mask) names of the held-out cars.
+def held_out_pairs(folder: str, masks: str, cars: list[str]) -> Pairs:
+    """Return the (image, mask) files of the held-out cars.
 
     Raises:
         InputError: the model held out no cars, or their images or masks are missing.
@@ -113,14 +120,13 @@ def held_out_pairs(folder: str, masks: str, cars: list[str]) -> list[tuple[str, 
             "--model: training held out no cars; train with --holdout-cars to evaluate the model"
         )
     entries = storage.list_files(folder, layout.IMAGE_SUFFIXES)
-    names = [entry.name for entry in entries if layout.car_of(entry.name) in set(cars)]
-    if missing := sorted(set(cars) - set(layout.unique_cars(names))):
+    entries = [entry for entry in entries if layout.car_of(entry.name) in set(cars)]
+    if missing := sorted(set(cars) - set(layout.unique_cars(entry.name for entry in entries))):
         raise InputError(
             f"--data: {folder} has no images of some held-out cars of the model ({len(missing)} of "
             f"{len(cars)}); the first is {missing[0]}; use the folder that the model was trained on"
         )
-    mask_entries = storage.list_files(masks, layout.MASK_SUFFIXES)
-    return layout.pair_with_masks(names, [entry.name for entry in mask_entries])
+    return pair_files(entries, storage.list_files(masks, layout.MASK_SUFFIXES))
 
 
 def score_dataset(job: EvaluationJob, workers: WorkerAllocation) -> tuple[list[Score], float]:
@@ -133,32 +139,33 @@ def score_dataset(job: EvaluationJob, workers: WorkerAllocation) -> tuple[list[S
         IncompleteError: an image or a mask cannot be reached.
         InputError: an image or a mask is bad.
     """
-    names = list(job.mask_of)
+    entries = [image for image, _ in job.pairs]
     blocks = [
-        block_row("", names[start : start + MIN_SHARD_SIZE])
-        for start in range(0, len(names), MIN_SHARD_SIZE)
+        block_row("", entries[start : start + MIN_SHARD_SIZE])
+        for start in range(0, len(entries), MIN_SHARD_SIZE)
     ]
+    model = ModelRef(job.model, job.manifest.sha256)
     options = read_options(job.folder, job.manifest, None, workers)
     scored = (
         from_blocks(blocks)
         .map_batches(partial(read_images, options=options), **reader_resources(workers))
         .map_batches(
             MaskPredictor,
-            fn_constructor_kwargs={"model": job.model, "workers": workers},
+            fn_constructor_kwargs={"model": model, "workers": workers},
             **replica_resources(workers, options.downscale),
         )
         .map_batches(
-            partial(score, masks=job.masks, mask_of=job.mask_of, downscale=options.downscale),
+            partial(score, masks=job.masks, pairs=job.pairs, downscale=options.downscale),
             batch_size=None,
             **cpu_map_resources(workers),
         )
     )
     scores: list[Score] = []
-    with ray_metrics.meter("evaluate", len(names)) as meter:
+    with ray_metrics.meter("evaluate", len(entries)) as meter, model.blamed():
         for row in scored.iter_rows():
             scores.append(row)
             meter.set(len(scores))
-    _require_all_scored(scores)
+        _require_all_scored(scores)
     return sorted(scores, key=lambda row: row["dice"]), meter.rate
 
 
@@ -173,14 +180,14 @@ def _require_all_scored(scores: list[Score]) -> None:
     raise InputError(f"--data: {len(bad)} of {total} failed: {named}; repair or replace the files")
 
 
-def score(batch: Columns, *, masks: str, mask_of: dict[str, str], downscale: int) -> Columns:
+def score(batch: Columns, *, masks: str, pairs: Pairs, downscale: int) -> Columns:
     """Compare a batch of predicted masks with the true masks.
 
     A bad true mask gives its row a bad status.
 
     Args:
         batch: columns of `MaskPredictor`.
-        masks, mask_of: see `EvaluationJob`.
+        masks, pairs: see `EvaluationJob`.
         downscale: of the model.
 
     Returns:
@@ -191,17 +198,18 @@ def score(batch: Columns, *, masks: str, mask_of: dict[str, str], downscale: int
     values = np.zeros((len(batch["img"]), len(VALUES)))
     texts = np.array([rle.text_from_bounds(b) for b in batch["run_bounds"]], dtype=object)
     status = batch["status"].astype(object)
+    mask_of = {image.name: mask for image, mask in pairs}
     for row, name in enumerate(batch["img"]):
         if status[row] != OK:  # the mask is a placeholder of any size
             continue
         size = int(batch["height"][row]), int(batch["width"][row])
         try:
-            truth = images.load_mask(storage.read(storage.join(masks, mask_of[name])))
+            truth = images.load_mask(storage.read(storage.join(masks, mask_of[name].name)))
             if truth.shape != size:
                 raise BadImageError(f"wrong-size: the mask is {truth.shape}, the image {size}")
             values[row] = _compare(rle.decode(texts[row], *size), truth, downscale)
         except (BadImageError, FileMissingError) as error:
-            status[row] = f"{mask_of[name]}: {error}"
+            status[row] = f"{mask_of[name].name}: {error}"
         except OSError as error:
             status[row] = f"{UNREACHABLE}: {error}"
             break
@@ -282,8 +290,7 @@ def write_report(
     }
     timer.end("write the results")
     crcs = {row["img"]: row["crc32"] for row in scores}
-    history = checkpoint.load_history(job.model)
-    training = summarize(history)
+    training = summarize(job.history)
     section = {
         **provenance(flags, job.manifest, job.folder, crcs),
         **drawn,
@@ -292,11 +299,11 @@ def write_report(
             [row["img"], *layout.parse_name(row["img"]), *(round(row[key], 6) for key in VALUES)]
             for row in scores
         ],
-        "history": history,
+        "history": job.history,
         "seconds": timer.seconds,
         "speed": {
             "Evaluation: pictures a second": round(rate, 1),
-            "Training: seconds": round(sum(row.get("seconds", 0.0) for row in history), 1),
+            "Training: seconds": round(sum(row.get("seconds", 0.0) for row in job.history), 1),
             "Training: pictures a second": training["images_per_second"],
             "Training: share of time that waited for pictures": training["data_wait_fraction"],
         },

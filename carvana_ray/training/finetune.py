@@ -76,9 +76,7 @@ def load_base_weights(flags: TrainFlags, sha256: str) -> dict[str, Tensor]:
         InputError: the model is damaged, or no longer the one of `sha256`.
     """
     folder = storage.resolve(flags.init_from)
-    model, manifest = load_model(folder, FLAG)
-    if manifest.sha256 != sha256:
-        raise InputError(f"{FLAG} {folder}: another model was written there; run the command again")
+    model, _ = load_model(folder, FLAG, sha256)
     return model.state_dict()
 
 

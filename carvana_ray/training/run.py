@@ -23,7 +23,7 @@ from carvana_ray.storage import FileInfo
 from carvana_ray.training.batch_plan import BatchPlan
 
 Rows = list[dict[str, float]]
-Pairs = list[tuple[str, str]]
+Pairs = list[tuple[FileInfo, FileInfo]]
 Cars = tuple[list[str], list[str], list[str]]  # train, val, holdout
 
 
@@ -32,7 +32,7 @@ class TrainingRun:
     """The input of a training run.
 
     Attributes:
-        pairs: (image, mask) file names; training pairs first, then validation pairs.
+        pairs: (image, mask) files, as listed; training pairs first, then validation pairs.
         cars: names of the (train, val, holdout) cars.
         size: (H, W) of all images.
         run_id: hash of everything that the model depends on.
@@ -68,7 +68,7 @@ def plan_run(
     pairs, files = _list_pairs(image_dir, mask_dir, flags.limit)
     cars = _split_cars(flags, pairs)
     train, val = (
-        [pair for pair in pairs if layout.car_of(pair[0]) in names]
+        [pair for pair in pairs if layout.car_of(pair[0].name) in names]
         for names in (set(cars[0]), set(cars[1]))
     )
     return TrainingRun(
@@ -92,22 +92,28 @@ def plan_run(
 
 
 def _list_pairs(image_dir: str, mask_dir: str, limit: int) -> tuple[Pairs, list[FileInfo]]:
-    """Return the (image, mask) names, and the files of both folders."""
+    """Return the (image, mask) files, and all files of both folders."""
     image_files = storage.list_files(image_dir, layout.IMAGE_SUFFIXES)[: limit or None]
     if not image_files:
         suffixes = ", ".join(layout.IMAGE_SUFFIXES)
         raise InputError(f"--data: no images ({suffixes}) in {image_dir}")
     layout.require_safe_names((file.name for file in image_files), image_dir)
     mask_files = storage.list_files(mask_dir, layout.MASK_SUFFIXES)
-    pairs = layout.pair_with_masks([f.name for f in image_files], [f.name for f in mask_files])
-    return pairs, image_files + mask_files
+    return pair_files(image_files, mask_files), image_files + mask_files
+
+
+def pair_files(image_files: Sequence[FileInfo], mask_files: Sequence[FileInfo]) -> Pairs:
+    """Return (image, mask) files, sorted by image; raises as `layout.pair_with_masks`."""
+    image_of = {file.name: file for file in image_files}
+    mask_of = {file.name: file for file in mask_files}
+    return [(image_of[i], mask_of[m]) for i, m in layout.pair_with_masks(image_of, mask_of)]
 
 
 def _split_cars(flags: TrainFlags, pairs: Pairs) -> Cars:
     holdout: str | Sequence[str] = flags.holdout_cars
     if storage.exists(file := storage.resolve(flags.holdout_cars)):
         holdout = storage.read(file).decode().splitlines()
-    cars = layout.unique_cars(image for image, _ in pairs)
+    cars = layout.unique_cars(image.name for image, _ in pairs)
     return split_cars(cars, holdout, flags.val_cars, flags.seed)
 
 
@@ -120,7 +126,7 @@ def _hash_run(
     base_model: ModelManifest | None,
 ) -> str:
     """Return the run id: a hash of all that a model depends on, which excludes the worker count."""
-    used = {name for pair in train + val for name in pair}
+    used = {file.name for pair in train + val for file in pair}
     fields = {
         "recipe": RECIPES[flags.recipe].hash_fields(),
         "rate": flags.resolved_learning_rate,
@@ -132,8 +138,8 @@ def _hash_run(
         **({"on_bad_picture": "skip"} if flags.on_bad_picture == "skip" else {}),
         **({"init": base_model.sha256} if base_model else {}),
         "holdout": cars[2],
-        "train": train,
-        "val": val,
+        "train": [[image.name, mask.name] for image, mask in train],
+        "val": [[image.name, mask.name] for image, mask in val],
         "files": [[file.name, file.size, file.version] for file in files if file.name in used],
     }
     return hashlib.sha256(json.dumps(fields).encode()).hexdigest()[:16]
@@ -143,7 +149,7 @@ def _first_size(flags: TrainFlags, image_dir: str, train: Pairs) -> tuple[int, i
     """Return (H, W) of the first training image; with ``--on-bad-picture skip``, first good one."""
     candidates = train if flags.on_bad_picture == "skip" else train[:1]
     for image, _ in candidates:
-        uri = storage.join(image_dir, image)
+        uri = storage.join(image_dir, image.name)
         try:
             return image_size(storage.read(uri))
         except BadImageError as error:

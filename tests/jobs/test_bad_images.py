@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 from support import corpus
+from support.blocks import listed
 from support.corpus import OK, Case
 
 from carvana_ray import images
@@ -85,7 +86,8 @@ def rows(cases: dict[str, Case], folder: Path, size: tuple[int, int] | None) -> 
         (folder / name).write_bytes(case.data)
     crcs = {name: case.crc32 for name, case in cases.items() if case.crc32 is not None}
     batch = {}
-    for key, value in reading.block_row("block", list(cases), crcs).items():
+    entries = listed(folder, list(cases))
+    for key, value in reading.block_row("block", entries, crcs).items():
         batch[key] = np.empty(1, dtype=object)
         batch[key][0] = value
     loaded = reading.read_images(batch, reading.ReadOptions(str(folder), 4, size, corpus.SIZE))

@@ -56,7 +56,7 @@ def test_a_file_of_cars_is_held_out(folder: Path) -> None:
     flags = train_flags(folder, holdout_cars=str(names), val_cars="0")
     run = plan_run(flags, 1)
     assert run.cars[2] == ["000000000000", "000000000002"]
-    assert {name[:12] for name, _ in run.pairs} == {"000000000001", "000000000003"}
+    assert {image.name[:12] for image, _ in run.pairs} == {"000000000001", "000000000003"}
     names.write_text("nobody\n")
     refused("--holdout-cars names nobody", "train", flags)
 

@@ -1,22 +1,24 @@
 """Scores are Kaggle's Dice at full size; bad images and masks keep their status."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from support.runs import first_pairs, listed
 
 from carvana_ray import images, rle
 from carvana_ray.errors import InputError
 from carvana_ray.stages import evaluate
+from carvana_ray.training.run import Pairs
 from carvana_ray.unet import metrics
 
 SIZE = (1280, 1918)
 
 
-def names_of(data: Path, count: int) -> list[tuple[str, str]]:
-    names = sorted(path.name for path in (data / "train").iterdir())[:count]
-    return [(name, name.replace(".jpg", "_mask.gif")) for name in names]
+def pairs_of(data: Path, count: int) -> Pairs:
+    return listed(first_pairs(data, count), data / "train", data / "train_masks")
 
 
 def batch_of(names: list[str], masks: list[np.ndarray]) -> dict[str, Any]:
@@ -33,11 +35,11 @@ def batch_of(names: list[str], masks: list[np.ndarray]) -> dict[str, Any]:
 
 
 def test_scores_are_kaggles_dice(data: Path) -> None:
-    pairs = names_of(data, 2)
-    truth = images.load_mask((data / "train_masks" / pairs[0][1]).read_bytes())
+    pairs = pairs_of(data, 2)
+    truth = images.load_mask((data / "train_masks" / pairs[0][1].name).read_bytes())
     shifted = np.roll(truth, 40, axis=1)
-    batch = batch_of([name for name, _ in pairs], [shifted, np.zeros(SIZE, np.bool_)])
-    keywords: Any = {"masks": f"{data}/train_masks", "mask_of": dict(pairs), "downscale": 4}
+    batch = batch_of([image.name for image, _ in pairs], [shifted, np.zeros(SIZE, np.bool_)])
+    keywords: Any = {"masks": f"{data}/train_masks", "pairs": pairs, "downscale": 4}
     scored = evaluate.score(batch, **keywords)
     expected = 2 * (shifted & truth).sum() / (2 * truth.sum())
     assert scored["dice"][0] == pytest.approx(expected)
@@ -54,15 +56,14 @@ def test_scores_are_kaggles_dice(data: Path) -> None:
 
 
 def test_a_bad_true_mask_is_a_bad_status(data: Path, tmp_path: Path) -> None:
-    (name, mask), (other, other_mask) = names_of(data, 2)
-    (tmp_path / other_mask).write_bytes((data / "train_masks" / other_mask).read_bytes())
+    pairs = pairs_of(data, 2)
+    (_, mask), (_, other) = pairs
+    shutil.copy2(data / "train_masks" / other.name, tmp_path)
     blank = np.zeros((10, 20), np.bool_)
-    mask_of = {name: mask, other: other_mask}
-    scored = evaluate.score(
-        batch_of([name, other], [blank, blank]), masks=str(tmp_path), mask_of=mask_of, downscale=4
-    )
-    assert scored["status"][0].startswith(f"{mask}: ")
-    assert scored["status"][1].startswith(f"{other_mask}: wrong-size: ")
+    batch = batch_of([image.name for image, _ in pairs], [blank, blank])
+    scored = evaluate.score(batch, masks=str(tmp_path), pairs=pairs, downscale=4)
+    assert scored["status"][0].startswith(f"{mask.name}: ")
+    assert scored["status"][1].startswith(f"{other.name}: wrong-size: ")
 
 
 def test_means_are_those_of_each_car_and_view_in_order() -> None:
@@ -78,7 +79,9 @@ def test_means_are_those_of_each_car_and_view_in_order() -> None:
 def test_held_out_cars_must_exist(data: Path) -> None:
     folders = f"{data}/train", f"{data}/train_masks"
     pairs = evaluate.held_out_pairs(*folders, ["000000000001"])
-    assert [name for name, _ in pairs] == [f"000000000001_{view:02d}.jpg" for view in range(1, 9)]
+    assert [image.name for image, _ in pairs] == [
+        f"000000000001_{view:02d}.jpg" for view in range(1, 9)
+    ]
     with pytest.raises(InputError, match="--holdout-cars"):
         evaluate.held_out_pairs(*folders, [])
     with pytest.raises(InputError, match=r"no images of some held-out cars .*1 of 2.* is stranger"):

@@ -32,5 +32,5 @@ def write_model(
     """Write a network as a model folder; return its manifest with `changes`."""
     weights = to_bytes(dict(network.state_dict()))
     manifest = manifest_of(weights, **changes)
-    save_model(str(folder), weights, manifest, history or [])
+    save_model(str(folder), weights, manifest, history or [manifest.metrics])
     return manifest

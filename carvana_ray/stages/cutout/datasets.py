@@ -12,6 +12,7 @@ from typing import Any
 
 import ray.data
 
+from carvana_ray.checkpoints.model import ModelRef
 from carvana_ray.data.csv_reader import read_rows
 from carvana_ray.data.quarantine import Bad
 from carvana_ray.runtime.resources import WorkerAllocation
@@ -21,7 +22,7 @@ from carvana_ray.stages.cutout.write_cutouts import (
     write_from_soft_masks,
 )
 from carvana_ray.stages.ingest.blocks import RETRIES, from_blocks
-from carvana_ray.stages.ingest.crash_isolation import NO_REPLICAS, run_with_isolation
+from carvana_ray.stages.ingest.crash_isolation import NO_REPLICAS, itself, run_with_isolation
 from carvana_ray.stages.ingest.read_images import ReadOptions, block_row, read_images
 from carvana_ray.stages.predict.mask_predictor import (
     SoftMaskPredictor,
@@ -63,9 +64,9 @@ class CutoutJob:
     on_rows: Callable[[list[Bad]], None]
 
     def render_from_model(
-        self, options: ReadOptions, model: str, workers: WorkerAllocation
+        self, options: ReadOptions, model: ModelRef, workers: WorkerAllocation
     ) -> None:
-        """Cut out by the soft masks of the model in the folder `model`."""
+        """Cut out by the soft masks of a model."""
         dry_writer = replace(self.writer, target=None)
 
         def make_dataset(rows: list[dict[str, Any]], max_lost: int) -> ray.data.Dataset:
@@ -82,8 +83,8 @@ class CutoutJob:
                 )
             )
 
-        def dry_run(name: str) -> None:
-            soft_masks = predict_one(name, options, model, workers, SoftMaskPredictor)
+        def dry_run(image: FileInfo) -> None:
+            soft_masks = predict_one(image, options, model, workers, SoftMaskPredictor)
             write_from_soft_masks(soft_masks, dry_writer)
 
         self._run(self.entries, make_dataset, dry_run, workers)
@@ -111,8 +112,8 @@ class CutoutJob:
                 compute=ray.data.TaskPoolStrategy(cpus),
             )
 
-        def input_of(name: str) -> dict[str, Any]:
-            return with_texts(block_row("", [name]))
+        def input_of(image: FileInfo) -> dict[str, Any]:
+            return with_texts(block_row("", [image]))
 
         def dry_run(row: dict[str, Any]) -> None:  # holds no texts: they are 36 MB
             write_from_rows({key: [value] for key, value in row.items()}, dry_writer)
@@ -126,17 +127,16 @@ class CutoutJob:
         make_dataset: MakeDataset,
         dry_run: Callable[[Any], None],
         workers: WorkerAllocation = NO_REPLICAS,
-        input_of: Callable[[str], object] = str,
+        input_of: Callable[[FileInfo], object] = itself,
     ) -> None:
         """Run a chain on images in blocks, see `run_with_isolation`."""
 
         def run_blocks(
-            blocks: Sequence[Block], preset_status: Mapping[str, str], max_lost: int
+            blocks: Sequence[Block], preset_status: Mapping[FileInfo, str], max_lost: int
         ) -> set[str]:
-            rows = []
-            for block in blocks:
-                names = [entry.name for entry in block.entries]
-                rows.append(block_row(block.name, names, self.crcs, preset_status))
+            rows = [
+                block_row(block.name, block.entries, self.crcs, preset_status) for block in blocks
+            ]
             done = set()
             for batch in make_dataset(rows, max_lost).iter_batches(batch_size=None):
                 done |= set(batch["file"].tolist())

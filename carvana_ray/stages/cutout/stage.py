@@ -8,11 +8,17 @@ After a crash the same command makes the cut-outs that are missing, see `cutouts
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from carvana_ray import storage
-from carvana_ray.checkpoints.model import ModelManifest, describe_model, load_model, sha256
+from carvana_ray.checkpoints.model import (
+    ModelManifest,
+    ModelRef,
+    describe_model,
+    load_model,
+    sha256,
+)
 from carvana_ray.config import CutoutFlags
 from carvana_ray.cutouts import index
 from carvana_ray.cutouts.compositing import TRANSPARENT, VERSION, CutoutStyle, parse_background
@@ -44,8 +50,8 @@ class CutoutInput:
 
     Attributes:
         folder: URI of the folder above all images.
-        entries: the images, named relative to `folder`. With a submission, a hash of the image's
-            row is part of its version.
+        entries: the images, named relative to `folder`.
+        rows: with a submission, a hash of each image's row, by image name; otherwise empty.
         crcs: expected CRC-32 by image name, where known.
         style: how the cut-outs look.
         settings: see `CutoutIndex`.
@@ -54,6 +60,7 @@ class CutoutInput:
 
     folder: str
     entries: list[FileInfo]
+    rows: dict[str, str]
     crcs: dict[str, int]
     style: CutoutStyle
     settings: dict[str, Any]
@@ -79,16 +86,14 @@ def check(flags: CutoutFlags) -> CutoutInput:
         folder, entries = list_images(data)
         crcs = load_checksums(data)
     entries = entries[: flags.limit or None]
-    manifest = None
+    manifest, rows = None, dict[str, str]()
     if flags.submission:
         rows = digests(storage.resolve(flags.submission), [entry.name for entry in entries])
-        entries = [
-            replace(entry, version=f"{entry.version} {rows[entry.name]}") for entry in entries
-        ]
     else:
         _, manifest = load_model(storage.resolve(flags.model_uri))
     storage.require_writable(storage.resolve(flags.out))
-    return CutoutInput(folder, entries, crcs, style, _settings(flags, style, manifest), manifest)
+    settings = _settings(flags, style, manifest)
+    return CutoutInput(folder, entries, rows, crcs, style, settings, manifest)
 
 
 def _settings(
@@ -201,13 +206,19 @@ def plan_run(flags: CutoutFlags, cluster: ClusterResources, checked: CutoutInput
     storage.remove_stale_temps(target)
     by_uri = {storage.join(checked.folder, entry.name): entry for entry in checked.entries}
     sources = [
-        SourceImage(storage.parent(uri), replace(entry, name=storage.name(uri)))
+        SourceImage(storage.parent(uri), _index_entry(checked, storage.name(uri), entry))
         for uri, entry in by_uri.items()
     ]
     by_name = index.by_output_name(sources, checked.style.suffix)
     names = index.sync(target, checked.settings, by_name, checked.style.suffix)
     pending = [by_uri[by_name[name].uri] for name in names]
     return CutoutRun(flags, checked, workers, cluster.cpus, target, pending)
+
+
+def _index_entry(checked: CutoutInput, name: str, entry: FileInfo) -> FileInfo:
+    """Return an image for the index. Its cut-out depends on its row of a submission too."""
+    row = checked.rows.get(entry.name)
+    return FileInfo(name, entry.size, f"{entry.version} {row}" if row else entry.version)
 
 
 def announce_run(run: CutoutRun) -> None:
@@ -237,11 +248,14 @@ def render_pending(run: CutoutRun) -> tuple[CutoutTally, float]:
         job = CutoutJob(run.pending, checked.crcs, writer, on_rows)
         if checked.manifest:
             options = read_options(checked.folder, checked.manifest, None, run.workers)
-            job.render_from_model(options, storage.resolve(run.flags.model_uri), run.workers)
+            model = ModelRef(storage.resolve(run.flags.model_uri), checked.manifest.sha256)
+            with model.blamed():
+                job.render_from_model(options, model, run.workers)
+                limits.raise_if_failed()
         else:
             uri = storage.resolve(run.flags.submission)
             job.render_from_submission(uri, max(1, run.cpus - 1))
-    limits.raise_if_failed()
+            limits.raise_if_failed()
     return tally, meter.rate
 
 

@@ -20,7 +20,13 @@ from carvana_ray.data.quarantine import OK, UNREACHABLE
 from carvana_ray.errors import BadImageError, InputError, first_line
 from carvana_ray.images.validate import image_size, require_crc
 from carvana_ray.stages.ingest.blocks import Columns, single_row
-from carvana_ray.stages.ingest.read_images import MAX_BYTES, crc_or_none, require_readable
+from carvana_ray.stages.ingest.read_images import (
+    MAX_BYTES,
+    crc_or_none,
+    listed_files,
+    read_listed,
+    require_readable,
+)
 
 PROBLEM = "problem"  # first word of the status of a good image whose cut-out could not be made
 
@@ -113,17 +119,17 @@ def write_from_rows(batch: Columns, writer: CutoutWriter) -> Columns:
         as `write_from_soft_masks`.
     """
     block = single_row(batch)
-    columns = (block[key] for key in ("names", "crcs", "preset_status", "texts"))
-    images = list(zip(*columns, strict=True))
-    answers = writer.read(name for name, _, preset, _ in images if not preset)
+    columns = (block[key] for key in ("crcs", "preset_status", "texts"))
+    images = list(zip(listed_files(block), *columns, strict=True))
+    answers = read_listed(writer.folder, [image for image, _, preset, _ in images if not preset])
     rows: list[Row] = []
-    for name, expected, preset, text in images:
+    for image, expected, preset, text in images:
         status, crc = str(preset), 0
         if not status:
             answer = next(answers)
             crc = zlib.crc32(answer) if isinstance(answer, bytes) else 0
-            status = writer.write(name, answer, crc_or_none(expected), text=str(text))
-        rows.append((str(block["file"]), name, crc, status))
+            status = writer.write(image.name, answer, crc_or_none(expected), text=str(text))
+        rows.append((str(block["file"]), image.name, crc, status))
     return _columns(rows)
 
 

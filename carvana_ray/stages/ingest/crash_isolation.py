@@ -1,17 +1,22 @@
 """Finds the images that crash the process that works on them, and runs all others.
 
 Ray knows which block a process was working on when it died, but not which image. So the images of a
-lost block are tried one by one, each in a task without retries.
+lost block are tried one by one, each in a task without retries. A process may also die because the
+machine is short of memory or is lost, which says nothing about the image.
 """
 
 import gc
 import logging
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import ray
+from ray.exceptions import OutOfMemoryError, RayError, RayTaskError, WorkerCrashedError
 
 from carvana_ray.data import quarantine
+from carvana_ray.errors import IncompleteError, first_line
 from carvana_ray.runtime.resources import WorkerAllocation
 from carvana_ray.storage import FileInfo
 
@@ -20,7 +25,9 @@ log = logging.getLogger(__name__)
 LOST_BLOCKS = 16  # blocks that a pass may lose to crashing images
 LOST_A_REPLICA = 4  # further blocks per worker: those it held when its machine was lost
 PASSES = 3
-TRIES = 2  # a machine may be lost at that very moment; twice in a row it is the image
+KILLS = 2  # of its process, alone, that prove an image guilty
+LOSSES = 4  # tries of an image that the machine may spoil before the run ends
+PAUSE_S = 1.0  # after the first of them, for memory to be freed; twice as long after the second
 AT_ONCE = 64
 NO_REPLICAS = WorkerAllocation(count=0, cpus=1, use_gpu=False)  # tasks of one CPU
 
@@ -38,12 +45,18 @@ class Block(Protocol):
 B = TypeVar("B", bound=Block)
 
 
+def itself(image: FileInfo) -> FileInfo:
+    """Return the image: the input of work that needs nothing else."""
+    return image
+
+
 def run_with_isolation(
     blocks: Sequence[B],
-    run_blocks: Callable[[Sequence[B], Mapping[str, str], int], Collection[str]],
+    run_blocks: Callable[[Sequence[B], Mapping[FileInfo, str], int], Collection[str]],
     work: Callable[[Any], object],
     workers: WorkerAllocation = NO_REPLICAS,
-    input_of: Callable[[str], object] = str,
+    input_of: Callable[[FileInfo], object] = itself,
+    crashing: Sequence[FileInfo] = (),
 ) -> None:
     """Run blocks, and repeat those that are lost with a machine or by a crashing image.
 
@@ -56,10 +69,14 @@ def run_with_isolation(
             blocks that are done.
         work, input_of: see `find_crashing`; `work` does the same as `run_blocks` for one image.
         workers: the replicas that do the work.
+        crashing: images that are known to crash their process.
+
+    Raises:
+        IncompleteError: see `find_crashing`.
     """
     max_lost = LOST_BLOCKS + LOST_A_REPLICA * workers.count
     pending: Sequence[B] = blocks
-    preset_status: dict[str, str] = {}
+    preset_status = dict.fromkeys(crashing, quarantine.CRASH)
     for passes_left in reversed(range(PASSES)):
         done = run_blocks(pending, preset_status, max_lost if passes_left else 0)
         pending = [block for block in pending if block.name not in done]
@@ -69,49 +86,78 @@ def run_with_isolation(
         # A replica that was about to restart keeps its CPUs and its GPU as long as the dataset
         # exists, and a cycle of references keeps that alive.
         gc.collect()
-        names = [entry.name for block in pending for entry in block.entries]
-        preset_status |= dict.fromkeys(
-            find_crashing(names, work, workers, input_of), quarantine.CRASH
+        images = [image for block in pending for image in block.entries]
+        found = find_crashing(
+            [image for image in images if image not in preset_status], work, workers, input_of
         )
+        preset_status |= dict.fromkeys(found, quarantine.CRASH)
 
 
 def find_crashing(
-    names: Sequence[str],
+    images: Sequence[FileInfo],
     work: Callable[[Any], object],
     workers: WorkerAllocation = NO_REPLICAS,
-    input_of: Callable[[str], object] = str,
-) -> list[str]:
-    """Return the names whose work kills its process.
+    input_of: Callable[[FileInfo], object] = itself,
+) -> list[FileInfo]:
+    """Return the images whose work kills its process.
 
-    Each is tried in a task with the resources of one of the workers.
+    Each is tried in a task with the resources of one of the workers. Those that fail are tried
+    again without any other task: only an image that kills its process then is guilty.
 
     Args:
-        names: of images.
+        images: to try.
         work: called with the input of one image. All processes get it with all that it refers to.
         workers: the replicas that do the work.
-        input_of: returns the input of one image by its name. Only this image's process gets it.
+        input_of: returns the input of one image. Only this image's process gets it.
+
+    Raises:
+        IncompleteError: a machine is too short of memory, or is lost too often, to tell.
     """
 
     @ray.remote(max_retries=0, num_cpus=workers.cpus, num_gpus=int(workers.use_gpu))
     def work_on(item: Any) -> None:
         work(item)
 
-    suspects = list(names)
-    for _ in range(TRIES):
-        died = []
-        for start in range(0, len(suspects), AT_ONCE):
-            chunk = suspects[start : start + AT_ONCE]
-            refs = [work_on.remote(input_of(name)) for name in chunk]
-            died += [name for name, ref in zip(chunk, refs, strict=True) if not _survived(ref)]
-        suspects = died
-    return suspects
+    def start(image: FileInfo) -> Any:
+        return work_on.remote(input_of(image))
+
+    suspects: list[FileInfo] = []
+    for first in range(0, len(images), AT_ONCE):
+        chunk = images[first : first + AT_ONCE]
+        refs = list(map(start, chunk))
+        suspects += [image for image, ref in zip(chunk, refs, strict=True) if _death(ref)]
+    return [image for image in suspects if _kills_alone(image.name, partial(start, image))]
 
 
-def _survived(ref: Any) -> bool:
+def _kills_alone(name: str, start: Callable[[], Any]) -> bool:
+    """Return whether the task that `start` starts kills its process `KILLS` times."""
+    kills = losses = 0
+    while kills < KILLS:
+        death = _death(start())
+        if death is None:
+            return False
+        if isinstance(death, WorkerCrashedError):
+            kills += 1
+            continue
+        losses += 1
+        if losses == LOSSES:
+            memory = isinstance(death, OutOfMemoryError)
+            cause = "out of memory" if memory else f"a machine was lost ({first_line(death)})"
+            advice = "free memory, or use a larger machine, and run" if memory else "run"
+            raise IncompleteError(
+                f"{cause} while reading {name} alone, {losses} times; all finished work is kept; "
+                f"{advice} the same command again to continue"
+            )
+        time.sleep(PAUSE_S * losses)
+    return True
+
+
+def _death(ref: Any) -> RayError | None:
+    """Return the error of a task whose process died; None if the process lives."""
     try:
         ray.get(ref)
-    except ray.exceptions.RayTaskError:
-        return True  # an exception in a process that lives
-    except ray.exceptions.RayError:
-        return False
-    return True
+    except RayTaskError:
+        return None  # an exception in a process that lives
+    except RayError as error:
+        return error
+    return None

@@ -1,10 +1,9 @@
-"""First map of prediction: image names in, gray levels on the network's grid out.
+"""First map of prediction: listed images in, gray levels on the network's grid out.
 
 A task decodes its images itself, so that encoded files stay out of Ray's object store. With
 `--decode gpu` the files that nvJPEG can decode travel on to the GPU instead.
 """
 
-import contextlib
 import functools
 import os
 import zlib
@@ -20,6 +19,7 @@ from carvana_ray.data.quarantine import OK, UNREACHABLE
 from carvana_ray.errors import BadImageError, FileMissingError, FileTooLargeError
 from carvana_ray.images.validate import compare_crc, exif_orientation, nvjpeg_can_decode, open_image
 from carvana_ray.stages.ingest.blocks import Columns, single_row, stack_or_object
+from carvana_ray.storage import FileInfo
 
 UNKNOWN = -1  # in a column of CRC-32
 MAX_ENCODED_BYTES = 2**20  # of a JPEG sent to the GPU; one of 1280 x 1918 has 100,000
@@ -63,6 +63,11 @@ def crc_or_none(crc: int) -> int | None:
     return None if crc == UNKNOWN else int(crc)
 
 
+def read_listed(folder: str, entries: Sequence[FileInfo]) -> Iterator[bytes | Exception]:
+    """Yield the result of `storage.read_many` for files of a folder, as they were listed."""
+    return storage.read_many([storage.join(folder, entry.name) for entry in entries], MAX_BYTES)
+
+
 def require_readable(answer: bytes | Exception) -> bytes:
     """Return the bytes of a listed file from its element of `storage.read_many`.
 
@@ -88,24 +93,40 @@ def require_size(size: tuple[int, ...], expected: tuple[int, int]) -> None:
         )
 
 
+def file_columns(entries: Sequence[FileInfo], prefix: str = "") -> dict[str, list[Any]]:
+    """Return listed files as columns of an input row, see `listed_files`."""
+    return {
+        f"{prefix}names": [entry.name for entry in entries],
+        f"{prefix}sizes": [entry.size for entry in entries],
+        f"{prefix}versions": [entry.version for entry in entries],
+    }
+
+
+def listed_files(row: Mapping[str, Any], prefix: str = "") -> list[FileInfo]:
+    """Return the listed files of an input row with the columns of `file_columns`."""
+    columns = (row[f"{prefix}{key}"] for key in ("names", "sizes", "versions"))
+    return [FileInfo(str(n), int(size), str(v)) for n, size, v in zip(*columns, strict=True)]
+
+
 def block_row(
     file: str,
-    names: Sequence[str],
+    entries: Sequence[FileInfo],
     crcs: Mapping[str, int] = {},
-    preset_status: Mapping[str, str] = {},
+    preset_status: Mapping[FileInfo, str] = {},
 ) -> dict[str, Any]:
     """Return the input row of `read_images` for one block.
 
     Args:
-        file, names: of the block and of its images.
+        file: name of the block.
+        entries: its images, as they were listed. An image that has changed since is not read.
         crcs: expected CRC-32 by image name, where known.
-        preset_status: status by name of images that must not be read.
+        preset_status: status of images that must not be read.
     """
     return {
         "file": file,
-        "names": list(names),
-        "crcs": [crcs.get(name, UNKNOWN) for name in names],
-        "preset_status": [preset_status.get(name, "") for name in names],
+        **file_columns(entries),
+        "crcs": [crcs.get(entry.name, UNKNOWN) for entry in entries],
+        "preset_status": [preset_status.get(entry, "") for entry in entries],
     }
 
 
@@ -154,25 +175,35 @@ def read_images(batch: Columns, options: ReadOptions) -> Columns:
 
 
 def read_crcs(batch: Columns, *, folder: str) -> Columns:
-    """Map a row of names to ``img`` str [n] and ``crc32`` int64 [n] of the files as they are.
+    """Map a row of `file_columns` to the CRC-32 of the files.
 
-    Missing and oversized files are left out.
+    Missing and oversized files are left out. After a file that cannot be reached no other is read.
+
+    Returns:
+        columns [n]: img, crc32 (int64) and problem: why the file cannot be reached, or "".
     """
-    names, crcs = [], []
-    block_names = list(single_row(batch)["names"])
-    files = storage.read_many([storage.join(folder, name) for name in block_names], MAX_BYTES)
-    for name, answer in zip(block_names, files, strict=True):
-        with contextlib.suppress(BadImageError):
-            crcs.append(zlib.crc32(require_readable(answer)))
-            names.append(name)
-    return {"img": np.array(names, dtype=object), "crc32": np.array(crcs, dtype=np.int64)}
+    entries = listed_files(single_row(batch))
+    rows: list[tuple[str, int, str]] = []
+    for entry, answer in zip(entries, read_listed(folder, entries), strict=True):
+        try:
+            rows.append((entry.name, zlib.crc32(require_readable(answer)), ""))
+        except BadImageError:
+            continue
+        except OSError as error:
+            rows.append((entry.name, 0, f"{error.strerror or error}"))
+            break
+    return {
+        "img": np.array([name for name, _, _ in rows], dtype=object),
+        "crc32": np.array([crc for _, crc, _ in rows], dtype=np.int64),
+        "problem": np.array([problem for _, _, problem in rows], dtype=object),
+    }
 
 
 def _read_all(row: Mapping[str, Any], options: ReadOptions) -> Iterator[ReadResult]:
     """Yield the images of a row of `block_row`."""
     presets = [str(status) for status in row["preset_status"]]
-    to_read = [name for name, preset in zip(row["names"], presets, strict=True) if not preset]
-    files = storage.read_many([storage.join(options.folder, name) for name in to_read], MAX_BYTES)
+    entries = zip(listed_files(row), presets, strict=True)
+    files = read_listed(options.folder, [entry for entry, preset in entries if not preset])
     unreachable = ""
     for crc, preset in zip(row["crcs"], presets, strict=True):
         if status := unreachable or preset:

@@ -1,4 +1,4 @@
-"""First map of training: names of images and masks in, both on the network's grid out."""
+"""First map of training: listed images and masks in, both on the network's grid out."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,10 +16,13 @@ from carvana_ray.stages.ingest.read_images import (
     MAX_BYTES,
     UNKNOWN,
     crc_or_none,
+    file_columns,
+    listed_files,
     lower_priority,
     require_readable,
     require_size,
 )
+from carvana_ray.storage import FileInfo
 
 Gray = NDArray[np.uint8]
 
@@ -35,13 +38,16 @@ class PairOptions:
     low_priority: bool = False  # leave the CPUs to the other processes of Ray
 
 
-def pairs_row(pairs: Sequence[tuple[str, str]], crcs: Mapping[str, int]) -> dict[str, Any]:
-    """Return the input row of `read_pairs` for one block of (image, mask) file names."""
+def pairs_row(
+    pairs: Sequence[tuple[FileInfo, FileInfo]], crcs: Mapping[str, int]
+) -> dict[str, Any]:
+    """Return the input row of `read_pairs` for one block of (image, mask) files, as listed."""
+    images, masks = [image for image, _ in pairs], [mask for _, mask in pairs]
     return {
-        "images": [image for image, _ in pairs],
-        "masks": [mask for _, mask in pairs],
-        "image_crcs": [crcs.get(image, UNKNOWN) for image, _ in pairs],
-        "mask_crcs": [crcs.get(mask, UNKNOWN) for _, mask in pairs],
+        **file_columns(images, "image_"),
+        **file_columns(masks, "mask_"),
+        "image_crcs": [crcs.get(image.name, UNKNOWN) for image in images],
+        "mask_crcs": [crcs.get(mask.name, UNKNOWN) for mask in masks],
     }
 
 
@@ -59,18 +65,23 @@ def read_pairs(batch: Columns, options: PairOptions) -> Columns:
     if options.low_priority:
         lower_priority()
     row = single_row(batch)
-    pairs = list(zip(row["images"], row["masks"], strict=True))
+    pairs = list(zip(listed_files(row, "image_"), listed_files(row, "mask_"), strict=True))
     shape = (len(pairs), *images.grid_size(*options.size, options.downscale))
     image, soft_mask = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
     errors = [""] * len(pairs)
     folders = options.image_dir, options.mask_dir
-    uris = [storage.join(*each) for pair in pairs for each in zip(folders, pair, strict=True)]
+    uris = [
+        storage.join(folder, file.name)
+        for pair in pairs
+        for folder, file in zip(folders, pair, strict=True)
+    ]
     files = storage.read_many(uris, MAX_BYTES)
-    for index, (name, mask_name) in enumerate(pairs):
+    for index, pair in enumerate(pairs):
         image_file, mask_file = next(files), next(files)
+        name = pair[0].name  # in the message of an error
         try:
             image[index] = _load_image(image_file, row["image_crcs"][index], options)
-            name = mask_name  # in the message of an error
+            name = pair[1].name
             soft_mask[index] = _load_soft_mask(mask_file, row["mask_crcs"][index], options)
         except BadImageError as error:
             errors[index] = f"{name}: {error}"

@@ -5,6 +5,7 @@ Prediction, evaluation and cut-outs use the same chain and differ in the last ma
     read_images -> MaskPredictor (or SoftMaskPredictor) -> write_shards, score, or write cut-outs
 """
 
+import contextlib
 import functools
 import io
 import logging
@@ -18,16 +19,18 @@ import torch
 from PIL import Image
 
 from carvana_ray import images
-from carvana_ray.checkpoints.model import ModelManifest, load_model
-from carvana_ray.data.quarantine import OK
+from carvana_ray.checkpoints.model import ModelManifest, ModelRef
+from carvana_ray.data.quarantine import OK, UNREACHABLE
+from carvana_ray.errors import InputError, first_line
 from carvana_ray.inference import nvjpeg
 from carvana_ray.inference.nvjpeg import EncodedImages
-from carvana_ray.inference.predictor import ImageBatch, Predictor
+from carvana_ray.inference.predictor import Predictor
 from carvana_ray.runtime.resources import WorkerAllocation
 from carvana_ray.runtime.torch_trace import Trace
 from carvana_ray.stages.ingest.blocks import RETRIES, Columns, stack_or_object
 from carvana_ray.stages.ingest.read_images import ReadOptions, block_row, read_images
 from carvana_ray.stages.ray_metrics import WaitTimer
+from carvana_ray.storage import FileInfo
 from carvana_ray.submission.plan import max_shard_size
 
 log = logging.getLogger(__name__)
@@ -53,29 +56,42 @@ READERS_OF_FILES = 6  # for each GPU that decodes: 0.3 ms of a core an image, 4,
 class MaskPredictor:
     """A trained network on its device, as a Ray Data actor.
 
+    An actor whose constructor raises is lost for good, and Ray Data waits half an hour for it. So
+    if the model cannot be loaded, each block comes back as unreachable, with the reason.
+
     Args:
-        model: URI of the model folder.
+        model: which model; the folder may hold another one by the time the actor starts again.
         workers: give the device and the number of torch threads.
         profile: URI of the folder for a trace of some calls, or "".
     """
 
-    def __init__(self, model: str, workers: WorkerAllocation, profile: str = "") -> None:
+    def __init__(self, model: ModelRef, workers: WorkerAllocation, profile: str = "") -> None:
         torch.set_num_threads(workers.cpus)
-        network, manifest = load_model(model)
+        self._model = model
         self._waits = WaitTimer("predict")
         self._trace = Trace(profile, f"predict-{os.getpid()}") if profile else None
         self._device = torch.device("cuda" if workers.use_gpu else "cpu")
-        self._predictor = Predictor(network, self._device, manifest.tta_flip)
-        self._downscale = manifest.downscale
         self._decode = nvjpeg.make_decoder(self._device) if workers.decode_on_gpu else None
-        if workers.use_gpu:
-            self._warm_up(manifest.height, manifest.width)
+        self._predictor: Predictor | None = None
+        with contextlib.suppress(InputError, OSError):  # the first call tries again
+            self._load()
 
-    def _warm_up(self, height: int, width: int) -> None:
+    def _load(self) -> Predictor:
+        """Return the network. Raises as `ModelRef.load`."""
+        if self._predictor is None:
+            network, manifest = self._model.load()
+            self._downscale = manifest.downscale
+            predictor = Predictor(network, self._device, manifest.tta_flip)
+            if self._device.type == "cuda":
+                self._warm_up(predictor, (manifest.height, manifest.width))
+            self._predictor = predictor
+        return self._predictor
+
+    def _warm_up(self, predictor: Predictor, size: Size) -> None:
         """Load and compile GPU code while the first images are being read."""
-        size = (height, width)
+        height, width = size
         blank = np.zeros((1, *images.grid_size(*size, self._downscale)), np.uint8)
-        self._predictor.run_bounds_mixed(blank, [size])
+        predictor.run_bounds_mixed(blank, [size])
         if self._decode:
             file = io.BytesIO()
             Image.new("RGB", (width, height)).save(file, "JPEG")
@@ -91,27 +107,28 @@ class MaskPredictor:
             the columns without image and encoded, with ``run_bounds``: bytes as
             `rle.text_from_bounds` takes them, empty for a bad image.
         """
-        bounds = self._predict(batch, self._predictor.run_bounds_mixed)
+        bounds = self._predict(batch, "run_bounds_mixed")
         statuses = batch["status"]  # after `_predict`, which changes them
         data = [b.tobytes() if s == OK else b"" for b, s in zip(bounds, statuses, strict=True)]
         if self._trace:
             self._trace.step()
         return {**batch, "run_bounds": np.array(data, dtype=object)}
 
-    def _predict(
-        self, batch: Columns, predict: Callable[[ImageBatch, list[Size]], list[Any]]
-    ) -> list[Any]:
-        """Remove the images from a batch and return the network's result for each.
+    def _predict(self, batch: Columns, method: str) -> list[Any]:
+        """Remove the images from a batch; return the result of a method of `Predictor` for each.
 
         A JPEG that proves bad when it is decoded here gets its status here.
         """
         sizes = list(zip(batch["height"].tolist(), batch["width"].tolist(), strict=True))
-        gray = batch.pop("image")
+        gray, files = batch.pop("image"), batch.pop("encoded", None)
+        try:
+            predict = getattr(self._load(), method)
+        except (InputError, OSError) as error:
+            batch["status"] = np.full(len(sizes), f"{UNREACHABLE}: {first_line(error)}")
+            return [np.zeros((1, 1), np.uint8)] * len(sizes)
         encoded = None
         if self._decode:
-            encoded = EncodedImages(
-                batch.pop("encoded"), gray, sizes, self._downscale, self._device, self._decode
-            )
+            encoded = EncodedImages(files, gray, sizes, self._downscale, self._device, self._decode)
         with self._waits:
             try:
                 results = predict(gray if encoded is None else encoded, sizes)
@@ -130,7 +147,7 @@ class SoftMaskPredictor(MaskPredictor):
 
     def __call__(self, batch: Columns) -> Columns:
         """Replace the images of a batch by ``soft_mask``, uint8 [h, w] each."""
-        soft_masks = self._predict(batch, self._predictor.soft_masks_mixed)
+        soft_masks = self._predict(batch, "soft_masks_mixed")
         return {**batch, "soft_mask": stack_or_object(soft_masks)}
 
 
@@ -193,19 +210,21 @@ def replica_resources(workers: WorkerAllocation, downscale: int) -> dict[str, An
 
 @functools.lru_cache(maxsize=1)
 def _loaded(
-    kind: Callable[[str, WorkerAllocation], MaskPredictor], model: str, workers: WorkerAllocation
+    kind: Callable[[ModelRef, WorkerAllocation], MaskPredictor],
+    model: ModelRef,
+    workers: WorkerAllocation,
 ) -> MaskPredictor:
     return kind(model, workers)
 
 
 def predict_one(
-    name: str,
+    image: FileInfo,
     options: ReadOptions,
-    model: str,
+    model: ModelRef,
     workers: WorkerAllocation,
     kind: type[MaskPredictor] = MaskPredictor,
 ) -> Columns:
     """Read one image and predict its mask in the calling process, which keeps the model."""
-    batch = {key: [value] for key, value in block_row("", [name]).items()}
+    batch = {key: [value] for key, value in block_row("", [image]).items()}
     predictor = _loaded(kind, model, workers)  # type: ignore[arg-type]  # mypy: a class has a hash
     return predictor(read_images(batch, options))

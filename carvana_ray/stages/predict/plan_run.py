@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from carvana_ray import storage
-from carvana_ray.checkpoints.model import ModelManifest
+from carvana_ray.checkpoints.model import ModelManifest, ModelRef
 from carvana_ray.config import PredictFlags
 from carvana_ray.data.catalog import Catalog
-from carvana_ray.errors import InputError
+from carvana_ray.errors import IncompleteError, InputError
 from carvana_ray.runtime.resources import ClusterResources, WorkerAllocation, allocate_workers
 from carvana_ray.runtime.torch_trace import PROFILE_DIR
 from carvana_ray.runtime.wording import count_of
 from carvana_ray.stages.ingest.blocks import from_blocks
-from carvana_ray.stages.ingest.read_images import ReadOptions, read_crcs
+from carvana_ray.stages.ingest.read_images import ReadOptions, file_columns, read_crcs
 from carvana_ray.stages.predict.mask_predictor import read_options
 from carvana_ray.stages.ray_metrics import meter
 from carvana_ray.submission import plan, shards
@@ -43,9 +43,9 @@ class PredictRun:
         return storage.resolve(self.flags.out)
 
     @property
-    def model(self) -> str:
-        """URI of the model folder."""
-        return storage.resolve(self.flags.model_uri)
+    def model(self) -> ModelRef:
+        """The model whose masks the run has."""
+        return ModelRef(storage.resolve(self.flags.model_uri), self.manifest.sha256)
 
     @property
     def profile(self) -> str:
@@ -105,18 +105,26 @@ def _extend_plan(
 
 
 def _expected_crcs(flags: PredictFlags, catalog: Catalog) -> Mapping[str, int]:
-    """Return the listed CRC-32 by image; with --verify also those of unlisted files as they are."""
+    """Return the listed CRC-32 by image; with --verify also those of unlisted files as they are.
+
+    Raises:
+        IncompleteError: an image cannot be reached.
+    """
     if not flags.verify:
         return catalog.crcs
-    names = [entry.name for entry in catalog.entries]
-    size = plan.shard_size(len(names))
-    rows = [{"names": names[start : start + size]} for start in range(0, len(names), size)]
+    images = catalog.entries
+    size = plan.shard_size(len(images))
+    rows = [file_columns(images[start : start + size]) for start in range(0, len(images), size)]
     files = from_blocks(rows).map_batches(
         functools.partial(read_crcs, folder=catalog.folder), batch_size=None, num_cpus=1
     )
     crcs: dict[str, int] = {}
-    with meter("verify", len(names)) as progress:
+    with meter("verify", len(images)) as progress:
         for batch in files.iter_batches(batch_size=None):
+            for name, problem in zip(batch["img"], batch["problem"], strict=True):
+                if problem:
+                    uri = storage.join(catalog.folder, name)
+                    raise IncompleteError(f"--verify: {uri} cannot be read: {problem}; run again")
             crcs.update(zip(batch["img"].tolist(), batch["crc32"].tolist(), strict=True))
             progress.set(len(crcs))
     return {**crcs, **catalog.crcs}

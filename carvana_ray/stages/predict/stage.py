@@ -42,6 +42,7 @@ from carvana_ray.stages.predict.plan_run import PredictRun, plan_run
 from carvana_ray.stages.predict.review_masks import review_masks
 from carvana_ray.stages.predict.write_shards import write_shards
 from carvana_ray.stages.ray_metrics import meter
+from carvana_ray.storage import FileInfo
 from carvana_ray.submission import merge, shards
 from carvana_ray.submission.merge import MergeSummary
 from carvana_ray.submission.shards import ShardTask
@@ -121,7 +122,7 @@ def predict_pending(run: PredictRun) -> float:
         tally = ShardTally(limits, progress, run.pending.bad)
 
         def make_shards(
-            tasks: Sequence[ShardTask], preset_status: Mapping[str, str], max_lost: int
+            tasks: Sequence[ShardTask], preset_status: Mapping[FileInfo, str], max_lost: int
         ) -> set[str]:
             written = shard_dataset(run, tasks, preset_status, max_lost)
             files = {tally.add(row) for row in written.iter_rows()}
@@ -130,29 +131,30 @@ def predict_pending(run: PredictRun) -> float:
                 storage.write_atomic(uri, written.stats().encode(), replace=True)
             return files
 
-        run_with_isolation(tasks, make_shards, predict, workers)
-    limits.raise_if_failed()
+        with run.model.blamed():
+            run_with_isolation(tasks, make_shards, predict, workers)
+            limits.raise_if_failed()
     return progress.rate
 
 
 def shard_dataset(
-    run: PredictRun, tasks: Sequence[ShardTask], preset_status: Mapping[str, str], max_lost: int
+    run: PredictRun,
+    tasks: Sequence[ShardTask],
+    preset_status: Mapping[FileInfo, str],
+    max_lost: int,
 ) -> ray.data.Dataset:
-    """Return the chain from image names to shards. Its rows are those of `write_shards`.
+    """Return the chain from listed images to shards. Its rows are those of `write_shards`.
 
     Args:
         run: the prediction.
         tasks: the shards to make; each is one block.
-        preset_status: status by name of images that must not be read.
+        preset_status: status of images that must not be read.
         max_lost: number of shards that may be lost with their processes.
     """
     workers, run_id = run.workers, storage.name(run.folder)
     keys = {task.name: shards.shard_key(run_id, task.part, task.shard) for task in tasks}
     damaged = {task.name for task in tasks if task.replace}
-    rows = [
-        block_row(task.name, [e.name for e in task.entries], run.catalog.crcs, preset_status)
-        for task in tasks
-    ]
+    rows = [block_row(task.name, task.entries, run.catalog.crcs, preset_status) for task in tasks]
     return (
         from_blocks(rows, max_lost)
         .map_batches(partial(read_images, options=run.options), **reader_resources(workers))

@@ -9,18 +9,19 @@ wait. A pair takes 0.3 MB at downscale 4, the 5,088 pairs of Kaggle 1.6 GB of th
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import ray
 import ray.data
 
 from carvana_ray.data import quarantine
-from carvana_ray.errors import IncompleteError, InputError
+from carvana_ray.errors import IncompleteError, InputError, first_line
 from carvana_ray.runtime.wording import count_of
 from carvana_ray.stages.ingest.blocks import RETRIES, from_blocks, keep_blocks_whole, standardize
 from carvana_ray.stages.ingest.crash_isolation import find_crashing
 from carvana_ray.stages.ingest.read_pairs import PairOptions, pairs_row, read_pairs
 from carvana_ray.stages.train.assemble_batches import CHUNK, BatchSpec, assemble_batches
+from carvana_ray.storage import FileInfo
 from carvana_ray.training.run import TrainingRun
 
 TASKS_PER_CPU_WORKER = 2  # with elastic workers
@@ -75,35 +76,45 @@ def decode_pairs(
     try:
         bundles = decoded.iter_internal_ref_bundles()  # materialize() would report no progress
         for bundle, row in zip(bundles, rows, strict=True):
-            if len(bundle.block_refs) != 1 or bundle.num_rows() != len(row["images"]):
+            if len(bundle.block_refs) != 1 or bundle.num_rows() != len(row["image_names"]):
                 raise RuntimeError("Ray Data cut or joined a chunk of pairs")
             chunks.append(bundle.block_refs[0])
             on_progress(min(len(chunks) * CHUNK, len(run.pairs)))
     except ray.exceptions.RayTaskError:
         raise  # an exception of the task, not a crash
     except ray.exceptions.RayError as error:
-        _raise_if_crashing(run, options, rows[len(chunks)]["images"], error)
-        raise
+        _raise_crash(run, options, len(chunks) * CHUNK, error)
     return chunks, _collect_errors(chunks)
 
 
-def _raise_if_crashing(
-    run: TrainingRun, options: PairOptions, images: list[str], error: Exception
-) -> None:
-    """Raise `InputError` if a pair of a lost chunk crashes the process that decodes it."""
+def _raise_crash(
+    run: TrainingRun, options: PairOptions, first: int, error: ray.exceptions.RayError
+) -> NoReturn:
+    """Raise the reason why a chunk was lost. It is any of those that begin at pair `first`.
+
+    Raises:
+        InputError: a pair crashes the process that decodes it.
+        IncompleteError: a process or a machine was lost for another reason.
+    """
     mask_of = dict(run.pairs)
 
-    def row_of(image: str) -> dict[str, Any]:
+    def row_of(image: FileInfo) -> dict[str, Any]:
         return pairs_row([(image, mask_of[image])], run.crcs)
 
     def read_alone(row: dict[str, Any]) -> None:
         read_pairs({name: [value] for name, value in row.items()}, options)
 
-    for image in find_crashing(images, read_alone, input_of=row_of):
-        raise InputError(
-            f"--data: {image} or {mask_of[image]} crashes the process that decodes it; replace "
-            "these files"
-        ) from error
+    for start in range(first, len(run.pairs), CHUNK):
+        images = [image for image, _ in run.pairs[start : start + CHUNK]]
+        for image in find_crashing(images, read_alone, input_of=row_of):
+            raise InputError(
+                f"--data: {image.name} or {mask_of[image].name} crashes the process that decodes "
+                "it; replace these files"
+            ) from error
+    raise IncompleteError(
+        f"--data: a process or a machine was lost while it decoded images ({first_line(error)}); "
+        "run again"
+    ) from error
 
 
 def _collect_errors(chunks: list[Any]) -> list[str]:

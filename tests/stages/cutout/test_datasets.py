@@ -32,9 +32,9 @@ def test_a_suspect_image_travels_with_its_own_row_alone(
         run: object,
         work: object,
         workers: object,
-        input_of: Callable[[str], Any] = str,
+        input_of: Callable[[FileInfo], Any],
     ) -> None:
-        trials.append((cloudpickle.dumps(work), cloudpickle.dumps(input_of("00007.jpg"))))
+        trials.append((cloudpickle.dumps(work), cloudpickle.dumps(input_of(entries[7]))))
 
     monkeypatch.setattr(datasets, "run_with_isolation", isolate)
     writer = CutoutWriter(str(tmp_path), str(tmp_path / "out"), STYLE)

@@ -4,13 +4,17 @@ import os
 import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
+from ray.exceptions import NodeDiedError, OutOfMemoryError, WorkerCrashedError
 
 from carvana_ray.data.quarantine import CRASH
+from carvana_ray.errors import IncompleteError
 from carvana_ray.runtime.resources import WorkerAllocation
 from carvana_ray.stages.ingest import crash_isolation
 from carvana_ray.stages.ingest.crash_isolation import (
+    LOSSES,
     LOST_BLOCKS,
     PASSES,
     find_crashing,
@@ -31,46 +35,103 @@ BLOCKS = [
 ]
 
 
+GOOD, KILLS, RAISES, KILLS_IN_COMPANY = (
+    FileInfo(name, 1, "1") for name in ("good", "kills", "raises", "kills in company")
+)
+
+
 @pytest.mark.ray
-def test_the_name_whose_work_kills_its_process_is_found(ray_session: None) -> None:
-    def work(name: str) -> None:
-        if name == "kills":
+def test_an_image_whose_work_kills_its_process_alone_is_found(
+    ray_session: None, tmp_path: Path
+) -> None:
+    def work(image: FileInfo) -> None:
+        died_before = tmp_path / image.name
+        if image == KILLS or (image == KILLS_IN_COMPANY and not died_before.exists()):
+            died_before.touch()
             os.kill(os.getpid(), signal.SIGKILL)
-        if name == "raises":
+        if image == RAISES:
             raise ValueError("an error is not a death")
 
-    assert find_crashing(["a", "kills", "raises", "b"], work) == ["kills"]
-    assert find_crashing(["a", "raises"], work) == []
+    assert find_crashing([GOOD, KILLS, RAISES, KILLS_IN_COMPANY], work) == [KILLS]
+
+
+def outcomes(monkeypatch: pytest.MonkeyPatch, *deaths: Exception | None) -> list[Exception | None]:
+    """Let the tasks end in turn with these errors; None is a task whose process lives."""
+    monkeypatch.setattr(crash_isolation, "PAUSE_S", 0)
+    left = list(deaths)
+    monkeypatch.setattr(crash_isolation, "_death", lambda _: left.pop(0))
+    return left
+
+
+OUT_OF_MEMORY, NODE_DIED = OutOfMemoryError("Memory on the node"), NodeDiedError("node 7 is gone")
+
+
+def test_only_the_death_of_its_own_process_speaks_against_an_image(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Out of memory and a lost machine are tried again."""
+    crash = WorkerCrashedError()
+    for deaths, guilty in [
+        ([crash, crash], True),
+        ([crash, OUT_OF_MEMORY, NODE_DIED, crash], True),
+        ([crash, None], False),
+        ([OUT_OF_MEMORY, NODE_DIED, OUT_OF_MEMORY, None], False),
+    ]:
+        left = outcomes(monkeypatch, *deaths)
+        assert crash_isolation._kills_alone("a.jpg", list) is guilty
+        assert left == []
+
+
+@pytest.mark.parametrize(
+    ("death", "message"),
+    [
+        (OUT_OF_MEMORY, r"out of memory while reading a\.jpg alone, 4 times; .*free memory"),
+        (NODE_DIED, r"a machine was lost \(node 7 is gone\) while reading a\.jpg alone, 4 times"),
+    ],
+)
+def test_a_machine_that_cannot_tell_ends_the_run_and_names_no_culprit(
+    monkeypatch: pytest.MonkeyPatch, death: Exception, message: str
+) -> None:
+    left = outcomes(monkeypatch, *[death] * (LOSSES + 1))
+    with pytest.raises(IncompleteError, match=message) as error:
+        crash_isolation._kills_alone("a.jpg", list)
+    assert "\n" not in str(error.value)
+    assert left == [death], "the tries are bounded"
 
 
 def test_a_lost_block_is_repeated_without_its_crashing_image(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    calls: list[tuple[list[str], dict[str, str], int]] = []
-    tried: list[tuple[list[str], object, WorkerAllocation]] = []
+    known, (b0, b1) = BLOCKS[0].entries[0], BLOCKS[1].entries
+    calls: list[tuple[list[str], dict[FileInfo, str], int]] = []
+    tried: list[tuple[list[FileInfo], object, WorkerAllocation]] = []
 
     def run_blocks(
-        blocks: Sequence[Block], preset_status: Mapping[str, str], max_lost: int
+        blocks: Sequence[Block], preset_status: Mapping[FileInfo, str], max_lost: int
     ) -> set[str]:
         calls.append(([block.name for block in blocks], dict(preset_status), max_lost))
-        return {block.name for block in blocks if block.name != "b" or preset_status}
+        return {block.name for block in blocks if block.name == "c" or b1 in preset_status}
 
-    def find(names: list[str], work: object, workers: WorkerAllocation, *_: object) -> list[str]:
-        tried.append((names, work, workers))
-        return ["b1.jpg"]
+    def find(
+        images: list[FileInfo], work: object, workers: WorkerAllocation, *_: object
+    ) -> list[FileInfo]:
+        tried.append((images, work, workers))
+        return [b1]
 
     monkeypatch.setattr(crash_isolation, "find_crashing", find)
     workers = WorkerAllocation(2, 1, True)
-    run_with_isolation(BLOCKS, run_blocks, print, workers)
-    assert calls == [(["a", "b", "c"], {}, 24), (["b"], {"b1.jpg": CRASH}, 24)]
-    assert tried == [(["b0.jpg", "b1.jpg"], print, workers)]
+    run_with_isolation(BLOCKS, run_blocks, print, workers, crashing=[known])
+    first, second = calls
+    assert first == (["a", "b", "c"], {known: CRASH}, 24)
+    assert second == (["a", "b"], {known: CRASH, b1: CRASH}, 24)
+    assert tried == [([BLOCKS[0].entries[1], b0, b1], print, workers)], "the known one is not tried"
 
 
 def test_the_last_pass_may_lose_no_block(monkeypatch: pytest.MonkeyPatch) -> None:
     allowed: list[int] = []
 
     def run_blocks(
-        blocks: Sequence[Block], preset_status: Mapping[str, str], max_lost: int
+        blocks: Sequence[Block], preset_status: Mapping[FileInfo, str], max_lost: int
     ) -> set[str]:
         allowed.append(max_lost)
         return set()

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support.blocks import batch_of
+from support.blocks import batch_of, listed
 from support.jpegs import decode_with_pillow, jpeg
 from support.pairs import draw_pair
 from support.watched import make_model
 
 from carvana_ray import images, rle
+from carvana_ray.checkpoints.model import ModelRef, load_manifest
 from carvana_ray.data.quarantine import OK
 from carvana_ray.inference import nvjpeg
 from carvana_ray.runtime.resources import WorkerAllocation
@@ -56,8 +57,14 @@ def options(folder: Path, keep_encoded: bool, downscale: int = 8) -> ReadOptions
     return ReadOptions(str(folder), downscale, None, SIZE, keep_encoded)
 
 
+def model_in(folder: Path) -> ModelRef:
+    uri = str(folder / "model")
+    return ModelRef(uri, load_manifest(uri).sha256)
+
+
 def read(folder: Path, keep_encoded: bool) -> dict[str, Any]:
-    return read_images(batch_of(block_row("x", NAMES)), options(folder, keep_encoded))
+    row = block_row("x", listed(folder, NAMES))
+    return read_images(batch_of(row), options(folder, keep_encoded))
 
 
 def first_words(batch: dict[str, Any]) -> list[str]:
@@ -97,7 +104,7 @@ def test_a_file_too_large_to_travel_is_decoded_by_the_reader(
 def test_ray_data_does_not_change_encoded_files(
     folder: Path, ray_session: None, names: list[str]
 ) -> None:
-    row = block_row("x", names)
+    row = block_row("x", listed(folder, names))
     data = from_blocks([row]).map_batches(
         read_images, batch_size=None, fn_kwargs={"options": options(folder, keep_encoded=True)}
     )
@@ -113,8 +120,8 @@ def test_masks_of_encoded_files_are_those_of_decoded_images(
     folder: Path, monkeypatch: pytest.MonkeyPatch, kind: type[MaskPredictor]
 ) -> None:
     monkeypatch.setattr(nvjpeg, "make_decoder", lambda device: decode_with_pillow)
-    plain = kind(str(folder / "model"), ON_CPU)(read(folder, keep_encoded=False))
-    gpu = kind(str(folder / "model"), DECODING)(read(folder, keep_encoded=True))
+    plain = kind(model_in(folder), ON_CPU)(read(folder, keep_encoded=False))
+    gpu = kind(model_in(folder), DECODING)(read(folder, keep_encoded=True))
     assert set(gpu) == set(plain)
     assert gpu["status"].tolist() == plain["status"].tolist(), "5.jpg is bad for both"
     assert str(gpu["status"][5]).startswith("truncated")
@@ -138,7 +145,7 @@ def test_masks_of_encoded_files_are_those_of_decoded_images(
 def test_a_bad_image_has_an_empty_mask_whatever_the_network_returns(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    predictor, bounds = MaskPredictor(str(folder / "model"), ON_CPU), np.array([0, 9], np.int32)
+    predictor, bounds = MaskPredictor(model_in(folder), ON_CPU), np.array([0, 9], np.int32)
     monkeypatch.setattr(
         predictor._predictor, "run_bounds_mixed", lambda _, sizes: [bounds] * len(sizes)
     )
@@ -158,7 +165,7 @@ def test_a_gpu_fault_ends_the_process(folder: Path, monkeypatch: pytest.MonkeyPa
         raise EndedError(code)
 
     monkeypatch.setattr("os._exit", end)
-    predictor = MaskPredictor(str(folder / "model"), ON_CPU)
+    predictor = MaskPredictor(model_in(folder), ON_CPU)
 
     def fault(*_: object) -> list[Any]:
         raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
@@ -178,15 +185,16 @@ def test_encoded_and_decoded_blocks_form_one_batch(folder: Path, ray_session: No
     ]
     for name in itertools.chain(*names):
         (folder / name).write_bytes(files[name.split("-")[2].removesuffix(".jpg")])
-    data = from_blocks([block_row(str(n), block) for n, block in enumerate(names)]).map_batches(
+    rows = [block_row(str(n), listed(folder, block)) for n, block in enumerate(names)]
+    data = from_blocks(rows).map_batches(
         read_images, batch_size=None, fn_kwargs={"options": options(folder, keep_encoded=True)}
     )
     joined = data.map_batches(lambda batch: {**batch, "of": [len(batch["img"])] * 8}, batch_size=8)
-    rows = joined.take_all()
-    assert {row["of"] for row in rows} == {8}
-    assert sorted(row["img"] for row in rows) == sorted(itertools.chain(*names))
+    read_rows = joined.take_all()
+    assert {row["of"] for row in read_rows} == {8}
+    assert sorted(row["img"] for row in read_rows) == sorted(itertools.chain(*names))
     gray = images.load_gray(files["decoded"], 8)
-    for row in rows:
+    for row in read_rows:
         encoded = row["img"].endswith("-encoded.jpg")
         assert row["encoded"] == (files["encoded"] if encoded else b"")
         assert np.array_equal(row["image"], np.empty((0, 0)) if encoded else gray)

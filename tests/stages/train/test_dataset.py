@@ -163,7 +163,8 @@ def test_all_files_that_cannot_be_used_are_named(
     assert errors[2].startswith(f"{pairs[2][1]}: not-an-image")
     _, small = draw_pair(1, (640, 959))
     (tmp_path / "m" / pairs[1][1]).write_bytes(small)
-    run = dataclasses.replace(run, pairs=pairs[1:2], crcs={pairs[0][1]: 1})
+    run = run_of(pairs[1:2], tmp_path / "p", tmp_path / "m")
+    run = dataclasses.replace(run, crcs={pairs[0][1]: 1})
     assert decode_pairs(run, 8)[1] == [
         f"{pairs[1][1]}: wrong-size: 640 x 959 (height x width), expected 1280 x 1918"
     ]
@@ -195,7 +196,7 @@ def test_a_pair_that_crashes_its_process_is_named(
     image, mask = pairs[1]
 
     def read_or_crash(batch: dict[str, Any], options: PairOptions) -> dict[str, Any]:
-        if image in list(batch["images"][0]):
+        if image in list(batch["image_names"][0]):
             os.kill(os.getpid(), signal.SIGKILL)
         return read_pairs(batch, options)
 

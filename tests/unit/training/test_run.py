@@ -5,6 +5,7 @@ import pytest
 
 from carvana_ray import config
 from carvana_ray.errors import InputError
+from carvana_ray.storage import FileInfo
 from carvana_ray.training import run as runs
 from carvana_ray.training.batch_plan import BatchPlan
 
@@ -42,7 +43,10 @@ def a_run(train: int, val: int, batch: int = 4, workers: int = 1) -> runs.Traini
     return runs.TrainingRun(
         image_dir="/data/train",
         mask_dir="/data/train_masks",
-        pairs=[(f"{name}.jpg", f"{name}_mask.gif") for name in names],
+        pairs=[
+            (FileInfo(f"{name}.jpg", 1, "1"), FileInfo(f"{name}_mask.gif", 1, "1"))
+            for name in names
+        ],
         cars=([], [], []),
         plan=BatchPlan(train=train, val=val, batch=batch, workers=workers, epochs=3, seed=1),
         size=(1280, 1918),
@@ -54,7 +58,7 @@ def a_run(train: int, val: int, batch: int = 4, workers: int = 1) -> runs.Traini
 def errors_at(run: runs.TrainingRun, *rows: int) -> list[str]:
     """Return the errors of `decode_pairs` if the images in these rows are bad."""
     return [
-        f"{run.image_dir}/{image}: truncated" if row in rows else ""
+        f"{run.image_dir}/{image.name}: truncated" if row in rows else ""
         for row, (image, _) in enumerate(run.pairs)
     ]
 
