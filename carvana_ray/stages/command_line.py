@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from carvana_ray import __version__, config
 from carvana_ray.config import cli
 from carvana_ray.errors import EXIT_OK, EXIT_USAGE
+from carvana_ray.runtime import signals
 
 PROGRAM = "carvana-ray"
 
@@ -153,10 +154,11 @@ def run_command(name: str, argv: Sequence[str] | None = None) -> int:
     epilog = f"examples:\n{command.examples}"
     flags = cli.parse(command.flags, f"{PROGRAM} {name}", argv, epilog)
     load = functools.partial(importlib.import_module, f"carvana_ray.stages.{command.stage}")
-    from carvana_ray.stages.guard import run_guarded
+    with signals.stoppable(name):  # before the imports, which take time
+        from carvana_ray.stages.guard import run_guarded
 
-    if isinstance(flags, config.RayFlags):
-        from carvana_ray.stages.runner import run_in_session
+        if isinstance(flags, config.RayFlags):
+            from carvana_ray.stages.runner import run_in_session
 
-        return run_guarded(name, flags, functools.partial(run_in_session, flags, load))
-    return run_guarded(name, flags, lambda: load().run(flags))
+            return run_guarded(name, flags, functools.partial(run_in_session, flags, load))
+        return run_guarded(name, flags, lambda: load().run(flags))

@@ -1,10 +1,8 @@
-"""The setup and the end of every job: log, signals, one line of JSON, exit code."""
+"""The setup and the end of every job: log, one line of JSON, exit code."""
 
 import errno
 import json
 import logging
-import os
-import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -12,7 +10,7 @@ from typing import Any
 
 from carvana_ray import config, errors
 from carvana_ray.errors import IncompleteError, InputError, StorageUnavailableError, first_line
-from carvana_ray.runtime import progress
+from carvana_ray.runtime import progress, signals
 
 USER_ERRORS = (InputError, IncompleteError, StorageUnavailableError)  # one line, no traceback
 Result = dict[str, Any]
@@ -21,31 +19,23 @@ Result = dict[str, Any]
 def run_guarded(job: str, flags: config.LogFlags, work: Callable[[], Result]) -> int:
     """Run a job's work, print its result as the last line of stdout and return the exit code.
 
-    A result with ``"ok": False`` means exit code 1.
+    A result with ``"ok": False`` means exit code 1. When the work has ended, signals are ignored,
+    so that the exit code is that of the result.
     """
     _configure_logging(flags)
-    stop_on_sigterm()
     try:
-        result = work()
+        try:
+            result = work()
+        finally:
+            signals.close()
         code = errors.EXIT_OK if result.get("ok", True) else errors.EXIT_FAILURE
     except errors.BadImagesError as error:
         print(f"{job}: {error}", file=sys.stderr)
         result, code = error.result, errors.EXIT_BAD_IMAGES
-    except KeyboardInterrupt:
-        text = f"{job}: stopped; run the same command again to continue"
-        print(text, file=sys.stderr, flush=True)
-        # Without a shutdown of Ray: a background thread may still wait in Ray, which then
-        # sometimes ends the process itself, with code 1. A local session dies with the process.
-        os._exit(errors.EXIT_INTERRUPTED)
     except Exception as error:
         return print_error(job, error, flags.verbose)
     print(json.dumps({"job": job, **result}), flush=True)
     return code
-
-
-def stop_on_sigterm() -> None:
-    """Make SIGTERM, which `ray job stop` and cluster managers send, act as Ctrl-C does."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 class _StderrHandler(logging.Handler):

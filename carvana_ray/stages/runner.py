@@ -12,7 +12,7 @@ from carvana_ray.config import cli
 from carvana_ray.errors import InputError
 from carvana_ray.runtime.background import run_in_background
 from carvana_ray.runtime.resources import ClusterResources, allocate_workers
-from carvana_ray.stages.guard import Result, stop_on_sigterm
+from carvana_ray.stages.guard import Result
 from carvana_ray.stages.session import joins_cluster, local_resources, log_resources, session
 
 log = logging.getLogger(__name__)
@@ -51,7 +51,6 @@ def run_in_session(flags: config.RayFlags, load: Callable[[], Stage]) -> Result:
             checking.result()  # raises an error before Ray starts
     with session(flags.num_cpus, flags.verbose) as cluster:
         log.debug("Ray is up")
-        stop_on_sigterm()  # again: ray.init installs a handler of its own
         require_shared_paths(flags, cluster)
         stage, checked, machine = (
             checking.result() if checking else _check(flags, load, local=False)

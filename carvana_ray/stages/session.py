@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 import ray
+from ray._private import ray_constants
+from ray._private import utils as ray_utils
 
 from carvana_ray.errors import InputError
 from carvana_ray.runtime.resources import ClusterResources
@@ -38,7 +40,7 @@ def session(num_cpus: int | None = None, verbose: bool = False) -> Iterator[Clus
     try:
         yield _cluster_resources()
     except KeyboardInterrupt:
-        close = False  # the process ends at once, and Ray with it: see `guard.run_guarded`
+        close = False  # the process ends at once, and Ray with it: see `runtime.signals`
         raise
     finally:
         if close:
@@ -79,6 +81,7 @@ def log_resources(cluster: ClusterResources) -> None:
 
 def _open(num_cpus: int | None, verbose: bool) -> None:
     level = logging.INFO if verbose else logging.ERROR
+    _keep_signal_handlers()
     connect = partial(ray.init, logging_level=level, log_to_driver=verbose)
     if joins_cluster():
         _join(connect)
@@ -87,6 +90,19 @@ def _open(num_cpus: int | None, verbose: bool) -> None:
     # idle processes after a second, only to start new ones for the next task.
     os.environ.setdefault("RAY_num_workers_soft_limit", str(2 * _default_cpus() + 8))
     connect(address="local", num_cpus=num_cpus or _default_cpus(), include_dashboard=False)
+
+
+def _keep_signal_handlers() -> None:
+    """Make `ray.init` leave SIGTERM to `runtime.signals`.
+
+    Ray installs a handler in Python that ends with exit code 1 or 15, and one in native code that
+    prints a stack and aborts the process after 3 s. The signal cannot be blocked meanwhile, because
+    Ray's processes would inherit that. Another thread cannot call `ray.init`, because the kernel
+    ends Ray's processes together with the thread that started them. Ray's version is pinned.
+    """
+    ray_utils.set_sigterm_handler = lambda handler: None
+    # Not the environment variable of this name, which Ray's processes would inherit.
+    ray_constants.RAY_DISABLE_FAILURE_SIGNAL_HANDLER = True
 
 
 def _join(connect: Callable[[], object]) -> None:

@@ -92,6 +92,7 @@ class Job:
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
+                process_group=0,  # its own, for the Ctrl-C of a terminal
             )
 
     def result(self) -> dict[str, Any]:
