@@ -16,13 +16,15 @@ WORK = """
 import os, signal, sys, time
 import logging
 from carvana_ray import config, errors
+from carvana_ray.runtime import signals
 from carvana_ray.runtime.progress import ProgressMeter
 from carvana_ray.stages.guard import run_guarded
 signal.signal(signal.SIGINT, signal.default_int_handler)  # shells let background jobs ignore it
 def work():
     {body}
     return {{"images": 3}}
-sys.exit(run_guarded("predict", config.LogFlags({flags}), work))
+with signals.stoppable("predict"):
+    sys.exit(run_guarded("predict", config.LogFlags({flags}), work))
 """
 
 
@@ -39,6 +41,33 @@ def test_a_job_that_is_asked_to_stop_ends_with_75_and_without_a_result(
     done = ended(f"os.kill(os.getpid(), {int(number)}); time.sleep(30)")
     assert (done.returncode, done.stdout) == (75, "")
     assert done.stderr == "predict: stopped; run the same command again to continue\n"
+
+
+def test_an_error_that_a_signal_has_become_is_no_error_of_the_job() -> None:
+    body = """
+    try:
+        os.kill(os.getpid(), signal.SIGTERM); time.sleep(30)
+    except KeyboardInterrupt:
+        raise RuntimeError("a library's own error")
+    """
+    done = ended(body)
+    assert (done.returncode, done.stdout) == (75, "")
+    assert done.stderr == "predict: stopped; run the same command again to continue\n"
+
+
+def test_a_signal_after_the_end_of_the_work_leaves_result_and_code() -> None:
+    body = """
+    class Stdout:
+        def write(self, text):
+            os.kill(os.getpid(), signal.SIGTERM)
+            return sys.__stdout__.write(text)
+        def flush(self):
+            sys.__stdout__.flush()
+    sys.stdout = Stdout()
+    """
+    done = ended(body)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout) == {"job": "predict", "images": 3}
 
 
 @pytest.mark.parametrize(
