@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import re
+import socket
 import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -23,6 +24,8 @@ TOKEN_ADVICE = (
     "export RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH=FILE or the token in ~/.ray/auth_token, "
     "on every node and here"
 )
+
+LISTENER_WAIT_S = 5.0
 
 
 @contextlib.contextmanager
@@ -116,9 +119,10 @@ def _join(connect: Callable[[], object]) -> None:
             "this job on this machine"
         )
     try:
+        _require_listener(address)
         connect()
-    except (ray.exceptions.AuthenticationError, ConnectionError) as error:
-        if isinstance(error, ConnectionError) and "InvalidAuthToken" not in str(error.__cause__):
+    except (ray.exceptions.AuthenticationError, OSError) as error:
+        if isinstance(error, OSError) and "InvalidAuthToken" not in str(error.__cause__):
             raise InputError(
                 f"RAY_ADDRESS {address}: no Ray cluster answers there; start it, or unset "
                 "RAY_ADDRESS to run this job on this machine"
@@ -126,12 +130,20 @@ def _join(connect: Callable[[], object]) -> None:
         raise InputError(
             f"RAY_ADDRESS {address}: the cluster requires a token: {TOKEN_ADVICE}"
         ) from error
+    except ValueError as error:
+        raise InputError(f"RAY_ADDRESS {address}: {error}; use host:port, or unset it") from error
     if os.environ.get("RAY_AUTH_MODE") != "token" and len(ray.nodes()) > 1:
         log.warning(
             "this cluster runs without authentication: anyone who can reach its ports can run "
             "code on it. Restart it with a token: %s",
             TOKEN_ADVICE,
         )
+
+
+def _require_listener(address: str) -> None:
+    """Raise `OSError` if nothing listens at ``host:port``; Ray itself needs 40 s to say so."""
+    if found := re.fullmatch(r"\[?([^/]+?)\]?:(\d{1,5})", address):  # else "auto", or ray://
+        socket.create_connection((found[1], int(found[2])), LISTENER_WAIT_S).close()
 
 
 def _cluster_resources() -> ClusterResources:

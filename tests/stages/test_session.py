@@ -1,9 +1,15 @@
-"""A session of Ray says what it has, and else nothing."""
+"""A session of Ray says what it has, and else nothing; an address that nothing answers is told."""
 
+import socket
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
+from support.commands import Run
+
+from carvana_ray.stages.session import _require_listener
 
 SMALL = """
 import sys
@@ -24,3 +30,41 @@ def test_ray_data_says_nothing_unless_asked_to(verbose: bool) -> None:
     assert ("execution finished" in done.stderr) == verbose
     if not verbose:
         assert done.stdout + done.stderr == ""
+
+
+@pytest.fixture
+def closed_port() -> int:
+    """A port of this machine where nothing listens."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
+
+
+def test_an_address_where_nothing_listens_is_told_in_seconds(
+    closed_port: int, run_job: Run, tmp_path: Path
+) -> None:
+    address, began = f"127.0.0.1:{closed_port}", time.monotonic()
+    done = run_job("sample", "--out", tmp_path, RAY_ADDRESS=address)
+    assert time.monotonic() - began < 15
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"sample: error: RAY_ADDRESS {address}: no Ray cluster answers")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("form", ["127.0.0.1:{}", "localhost:{}", "[::1]:{}", "::1:{}"])
+def test_only_an_address_of_host_and_port_is_tried(form: str, closed_port: int) -> None:
+    with pytest.raises(OSError, match="refused|assign"):
+        _require_listener(form.format(closed_port))
+    for other in ("auto", "local", f"ray://127.0.0.1:{closed_port}", "/tmp/socket:6379"):
+        _require_listener(other)
+
+
+def test_an_address_where_something_listens_is_left_to_ray() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        _require_listener(f"127.0.0.1:{server.getsockname()[1]}")
+
+
+def test_an_address_that_is_none_is_an_error_of_one_line(run_job: Run, tmp_path: Path) -> None:
+    done = run_job("sample", "--out", tmp_path, RAY_ADDRESS="cluster")
+    assert done.returncode == 2
+    assert done.stderr.startswith("sample: error: RAY_ADDRESS cluster: ")
+    assert done.stderr.count("\n") == 1
