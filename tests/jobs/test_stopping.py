@@ -25,6 +25,7 @@ ENDED_S = 5  # for the job to end; a signal in native code waits `signals.GRACE_
 @pytest.fixture
 def job() -> Iterator[Job]:
     """A folder of its own for a job; what is left of it is killed."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # shells let background jobs ignore it
     with tempfile.TemporaryDirectory(prefix="stop-") as root:  # short: Ray makes sockets below it
         job = Job(Setting(Path(root).resolve(), (), 0), "job")
         yield job

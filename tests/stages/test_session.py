@@ -52,7 +52,7 @@ def test_an_address_where_nothing_listens_is_told_in_seconds(
 
 @pytest.mark.parametrize("form", ["127.0.0.1:{}", "localhost:{}", "[::1]:{}", "::1:{}"])
 def test_only_an_address_of_host_and_port_is_tried(form: str, closed_port: int) -> None:
-    with pytest.raises(OSError, match="refused|assign"):
+    with pytest.raises(OSError, match=r"refused|assign"):
         _require_listener(form.format(closed_port))
     for other in ("auto", "local", f"ray://127.0.0.1:{closed_port}", "/tmp/socket:6379"):
         _require_listener(other)
