@@ -8,8 +8,8 @@ image is removed before the index is updated.
 """
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from carvana_ray import storage
@@ -30,6 +30,10 @@ class SourceImage:
     @property
     def uri(self) -> str:
         return storage.join(self.folder, self.entry.name)
+
+    def without_version(self) -> "SourceImage":
+        """Return the entry of an image whose cut-out, if it exists, is of no known version."""
+        return replace(self, entry=replace(self.entry, version=""))
 
 
 @dataclass(frozen=True)
@@ -111,6 +115,12 @@ def sync(
 ) -> list[str]:
     """Add images to the index of a folder, and remove the cut-outs of images that have changed.
 
+    Several commands may do so at once. Each replaces the index only in the state that it has read,
+    and begins again if another was first. A changed image takes two replacements: the first takes
+    its version away, so that no command trusts its file; then the file is removed; the second
+    gives it the new version. A command that made the old file meanwhile notices it afterwards, see
+    `sources`.
+
     Args:
         folder: URI of the folder of cut-outs.
         settings: see `CutoutIndex`.
@@ -124,39 +134,75 @@ def sync(
         InputError: the index is damaged or has other settings, or the folder has cut-outs of other
             images with the same name, or files that the index does not list.
     """
-    index = _read(storage.join(folder, FILE))
-    if index:
-        index.require_settings(settings, folder)
-    old = index.sources if index else {}
-    existing = set[str]()
-    if storage.exists(folder):
-        existing = {entry.name for entry in storage.list_files(folder, (suffix,))}
-    stale = {name for name, source in wanted.items() if old.get(name, source) != source}
-    if unlisted := sorted((existing & set(wanted)) - set(old)):
-        raise InputError(
-            f"{storage.join(folder, unlisted[0])}: the file exists, but {FILE} does not list it; "
-            "use another --out, or remove that folder"
-        )
-    for name in sorted(stale):
-        if old[name].uri != wanted[name].uri:
+    while True:
+        state, index, existing = _snapshot(folder, suffix)
+        if index:
+            index.require_settings(settings, folder)
+        old = index.sources if index else {}
+        _require_own(folder, old, existing, wanted)
+        stale = {name for name, source in wanted.items() if old.get(name, source) != source}
+        distrusted = {name: old[name].without_version() for name in stale}
+        if not distrusted.items() <= old.items():
+            _replace(folder, state, CutoutIndex(dict(settings), {**old, **distrusted}))
+            continue
+        for name in stale & existing:
+            storage.remove(storage.join(folder, name))
+        new = CutoutIndex(dict(settings), {**old, **wanted})
+        if new == index or _replace(folder, state, new):
+            return [name for name in wanted if name in stale or name not in existing]
+
+
+def _require_own(
+    folder: str,
+    old: Mapping[str, SourceImage],
+    existing: Collection[str],
+    wanted: Mapping[str, SourceImage],
+) -> None:
+    """Raise `InputError` if a wanted name belongs to another image or to an unlisted file."""
+    for name, source in sorted(wanted.items()):
+        if name not in old and name in existing:
+            raise InputError(
+                f"{storage.join(folder, name)}: the file exists, but {FILE} does not list it; use "
+                "another --out, or remove that folder"
+            )
+        if name in old and old[name].uri != source.uri:
             raise InputError(
                 f"{storage.join(folder, name)}: the cut-out of {old[name].uri} has the name that "
-                f"{wanted[name].uri} needs; use another --out"
+                f"{source.uri} needs; use another --out"
             )
-    for name in stale & existing:
-        storage.remove(storage.join(folder, name))
-    new = CutoutIndex(dict(settings), {**old, **wanted})
-    if new != index:
-        storage.write_atomic(storage.join(folder, FILE), new.to_bytes(), replace=True)
-    return [name for name in wanted if name in stale or name not in existing]
 
 
-def _read(uri: str) -> CutoutIndex | None:
-    if not storage.exists(uri):
-        return None
+def missing(folder: str, wanted: Mapping[str, SourceImage], suffix: str) -> list[str]:
+    """Return the names of the wanted cut-outs that do not exist, or whose image is another one."""
+    _, index, existing = _snapshot(folder, suffix)
+    listed = index.sources if index else {}
+    return [name for name in wanted if name not in existing or listed.get(name) != wanted[name]]
+
+
+def _snapshot(folder: str, suffix: str) -> tuple[str, CutoutIndex | None, set[str]]:
+    """Return the state of the index, the index, and the cut-outs that existed meanwhile."""
+    while True:
+        state, index = _load(folder)
+        existing = set[str]()
+        if storage.exists(folder):
+            existing = {entry.name for entry in storage.list_files(folder, (suffix,))}
+        if storage.state(storage.join(folder, FILE)) == state:
+            return state, index, existing
+
+
+def _replace(folder: str, state: str, index: CutoutIndex) -> bool:
+    return storage.write_atomic(storage.join(folder, FILE), index.to_bytes(), expected=state)
+
+
+def _load(folder: str) -> tuple[str, CutoutIndex | None]:
+    """Return the state of the index and the index."""
+    uri = storage.join(folder, FILE)
+    state = storage.state(uri)
+    if not state:
+        return state, None
     data = storage.read(uri)
     try:
-        return CutoutIndex.from_bytes(data)
+        return state, CutoutIndex.from_bytes(data)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(
             f"{uri}: damaged ({error}); use another --out, or remove that folder"

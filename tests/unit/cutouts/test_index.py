@@ -1,10 +1,15 @@
 """The index lists pending cut-outs; other settings, changed and foreign files are never reused."""
 
+import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from support.cutout_race import race
+from support.s3_servers import Server
 
+from carvana_ray import storage
 from carvana_ray.cutouts import index
 from carvana_ray.cutouts.index import CutoutIndex, SourceImage
 from carvana_ray.errors import InputError
@@ -113,3 +118,21 @@ def test_a_new_version_of_one_image_makes_one_cutout_pending(tmp_path: Path) -> 
     entry = replace(wanted["b.png"].entry, size=6)
     assert pending(tmp_path, {**wanted, "b.png": SourceImage("/photos", entry)}) == ["b.png"]
     assert (tmp_path / "a.png").exists()
+
+
+def test_commands_at_once_lose_no_entry_on_disk(tmp_path: Path) -> None:
+    check_no_entry_is_lost(str(tmp_path), 40)
+
+
+def test_commands_at_once_lose_no_entry_in_s3(s3: Server, bucket: Callable[[Server], str]) -> None:
+    check_no_entry_is_lost(bucket(s3), 12)
+
+
+def check_no_entry_is_lost(home: str, rounds: int) -> None:
+    """The same four commands again find their cut-outs listed and finished."""
+    turns = race(home, commands=4, rounds=rounds)
+    names = [f"{command}.png" for command in range(4)]
+    assert turns == [[[name], []] for name in names for _ in range(rounds)]
+    for turn in range(rounds):
+        body = json.loads(storage.read(storage.join(home, str(turn), index.FILE)))
+        assert [row[0] for row in body["pictures"]["/photos"]] == names
