@@ -87,10 +87,15 @@ class CutoutWriter:
             return OK
         uri = storage.join(self.target, cutout_name(name, self.style.suffix))
         try:
-            storage.write_atomic(uri, cutout)
+            if storage.write_atomic(uri, cutout):
+                return OK
         except (OSError, InputError) as error:
             return f"{PROBLEM}: {uri}: {getattr(error, 'strerror', None) or first_line(error)}"
-        return OK
+        return (
+            f"{PROBLEM}: {uri}: holds other bytes than the cut-out of "
+            f"{storage.join(self.folder, name)}; another command wrote them, or this disk takes "
+            "the names of two images for one: if it happens again, rename the image"
+        )
 
 
 def write_from_soft_masks(batch: Columns, writer: CutoutWriter) -> Columns:
