@@ -1,8 +1,8 @@
 """The images that a job works on: which files, and for a prediction the order of its rows."""
 
-import contextlib
 import dataclasses
 import itertools
+import random
 from collections.abc import Iterable, Sequence
 
 from carvana_ray import storage
@@ -10,8 +10,10 @@ from carvana_ray.data import layout
 from carvana_ray.data.checksums import load_checksums
 from carvana_ray.data.csv_reader import read_names
 from carvana_ray.data.layout import IMAGE_SUFFIXES, SAMPLE_SUBMISSION, require_safe_names
-from carvana_ray.errors import FileTooLargeError, InputError, plural
+from carvana_ray.errors import InputError, StorageAccessError, plural
 from carvana_ray.storage.base import FileInfo
+
+PROBES = 100  # images that are tried if the first may not be read
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,9 +98,23 @@ def list_images(data: str) -> tuple[str, list[FileInfo]]:
     if not entries:
         raise InputError(f"--data: no images ({', '.join(IMAGE_SUFFIXES)}) in {folder}")
     require_safe_names((entry.name for entry in entries), folder)
-    with contextlib.suppress(FileTooLargeError):  # a cheap test of the rights to read
-        storage.read(storage.join(folder, entries[0].name), at_most=0)
+    _require_access(folder, entries)
     return folder, entries
+
+
+def _require_access(folder: str, entries: Sequence[FileInfo]) -> None:
+    """Raise `StorageAccessError` if the rights to read images are missing.
+
+    If the first one is not permitted, others are tried: they may be permitted.
+    """
+    denied = None
+    for group in (entries[:1], random.sample(entries, min(PROBES, len(entries)))):
+        for answer in storage.read_many([storage.join(folder, e.name) for e in group], at_most=0):
+            if not isinstance(answer, StorageAccessError):
+                return
+            denied = denied or answer
+    if denied:
+        raise denied
 
 
 def list_named_images(uris: Sequence[str]) -> tuple[str, list[FileInfo]]:

@@ -20,7 +20,7 @@ CRASH = "crash: reading or decoding the image kills the process"
 
 FILE = "quarantine.csv"
 MAX_BAD, MAX_BAD_FRACTION = 100, 0.01  # a run accepts the larger of the two
-MAX_FAILURES = 8  # outputs that could not be written, before the run ends
+MAX_BLOCKS_LOST = 8  # blocks in a row in which nothing could be done, before the run ends
 
 Bad = tuple[str, str, int]  # name, status, CRC-32 of the file
 
@@ -56,7 +56,7 @@ class FailureLimits:
     def __init__(self, folder: str, images: int, output: str, min_allowed: int = 0) -> None:
         self._folder, self._output = folder, output
         self._allowed = max(MAX_BAD, int(MAX_BAD_FRACTION * images), min_allowed)
-        self._failures: list[str] = []
+        self._failures, self._first_failure, self._blocks_lost = 0, "", 0
 
     def count_bad(self, count: int, last: str) -> None:
         """Raise `InputError` if more bad images than allowed were found so far.
@@ -71,19 +71,31 @@ class FailureLimits:
                 f"{self._output}s written so far are kept"
             )
 
-    def add_failure(self, text: str) -> None:
-        """Note why an output could not be written although its images are good.
+    def add_block(self, failures: Sequence[str], usable: bool) -> None:
+        """Note the outputs of a block that could not be written although their images are good.
 
-        The last of `MAX_FAILURES` raises `IncompleteError`.
+        A file that cannot be reached says nothing about the others. `MAX_BLOCKS_LOST` blocks in a
+        row in which nothing could be done say that the storage is down, and each try might take
+        minutes. This holds if the blocks come in random order: otherwise the files without rights
+        of one folder would end each run before it gets to the others.
+
+        Args:
+            failures: the reason for each of these outputs.
+            usable: something could be done in the block.
+
+        Raises:
+            IncompleteError: the storage is down.
         """
-        self._failures.append(text)
-        if len(self._failures) >= MAX_FAILURES:
+        self._first_failure = self._first_failure or next(iter(failures), "")
+        self._failures += len(failures)
+        self._blocks_lost = 0 if usable else self._blocks_lost + 1
+        if self._blocks_lost >= MAX_BLOCKS_LOST:
             self.raise_if_failed()
 
     def raise_if_failed(self) -> None:
         """Raise `IncompleteError` if any output could not be written."""
         if self._failures:
             raise IncompleteError(
-                f"{plural(len(self._failures), self._output)} could not be written, the first "
-                f"because of {self._failures[0]}. All others are kept; run again to continue"
+                f"{plural(self._failures, self._output)} could not be written, the first because "
+                f"of {self._first_failure}. All finished ones are kept; run again to continue"
             )

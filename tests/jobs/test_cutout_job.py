@@ -21,6 +21,7 @@ from support.survival import KILLER, draw, wait_for
 from support.watched import SIZE, Opened, make_model
 
 from carvana_ray import config, rle
+from carvana_ray.cutouts import index
 from carvana_ray.errors import BadImagesError, IncompleteError, InputError
 from carvana_ray.runtime.resources import ClusterResources
 from carvana_ray.stages.cutout import stage as cutout
@@ -196,10 +197,28 @@ def test_an_unreachable_image_stays_pending(model: Path, ray_session: None, tmp_
     with pytest.raises(IncompleteError, match=rf"{names[17]}: unreachable.*run again") as error:
         cut(photos, out, model, on_bad_picture="skip")
     assert "\n" not in str(error.value)
-    assert len(files_in(out)) == 16 + 1 + 1, "the other block, the image before it, the index"
+    assert len(files_in(out)) == 19 + 1, "all others, and the index"
     broken.unlink()
     draw(photos, 17, 18)
-    assert cut(photos, out, model)["written"] == 3
+    assert cut(photos, out, model)["written"] == 1
+
+
+def test_many_unreachable_images_do_not_hold_back_the_others(
+    photos: Path, ray_session: None, tmp_path: Path
+) -> None:
+    """They come first in the list, and are more than the blocks that may fail in a row have."""
+    folder, out = tmp_path / "photos", tmp_path / "out"
+    folder.mkdir()
+    for number in range(200):
+        (folder / f"a{number:03d}.png").symlink_to("/proc/self/mem")  # a read of it fails
+    for number in range(25):
+        (folder / f"b{number:03d}.png").write_bytes((photos / "gray.png").read_bytes())
+    rows = [f"{path.name},7 2\n" for path in folder.iterdir()]
+    (tmp_path / "rows.csv").write_text("".join(["img,rle_mask\n", *sorted(rows)]))
+    flags = {"submission": str(tmp_path / "rows.csv"), "mask_only": True}
+    with pytest.raises(IncompleteError, match=r"^200 cut-outs .*photos/a\d+\.png"):
+        cut(folder, out, **flags)
+    assert set(files_in(out)) == {f"b{number:03d}.png" for number in range(25)} | {index.FILE}
 
 
 def test_a_cutout_that_cannot_be_written_is_named(

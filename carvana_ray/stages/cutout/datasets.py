@@ -5,6 +5,7 @@ rows of the submission -> write_from_rows
 """
 
 import itertools
+import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -68,6 +69,7 @@ class CutoutJob:
     ) -> None:
         """Cut out by the soft masks of a model."""
         dry_writer = replace(self.writer, target=None)
+        options = replace(options, whole_blocks=False)
 
         def make_dataset(rows: list[dict[str, Any]], max_lost: int) -> ray.data.Dataset:
             return (
@@ -90,9 +92,16 @@ class CutoutJob:
         self._run(self.entries, make_dataset, dry_run, workers)
 
     def render_from_submission(self, uri: str, cpus: int) -> None:
-        """Cut out by the rows of a submission, which has one row per image, on `cpus` CPUs."""
+        """Cut out by the rows of a submission, which has one row per image, on `cpus` CPUs.
+
+        It begins at any row: see `FailureLimits.add_block`.
+        """
         wanted = {entry.name for entry in self.entries}
-        rows = (row for row in read_rows(uri) if row[0] in wanted)
+        passes = [(row for row in read_rows(uri) if row[0] in wanted) for _ in range(2)]
+        first = random.randrange(len(wanted))
+        rows = itertools.chain(
+            itertools.islice(passes[0], first, None), itertools.islice(passes[1], first)
+        )
         while texts := dict(itertools.islice(rows, ROWS_AT_ONCE)):
             self._render_from_texts(texts, cpus)
 
@@ -144,7 +153,9 @@ class CutoutJob:
                 self.on_rows(list(zip(*columns, strict=True)))
             return done
 
-        # A block is a batch on CPUs, the size of a small prediction's shards.
+        # A block is a batch on CPUs, the size of a small prediction's shards. Its images come from
+        # anywhere in the list: see `FailureLimits.add_block`.
+        entries = random.sample(entries, len(entries))
         blocks = [
             Block(f"{start:06d}", entries[start : start + MIN_SHARD_SIZE])
             for start in range(0, len(entries), MIN_SHARD_SIZE)

@@ -146,21 +146,23 @@ class CutoutTally:
         self._limits = limits
 
     def add(self, rows: Sequence[Bad]) -> None:
-        """Add images.
+        """Add the images of a block.
 
         Raises:
             InputError: too many images are bad.
-            IncompleteError: too many cut-outs could not be made.
+            IncompleteError: nothing could be done in several blocks in a row.
         """
+        failures = []
         for row in rows:
             name, status, _ = row
             if status == OK:
                 self.written += 1
             elif status.startswith(PROBLEM):
-                self._limits.add_failure(status.removeprefix(f"{PROBLEM}: "))
+                failures.append(status.removeprefix(f"{PROBLEM}: "))
             else:
                 self.bad.append(row)
                 self._limits.count_bad(len(self.bad), f"{name} ({status})")
+        self._limits.add_block(failures, usable=len(failures) < len(rows))
 
 
 def run(

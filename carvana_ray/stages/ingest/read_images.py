@@ -37,6 +37,7 @@ class ReadOptions:
     size: tuple[int, int] | None  # (H, W) that every image must have
     placeholder_size: tuple[int, int]  # (H, W) of a bad image when `size` is None
     keep_encoded: bool = False  # pass on the JPEG files that nvJPEG can decode
+    whole_blocks: bool = True  # a block is of no use if one of its images cannot be reached
     low_priority: bool = False  # leave the CPUs to the processes that feed a GPU
 
 
@@ -133,8 +134,8 @@ def block_row(
 def read_images(batch: Columns, options: ReadOptions) -> Columns:
     """Map a row of `block_row` to its images on the network's grid.
 
-    A bad image is a row whose status gives the reason. After a file that cannot be reached no
-    other file is tried: the block cannot be written anyway, and each try might take minutes.
+    A bad image is a row whose status gives the reason. With `options.whole_blocks` no other file
+    is tried after one that cannot be reached: each try might take minutes.
 
     Returns:
         columns [n]: file, row (0 to n - 1), rows (n), img, status (`OK`, the reason why the image
@@ -210,7 +211,7 @@ def _read_all(row: Mapping[str, Any], options: ReadOptions) -> Iterator[ReadResu
             result = _placeholder(status, options)
         else:
             result = _read_one(next(files), crc_or_none(crc), options)
-        if result.status.startswith(UNREACHABLE):
+        if options.whole_blocks and result.status.startswith(UNREACHABLE):
             unreachable = result.status
         yield result
 

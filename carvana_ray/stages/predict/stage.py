@@ -8,6 +8,7 @@ After a crash the same command continues: the plan and the shards alone determin
 """
 
 import logging
+import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -112,7 +113,8 @@ def announce_run(run: PredictRun) -> None:
 
 def predict_pending(run: PredictRun) -> float:
     """Make the pending shards; return the steady rate in images per second."""
-    tasks, workers = run.pending.tasks, run.workers
+    # In random order: see `FailureLimits.add_block`.
+    tasks, workers = random.sample(run.pending.tasks, len(run.pending.tasks)), run.workers
     if not tasks:
         return 0.0
     limits = failure_limits(run.flags, run.catalog.folder, len(run.catalog.entries))
@@ -199,12 +201,12 @@ class ShardTally:
 
         Raises:
             InputError: too many bad images.
-            IncompleteError: too many shards could not be written.
+            IncompleteError: nothing could be done in several shards in a row.
         """
         self.bad += row["bad"]
-        self.limits.count_bad(self.bad, row["example"])
-        if row["problem"]:
-            self.limits.add_failure(row["problem"])
+        if row["bad"]:
+            self.limits.count_bad(self.bad, row["example"])
+        self.limits.add_block([row["problem"]] if row["problem"] else [], row["usable"])
         self.progress.set(self.progress.done + row["rows"])
         return row["file"]
 

@@ -27,8 +27,9 @@ def write_shards(
 
     Returns:
         a row per shard with the columns file, rows (written), bad (number of bad images), example
-        (one of these), and problem: why the shard could not be written, or "". An image that
-        cannot be reached is a problem and not a bad image: it must never count as predicted.
+        (one of these), problem: why the shard could not be written, or "", and usable: the shard
+        was written, or at least one of its images could be reached. An image that cannot be
+        reached is a problem and not a bad image: it must never count as predicted.
     """
     results = []
     for file in rows["file"].unique().to_pylist():
@@ -40,18 +41,19 @@ def write_shards(
 def _write_shard(rows: pa.Table, uri: str, key: str, replace: bool) -> dict[str, Any]:
     statuses = list(zip(rows["img"].to_pylist(), rows["status"].to_pylist(), strict=True))
     bad = [f"{name} ({status})" for name, status in statuses if status != OK]
-    unreachable = (f"{name} ({text})" for name, text in statuses if text.startswith(UNREACHABLE))
-    problem = next(unreachable, "")
+    unreachable = [f"{name} ({text})" for name, text in statuses if text.startswith(UNREACHABLE)]
+    problem, usable = next(iter(unreachable), ""), len(unreachable) < len(statuses)
     if not problem:
         texts = [rle.text_from_bounds(bounds) for bounds in rows["run_bounds"].to_pylist()]
         masks = rows.append_column("rle_mask", pa.array(texts, pa.large_string()))
         try:
             storage.write_atomic(uri, serialize_shard(masks, key), replace=replace)
         except OSError as error:
-            problem = f"{uri}: {error.strerror or error}"
+            problem, usable = f"{uri}: {error.strerror or error}", False
     return {
         "rows": 0 if problem else len(rows),
         "bad": 0 if problem else len(bad),
         "example": bad[0] if bad else "",
         "problem": problem,
+        "usable": usable,
     }

@@ -72,6 +72,15 @@ def test_after_an_unreachable_image_no_other_is_tried(good: str, tmp_path: Path)
     assert not block["image"].any()
 
 
+def test_a_block_of_single_images_goes_on_after_an_unreachable_one(
+    good: str, tmp_path: Path
+) -> None:
+    (tmp_path / "loop.jpg").symlink_to("loop.jpg")
+    block = read(tmp_path, ["loop.jpg", good, "loop.jpg", good], whole_blocks=False)
+    assert first_words(block) == ["unreachable", "ok"] * 2
+    assert block["image"][1].any()
+
+
 def test_an_image_of_another_size_than_required_is_bad(tmp_path: Path) -> None:
     for number, width in enumerate([400, 402]):
         (tmp_path / f"{number}.jpg").write_bytes(draw_pair(number, (300, width))[0])

@@ -15,8 +15,18 @@ def tally(progress: ProgressMeter, bad: int = 0, **flags: Any) -> ShardTally:
     return ShardTally(limits, progress, bad)
 
 
-def row(file: str, rows: int = 4, bad: int = 0, problem: str = "") -> dict[str, Any]:
-    return {"file": file, "rows": rows, "bad": bad, "example": "a.jpg (mode)", "problem": problem}
+def row(
+    file: str, rows: int = 4, bad: int = 0, problem: str = "", usable: bool = True
+) -> dict[str, Any]:
+    example = "a.jpg (mode)" if bad else ""
+    return {
+        "file": file,
+        "rows": rows,
+        "bad": bad,
+        "example": example,
+        "problem": problem,
+        "usable": usable,
+    }
 
 
 def test_the_tally_counts_images_and_names_the_shards() -> None:
@@ -34,12 +44,26 @@ def test_bad_images_of_earlier_runs_count_towards_the_limit() -> None:
     allowed.add(row("a", bad=1))
 
 
-def test_shards_that_cannot_be_written_end_the_run_after_some() -> None:
+def test_a_good_shard_after_many_bad_images_does_not_end_the_run() -> None:
+    """The message would have to name a bad image of this shard."""
+    tally(ProgressMeter("predict", 8), bad=1000).add(row("a"))
+
+
+def test_shards_that_cannot_be_written_end_the_run_after_some_in_a_row() -> None:
     shards = tally(ProgressMeter("predict", 80))
-    for number in range(7):
-        shards.add(row(f"{number}", rows=0, problem="disk full"))
-    with pytest.raises(IncompleteError, match=r"8 shards .*disk full"):
-        shards.add(row("7", rows=0, problem="disk full"))
+    for name in ["a"] * 7 + ["written"] + ["b"] * 7:
+        problem = "" if name == "written" else "disk full"
+        shards.add(row(name, rows=0, problem=problem, usable=not problem))
+    with pytest.raises(IncompleteError, match=r"15 shards .*disk full"):
+        shards.add(row("7", rows=0, problem="disk full", usable=False))
+
+
+def test_shards_with_an_unreachable_image_each_do_not_end_the_run() -> None:
+    shards = tally(ProgressMeter("predict", 80))
+    for number in range(50):
+        shards.add(row(f"{number}", rows=0, problem="b.jpg (unreachable)"))
+    with pytest.raises(IncompleteError, match=r"50 shards .*b\.jpg"):
+        shards.limits.raise_if_failed()
 
 
 @pytest.mark.parametrize(

@@ -62,8 +62,24 @@ def test_a_shard_with_an_unreachable_image_is_not_written(tmp_path: Path) -> Non
         rows, folder=str(tmp_path), keys={"shards/a.parquet": "key"}
     ).to_pylist()
     assert result["problem"] == "0.jpg (unreachable: Input/output error)"
-    assert (result["rows"], result["bad"]) == (0, 0)
+    assert (result["rows"], result["bad"], result["usable"]) == (0, 0, False)
     assert not (tmp_path / "shards").exists()
+
+
+def test_one_image_that_can_be_reached_shows_that_the_storage_works(tmp_path: Path) -> None:
+    """Otherwise images without rights in eight shards would end each run before all others."""
+    statuses = ["not-an-image", "unreachable: Permission denied"]
+    rows = rows_of_shard("a", [0, 1], 2).set_column(9, "status", pa.array(statuses))
+    (result,) = write.write_shards(rows, folder=str(tmp_path), keys={"a": "key"}).to_pylist()
+    assert result["problem"] == "1.jpg (unreachable: Permission denied)"
+    assert result["usable"]
+    (tmp_path / "a").mkdir()  # a folder in the way
+    rows = rows_of_shard("a", [0, 1], 2)
+    (result,) = write.write_shards(
+        rows, folder=str(tmp_path), keys={"a": "key"}, replace=["a"]
+    ).to_pylist()
+    assert result["problem"].startswith(f"{tmp_path}/a: ")
+    assert not result["usable"]
 
 
 def test_a_folder_that_cannot_be_written_is_a_problem_too(tmp_path: Path) -> None:

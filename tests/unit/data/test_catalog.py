@@ -1,15 +1,18 @@
 """The images of a job: listed in order with their checksums, or refused by name."""
 
+import errno
 import os
 import zlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from carvana_ray import storage
 from carvana_ray.data import catalog
 from carvana_ray.data.catalog import Catalog
 from carvana_ray.data.checksums import load_checksums
-from carvana_ray.errors import InputError
+from carvana_ray.errors import InputError, StorageAccessError
 
 
 @pytest.fixture
@@ -140,6 +143,30 @@ def test_the_first_of_several_hostile_names_is_shown(folder: Path) -> None:
         (folder / "test" / f"={number}.jpg").touch()
     with pytest.raises(InputError, match=r": 10 unsafe file names, the first is '=0\.jpg'"):
         read(folder)
+
+
+@pytest.mark.parametrize("denied", ["", "a", "ab"])
+def test_images_without_rights_are_an_error_if_they_are_all(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, denied: str
+) -> None:
+    """Some of them must not hold back the others."""
+    read_file = storage.router.read
+
+    def guarded(uri: str, *more: Any) -> bytes:
+        if storage.name(uri)[0] in denied:
+            raise StorageAccessError(errno.EACCES, "Permission denied", uri)
+        return read_file(uri, *more)
+
+    for number in range(20):
+        (folder / "test" / f"a_{number:03d}.jpg").touch()
+    monkeypatch.setattr(storage.router, "read", guarded)
+    assert len(read(folder).entries) == 23
+    (folder / "test" / "c_01.PNG").unlink()
+    if denied == "ab":
+        with pytest.raises(StorageAccessError, match=r"a_000\.jpg: Permission denied"):
+            read(folder)
+    else:
+        assert len(read(folder).entries) == 22
 
 
 def test_a_hidden_file_is_not_an_image(folder: Path) -> None:

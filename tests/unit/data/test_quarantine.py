@@ -42,14 +42,26 @@ def test_too_many_bad_images_end_the_run_early(images: int, min_allowed: int, li
         limits.count_bad(limit + 1, "x.jpg (not-an-image)")
 
 
-def test_a_failure_is_raised_at_the_end_or_when_there_are_too_many() -> None:
+def test_failures_are_raised_at_the_end() -> None:
     limits = FailureLimits("/photos", 9, "cut-out")
+    limits.add_block([], usable=True)
     limits.raise_if_failed()
-    for number in range(quarantine.MAX_FAILURES - 1):
-        limits.add_failure(f"{number}.jpg (unreachable)")
+    for number in range(1000):
+        limits.add_block([f"{number}.jpg (unreachable)", "x"], usable=True)
     with pytest.raises(
-        IncompleteError, match=rf"{quarantine.MAX_FAILURES} cut-outs .* because of 0\.jpg"
+        IncompleteError, match=r"^2000 cut-outs .* because of 0\.jpg \(.*run again to continue$"
     ):
-        limits.add_failure("last")
-    with pytest.raises(IncompleteError, match="run again to continue"):
         limits.raise_if_failed()
+
+
+def test_only_blocks_in_a_row_without_any_result_end_a_run() -> None:
+    """Each has 16 failures, as many as it has images."""
+    limits = FailureLimits("/photos", 9, "cut-out")
+    for _ in range(3):
+        for _ in range(quarantine.MAX_BLOCKS_LOST - 1):
+            limits.add_block(["a.jpg (unreachable)"] * 16, usable=False)
+        limits.add_block([], usable=True)
+    for _ in range(quarantine.MAX_BLOCKS_LOST - 1):
+        limits.add_block(["b.jpg (unreachable)"] * 16, usable=False)
+    with pytest.raises(IncompleteError, match=r"cut-outs .* because of a\.jpg"):
+        limits.add_block(["b.jpg (unreachable)"], usable=False)
