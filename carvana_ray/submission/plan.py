@@ -113,19 +113,21 @@ def load_plan(folder: str) -> list[PlanPart]:
 
     Raises:
         InputError: a part is damaged.
+        OSError: a part cannot be read.
     """
     if not storage.exists(folder):
         return []
     names = [file.name for file in storage.list_files(folder, (".json",))]
-    return [_load_part(folder, name) for name in names if name.startswith("plan-")]
+    uris = [storage.join(folder, name) for name in names if name.startswith("plan-")]
+    return [_parse_part(*part) for part in zip(uris, storage.read_many(uris), strict=True)]
 
 
-def _load_part(folder: str, name: str) -> PlanPart:
-    uri = storage.join(folder, name)
-    data = storage.read(uri)
+def _parse_part(uri: str, data: bytes | Exception) -> PlanPart:
+    if isinstance(data, Exception):
+        raise data
     try:
         part = PlanPart.from_bytes(data)
-        if part.name != name:
+        if part.name != storage.name(uri):
             raise ValueError(f"it is {part.name}")
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         message = f"{uri}: damaged ({error}). Remove the file to plan its images again"

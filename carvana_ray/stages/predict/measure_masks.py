@@ -1,4 +1,4 @@
-"""Measure the masks of a shard. Ray runs this in processes of its own, so it imports little."""
+"""Measure the masks of shards. Ray runs this in processes of its own, so it imports little."""
 
 import dataclasses
 import io
@@ -15,21 +15,29 @@ FIELDS = [field.name for field in dataclasses.fields(MaskShape)]
 
 
 def measure_masks(batch: Columns) -> Columns:
-    """Measure the masks of one shard.
+    """Measure the masks of some shards.
 
     Args:
-        batch: one row: ``uri`` of the shard, and ``keep``, whether to measure each of its images.
+        batch: one row: ``uris`` of the shards, and ``keep``, whether to measure each of their
+            images.
 
     Returns:
         a row per kept image: ``uri``, ``img``, ``status``, ``crc32``, and `FIELDS`.
     """
     row = single_row(batch)
-    table = pq.read_table(io.BytesIO(storage.read(row["uri"])))  # the merge has just verified it
-    table = table.filter(pa.array(np.asarray(row["keep"], dtype=bool)))
+    uris = list(row["uris"])
+    shards = [_read_shard(*shard) for shard in zip(uris, storage.read_many(uris), strict=True)]
+    table = pa.concat_tables(shards).filter(pa.array(np.asarray(row["keep"], dtype=bool)))
     columns = (table[name].to_pylist() for name in ("rle_mask", "height", "width"))
     shapes = [measure(*mask) for mask in zip(*columns, strict=True)]
     return {
-        "uri": np.full(len(table), row["uri"]),
-        **{name: table[name].to_numpy() for name in ("img", "status", "crc32")},
+        **{name: table[name].to_numpy() for name in ("uri", "img", "status", "crc32")},
         **{name: np.array([getattr(shape, name) for shape in shapes]) for name in FIELDS},
     }
+
+
+def _read_shard(uri: str, data: bytes | Exception) -> pa.Table:
+    if isinstance(data, Exception):
+        raise data
+    table = pq.read_table(io.BytesIO(data))  # the merge has just verified it
+    return table.replace_schema_metadata().append_column("uri", pa.array([uri] * len(table)))

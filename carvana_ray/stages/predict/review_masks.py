@@ -1,6 +1,6 @@
 """The review of a prediction's masks, without ground truth: which should a person check first?
 
-shards -> measure_masks (a task per shard) -> rank -> review.csv and figures of the report
+shards -> measure_masks (a task per 256 images) -> rank -> review.csv and figures of the report
 """
 
 import io
@@ -22,7 +22,8 @@ from carvana_ray.review.shape import MaskShape
 from carvana_ray.stages.ingest.blocks import RETRIES, from_blocks
 from carvana_ray.stages.predict.measure_masks import FIELDS, measure_masks
 from carvana_ray.stages.ray_metrics import meter
-from carvana_ray.submission.plan import PlanPart
+from carvana_ray.storage import FileInfo
+from carvana_ray.submission.plan import SHARD_SIZE, PlanPart
 
 log = logging.getLogger(__name__)
 
@@ -76,14 +77,7 @@ def _measure_all(
     folder: str, parts: Sequence[PlanPart], catalog: Catalog, cpus: int
 ) -> MaskMeasurements:
     """Measure the masks of the catalog's images; the arguments are those of `review_masks`."""
-    wanted = set(catalog.entries)
-    rows = []
-    for part in parts:
-        for shard in range(part.shards):
-            keep = [image in wanted for image in part.shard(shard)]
-            if any(keep):
-                uri = storage.join(folder, part.shard_name(shard))
-                rows.append({"uri": uri, "keep": keep})
+    rows = _group_shards(folder, parts, set(catalog.entries))
     dataset = from_blocks(rows).map_batches(
         measure_masks,
         batch_size=None,
@@ -103,6 +97,27 @@ def _measure_all(
                     measured.shapes[name] = MaskShape(*values)
             progress.set(len(measured.crcs))
     return measured
+
+
+def _group_shards(
+    folder: str, parts: Sequence[PlanPart], wanted: set[FileInfo]
+) -> list[dict[str, Any]]:
+    """Return the rows of `measure_masks` for all shards with wanted images.
+
+    A row is a task, which costs Ray 16 ms. So it has several shards if they are small, as those of
+    a catalog that grows daily are.
+    """
+    rows: list[dict[str, Any]] = []
+    for part in parts:
+        for shard in range(part.shards):
+            keep = [image in wanted for image in part.shard(shard)]
+            if not any(keep):
+                continue
+            if not rows or len(rows[-1]["keep"]) + len(keep) > SHARD_SIZE:
+                rows.append({"uris": [], "keep": []})
+            rows[-1]["uris"].append(storage.join(folder, part.shard_name(shard)))
+            rows[-1]["keep"] += keep
+    return rows
 
 
 def _shard_row(uri: str, name: str) -> dict[str, Any]:

@@ -3,15 +3,18 @@
 import itertools
 import json
 import random
+import threading
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.s3_servers import Server
 
 from carvana_ray import storage
-from carvana_ray.errors import InputError
-from carvana_ray.storage import FileInfo
+from carvana_ray.errors import InputError, StorageUnavailableError
+from carvana_ray.storage import FileInfo, s3_client
 from carvana_ray.submission import plan
 from carvana_ray.submission.plan import PlanPart
 
@@ -300,6 +303,46 @@ def test_the_parts_of_a_folder_are_read_in_order(tmp_path: Path) -> None:
     for name in ("_SUCCESS.json", "other.json", ".plan-0001.json", "plan-0001.json.bak"):
         storage.write_atomic(str(tmp_path / name), b"{}")
     assert plan.load_plan(str(tmp_path)) == parts
+
+
+def test_the_parts_are_read_from_s3_at_the_same_time(
+    s3: Server, bucket: Callable[[Server], str]
+) -> None:
+    """A year of daily additions is 365 files; one after the other they took half a minute."""
+    home = bucket(s3)
+    parts = [PlanPart(number, tuple(entries(number)), 1) for number in range(1, 5)]
+    for part in parts:
+        storage.write_atomic(storage.join(home, part.name), part.to_bytes())
+    everyone = threading.Barrier(len(parts), timeout=20)
+
+    def wait_for_the_others(**about: Any) -> None:
+        everyone.wait()
+
+    events, event = s3_client.client().meta.events, "before-send.s3.GetObject"
+    events.register(event, wait_for_the_others)
+    try:
+        assert plan.load_plan(home) == parts
+    finally:
+        events.unregister(event, wait_for_the_others)
+
+
+def test_a_part_that_cannot_be_read_ends_the_plan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without its part an image would be planned, and predicted, a second time."""
+    for number in (1, 2):
+        part = PlanPart(number, tuple(entries(3)), 1)
+        (tmp_path / part.name).write_bytes(part.to_bytes())
+    read = storage.read
+
+    def fail(uri: str, *more: Any) -> bytes:
+        if uri.endswith("2.json"):
+            raise StorageUnavailableError(5, "Input/output error", uri)
+        return read(uri, *more)
+
+    monkeypatch.setattr("carvana_ray.storage.router.read", fail)
+    with pytest.raises(StorageUnavailableError, match=r"plan-0002\.json"):
+        plan.load_plan(str(tmp_path))
 
 
 def grow(chance: random.Random, catalog: dict[str, FileInfo], version: str) -> None:
