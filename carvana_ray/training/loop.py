@@ -1,8 +1,12 @@
 """The training loop over a stream of batches. torch only: no Ray, no files, no clock of its own.
 
 No value is read back within a step, so that on a GPU the CPU runs ahead of the device.
+
+With loss scaling (float16) single steps may overflow. Such a step is skipped: weights, optimizer
+and normalization statistics stay as they were before it. Without loss scaling it ends the training.
 """
 
+import logging
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -20,6 +24,10 @@ class DivergedError(RuntimeError):
 
 
 CHECK_FINITE_EVERY = 64  # steps between checks of the loss; each makes the CPU wait for the GPU
+# Of the last `CHECK_FINITE_EVERY` steps. A new scaler has to skip a few steps to find its scale.
+MAX_SKIPPED = 8
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,29 +48,50 @@ class WorkerContext:
     progress: Callable[[int], None]
 
 
-def train_step(state: TrainState, batch: Batch, worker: WorkerContext) -> Tensor:
-    """Take one optimizer step for the loss of the whole batch over all workers.
+def train_step(state: TrainState, batch: Batch, worker: WorkerContext) -> tuple[Tensor, Tensor]:
+    """Take one optimizer step for the loss of the whole batch over all workers, or skip it.
 
     Returns:
         the tally of the batch, float64 [5]: loss and soft Dice, each times the number of images,
-        then this worker's `metrics.METRICS`.
+        then this worker's `metrics.METRICS`; zeros if the loss of a skipped step is not finite.
+        And bool []: whether the loss, and with loss scaling the gradient, is finite.
     """
+    one = torch.ones((), device=worker.device)
+    before = (state.statistics(), state.scaler.scale(one)) if state.scaler.is_enabled() else None
     own, counts = state.wrapped(*prepare_batch(batch, training=True))
     sums = loss.reduce_sums(own, worker.all_reduce)
     value = loss.loss_from_sums(sums)
     state.optimizer.zero_grad(set_to_none=True)
-    # DDP averages gradients over workers where they must add up, hence the factor.
-    state.scaler.scale(value * worker.count).backward()
-    if state.grad_clip_norm:
-        # A few batches have gradients ten times the usual norm. One such step throws Adam's
-        # moments off for many steps. Clipping does not synchronize with the GPU.
-        state.scaler.unscale_(state.optimizer)
-        nn.utils.clip_grad_norm_(state.module.parameters(), state.grad_clip_norm)
+    # DDP averages gradients over workers where they must add up, hence the count. The factor is NaN
+    # if the loss is not finite: its gradient may be finite, and the scaler judges gradients only.
+    factor = worker.count + 0 * value.detach()
+    state.scaler.scale(value * factor).backward()
+    norm = _step_optimizer(state)
+    with torch.no_grad():
+        tally, finite = _tally(sums, counts), factor == worker.count
+        if before is None:
+            return tally, finite
+        taken, (statistics, scale) = norm.isfinite(), before
+        state.load_statistics(state.statistics().where(taken, statistics))
+        # A smaller scale cannot help the loss, and would come near zero after some such steps.
+        state.scaler.update(state.scaler.scale(one).where(finite, scale))
+        return tally.where(finite, 0), taken
+
+
+def _step_optimizer(state: TrainState) -> Tensor:
+    """Take the optimizer's step; return the norm of the gradient before clipping: float32 [].
+
+    The scaler skips the step if the gradient is not finite.
+    """
+    state.scaler.unscale_(state.optimizer)
+    # A few batches have gradients ten times the usual norm. One such step throws Adam's moments off
+    # for many steps. Clipping does not synchronize with the GPU.
+    limit = state.grad_clip_norm or math.inf
+    norm = nn.utils.clip_grad_norm_(state.module.parameters(), limit)
     state.scaler.step(state.optimizer)
     state.scaler.update()
     state.schedule.step()
-    with torch.no_grad():
-        return _tally(sums, counts)
+    return norm
 
 
 def _tally(sums: Tensor, counts: Tensor) -> Tensor:
@@ -72,28 +101,26 @@ def _tally(sums: Tensor, counts: Tensor) -> Tensor:
 
 @torch.no_grad()
 def validation_step(state: TrainState, batch: Batch, worker: WorkerContext) -> Tensor:
-    """Return the tally of one validation batch, as `train_step` does."""
+    """Return the tally of one validation batch, as that of `train_step`."""
     # `forward` bypasses DDP's hooks, and the compiled graph, which is that of the training step.
     own, counts = state.module.forward(*prepare_batch(batch, training=False))
     return _tally(worker.all_reduce(own), counts)
 
 
 @torch.no_grad()
-def average_buffers(model: nn.Module, worker: WorkerContext) -> None:
+def average_statistics(state: TrainState, worker: WorkerContext) -> None:
     """Average the normalization statistics over all workers, once per epoch.
 
     DDP would instead broadcast those of the first worker before each step.
     """
-    if worker.count > 1:
-        for value in model.buffers():
-            if value.is_floating_point():
-                value.copy_(worker.all_reduce(value) / worker.count)
+    if worker.count > 1 and state.buffers:
+        state.load_statistics(worker.all_reduce(state.statistics()) / worker.count)
 
 
 def tally_means(tally: Tensor, prefix: str = "") -> Row:
-    """Return the means over images of a tally [5], by name."""
+    """Return the means over images of a tally [5], by name; NaN if it has no images."""
     values = tally.tolist()
-    images = max(values[2], 1.0)
+    images = values[2] or math.nan
     return {
         f"{prefix}loss": values[0] / images,
         f"{prefix}soft_dice": values[1] / images,
@@ -116,16 +143,22 @@ class _TimedStream(Iterator[Batch]):
 
 
 def train_epoch(
-    state: TrainState, stream: _TimedStream, plan: BatchPlan, worker: WorkerContext
+    state: TrainState,
+    stream: _TimedStream,
+    plan: BatchPlan,
+    worker: WorkerContext,
+    finite_steps: Tensor,
 ) -> Row:
     """Train and validate one epoch; return its row of the history.
+
+    `finite_steps` is bool, a value for each training step of the run; those of the epoch are set.
 
     Raises:
         DivergedError: a loss is not finite.
     """
     began = worker.clock()
-    means, speed = _train_all_steps(state, stream, plan, worker)
-    average_buffers(state.model, worker)
+    means, speed = _train_all_steps(state, stream, plan, worker, finite_steps)
+    average_statistics(state, worker)
     state.wrapped.eval()
     row: Row = {"epoch": state.epoch + 1, **means}
     if plan.val_steps:
@@ -140,7 +173,11 @@ def train_epoch(
 
 
 def _train_all_steps(
-    state: TrainState, stream: _TimedStream, plan: BatchPlan, worker: WorkerContext
+    state: TrainState,
+    stream: _TimedStream,
+    plan: BatchPlan,
+    worker: WorkerContext,
+    finite_steps: Tensor,
 ) -> tuple[Row, Row]:
     """Take all training steps of an epoch; return its metrics, and its learning rate and speed."""
     tally = torch.zeros(5, dtype=torch.float64, device=worker.device)
@@ -149,21 +186,21 @@ def _train_all_steps(
     images = counted = plan.train_steps * plan.batch
     start, start_waited = worker.clock(), stream.seconds
     waited_before = stream.seconds
-    finite_steps = torch.zeros((), device=worker.device)
+    first = state.epoch * plan.train_steps
     for step in range(plan.train_steps):
         if step == 1:
             start, start_waited = worker.clock(), stream.seconds
             counted -= plan.batch
         rate = state.optimizer.param_groups[0]["lr"]
-        batch_tally = train_step(state, next(stream), worker)
+        batch_tally, finite_steps[first + step] = train_step(state, next(stream), worker)
         tally += batch_tally
-        # The loss covers all workers, so that either all of them stop at a step or none.
-        finite_steps += torch.isfinite(batch_tally[0]) & (finite_steps == step)
         if (step + 1) % CHECK_FINITE_EVERY == 0:
-            _require_finite(finite_steps, step + 1, state.epoch, rate)
-        worker.progress((state.epoch * plan.train_steps + step + 1) * plan.batch)
-    # Reading this value waits for the device, so that the clock below covers all steps.
-    _require_finite(finite_steps, plan.train_steps, state.epoch, rate)
+            _require_finite(finite_steps[: first + step + 1], step + 1, state, rate)
+        worker.progress((first + step + 1) * plan.batch)
+    # Reading these values waits for the device, so that the clock below covers all steps.
+    _require_finite(finite_steps[: first + step + 1], step + 1, state, rate)
+    if skipped := plan.train_steps - int(finite_steps[first : first + step + 1].sum()):
+        log.debug("epoch %d: %d steps skipped", state.epoch + 1, skipped)
     means = tally_means(worker.all_reduce(tally))
     seconds = worker.clock() - start
     return means, {
@@ -175,12 +212,22 @@ def _train_all_steps(
     }
 
 
-def _require_finite(finite_steps: Tensor, steps: int, epoch: int, rate: float) -> None:
-    first = int(finite_steps)
-    if first < steps:
+def _require_finite(finite_steps: Tensor, step: int, state: TrainState, rate: float) -> None:
+    """Raise `DivergedError` if too many of the last steps are not finite.
+
+    All workers have the same loss and gradient, so that either all of them stop or none.
+
+    Args:
+        finite_steps: bool, of the steps of the run up to `step` of the epoch, counted from 1.
+    """
+    last = finite_steps[-CHECK_FINITE_EVERY:].tolist()
+    wrong = [at for at, finite in enumerate(last, step + 1 - len(last)) if not finite]
+    allowed = MAX_SKIPPED if state.scaler.is_enabled() else 0
+    if len(wrong) > allowed:
+        others = f" and at {allowed} of the steps before it" if allowed else ""
         raise DivergedError(
-            f"the loss is not finite at step {first + 1} of epoch {epoch + 1}, at a learning rate "
-            f"of about {rate:.3g}: use a lower --learning-rate"
+            f"the loss is not finite at step {wrong[allowed]} of epoch {state.epoch + 1}{others}, "
+            f"at a learning rate of about {rate:.3g}: use a lower --learning-rate"
         )
 
 
@@ -203,8 +250,10 @@ def train(
         DivergedError: a loss or a weight is not finite.
     """
     stream = _TimedStream(batches, worker.clock)
+    steps = plan.epochs * plan.train_steps
+    finite_steps = torch.ones(steps, dtype=torch.bool, device=worker.device)
     while state.epoch < plan.epochs:
-        row = train_epoch(state, stream, plan, worker)
+        row = train_epoch(state, stream, plan, worker, finite_steps)
         if not state.finite():
             raise DivergedError(
                 f"a weight is not finite after epoch {state.epoch + 1}: use a lower --learning-rate"

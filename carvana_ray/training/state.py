@@ -65,6 +65,7 @@ class TrainState:
     Attributes:
         wrapped: `module` as the training step calls it: bare, or wrapped in DDP.
         grad_clip_norm: maximum norm of the gradient over all weights; None for no limit.
+        buffers: the statistics of the normalization layers, float32 [channels] each.
         epoch: epochs done.
         history: one row per epoch, see `loop.train_epoch`.
     """
@@ -78,9 +79,21 @@ class TrainState:
     epoch: int = 0
     history: list[Row] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        # Kept here: a walk through all modules takes longer than the kernels of `statistics`.
+        self.buffers = [value for value in self.model.buffers() if value.is_floating_point()]
+
     @property
     def model(self) -> UNet:
         return self.module.network
+
+    def statistics(self) -> Tensor:
+        """Return a copy of the statistics of all normalization layers: float32 [n]."""
+        return torch.cat(self.buffers)
+
+    def load_statistics(self, values: Tensor) -> None:
+        """Set the statistics of all normalization layers to those that `statistics` returned."""
+        torch._foreach_copy_(self.buffers, values.split([len(value) for value in self.buffers]))
 
     def state_dict(self) -> dict[str, Any]:
         """Return tensors and plain Python values, which load with ``weights_only=True``."""

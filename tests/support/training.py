@@ -1,13 +1,16 @@
 """A tiny training on drawn disks: its images, its batches and its network."""
 
+import itertools
+import math
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from carvana_ray import images
-from carvana_ray.config.recipes import RECIPES
+from carvana_ray.config.recipes import RECIPES, Recipe
 from carvana_ray.training.batch_plan import BatchPlan
 from carvana_ray.training.loop import WorkerContext
 from carvana_ray.training.state import (
@@ -54,6 +57,34 @@ def lone_worker(**changes: Any) -> WorkerContext:
         "progress": lambda done: None,
     }
     return WorkerContext(**(values | changes))
+
+
+def scaled(base: int = 4) -> TrainState:
+    """A new state with loss scaling, as on a GPU, and a flat learning rate."""
+    recipe = Recipe(schedule="flat")
+    module = ModelWithLoss(build_model(base, recipe, seed=0))
+    state = init_state(module, module, recipe, RATE, 1)
+    state.scaler = torch.amp.GradScaler("cpu")
+    return state
+
+
+def spoil(state: TrainState, kind: str, at: int) -> None:
+    """Let one number overflow in training step `at` of a state, counted from 0.
+
+    The kind is ``activation`` (before a normalization layer), ``logits`` or ``gradient``.
+    """
+    calls = itertools.count()
+
+    def overflow(layer: nn.Module, _: object, out: Tensor) -> Tensor:
+        if not layer.training or next(calls) != at:
+            return out
+        if kind == "gradient":
+            out.register_hook(lambda gradient: gradient * math.inf)
+            return out
+        return out.masked_fill(out == out.max(), math.inf)
+
+    layer = state.model.head if kind == "logits" else state.model.down[1][0]
+    layer.register_forward_hook(overflow)
 
 
 def fresh(recipe: str = "default", plan: BatchPlan = PLAN) -> TrainState:

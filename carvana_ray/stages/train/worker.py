@@ -106,7 +106,7 @@ def _build_state(
     if should_compile(flags, plan, device):
         torch._dynamo.config.suppress_errors = True  # run eagerly what cannot be compiled
         module.compile()
-    # `loop.average_buffers` synchronizes the buffers, once per epoch.
+    # `loop.average_statistics` synchronizes the buffers, once per epoch.
     wrapped = prepare_model(module, parallel_strategy_kwargs={"broadcast_buffers": False})
     total_steps = plan.epochs * plan.train_steps
     state = init_state(module, wrapped, job.recipe, flags.resolved_learning_rate, total_steps)

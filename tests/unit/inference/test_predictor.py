@@ -119,8 +119,9 @@ def test_a_network_that_folds_sees_more_images_at_a_time() -> None:
     assert predictor.max_batch(10_000, 10_000) == 1
 
 
-def test_non_finite_images_are_computed_again_in_float32(network: UNet) -> None:
-    cpu_predictor = Predictor(network, torch.device("cpu"))
+@pytest.mark.parametrize("tta_flip", [False, True])
+def test_non_finite_images_are_computed_again_in_float32(network: UNet, tta_flip: bool) -> None:
+    cpu_predictor = Predictor(network, torch.device("cpu"), tta_flip)
     batch = grays(3)
     plain = cpu_predictor.soft_masks(batch)
     with torch.no_grad():

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from support.training import PLAN, RATE, disks, fresh, lone_worker, stream
+from support.training import PLAN, RATE, disks, fresh, lone_worker, scaled, stream
 
 from carvana_ray import images
 from carvana_ray.checkpoints import train_state
@@ -21,7 +21,9 @@ from carvana_ray.training.state import (
     TrainState,
     build_model,
     init_state,
+    prepare_batch,
 )
+from carvana_ray.unet.loss import loss_from_sums
 from carvana_ray.unet.network import UNetConfig
 
 
@@ -131,17 +133,24 @@ def test_validation_leaves_the_network_unchanged() -> None:
 
 def test_workers_average_their_normalization_statistics() -> None:
     """Two workers in turn: each adds the other's values."""
-    states_of = [fresh(), fresh()]
-    for rank, state in enumerate(states_of):
-        for value in state.model.buffers():
-            value.fill_(3 + 2 * rank)
-    others = [[value.clone() for value in state.model.buffers()] for state in states_of]
-    for state, other in zip(states_of, reversed(others), strict=True):
-        left = iter(value for value in other if value.is_floating_point())
-        worker = lone_worker(count=2, all_reduce=lambda value, left=left: value + next(left))
-        loop.average_buffers(state.model, worker)
-        shared = [value for value in state.model.buffers() if value.is_floating_point()]
-        assert all(bool((value == 4).all()) for value in shared)
+    states = [fresh(), fresh()]
+    expected: dict[str, torch.Tensor] = {}
+    for rank, state in enumerate(states):
+        for number, (name, value) in enumerate(state.model.named_buffers()):
+            value.copy_(number + torch.arange(value.numel()).view(value.shape) + 10 * rank)
+            if value.is_floating_point():
+                expected[name] = value - 5
+    others = [state.statistics() for state in states]
+    for state, other in zip(states, reversed(others), strict=True):
+        worker = lone_worker(count=2, all_reduce=lambda value, other=other: value + other)
+        loop.average_statistics(state, worker)
+        buffers = dict(state.model.named_buffers())
+        assert all(torch.equal(buffers[name], value) for name, value in expected.items())
+
+
+def test_workers_without_normalization_layers_have_nothing_to_average() -> None:
+    worker = lone_worker(count=2, all_reduce=lambda value: pytest.fail("nothing to add"))
+    loop.average_statistics(fresh("2017"), worker)
 
 
 @pytest.mark.gpu
@@ -259,13 +268,36 @@ def test_padding_changes_neither_the_step_nor_the_counts() -> None:
     filled["soft_mask"][-1] = 0
     filled["weight"][-1] = 0
     one, other = fresh("2017"), fresh("2017")
-    counted = loop.train_step(one, batch, lone_worker())
-    torch.testing.assert_close(loop.train_step(other, filled, lone_worker()), counted)
+    counted, _ = loop.train_step(one, batch, lone_worker())
+    torch.testing.assert_close(loop.train_step(other, filled, lone_worker())[0], counted)
     assert counted[2] == 4
     for name, value in one.model.state_dict().items():
         torch.testing.assert_close(
             other.model.state_dict()[name], value, rtol=1e-4, atol=1e-4, msg=name
         )
+
+
+@pytest.mark.parametrize("state_of", [fresh, scaled])
+@pytest.mark.parametrize("times", [0.1, 10])
+def test_the_gradient_is_clipped_to_its_limit_and_without_the_scale_of_the_loss(
+    state_of: Callable[[], TrainState], times: float
+) -> None:
+    state, batch = state_of(), next(stream(PLAN))
+    assert state.grad_clip_norm == 1
+    raw = copy.deepcopy(state.module)
+    loss_from_sums(raw(*prepare_batch(batch, training=True))[0]).backward()
+    expected = torch.cat([value.grad.flatten() for value in raw.parameters()])
+    state.grad_clip_norm = times * expected.norm().item()
+    found: list[torch.Tensor] = []
+
+    def at_step(*_: object) -> None:
+        found.extend(value.grad.flatten() for value in state.module.parameters())
+
+    state.optimizer.register_step_pre_hook(at_step)
+    loop.train_step(state, batch, lone_worker())
+    gradient = torch.cat(found)
+    torch.testing.assert_close(gradient, expected * min(times, 1), rtol=1e-3, atol=1e-6)
+    assert gradient.norm().item() <= state.grad_clip_norm * 1.0001
 
 
 def test_time_spent_waiting_for_batches_is_measured() -> None:

@@ -1,13 +1,16 @@
 """The training state: it is complete, and a warm-up or a validation leaves it unchanged."""
 
 import copy
+import itertools
+import math
 
 import numpy as np
 import torch
-from support.training import PLAN, fresh, stream
+from support.training import PLAN, fresh, lone_worker, scaled, spoil, stream
 
 from carvana_ray import images
 from carvana_ray.checkpoints.model import from_bytes, to_bytes
+from carvana_ray.training.loop import train_step
 from carvana_ray.training.state import prepare_batch, warm_up
 
 
@@ -21,6 +24,33 @@ def test_random_numbers_resume() -> None:
     torch.manual_seed(6)
     state.load_state_dict(saved)
     assert torch.equal(torch.rand(9), expected)
+
+
+def test_the_scale_of_the_loss_resumes() -> None:
+    state = scaled()
+    spoil(state, "gradient", 0)
+    for batch in itertools.islice(stream(PLAN), 3):
+        train_step(state, batch, lone_worker())
+    saved = from_bytes(to_bytes(state.state_dict()))
+    again = scaled()
+    again.load_state_dict(saved)
+    assert again.scaler.state_dict() == state.scaler.state_dict()
+    assert again.scaler.get_scale() == torch.amp.GradScaler("cpu").get_scale() / 2
+    assert again.scaler.state_dict()["_growth_tracker"] == 2
+
+
+def test_the_statistics_are_all_float_buffers_in_turn() -> None:
+    state = fresh()
+    named = {k: v for k, v in state.model.named_buffers() if v.is_floating_point()}
+    assert len(named) == 2 * 18
+    for number, value in enumerate(named.values()):
+        value.copy_(number + torch.arange(len(value)) / 1000)
+    before, saved = copy.deepcopy(named), state.statistics()
+    for value in named.values():
+        value.fill_(math.nan)
+    assert saved.isfinite().all(), "a copy"
+    state.load_statistics(saved)
+    assert all(torch.equal(value, before[name]) for name, value in named.items())
 
 
 def test_a_warm_up_leaves_the_state_unchanged() -> None:
