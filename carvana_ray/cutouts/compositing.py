@@ -20,8 +20,8 @@ from carvana_ray.errors import InputError
 from carvana_ray.images import validate
 
 TRANSPARENT = "transparent"
-VERSION = 1  # raise it when the same image, mask and style give other pixels
 OPAQUE_FROM = 250  # alpha from which a pixel counts as pure car color
+MIN_BLOCK = 4  # pixels; an unsure network blurs edges over several pixels on a fine grid too
 SPREAD = 2  # blocks averaged to each side; alpha rises over about one block at an edge
 # 7 real cut-outs of 1918 x 1280, one core: level 1 takes 56 ms and 597 kB, 3 65 ms and 574 kB, 6
 # (Pillow's default) 117 ms and 523 kB, 9 439 ms and 517 kB (2026-11-22).
@@ -53,6 +53,19 @@ class CutoutStyle:
     @property
     def suffix(self) -> str:
         return f".{self.format}"
+
+
+def version(style: CutoutStyle, downscale: int | None) -> int:
+    """Return the version of the pixels that an image, a mask and a style give.
+
+    Cut-outs of several versions are never mixed. Raise it where pixels change, and only there.
+
+    Args:
+        style: of the cut-outs.
+        downscale: of the model; None if the masks are rows of a submission.
+    """
+    decontaminated = style.soft and not style.mask_only
+    return 2 if decontaminated and downscale is not None and downscale < MIN_BLOCK else 1
 
 
 def render(
@@ -130,7 +143,7 @@ def decontaminate_edges(image: Image.Image, alpha: NDArray[np.uint8], block: int
     A pixel with 0 < alpha < 255 mixes car and background: on a dark background it would be a pale
     line. Its color C becomes ``alpha C + (1 - alpha) M``. M is the mean of the pixels with alpha
     of at least `OPAQUE_FROM` within `SPREAD` blocks; a pixel without such neighbors keeps C. M is
-    smooth, so it is computed on the network's grid: 16 times less work at a quarter of the size.
+    smooth, so it is computed on the network's grid, or one of `MIN_BLOCK`: a sixteenth of the work.
 
     Args:
         image: RGB, [H, W].
@@ -141,6 +154,7 @@ def decontaminate_edges(image: Image.Image, alpha: NDArray[np.uint8], block: int
         RGB, [H, W]. Pixels with alpha of 0 or 255 are unchanged.
     """
     height, width = alpha.shape
+    block = max(block, MIN_BLOCK)
     edge = np.flatnonzero((alpha > 0) & (alpha < 255))
     if not len(edge):
         return image

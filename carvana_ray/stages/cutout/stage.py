@@ -21,7 +21,7 @@ from carvana_ray.checkpoints.model import (
 )
 from carvana_ray.config import CutoutFlags
 from carvana_ray.cutouts import index
-from carvana_ray.cutouts.compositing import TRANSPARENT, VERSION, CutoutStyle, parse_background
+from carvana_ray.cutouts.compositing import TRANSPARENT, CutoutStyle, parse_background, version
 from carvana_ray.cutouts.index import SourceImage
 from carvana_ray.data import quarantine
 from carvana_ray.data.catalog import list_images, list_named_images
@@ -110,7 +110,7 @@ def _settings(
         "format": style.format,
         "mask_only": style.mask_only,
         "downscale": manifest.downscale if manifest else None,
-        "version": VERSION,
+        "version": version(style, manifest.downscale if manifest else None),
         **({"decode": flags.decode} if manifest and flags.decode != "cpu" else {}),
     }
 

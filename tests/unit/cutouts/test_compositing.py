@@ -1,5 +1,6 @@
 """Alpha matches the mask and colors follow the documented formulas, for all sizes and formats."""
 
+import hashlib
 import io
 from typing import Any
 
@@ -181,6 +182,44 @@ def test_decontamination_moves_edge_colors_toward_the_car_and_changes_nothing_el
     after = np.abs(result[edge] - car).max(-1)
     assert (after <= before + 2).all()
     assert after.mean() < 0.5 * before.mean()
+
+
+@pytest.mark.parametrize("half_width", [2, 4, 8])
+@pytest.mark.parametrize("block", [1, 2])
+def test_decontamination_is_that_of_blocks_of_4_pixels_on_a_finer_grid(
+    half_width: int, block: int
+) -> None:
+    """The colors of an image depend on its alpha, not on the grid that alpha comes from."""
+    pixels, alpha, car = disk_on_pale_background(150, 190, half_width)
+    image = Image.fromarray(pixels)
+    result = np.asarray(compositing.decontaminate_edges(image, alpha, block))
+    expected = np.asarray(compositing.decontaminate_edges(image, alpha, 4))
+    assert np.array_equal(result, expected)
+    if half_width <= 4:
+        distance = np.abs(result[(alpha > 0) & (alpha < 255)] - car).max(-1)
+        assert (distance > 100).mean() < 0.01, "hardly an edge pixel stays pale"
+
+
+@pytest.mark.parametrize(
+    ("downscale", "digest"), [(4, "cdd5ba90d018f122"), (8, "e2e8ece962543fac")]
+)
+def test_soft_cutouts_of_version_1_have_the_pixels_of_earlier_releases(
+    downscale: int, digest: str
+) -> None:
+    """Otherwise a resumed job would mix two kinds: other pixels need another version."""
+    assert compositing.version(style(), downscale) == 1
+    rng = np.random.default_rng(0)
+    image = Image.fromarray(rng.integers(0, 256, (61, 77, 3), dtype=np.uint8))
+    soft_mask = rng.integers(0, 256, images.grid_size(61, 77, downscale), dtype=np.uint8)
+    pixels = opened(compositing.render(file_of(image), style(), soft_mask)).tobytes()
+    assert hashlib.sha256(pixels).hexdigest()[:16] == digest
+
+
+def test_only_colors_of_soft_edges_on_fine_grids_are_of_version_2() -> None:
+    assert {compositing.version(style(), downscale) for downscale in (1, 2)} == {2}
+    others = [{"soft": False}, {"mask_only": True}, {"soft": False, "mask_only": True}]
+    assert {compositing.version(style(**other), 1) for other in others} == {1}
+    assert compositing.version(style(), None) == 1, "rows of a submission"
 
 
 def test_decontamination_keeps_edges_without_opaque_pixels_nearby() -> None:
