@@ -26,6 +26,7 @@ TASKS = ["stages.ingest.blocks", "stages.ingest.read_images", "stages.ingest.rea
 TASKS += ["stages.train.assemble_batches", "stages.predict.write_shards"]
 TASKS += ["stages.predict.measure_masks", "stages.cutout.write_cutouts"]
 LIGHT = ["images.decode", "images.resize", "images.augment", "rle", "sample", "training.batch_plan"]
+LIGHT += ["stages.precheck"]
 STANDARD = ["config", "config.cli", "config.recipes", "errors", "data.layout"]
 
 

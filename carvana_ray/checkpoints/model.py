@@ -22,11 +22,11 @@ from typing import Any
 import torch
 
 from carvana_ray import __version__, images, storage
-from carvana_ray.errors import FileMissingError, InputError, first_line
+from carvana_ray.checkpoints.manifest import FORMAT, MANIFEST, read_model_manifest
+from carvana_ray.errors import InputError, first_line
 from carvana_ray.unet.network import UNet, UNetConfig
 
-FORMAT = 1
-WEIGHTS, HISTORY, MANIFEST = "model.pt", "history.json", "manifest.json"
+WEIGHTS, HISTORY = "model.pt", "history.json"
 # What torch.load, and checks of its result, raise for a file that does not hold weights.
 LOAD_ERRORS = (
     ArithmeticError,
@@ -164,28 +164,6 @@ def read_verified(uri: str, digest: str | None) -> bytes:
     return data
 
 
-def read_manifest(folder: str) -> dict[str, Any]:
-    """Return the JSON object of the manifest of a model or checkpoint.
-
-    Raises:
-        FileMissingError: the folder has no manifest.
-        InputError: the manifest is damaged or has another format number.
-    """
-    uri = storage.join(folder, MANIFEST)
-    data = storage.read(uri)
-    try:
-        manifest = json.loads(data)
-        number = manifest["format"]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise InputError(f"{uri}: damaged, not a manifest") from error
-    if number != FORMAT:
-        raise InputError(
-            f"{uri}: format {number}, this version reads format {FORMAT}; train again, or use the "
-            "version that wrote it"
-        )
-    return manifest
-
-
 def load_manifest(folder: str, flag: str = "--model", sha256: str | None = None) -> ModelManifest:
     """Return the manifest of a model folder.
 
@@ -200,10 +178,7 @@ def load_manifest(folder: str, flag: str = "--model", sha256: str | None = None)
     """
     uri = storage.join(folder, MANIFEST)
     try:
-        manifest = ModelManifest.from_json(read_manifest(folder))
-    except FileMissingError:
-        problem = f"no model there (no {MANIFEST}); train one first"
-        raise InputError(f"{flag} {folder}: {problem}") from None
+        manifest = ModelManifest.from_json(read_model_manifest(folder, flag))
     except (KeyError, TypeError) as error:
         raise InputError(f"{flag} {uri}: damaged, {error} is missing") from error
     if manifest.downscale not in images.DOWNSCALES:

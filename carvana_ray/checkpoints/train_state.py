@@ -14,12 +14,10 @@ from typing import Any
 import torch
 
 from carvana_ray import __version__, storage
+from carvana_ray.checkpoints.manifest import FORMAT, MANIFEST, read_manifest
 from carvana_ray.checkpoints.model import (
-    FORMAT,
     LOAD_ERRORS,
-    MANIFEST,
     from_bytes,
-    read_manifest,
     read_verified,
     require_matching_weights,
     sha256,

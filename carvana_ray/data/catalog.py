@@ -46,10 +46,8 @@ def load_catalog(data: str, limit: int = 0, partial: bool = False) -> Catalog:
     Raises:
         InputError: there are no images, or they do not match ``sample_submission.csv``.
     """
-    if not data:
-        raise InputError("--data is missing: a folder of images, or one that contains test/")
-    data = storage.resolve(data)
     folder, entries = list_images(data)
+    data = storage.resolve(data)
     crcs = load_checksums(data)
     order = [entry.name for entry in entries]
     size = None
@@ -89,17 +87,51 @@ def list_images(data: str) -> tuple[str, list[FileInfo]]:
     """Return the folder ``DATA/test`` if it exists, else ``DATA``, and the images in it.
 
     Raises:
-        InputError: the folder has no images, or a file name is not safe.
+        InputError: --data is missing, the folder has no images, or a file name is not safe.
         StorageAccessError: reading the images is not permitted.
     """
+    folder = image_dir(data)
+    entries = list_folder(folder)
+    _require_access(folder, entries)
+    return folder, entries
+
+
+def image_dir(data: str) -> str:
+    """Return the folder of the images to predict; argument and errors as of `list_images`."""
+    if not data:
+        raise InputError("--data is missing: a folder of images, or one that contains test/")
+    data = storage.resolve(data)
     test = storage.join(data, layout.TEST)
-    folder = test if storage.exists(test) else data
-    entries = storage.list_files(folder, IMAGE_SUFFIXES)
+    return test if storage.exists(test) else data
+
+
+def image_and_mask_dirs(data: str) -> tuple[str, str]:
+    """Return the folders of the training images and masks.
+
+    Raises:
+        InputError: --data is missing.
+    """
+    if not data:
+        raise InputError("--data is missing: name a folder with train/ and train_masks/")
+    data = storage.resolve(data)
+    return storage.join(data, layout.TRAIN), storage.join(data, layout.MASKS)
+
+
+def list_folder(folder: str, limit: int | None = None) -> list[FileInfo]:
+    """Return the images in a folder, at least one.
+
+    Args:
+        folder: URI of the folder.
+        limit: see `storage.list_files`.
+
+    Raises:
+        InputError: the folder has no images, or a file name is not safe.
+    """
+    entries = storage.list_files(folder, IMAGE_SUFFIXES, limit)
     if not entries:
         raise InputError(f"--data: no images ({', '.join(IMAGE_SUFFIXES)}) in {folder}")
     require_safe_names((entry.name for entry in entries), folder)
-    _require_access(folder, entries)
-    return folder, entries
+    return entries
 
 
 def _require_access(folder: str, entries: Sequence[FileInfo]) -> None:

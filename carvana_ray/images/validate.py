@@ -23,6 +23,7 @@ from carvana_ray.errors import BadImageError, plural
 IMAGE_FORMATS = ("JPEG", "PNG", "WEBP")
 MASK_FORMATS = ("GIF", "PNG")
 MAX_PIXELS = 16 * 1918 * 1280  # larger images are refused: 39 megapixels take 157 MB in RGB
+MAX_BYTES = 8 * MAX_PIXELS  # of a file; more than so many pixels take in any of the formats
 
 # What Pillow raises for damaged bytes. 300,000 damaged files raised OSError, SyntaxError,
 # ValueError, IndexError and struct.error; Pillow treats the others as damage when it opens a file,

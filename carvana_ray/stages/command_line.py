@@ -6,8 +6,9 @@ Flags are parsed before Ray or torch is imported, so ``--help`` and usage errors
 import functools
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from carvana_ray import __version__, config
 from carvana_ray.config import cli
@@ -157,8 +158,15 @@ def run_command(name: str, argv: Sequence[str] | None = None) -> int:
     with signals.stoppable(name):  # before the imports, which take time
         from carvana_ray.stages.guard import run_guarded
 
-        if isinstance(flags, config.RayFlags):
-            from carvana_ray.stages.runner import run_in_session
+        return run_guarded(name, flags, functools.partial(_run, name, flags, load))
 
-            return run_guarded(name, flags, functools.partial(run_in_session, flags, load))
-        return run_guarded(name, flags, lambda: load().run(flags))
+
+def _run(name: str, flags: config.LogFlags, load: Callable[[], Any]) -> dict[str, Any]:
+    from carvana_ray.stages.precheck import precheck
+
+    precheck(name, flags)
+    if isinstance(flags, config.RayFlags):
+        from carvana_ray.stages.runner import run_in_session
+
+        return run_in_session(flags, load)
+    return load().run(flags)

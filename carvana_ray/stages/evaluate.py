@@ -19,6 +19,7 @@ from carvana_ray.checkpoints import model as checkpoint
 from carvana_ray.checkpoints.model import ModelManifest, ModelRef
 from carvana_ray.config import EvaluateFlags
 from carvana_ray.data import layout
+from carvana_ray.data.catalog import image_and_mask_dirs
 from carvana_ray.data.quarantine import OK, UNREACHABLE
 from carvana_ray.errors import BadImageError, FileMissingError, IncompleteError, InputError
 from carvana_ray.report import builder, figures
@@ -38,7 +39,7 @@ from carvana_ray.stages.predict.mask_predictor import (
     replica_resources,
 )
 from carvana_ray.submission.plan import MIN_SHARD_SIZE
-from carvana_ray.training.run import Pairs, Rows, image_and_mask_dirs, pair_files, summarize
+from carvana_ray.training.run import Pairs, Rows, pair_files, summarize
 from carvana_ray.unet import metrics
 
 Score = dict[str, Any]  # a row of `score`
@@ -74,12 +75,10 @@ def check(flags: EvaluateFlags) -> EvaluationJob:
     Raises:
         InputError: model or images are missing or invalid, or --out cannot be written.
     """
-    if not flags.data:
-        raise InputError("--data is missing: name a folder with train/ and train_masks/")
     model = storage.resolve(flags.model_uri)
     _, manifest = checkpoint.load_model(model)
     history = checkpoint.load_history(model, manifest)
-    folder, masks = image_and_mask_dirs(storage.resolve(flags.data))
+    folder, masks = image_and_mask_dirs(flags.data)
     storage.require_writable(storage.resolve(flags.out))
     pairs = held_out_pairs(folder, masks, manifest.holdout_cars)
     return EvaluationJob(model, manifest, history, folder, masks, pairs[: flags.limit or None])

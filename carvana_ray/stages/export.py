@@ -55,7 +55,7 @@ def _images_to_verify(flags: config.ExportFlags) -> list[bytes]:
     if not flags.data:
         log.info("export: drawing %s to verify with", count_of(flags.limit, "images"))
         return _draw_images(flags.limit)
-    folder, entries = list_images(storage.resolve(flags.data))
+    folder, entries = list_images(flags.data)
     step = -(-len(entries) // flags.limit)  # rounded up
     return [_read_image(storage.join(folder, entry.name)) for entry in entries[::step]]
 

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import fcntl
 import filecmp
+import itertools
 import os
 import shutil
 import time
@@ -37,17 +38,18 @@ def exists(uri: str) -> bool:
     return os.path.exists(uri)
 
 
-def list_files(uri: str, suffixes: tuple[str, ...]) -> list[FileInfo]:
+def list_files(uri: str, suffixes: tuple[str, ...], limit: int | None) -> list[FileInfo]:
     try:
         with os.scandir(uri) as entries:
-            files = [
+            found = (
                 FileInfo(entry.name, status.st_size, str(status.st_mtime_ns))
                 for entry in entries
                 if not entry.name.startswith(".")
                 and entry.name.lower().endswith(suffixes)
                 and entry.is_file()
                 and (status := entry.stat())
-            ]
+            )
+            files = list(itertools.islice(found, limit))
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(f"{uri}: no such folder") from None
     return sorted(files)

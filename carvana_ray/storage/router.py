@@ -60,15 +60,18 @@ def exists(uri: str) -> bool:
     return _store(uri).exists(uri)
 
 
-def list_files(uri: str, suffixes: tuple[str, ...] = ("",)) -> list[FileInfo]:
+def list_files(
+    uri: str, suffixes: tuple[str, ...] = ("",), limit: int | None = None
+) -> list[FileInfo]:
     """Return the files of a folder whose names end in one of `suffixes` (any case), by name.
 
     Hidden files are skipped: macOS stores metadata of images in files such as ``._a_01.jpg``.
+    With a `limit` the listing stops after that many files, whichever the store names first.
 
     Raises:
         InputError: the folder does not exist.
     """
-    return _store(uri).list_files(uri, suffixes)
+    return _store(uri).list_files(uri, suffixes, limit)
 
 
 def list_dirs(uri: str) -> list[str]:

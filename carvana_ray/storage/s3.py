@@ -50,7 +50,7 @@ def exists(uri: str) -> bool:
     return first == key or first.startswith(f"{key}/") or bool(_first_object(uri, _prefix(uri)))
 
 
-def list_files(uri: str, suffixes: tuple[str, ...]) -> list[FileInfo]:
+def list_files(uri: str, suffixes: tuple[str, ...], limit: int | None) -> list[FileInfo]:
     prefix, files, keys = _prefix(uri), [], 0
     for page in _pages(uri, prefix, Delimiter="/"):
         keys += page.get("KeyCount", 0)
@@ -58,9 +58,11 @@ def list_files(uri: str, suffixes: tuple[str, ...]) -> list[FileInfo]:
             name = item["Key"][len(prefix) :]
             if name and not name.startswith(".") and name.lower().endswith(suffixes):
                 files.append(FileInfo(name, item["Size"], etag(item)))
+        if limit is not None and len(files) >= limit:
+            break
     if not keys:
         raise InputError(f"{uri}: no such folder")
-    return sorted(files)
+    return sorted(files)[:limit]
 
 
 def list_dirs(uri: str) -> list[str]:

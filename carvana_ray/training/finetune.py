@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from carvana_ray import storage
-from carvana_ray.checkpoints.model import MANIFEST, ModelManifest, load_manifest, load_model
+from carvana_ray.checkpoints.model import ModelManifest, load_manifest, load_model
 from carvana_ray.config import cli
 from carvana_ray.config.flags import TrainFlags
 from carvana_ray.config.recipes import RECIPES
@@ -35,11 +35,6 @@ def load_base_manifest(flags: TrainFlags) -> ModelManifest | None:
     folder = storage.resolve(flags.init_from)
     if folder == storage.join(storage.resolve(flags.out), "model"):
         raise InputError(f"{FLAG} {folder}: this run writes its own model there; use another --out")
-    if not storage.exists(storage.join(folder, MANIFEST)):
-        raise InputError(
-            f"{FLAG} {folder}: no model there (no {MANIFEST}); a run cannot start or resume "
-            "without its base model: restore that folder or name another model"
-        )
     return load_manifest(folder, FLAG)
 
 

@@ -15,6 +15,7 @@ from carvana_ray.checkpoints.model import ModelManifest
 from carvana_ray.config.flags import TrainFlags
 from carvana_ray.config.recipes import RECIPES
 from carvana_ray.data import layout
+from carvana_ray.data.catalog import image_and_mask_dirs, list_folder
 from carvana_ray.data.checksums import load_checksums
 from carvana_ray.data.split import split_cars
 from carvana_ray.errors import BadImageError, InputError
@@ -61,10 +62,7 @@ def plan_run(
         InputError: there are no images, an image has no mask, no car is left to train on, or the
             batch size does not fit.
     """
-    if not flags.data:
-        raise InputError("--data is missing: name a folder with train/ and train_masks/")
-    data = storage.resolve(flags.data)
-    image_dir, mask_dir = image_and_mask_dirs(data)
+    image_dir, mask_dir = image_and_mask_dirs(flags.data)
     pairs, files = _list_pairs(image_dir, mask_dir, flags.limit)
     cars = _split_cars(flags, pairs)
     train, val = (
@@ -86,18 +84,14 @@ def plan_run(
         ),
         size=_first_size(flags, image_dir, train),
         run_id=_hash_run(flags, cars, train, val, files, base_model),
-        crcs=load_checksums(data),
+        crcs=load_checksums(storage.resolve(flags.data)),
         base_model=base_model,
     )
 
 
 def _list_pairs(image_dir: str, mask_dir: str, limit: int) -> tuple[Pairs, list[FileInfo]]:
     """Return the (image, mask) files, and all files of both folders."""
-    image_files = storage.list_files(image_dir, layout.IMAGE_SUFFIXES)[: limit or None]
-    if not image_files:
-        suffixes = ", ".join(layout.IMAGE_SUFFIXES)
-        raise InputError(f"--data: no images ({suffixes}) in {image_dir}")
-    layout.require_safe_names((file.name for file in image_files), image_dir)
+    image_files = list_folder(image_dir)[: limit or None]
     mask_files = storage.list_files(mask_dir, layout.MASK_SUFFIXES)
     return pair_files(image_files, mask_files), image_files + mask_files
 
@@ -179,11 +173,6 @@ def drop_bad_pairs(
     kept = np.array([row for row, error in enumerate(errors) if not error], dtype=np.int64)
     train = int((kept < run.plan.train).sum())
     return kept, dataclasses.replace(run.plan, train=train, val=len(kept) - train)
-
-
-def image_and_mask_dirs(data: str) -> tuple[str, str]:
-    """Return the folders of the training images and masks of a data set."""
-    return storage.join(data, layout.TRAIN), storage.join(data, layout.MASKS)
 
 
 def summarize(history: Rows) -> dict[str, Any]:

@@ -29,13 +29,13 @@ from carvana_ray.data.checksums import load_checksums
 from carvana_ray.data.csv_reader import digests
 from carvana_ray.data.quarantine import OK, Bad, FailureLimits
 from carvana_ray.errors import BadImagesError
+from carvana_ray.images.validate import MAX_BYTES
 from carvana_ray.runtime.preflight import announce, describe_workers
 from carvana_ray.runtime.resources import ClusterResources, WorkerAllocation, allocate_workers
 from carvana_ray.runtime.wording import count_of
 from carvana_ray.stages import ray_metrics
 from carvana_ray.stages.cutout.datasets import CutoutJob
 from carvana_ray.stages.cutout.write_cutouts import PROBLEM, CutoutWriter
-from carvana_ray.stages.ingest.read_images import MAX_BYTES
 from carvana_ray.stages.predict.mask_predictor import read_options
 from carvana_ray.storage import FileInfo
 
@@ -82,9 +82,8 @@ def check(flags: CutoutFlags) -> CutoutInput:
     if flags.pictures:
         folder, entries = list_named_images([storage.resolve(uri) for uri in flags.pictures])
     else:
-        data = storage.resolve(flags.data)
-        folder, entries = list_images(data)
-        crcs = load_checksums(data)
+        folder, entries = list_images(flags.data)
+        crcs = load_checksums(storage.resolve(flags.data))
     entries = entries[: flags.limit or None]
     manifest, rows = None, dict[str, str]()
     if flags.submission:

@@ -18,10 +18,9 @@ from carvana_ray.cutouts.compositing import CutoutStyle, render
 from carvana_ray.cutouts.index import cutout_name
 from carvana_ray.data.quarantine import OK, UNREACHABLE
 from carvana_ray.errors import BadImageError, InputError, first_line
-from carvana_ray.images.validate import image_size, require_crc
+from carvana_ray.images.validate import MAX_BYTES, image_size, require_crc
 from carvana_ray.stages.ingest.blocks import Columns, single_row
 from carvana_ray.stages.ingest.read_images import (
-    MAX_BYTES,
     crc_or_none,
     listed_files,
     read_listed,

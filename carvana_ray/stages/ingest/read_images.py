@@ -17,13 +17,18 @@ from numpy.typing import NDArray
 from carvana_ray import images, storage
 from carvana_ray.data.quarantine import OK, UNREACHABLE
 from carvana_ray.errors import BadImageError, FileMissingError, FileTooLargeError
-from carvana_ray.images.validate import compare_crc, exif_orientation, nvjpeg_can_decode, open_image
+from carvana_ray.images.validate import (
+    MAX_BYTES,
+    compare_crc,
+    exif_orientation,
+    nvjpeg_can_decode,
+    open_image,
+)
 from carvana_ray.stages.ingest.blocks import Columns, single_row, stack_or_object
 from carvana_ray.storage import FileInfo
 
 UNKNOWN = -1  # in a column of CRC-32
 MAX_ENCODED_BYTES = 2**20  # of a JPEG sent to the GPU; one of 1280 x 1918 has 100,000
-MAX_BYTES = 8 * 16 * 1918 * 1280  # more than `validate.MAX_PIXELS` take in any of the formats
 
 Gray = NDArray[np.uint8]
 

@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 from carvana_ray import images, storage
 from carvana_ray.data.quarantine import UNREACHABLE
 from carvana_ray.errors import BadImageError
-from carvana_ray.images.validate import open_image, require_crc
+from carvana_ray.images.validate import MAX_BYTES, open_image, require_crc
 from carvana_ray.stages.ingest.blocks import Columns, single_row
 from carvana_ray.stages.ingest.read_images import (
-    MAX_BYTES,
     UNKNOWN,
     crc_or_none,
     file_columns,

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from carvana_ray import config, images, storage
 from carvana_ray.checkpoints import train_state
-from carvana_ray.checkpoints.model import MANIFEST, load_model
+from carvana_ray.checkpoints.manifest import MANIFEST
+from carvana_ray.checkpoints.model import load_model
 from carvana_ray.config.recipes import RECIPES, Recipe
 from carvana_ray.errors import InputError, StorageAccessError
 from carvana_ray.runtime.resources import ClusterResources, WorkerAllocation, allocate_workers

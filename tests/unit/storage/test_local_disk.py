@@ -231,6 +231,16 @@ def test_suffixes_match_in_any_case_and_only_at_the_end(tmp_path: Path) -> None:
     assert [entry.name for entry in found] == ["a.JPG", "b.Jpeg", "c.jpg"]
 
 
+@pytest.mark.parametrize("limit", [1, 2, 4])
+def test_a_limited_listing_has_some_of_the_files(tmp_path: Path, limit: int) -> None:
+    for name in ("b.jpg", "a.txt", "c.jpg", "a.jpg"):
+        (tmp_path / name).touch()
+    every = storage.list_files(str(tmp_path), (".jpg",))
+    some = storage.list_files(str(tmp_path), (".jpg",), limit)
+    assert len(some) == min(limit, 3)
+    assert some == sorted(set(some) & set(every))
+
+
 def test_a_link_to_an_image_is_listed(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "real" / "a.jpg").write_bytes(b"123")

@@ -151,6 +151,21 @@ def test_a_listing_of_several_pages_is_complete(server: Server, home: str) -> No
     assert keys(server, home) == [f"runs/{name}/file" for name in names]
 
 
+def test_a_limited_listing_asks_for_no_further_page(server: Server, home: str) -> None:
+    for number in range(5):
+        put(server, f"{home}/test/{number}.jpg")
+    pages = []
+
+    def two_keys(params: dict[str, Any], **_: object) -> None:
+        params["MaxKeys"] = 2
+        pages.append(params)
+
+    s3.client().meta.events.register("before-parameter-build.s3.ListObjectsV2", two_keys)
+    assert len(storage.list_files(f"{home}/test", (".jpg",), limit=1)) == 1
+    assert len(pages) == 1
+    assert len(storage.list_files(f"{home}/test", (".jpg",), limit=3)) == 3
+
+
 @pytest.mark.slow
 def test_a_listing_of_more_than_a_thousand_files_is_complete(server: Server, home: str) -> None:
     names = [f"{number:04}.jpg" for number in range(1001)]

@@ -10,7 +10,8 @@ from support.finetuning import flags_of, write_model
 from support.s3_servers import Server
 
 from carvana_ray import storage
-from carvana_ray.checkpoints.model import MANIFEST, WEIGHTS
+from carvana_ray.checkpoints.manifest import MANIFEST
+from carvana_ray.checkpoints.model import WEIGHTS
 from carvana_ray.config.flags import TrainFlags
 from carvana_ray.config.recipes import RECIPES
 from carvana_ray.errors import InputError

@@ -1,0 +1,109 @@
+"""Input that is not there, found before torch and Ray are imported, which takes seconds.
+
+`precheck` looks at single files and lists no folder to its end. The `check` of a stage looks at
+everything, with the same functions. Files in S3 are left to it: they need boto3 and a network.
+"""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from carvana_ray import config, storage
+from carvana_ray.checkpoints.manifest import read_model_manifest
+from carvana_ray.data.catalog import (
+    image_and_mask_dirs,
+    image_dir,
+    list_folder,
+    list_named_images,
+)
+from carvana_ray.data.layout import IMAGE_SUFFIXES, MASK_SUFFIXES
+
+
+def precheck(name: str, flags: config.LogFlags) -> None:
+    """Raise `InputError` if a command names a model, a folder or an image that does not exist.
+
+    Not for a job that joins a cluster: its local paths may be an error of their own there.
+    """
+    if not os.environ.get("RAY_ADDRESS") and name in _CHECKS:
+        _CHECKS[name](flags)
+
+
+def _train(flags: config.TrainFlags) -> None:
+    if flags.init_from:
+        _require_model(flags.init_from, "--init-from")
+    _require_pairs(flags.data)
+
+
+def _evaluate(flags: config.EvaluateFlags) -> None:
+    _require_model(flags.model_uri)
+    _require_pairs(flags.data)
+
+
+def _predict(flags: config.PredictFlags) -> None:
+    _require_model(flags.model_uri)
+    _require_images(flags.data)
+
+
+def _cutout(flags: config.CutoutFlags) -> None:
+    if flags.background != "transparent" and not storage.is_remote(flags.background):
+        # Here, because numpy and Pillow take as long to import as all else of this module.
+        from carvana_ray.cutouts.compositing import parse_background
+        from carvana_ray.images.validate import MAX_BYTES
+
+        parse_background(
+            flags.background, lambda uri: storage.read(storage.resolve(uri), MAX_BYTES)
+        )
+    for uri in flags.pictures:
+        _require_images(uri)
+    if flags.data:
+        _require_images(flags.data)
+    if not flags.submission:
+        _require_model(flags.model_uri)
+    elif not storage.is_remote(flags.submission):
+        storage.open_read(storage.resolve(flags.submission)).close()
+
+
+def _export(flags: config.ExportFlags) -> None:
+    _require_model(flags.model)
+    if flags.data:
+        _require_images(flags.data)
+
+
+def _pipeline(flags: config.PipelineFlags) -> None:
+    if flags.data:
+        _train(flags)
+        _require_images(flags.data)
+    elif flags.init_from:
+        _require_model(flags.init_from, "--init-from")
+
+
+_CHECKS: dict[str, Callable[[Any], None]] = {
+    "train": _train,
+    "evaluate": _evaluate,
+    "predict": _predict,
+    "cutout": _cutout,
+    "export": _export,
+    "pipeline": _pipeline,
+}
+
+
+def _require_model(folder: str, flag: str = "--model") -> None:
+    if not storage.is_remote(folder):
+        read_model_manifest(storage.resolve(folder), flag)
+
+
+def _require_pairs(data: str) -> None:
+    images, masks = image_and_mask_dirs(data)
+    if not storage.is_remote(data):
+        list_folder(images, limit=1)
+        storage.list_files(masks, MASK_SUFFIXES, limit=1)
+
+
+def _require_images(uri: str) -> None:
+    """Check a folder of images or an image."""
+    if storage.is_remote(uri):
+        return
+    if not uri.lower().endswith(IMAGE_SUFFIXES):
+        list_folder(image_dir(uri), limit=1)
+    elif not storage.exists(storage.resolve(uri)):
+        list_named_images([storage.resolve(uri)])  # raises the error
