@@ -8,6 +8,7 @@ resumes from the epoch before.
 """
 
 import json
+import logging
 import re
 from typing import Any
 
@@ -25,6 +26,8 @@ from carvana_ray.checkpoints.model import (
 )
 from carvana_ray.errors import InputError, StorageAccessError, first_line, plural
 from carvana_ray.unet.network import UNetConfig
+
+log = logging.getLogger(__name__)
 
 STATE = "state.pt"
 KEEP_LAST = 3  # newest epochs; the best epoch is kept in addition
@@ -132,5 +135,9 @@ def prune(run: str, best: int) -> None:
     epochs = list_epochs(run)
     for epoch in set(epochs[:-KEEP_LAST]) - {best}:
         folder = epoch_dir(run, epoch)
-        storage.remove(storage.join(folder, MANIFEST))  # first: without it the folder is skipped
-        storage.remove_dir(folder)
+        try:
+            # The manifest first: without it the folder is skipped.
+            storage.remove(storage.join(folder, MANIFEST))
+            storage.remove_dir(folder)
+        except OSError as error:  # it costs disk space, and training does not need it removed
+            log.warning("an old checkpoint stays: %s", error)

@@ -5,7 +5,7 @@ import io
 
 from carvana_ray import storage
 from carvana_ray.data.layout import CHECKSUMS
-from carvana_ray.errors import FileMissingError, InputError
+from carvana_ray.errors import InputError
 
 
 def load_checksums(data: str) -> dict[str, int]:
@@ -15,12 +15,12 @@ def load_checksums(data: str) -> dict[str, int]:
 
     Raises:
         InputError: the file is not a table of checksums.
+        StorageUnavailableError: whether there is such a file is unknown.
     """
     uri = storage.join(data, CHECKSUMS)
-    try:
-        text = storage.read(uri)
-    except FileMissingError:
+    if not storage.exists(uri):
         return {}
+    text = storage.read(uri)
     try:
         rows = csv.reader(io.StringIO(text.decode()))
         if next(rows, None) != ["img", "crc32"]:

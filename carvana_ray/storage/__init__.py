@@ -17,7 +17,6 @@ from carvana_ray.storage.router import (
     read_many,
     remove,
     remove_dir,
-    remove_stale_temps,
     require_writable,
     resolve,
     state,

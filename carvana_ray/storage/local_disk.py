@@ -7,11 +7,10 @@ import filecmp
 import itertools
 import os
 import shutil
-import time
-import uuid
-from collections.abc import Iterator
-from pathlib import Path
-from typing import BinaryIO
+import stat
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import BinaryIO, TypeVar
 
 from carvana_ray.errors import (
     FileChangedError,
@@ -21,11 +20,14 @@ from carvana_ray.errors import (
     StorageAccessError,
     StorageUnavailableError,
 )
-from carvana_ray.storage.base import CHANGED, REPLACED, TEMP_PREFIX, FileInfo
+from carvana_ray.storage.base import CHANGED, REPLACED, FileInfo
+from carvana_ray.storage.temp_files import fsync, make_folder, new_name, temp_file
+
+T = TypeVar("T")
 
 USER_ERRNOS = {errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG}
 LOCK_FILE = ".carvana_ray.lock"  # one per folder whose files are replaced conditionally
-TEMP_MAX_AGE_S = 60  # older temporary files without a lock are left over from a crash
+NO_TARGET = "a link to a file that does not exist"  # its disk may not be mounted
 
 
 def resolve(uri: str) -> str:
@@ -35,31 +37,88 @@ def resolve(uri: str) -> str:
 
 
 def exists(uri: str) -> bool:
-    return os.path.exists(uri)
+    return _stat(uri) is not None
+
+
+def _stat(uri: str) -> os.stat_result | None:
+    return _unless_missing(os.stat, uri)
+
+
+def _unless_missing(call: Callable[[str], T], uri: str) -> T | None:
+    """Return the result of a call, None if the file or folder certainly does not exist."""
+    with _translate_errors(uri):
+        try:
+            return call(uri)
+        except (FileNotFoundError, NotADirectoryError):
+            if _is_dangling(uri):
+                raise StorageUnavailableError(errno.ENOENT, NO_TARGET, uri) from None
+            return None
+
+
+def _is_dangling(path: str) -> bool:
+    return os.path.islink(path) and not os.path.exists(path)
+
+
+@contextlib.contextmanager
+def _translate_errors(uri: str) -> Iterator[None]:
+    try:
+        yield
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        raise FileMissingError(f"{uri}: no such file") from None
+    except StorageUnavailableError:
+        raise
+    except OSError as error:
+        kind = StorageAccessError if error.errno in USER_ERRNOS else StorageUnavailableError
+        raise kind(error.errno, error.strerror or str(error), uri) from error
 
 
 def list_files(uri: str, suffixes: tuple[str, ...], limit: int | None) -> list[FileInfo]:
-    try:
-        with os.scandir(uri) as entries:
-            found = (
-                FileInfo(entry.name, status.st_size, str(status.st_mtime_ns))
-                for entry in entries
-                if not entry.name.startswith(".")
-                and entry.name.lower().endswith(suffixes)
-                and entry.is_file()
-                and (status := entry.stat())
-            )
-            files = list(itertools.islice(found, limit))
-    except (FileNotFoundError, NotADirectoryError):
-        raise InputError(f"{uri}: no such folder") from None
+    files = _unless_missing(partial(_scan_files, suffixes=suffixes, limit=limit), uri)
+    if files is None:
+        raise InputError(f"{uri}: no such folder")
     return sorted(files)
 
 
-def list_dirs(uri: str) -> list[str]:
-    if not os.path.isdir(uri):
-        return []
+def _scan_files(uri: str, suffixes: tuple[str, ...], limit: int | None) -> list[FileInfo]:
     with os.scandir(uri) as entries:
-        return sorted(entry.name for entry in entries if entry.is_dir())
+        found = (
+            file
+            for entry in entries
+            if not entry.name.startswith(".")
+            and entry.name.lower().endswith(suffixes)
+            and (file := _file_info(entry))
+        )
+        return list(itertools.islice(found, limit))
+
+
+def _file_info(entry: os.DirEntry[str]) -> FileInfo | None:
+    """Return the entry of a listing, None for a folder and for a file that was removed meanwhile.
+
+    A dangling link is listed with size 0 and a version of its own: reading it finds a missing file,
+    and when its target exists again, it is another version.
+    """
+    with _translate_errors(entry.path):
+        try:
+            status = entry.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return FileInfo(entry.name, 0, "dangling") if os.path.islink(entry.path) else None
+        if not stat.S_ISREG(status.st_mode):
+            return None
+        return FileInfo(entry.name, status.st_size, str(status.st_mtime_ns))
+
+
+def list_dirs(uri: str) -> list[str]:
+    return sorted(_unless_missing(_scan_dirs, uri) or [])
+
+
+def _scan_dirs(uri: str) -> list[str]:
+    with os.scandir(uri) as entries:
+        return [entry.name for entry in entries if _is_dir(entry)]
+
+
+def _is_dir(entry: os.DirEntry[str]) -> bool:
+    with _translate_errors(entry.path):
+        return entry.is_dir()
 
 
 def read(uri: str, at_most: int | None, expected: FileInfo | None) -> bytes:
@@ -85,48 +144,28 @@ def open_read(uri: str) -> BinaryIO:
         return open(uri, "rb")
 
 
-@contextlib.contextmanager
-def _translate_errors(uri: str) -> Iterator[None]:
-    try:
-        yield
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-        raise FileMissingError(f"{uri}: no such file") from None
-    except StorageUnavailableError:
-        raise
-    except OSError as error:
-        kind = StorageAccessError if error.errno in USER_ERRNOS else StorageUnavailableError
-        raise kind(error.errno, error.strerror, uri) from error
-
-
 def state(uri: str) -> str:
-    status = _stat(uri)
+    status = _unless_missing(_open_and_stat, uri)
     return f"{status.st_ino}-{status.st_size}-{status.st_mtime_ns}" if status else ""
 
 
-def _stat(uri: str) -> os.stat_result | None:
-    """Return the status of a file or folder, None if it does not exist."""
-    with _translate_errors(uri):
-        try:
-            return os.stat(uri)
-        except (FileNotFoundError, NotADirectoryError):
-            if os.path.islink(uri):  # to a disk that is not mounted, perhaps
-                text = "a link to a file that does not exist"
-                raise StorageUnavailableError(errno.ENOENT, text, uri) from None
-            return None
+def _open_and_stat(path: str) -> os.stat_result:
+    with open(path, "rb") as file:  # NFS asks the server when a file is opened
+        return os.fstat(file.fileno())
 
 
 def write_atomic(uri: str, data: bytes, expected: str | None) -> bool:
-    with _temp_file(uri) as (file, name):
+    with temp_file(os.path.dirname(uri)) as (file, name):
         file.write(data)
-        _fsync_file(file)
+        fsync(file)
         return _publish(name, uri, expected) or _same_contents(name, uri)
 
 
 @contextlib.contextmanager
 def atomic_writer(uri: str, expected: str | None) -> Iterator[BinaryIO]:
-    with _temp_file(uri) as (file, name):
+    with temp_file(os.path.dirname(uri)) as (file, name):
         yield file
-        _fsync_file(file)
+        fsync(file)
         if not (_publish(name, uri, expected) or _same_contents(name, uri)):
             raise FileChangedError(errno.ESTALE, REPLACED, uri)
 
@@ -173,69 +212,35 @@ def _lock(folder: str) -> Iterator[None]:
         yield
 
 
-@contextlib.contextmanager
-def _temp_file(uri: str) -> Iterator[tuple[BinaryIO, str]]:
-    """Yield a new hidden file in the folder of `uri` and its path; remove it afterwards."""
-    folder = os.path.dirname(uri)
-    try:
-        os.makedirs(folder, exist_ok=True)
-    except (FileExistsError, NotADirectoryError):
-        raise InputError(f"{folder}: cannot be created, a file is in the way") from None
-    name = os.path.join(folder, f"{TEMP_PREFIX}{uuid.uuid4().hex}")
-    try:
-        # The tempfile module would make the file private, whatever the umask allows.
-        with open(name, "xb+") as file:
-            with contextlib.suppress(OSError):  # file systems without locks rely on the age
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            yield file, name
-        _fsync_dir(folder)
-    finally:
-        remove(name)
-
-
-def _fsync_file(file: BinaryIO) -> None:
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def _fsync_dir(folder: str) -> None:
-    """Make renames and links in a folder survive a power cut; fsync of a file does not."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def remove(uri: str) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(uri)
+    _unless_missing(os.unlink, uri)
 
 
 def remove_dir(uri: str) -> None:
-    shutil.rmtree(uri, ignore_errors=True)
+    shutil.rmtree(uri, ignore_errors=True)  # although another process removes it, too
+    _unless_missing(shutil.rmtree, uri)  # raises the error of what is left
 
 
 def require_writable(uri: str) -> None:
-    # Neither the owner nor the mode of a folder shows a read-only mount or a quota.
-    probe = os.path.join(uri, f"{TEMP_PREFIX}{uuid.uuid4().hex}")
+    # Neither the owner nor the mode of a folder shows a read-only mount or a quota. The calls are
+    # those of a run, in a folder of their own, which takes the lock file with it.
+    probe = new_name(uri)
+    file = os.path.join(probe, "file")
     try:
-        write_atomic(probe, b"?", None)
-        remove(probe)
+        make_folder(uri)
+        try:
+            write_atomic(file, b"1", "")
+            write_atomic(file, b"2", state(file))
+            write_atomic(file, b"3", None)
+            remove(file)
+        finally:
+            remove_dir(probe)
     except OSError as error:
         raise InputError(f"--out {uri}: cannot be written: {error.strerror}") from error
 
 
 def free_space(uri: str) -> int | None:
-    while not os.path.exists(uri):
+    while not exists(uri):
         uri = os.path.dirname(uri)
-    return shutil.disk_usage(uri).free
-
-
-def remove_stale_temps(uri: str) -> None:
-    # A writer locks its temporary file, and the system releases the lock when the writer dies.
-    for temp in Path(uri).glob(f"{TEMP_PREFIX}*"):
-        with contextlib.suppress(OSError), temp.open("rb") as file:
-            if time.time() - os.fstat(file.fileno()).st_mtime > TEMP_MAX_AGE_S:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                temp.unlink()
+    with _translate_errors(uri):
+        return shutil.disk_usage(uri).free

@@ -1,7 +1,12 @@
 """Files on local disk and in S3: list, read, write. The docstrings here hold for both stores.
 
 A URI is a local path or ``s3://bucket/key``. Writes are atomic: a reader sees the old file or the
-new one, never a part of it. A file that cannot be reached raises `StorageUnavailableError`.
+new one, never a part of it. A file that cannot be reached raises `StorageUnavailableError`, or
+`StorageAccessError` if rights are missing; it never passes for a file that does not exist.
+
+On disk a file is written under a hidden name, `TEMP_PREFIX` and 32 hexadecimal digits. The first
+write of a process into a folder removes such files of killed writers. In S3 a lifecycle rule
+removes the parts of interrupted uploads (docs/cluster.md).
 """
 
 import os
@@ -56,7 +61,12 @@ def name(uri: str) -> str:
 
 
 def exists(uri: str) -> bool:
-    """Return whether a file or folder exists."""
+    """Return whether a file or folder exists.
+
+    Raises:
+        StorageUnavailableError: that is unknown, or it is a link to a file that does not exist,
+            whose disk may not be mounted.
+    """
     return _store(uri).exists(uri)
 
 
@@ -65,17 +75,24 @@ def list_files(
 ) -> list[FileInfo]:
     """Return the files of a folder whose names end in one of `suffixes` (any case), by name.
 
-    Hidden files are skipped: macOS stores metadata of images in files such as ``._a_01.jpg``.
-    With a `limit` the listing stops after that many files, whichever the store names first.
+    Hidden files are skipped: macOS stores metadata of images in files such as ``._a_01.jpg``. A
+    file that is removed while the folder is listed is left out. A link to a file that does not
+    exist is listed with size 0; reading it raises `FileMissingError`. With a `limit` the listing
+    stops after that many files, whichever the store names first.
 
     Raises:
         InputError: the folder does not exist.
+        StorageUnavailableError: the folder or a file in it cannot be reached.
     """
     return _store(uri).list_files(uri, suffixes, limit)
 
 
 def list_dirs(uri: str) -> list[str]:
-    """Return the names of the folders in a folder, in order; [] if it does not exist."""
+    """Return the names of the folders in a folder, in order; [] if it does not exist.
+
+    Raises:
+        StorageUnavailableError: the folder cannot be reached.
+    """
     return _store(uri).list_dirs(uri)
 
 
@@ -198,25 +215,36 @@ def atomic_writer(uri: str, expected: str | None = None) -> AbstractContextManag
 
 
 def remove(uri: str) -> None:
-    """Remove a file if it exists."""
+    """Remove a file if it exists.
+
+    Raises:
+        StorageUnavailableError: it cannot be removed.
+    """
     _store(uri).remove(uri)
 
 
 def remove_dir(uri: str) -> None:
-    """Remove a folder and everything in it, if it exists."""
+    """Remove a folder and everything in it, if it exists.
+
+    Raises:
+        StorageUnavailableError: something in it cannot be removed; all else is removed on disk.
+    """
     _store(uri).remove_dir(uri)
 
 
 def require_writable(uri: str) -> None:
-    """Raise `InputError` if files cannot be written to a folder, which is created if needed."""
+    """Raise `InputError` if files cannot be written to a folder, which is created if needed.
+
+    A file is created, replaced in its state, replaced in any state, and removed. A warning names a
+    store in S3 that ignores conditions: two jobs there could replace each other's files.
+    """
     _store(uri).require_writable(uri)
 
 
 def free_space(uri: str) -> int | None:
-    """Return the free bytes on the disk of a folder, which need not exist; None for S3."""
+    """Return the free bytes on the disk of a folder, which need not exist; None for S3.
+
+    Raises:
+        StorageUnavailableError: the folder cannot be reached.
+    """
     return _store(uri).free_space(uri)
-
-
-def remove_stale_temps(uri: str) -> None:
-    """Remove the temporary files that killed writers left in a folder."""
-    _store(uri).remove_stale_temps(uri)

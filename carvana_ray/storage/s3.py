@@ -5,20 +5,22 @@ by 5xx; `s3_read` repeats a read whose body is short, late or corrupted, `s3_wri
 write.
 """
 
+import errno
 import logging
 import re
 import uuid
 from collections.abc import Iterator
 from typing import Any
 
-from carvana_ray.errors import InputError, StorageAccessError
-from carvana_ray.storage.base import S3_SCHEME, TEMP_PREFIX, FileInfo
+from carvana_ray.errors import InputError, StorageAccessError, StorageUnavailableError
+from carvana_ray.storage.base import NOT_S3, S3_SCHEME, TEMP_PREFIX, FileInfo
 from carvana_ray.storage.s3_client import client, translate_errors
 from carvana_ray.storage.s3_read import etag, split
 from carvana_ray.storage.s3_read import open_read as open_read  # a function of this store, as below
 from carvana_ray.storage.s3_read import read as read
 from carvana_ray.storage.s3_read import state as state
 from carvana_ray.storage.s3_write import atomic_writer as atomic_writer
+from carvana_ray.storage.s3_write import ignores_conditions
 from carvana_ray.storage.s3_write import write_atomic as write_atomic
 
 log = logging.getLogger(__name__)
@@ -53,11 +55,11 @@ def exists(uri: str) -> bool:
 def list_files(uri: str, suffixes: tuple[str, ...], limit: int | None) -> list[FileInfo]:
     prefix, files, keys = _prefix(uri), [], 0
     for page in _pages(uri, prefix, Delimiter="/"):
-        keys += page.get("KeyCount", 0)
+        keys += len(page.get("Contents", [])) + len(page.get("CommonPrefixes", []))
         for item in page.get("Contents", []):
             name = item["Key"][len(prefix) :]
             if name and not name.startswith(".") and name.lower().endswith(suffixes):
-                files.append(FileInfo(name, item["Size"], etag(item)))
+                files.append(FileInfo(name, item["Size"], etag(uri, item)))
         if limit is not None and len(files) >= limit:
             break
     if not keys:
@@ -85,7 +87,12 @@ def _pages(uri: str, prefix: str, **options: str | int) -> Iterator[dict[str, An
     bucket, _ = split(uri)
     with translate_errors(uri):
         pages = client().get_paginator("list_objects_v2")
-        yield from pages.paginate(Bucket=bucket, Prefix=prefix, **options)
+        for page in pages.paginate(Bucket=bucket, Prefix=prefix, **options):
+            if not {"Name", "IsTruncated"} & set(page):
+                raise StorageUnavailableError(errno.EIO, NOT_S3, uri)
+            yield page
+            if page.get("IsTruncated") and not page.get("NextContinuationToken"):
+                raise StorageUnavailableError(errno.EIO, "the listing is incomplete", uri)
 
 
 def _first_object(uri: str, prefix: str) -> dict[str, Any]:
@@ -111,10 +118,13 @@ def require_writable(uri: str) -> None:
     probe = f"{uri}/{TEMP_PREFIX}{uuid.uuid4().hex}"
     try:
         write_atomic(probe, b"1", "")
-        if write_atomic(probe, b"2", ""):
+        if not write_atomic(probe, b"2", state(probe)):
+            raise InputError(f"--out {uri}: this store refuses to replace a file (If-Match)")
+        write_atomic(probe, b"3", None)
+        if ignores_conditions(probe):
             log.warning(
-                "%s: this store replaces existing files in spite of If-None-Match; never run two "
-                "jobs with the same --out at the same time",
+                "%s: this store ignores If-None-Match or If-Match; never run two jobs with the "
+                "same --out at the same time",
                 uri,
             )
         remove(probe)
@@ -124,7 +134,3 @@ def require_writable(uri: str) -> None:
 
 def free_space(uri: str) -> None:
     """Return None: a bucket has no size limit."""
-
-
-def remove_stale_temps(uri: str) -> None:
-    """Do nothing: a lifecycle rule removes the parts of interrupted uploads (docs/cluster.md)."""

@@ -19,6 +19,7 @@ import boto3
 import botocore.session
 from botocore import exceptions
 from botocore.config import Config
+from botocore.parsers import ResponseParserError
 
 from carvana_ray.errors import (
     FileChangedError,
@@ -27,7 +28,7 @@ from carvana_ray.errors import (
     StorageAccessError,
     StorageUnavailableError,
 )
-from carvana_ray.storage.base import CHANGED
+from carvana_ray.storage.base import CHANGED, NOT_S3
 
 TRIES = 8  # of a request; with botocore's pauses half a minute on average, 71 s at most
 CONNECT_S, READ_S = 5, 30  # timeouts
@@ -119,6 +120,8 @@ def translate_errors(uri: str) -> Iterator[None]:
         raise _translate(error, uri) from error
     except _ACCESS_ERRORS as error:
         raise StorageAccessError(errno.EACCES, one_line(str(error)), uri) from error
+    except (ResponseParserError, RecursionError) as error:  # a page; all requests are redirected
+        raise StorageUnavailableError(errno.EIO, NOT_S3, uri) from error
     except exceptions.BotoCoreError as error:
         raise StorageUnavailableError(errno.EIO, one_line(str(error)), uri) from error
 

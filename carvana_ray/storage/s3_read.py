@@ -16,7 +16,7 @@ from carvana_ray.errors import (
     FileTooLargeError,
     StorageUnavailableError,
 )
-from carvana_ray.storage.base import CHANGED, S3_SCHEME, FileInfo
+from carvana_ray.storage.base import CHANGED, NOT_S3, S3_SCHEME, FileInfo
 from carvana_ray.storage.s3_client import client, one_line, translate_errors
 
 MAX_TRIES = 4  # of a read with a bad body
@@ -36,17 +36,19 @@ def split(uri: str) -> tuple[str, str]:
 
 
 def state(uri: str) -> str:
-    bucket, key = split(uri)
     try:
-        with translate_errors(uri):
-            return etag(client().head_object(Bucket=bucket, Key=key))
+        answer = _get(uri, None)  # a HEAD does not tell a missing bucket from a missing file
     except FileMissingError:
         return ""
+    answer["Body"].close()
+    return etag(uri, answer)
 
 
-def etag(response: dict[str, Any]) -> str:
-    """Return the ETag of an object without quotes: Ceph 16 compares it with a bare If-Match."""
-    return str(response["ETag"]).strip('"')
+def etag(uri: str, answer: dict[str, Any]) -> str:
+    """Return the ETag in an answer, without quotes: Ceph 16 compares it with a bare If-Match."""
+    if "ETag" not in answer:
+        raise StorageUnavailableError(errno.EIO, NOT_S3, uri)
+    return str(answer["ETag"]).strip('"')
 
 
 def read(uri: str, at_most: int | None, expected: FileInfo | None) -> bytes:
@@ -73,7 +75,7 @@ def _fetch(uri: str, target: BinaryIO, at_most: int | None, expected: FileInfo |
         if at_most is not None and length > at_most:
             response["Body"].close()
             raise FileTooLargeError(f"{uri}: {length} bytes, at most {at_most} are allowed")
-        algorithm, checksum = _checksum(response)
+        algorithm, checksum = _checksum(uri, response)
         digest = hashlib.new(algorithm, usedforsecurity=False)
         try:
             for chunk in response["Body"].iter_chunks(2**20):
@@ -95,19 +97,19 @@ def _get(uri: str, expected: FileInfo | None) -> dict[str, Any]:
         response: dict[str, Any] = client().get_object(
             Bucket=bucket, Key=key, ChecksumMode="ENABLED", **condition
         )
-    found = (response["ContentLength"], etag(response))
-    if expected and found != (expected.size, expected.version):  # the store ignores If-Match
+    found = (etag(uri, response), response["ContentLength"])
+    if expected and found != (expected.version, expected.size):  # the store ignores If-Match
         response["Body"].close()
         raise FileChangedError(errno.ESTALE, CHANGED, uri)
     return response
 
 
-def _checksum(response: dict[str, Any]) -> tuple[str, str]:
+def _checksum(uri: str, response: dict[str, Any]) -> tuple[str, str]:
     """Return the algorithm and the hexadecimal digest of an object; "" if the digest is unknown."""
     if sha256 := response.get("Metadata", {}).get(SHA256, ""):
         return "sha256", sha256
     # The ETag is the MD5, except of multipart uploads and of objects encrypted with customer keys.
-    md5 = etag(response).lower()
+    md5 = etag(uri, response).lower()
     encrypted = response.get("ServerSideEncryption", "AES256") != "AES256"
     if encrypted or "SSECustomerAlgorithm" in response or not re.fullmatch("[0-9a-f]{32}", md5):
         md5 = ""

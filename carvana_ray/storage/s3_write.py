@@ -79,6 +79,22 @@ def _send_if(uri: str, expected: str | None, call: Callable[..., object]) -> boo
     return True
 
 
+def ignores_conditions(uri: str) -> bool:
+    """Return whether the store replaces an existing file whatever condition a request has."""
+    bucket, key = split(uri)
+    with translate_errors(uri):
+        for condition in ({"IfNoneMatch": "*"}, {"IfMatch": "0" * 32}):
+            try:
+                client().put_object(Bucket=bucket, Key=key, Body=b"", **condition)
+                return True
+            except exceptions.ClientError as error:
+                if error_code(error) == "NotImplemented":
+                    return True
+                if error_code(error) != "PreconditionFailed":
+                    raise
+    return False
+
+
 def _send(call: Callable[..., object], **condition: str) -> None:
     """Make a writing call; repeat it on errors that a repetition can fix."""
     for attempt in range(1, MAX_TRIES):

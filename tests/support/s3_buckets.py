@@ -1,14 +1,17 @@
 """Buckets seen from outside: written, listed and read without the code under test."""
 
+import io
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.awsrequest import AWSResponse
 from support.s3_servers import Server
 
 from carvana_ray import storage
-from carvana_ray.storage import s3_write
+from carvana_ray.storage import s3_client, s3_write
 
 MIB = 2**20
 # Every operation on one file or folder, by name.
@@ -22,6 +25,7 @@ OPERATIONS = {
     "replace": lambda uri: storage.write_atomic(uri, b"x", replace=True),
     "atomic_writer": lambda uri: write_through(uri, b"x"),
     "multipart": lambda uri: write_through(uri, b"x" * (s3_write.PART_BYTES + 1)),
+    "state": storage.state,
     "remove": storage.remove,
     "remove_dir": storage.remove_dir,
 }
@@ -64,6 +68,22 @@ def head(server: Server, uri: str) -> dict[str, Any]:
     bucket, key = _split(uri)
     found = dict(server.client().head_object(Bucket=bucket, Key=key))
     return found | {"ETag": found["ETag"].strip('"')}
+
+
+class _Body(io.BytesIO):
+    """The body of an answer, as urllib3 returns it."""
+
+    def stream(self, **_: object) -> Iterator[bytes]:
+        yield self.read()
+
+
+def answer_instead(operation: str, status: int, page: bytes) -> None:
+    """Let the requests of an operation be answered by something that is not the store."""
+
+    def answer(request: Any, **_: Any) -> AWSResponse:
+        return AWSResponse(request.url, status, {}, _Body(page))
+
+    s3_client.client().meta.events.register(f"before-send.s3.{operation}", answer)
 
 
 def deny(server: Server, home: str, action: str, resource: str) -> None:

@@ -204,7 +204,6 @@ def plan_run(flags: CutoutFlags, cluster: ClusterResources, checked: CutoutInput
     """
     workers = allocate_workers(flags, cluster)
     target = storage.join(storage.resolve(flags.out), FOLDER)
-    storage.remove_stale_temps(target)
     by_uri = {storage.join(checked.folder, entry.name): entry for entry in checked.entries}
     sources = [
         SourceImage(storage.parent(uri), _index_entry(checked, storage.name(uri), entry))

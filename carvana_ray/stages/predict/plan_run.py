@@ -73,8 +73,6 @@ def plan_run(
         settings["decode"] = flags.decode
     run_id = plan.run_id({**settings, "data": catalog.folder, "size": catalog.size})
     folder = storage.join(out, "predict", run_id)
-    for uri in (out, folder, storage.join(folder, "shards")):
-        storage.remove_stale_temps(uri)
     parts = _extend_plan(flags, folder, catalog, plan.max_shard_size(manifest.downscale))
     pending = shards.pending(folder, parts, catalog.entries, _expected_crcs(flags, catalog))
     log.debug("planned: %d of %d shards to make", len(pending.tasks), pending.needed)

@@ -65,8 +65,6 @@ def run(
 
 
 def _prepare_out(job: TrainJob) -> None:
-    for folder in (job.out, job.model_dir):
-        storage.remove_stale_temps(folder)
     settings = json.dumps(cli.to_json(job.flags), indent=1).encode()
     storage.write_atomic(storage.join(job.out, "config.json"), settings, replace=True)
     if job.run.base_model:

@@ -1,6 +1,7 @@
 """Training checkpoints: written completely, resumed from the newest good one, damage refused."""
 
 import dataclasses
+import errno
 import json
 import os
 import shutil
@@ -14,12 +15,13 @@ import pytest
 import torch
 from support.damage import DAMAGES, SAVES, evil_was_here, plant
 from support.models import write_model
+from support.rights import run_without_rights
 
 from carvana_ray import storage
 from carvana_ray.checkpoints import train_state
 from carvana_ray.checkpoints.model import from_bytes, to_bytes
 from carvana_ray.config.recipes import RECIPES
-from carvana_ray.errors import InputError
+from carvana_ray.errors import InputError, StorageUnavailableError
 from carvana_ray.training.state import ModelWithLoss, TrainState, init_state
 from carvana_ray.unet.network import UNet, UNetConfig
 
@@ -277,6 +279,42 @@ def test_pruning_removes_the_manifest_first(run: Path, monkeypatch: pytest.Monke
         assert not (folder(run, epoch) / "manifest.json").exists()
         with pytest.raises(InputError, match=r"manifest\.json: no such file"):
             train_state.load(str(run), epoch, CONFIG)
+
+
+def test_a_checkpoint_that_cannot_be_removed_stays_with_a_warning(
+    run: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A file that another process has open cannot be removed on NFS."""
+
+    def refuse(uri: str) -> None:
+        raise StorageUnavailableError(errno.EBUSY, "Device or resource busy", uri)
+
+    monkeypatch.setattr(storage, "remove_dir", refuse)
+    train_state.prune(str(run), best=5)
+    assert caplog.messages == [
+        f"an old checkpoint stays: {folder(run, epoch)}: Device or resource busy"
+        for epoch in (1, 2)
+    ]
+    assert newest(run)[0]
+
+
+LIST_EPOCHS = """
+import sys
+from carvana_ray.checkpoints import train_state
+try:
+    print(train_state.list_epochs(sys.argv[1]))
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+
+
+def test_a_run_without_rights_does_not_look_like_one_without_checkpoints(run: Path) -> None:
+    run.parent.chmod(0o600)
+    try:
+        answer = run_without_rights(LIST_EPOCHS, str(run))
+    finally:
+        run.parent.chmod(0o700)
+    assert answer == f"StorageAccessError {run}: Permission denied\n"
 
 
 TRY_ALL = """

@@ -12,7 +12,7 @@ from carvana_ray import storage
 from carvana_ray.data import catalog
 from carvana_ray.data.catalog import Catalog
 from carvana_ray.data.checksums import load_checksums
-from carvana_ray.errors import InputError, StorageAccessError
+from carvana_ray.errors import InputError, StorageAccessError, StorageUnavailableError
 
 
 @pytest.fixture
@@ -35,6 +35,21 @@ def write_list(folder: Path, *names: str) -> None:
 
 def test_without_a_list_of_checksums_the_catalog_has_none(folder: Path) -> None:
     assert read(folder).crcs == {}
+
+
+def test_links_to_a_disk_that_is_not_mounted_are_images_without_bytes(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").symlink_to(tmp_path / "disk" / "a.jpg")
+    (tmp_path / "b.jpg").write_bytes(b"x")
+    found = read(tmp_path)
+    assert [(entry.name, entry.size) for entry in found.entries] == [("a.jpg", 0), ("b.jpg", 1)]
+
+
+@pytest.mark.parametrize("name", ["sample_submission.csv", "crc32.csv", "test"])
+def test_a_link_to_a_disk_that_is_not_mounted_is_not_ignored(tmp_path: Path, name: str) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    (tmp_path / name).symlink_to(tmp_path / "disk" / name)
+    with pytest.raises(StorageUnavailableError, match=f"{name}: a link to a file that does not"):
+        read(tmp_path)
 
 
 def test_the_checksums_of_a_list_are_those_of_the_files(folder: Path) -> None:

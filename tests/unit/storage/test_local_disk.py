@@ -1,16 +1,16 @@
 """Local files are whole or absent, replaced only on request, and leave no temporary files."""
 
 import builtins
+import contextlib
 import errno
+import json
 import multiprocessing
 import os
-import signal
 import stat
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import BinaryIO
@@ -18,6 +18,7 @@ from typing import BinaryIO
 import pytest
 from support import additions
 from support.commands import REPOSITORY
+from support.rights import run_without_rights
 
 from carvana_ray import storage
 from carvana_ray.errors import (
@@ -29,18 +30,13 @@ from carvana_ray.errors import (
     StorageUnavailableError,
 )
 from carvana_ray.storage import local_disk
+from carvana_ray.storage.base import TEMP_PREFIX
 
 ROUNDS = 20
 
 
 def names(folder: Path) -> list[str]:
     return sorted(os.listdir(folder))
-
-
-def age(folder: Path, seconds: float) -> None:
-    """Make all temporary files of a folder look `seconds` old."""
-    for temp in folder.glob(f"{local_disk.TEMP_PREFIX}*"):
-        os.utime(temp, (time.time() - seconds,) * 2)
 
 
 @pytest.fixture
@@ -178,7 +174,8 @@ def test_exactly_one_of_eight_simultaneous_writers_wins(tmp_path: Path) -> None:
             thread.join()
         assert len(won) == 1
         assert storage.read(uri) == won[0]
-    assert names(tmp_path) == sorted(f"file-{turn}" for turn in range(10))
+    found = [entry.name for entry in storage.list_files(str(tmp_path))]
+    assert found == sorted(f"file-{turn}" for turn in range(10))
 
 
 @pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o027, 0o640)])
@@ -212,7 +209,6 @@ def test_a_listing_is_sorted_and_has_only_files(tmp_path: Path) -> None:
     for name in ("b.jpg", "a.jpg", "C.jpg", "a.txt", "._a.jpg", ".hidden.jpg"):
         (tmp_path / name).write_bytes(b"12345")
     (tmp_path / "folder.jpg").mkdir()
-    (tmp_path / "dangling.jpg").symlink_to(tmp_path / "nowhere")
     found = storage.list_files(str(tmp_path), (".jpg",))
     assert [entry.name for entry in found] == ["C.jpg", "a.jpg", "b.jpg"]
     assert {entry.size for entry in found} == {5}
@@ -339,83 +335,6 @@ def test_a_folder_that_cannot_be_written_is_named_with_its_flag(place: str) -> N
     assert "\n" not in str(caught.value)
 
 
-def test_an_unlocked_temp_file_is_removed_when_it_is_old(tmp_path: Path) -> None:
-    for name in (f"{local_disk.TEMP_PREFIX}a", f"{local_disk.TEMP_PREFIX}b"):
-        (tmp_path / name).write_bytes(b"half")
-    storage.remove_stale_temps(str(tmp_path))
-    assert len(names(tmp_path)) == 2, "their writers may not have locked them yet"
-    age(tmp_path, local_disk.TEMP_MAX_AGE_S - 30)
-    storage.remove_stale_temps(str(tmp_path))
-    assert len(names(tmp_path)) == 2
-    age(tmp_path, local_disk.TEMP_MAX_AGE_S + 1)
-    storage.remove_stale_temps(str(tmp_path))
-    assert names(tmp_path) == []
-
-
-def test_only_temp_files_are_removed(tmp_path: Path) -> None:
-    for name in ("a.parquet", ".hidden", "draft-a", "x.draft-a"):
-        (tmp_path / name).touch()
-        os.utime(tmp_path / name, (1, 1))
-    (tmp_path / "below").mkdir()
-    (tmp_path / "below" / f"{local_disk.TEMP_PREFIX}a").touch()
-    (tmp_path / f"{local_disk.TEMP_PREFIX}folder").mkdir()
-    age(tmp_path, 10**6)
-    age(tmp_path / "below", 10**6)
-    before = names(tmp_path)
-    storage.remove_stale_temps(str(tmp_path))
-    assert names(tmp_path) == before
-    assert len(names(tmp_path / "below")) == 1
-
-
-def test_stale_temps_of_a_missing_folder_are_no_error(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    storage.remove_stale_temps(str(tmp_path / "missing"))
-    storage.remove_stale_temps(str(tmp_path / "file"))
-    assert names(tmp_path) == ["file"]
-
-
-def test_a_locked_temp_file_is_never_removed(tmp_path: Path) -> None:
-    uri = str(tmp_path / "file")
-    with storage.atomic_writer(uri) as file:
-        file.write(b"whole")
-        file.flush()
-        age(tmp_path, 10**6)
-        storage.remove_stale_temps(str(tmp_path))
-        assert len(names(tmp_path)) == 1
-    assert storage.read(uri) == b"whole"
-
-
-HOLD = """
-import sys, time
-from carvana_ray import storage
-with storage.atomic_writer(sys.argv[1]) as file:
-    file.write(b"half")
-    file.flush()
-    print("holds", flush=True)
-    time.sleep(60)
-"""
-
-
-def test_the_temp_file_of_another_process_is_removed_only_after_its_death(tmp_path: Path) -> None:
-    uri = str(tmp_path / "file")
-    storage.write_atomic(uri, b"old")
-    command = [sys.executable, "-c", HOLD, uri]
-    with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as holder:
-        try:
-            assert holder.stdout
-            assert holder.stdout.readline() == "holds\n"
-            age(tmp_path, 10**6)
-            storage.remove_stale_temps(str(tmp_path))
-            assert len(names(tmp_path)) == 2, "its writer lives"
-        finally:
-            holder.kill()
-        assert holder.wait() == -signal.SIGKILL
-    assert len(names(tmp_path)) == 2, "its writer could not remove it"
-    storage.remove_stale_temps(str(tmp_path))
-    assert names(tmp_path) == ["file"]
-    assert storage.read(uri) == b"old"
-
-
 def race(folder: str, who: bytes, replace: bool, start: Barrier) -> list[bool]:
     """Write in each round a file of the same name as the other process."""
     won = []
@@ -517,7 +436,7 @@ def test_a_file_that_is_rewritten_while_it_is_read_has_changed(
 
 def test_no_addition_is_lost_when_eight_processes_replace_one_file(tmp_path: Path) -> None:
     assert additions.race(str(tmp_path / "file"), processes=8, times=25) == list(range(200))
-    assert not list(tmp_path.glob(f"{local_disk.TEMP_PREFIX}*"))
+    assert not list(tmp_path.glob(f"{TEMP_PREFIX}*"))
 
 
 def test_a_file_is_replaced_only_in_the_expected_state(tmp_path: Path) -> None:
@@ -544,7 +463,7 @@ def test_no_two_replacements_in_one_tick_of_the_clock_have_one_state(
         file.flush()
         os.utime(file.fileno(), (1, 1))
 
-    monkeypatch.setattr(local_disk, "_fsync_file", stopped_clock)
+    monkeypatch.setattr(local_disk, "fsync", stopped_clock)
     uri, times, state = str(tmp_path / "file"), [], ""
     for turn in range(10):
         assert storage.write_atomic(uri, b"%d" % turn, expected=state)
@@ -576,6 +495,7 @@ def test_the_writer_leaves_what_another_has_published_meanwhile(tmp_path: Path, 
 LOCK = """
 import sys, time
 from carvana_ray.storage import local_disk
+from carvana_ray.storage.base import TEMP_PREFIX
 with local_disk._lock(sys.argv[1]):
     print("holds", flush=True)
     time.sleep(60)
@@ -611,3 +531,230 @@ def test_without_locks_files_are_still_replaced_in_the_expected_state(
 
     monkeypatch.setattr(local_disk.fcntl, "flock", refuse)
     test_a_file_is_replaced_only_in_the_expected_state(tmp_path)
+
+
+UNKNOWN = [
+    (errno.EIO, "Input/output error", StorageUnavailableError),
+    (errno.ESTALE, "Stale file handle", StorageUnavailableError),
+    (errno.EACCES, "Permission denied", StorageAccessError),
+]
+ASKS = [
+    storage.exists,
+    storage.list_files,
+    storage.list_dirs,
+    storage.free_space,
+    storage.state,
+]
+
+
+@pytest.mark.parametrize("ask", ASKS)
+@pytest.mark.parametrize(("number", "cause", "kind"), UNKNOWN)
+def test_what_cannot_be_looked_at_is_an_error_and_not_missing(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    ask: Callable[[str], object],
+    number: int,
+    cause: str,
+    kind: type[OSError],
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, cause)
+
+    for module, name in ((os, "stat"), (os, "scandir"), (builtins, "open")):
+        monkeypatch.setattr(module, name, refuse)
+    with pytest.raises(kind) as caught:
+        ask("/data/folder")
+    monkeypatch.undo()
+    assert str(caught.value) == f"/data/folder: {cause}"
+    assert isinstance(caught.value, InputError) == (kind is StorageAccessError)
+
+
+@pytest.mark.parametrize("ask", ASKS)
+@pytest.mark.parametrize("target", ["nowhere", "file/below"])
+def test_a_link_to_nothing_is_an_error_and_not_missing(
+    tmp_path: Path, ask: Callable[[str], object], target: str
+) -> None:
+    """The link may lead to a disk that is not mounted."""
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to(tmp_path / target)
+    with pytest.raises(StorageUnavailableError) as caught:
+        ask(f"{tmp_path}/link")
+    assert str(caught.value) == f"{tmp_path}/link: a link to a file that does not exist"
+    assert not isinstance(caught.value, InputError)
+
+
+def test_a_link_to_a_file_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    assert storage.list_dirs(f"{tmp_path}/link") == []
+    with pytest.raises(InputError, match="no such folder"):
+        storage.list_files(f"{tmp_path}/link")
+
+
+@pytest.mark.parametrize("target", ["nowhere.jpg", "file/below.jpg"])
+def test_a_link_to_nothing_is_listed_as_a_missing_file(tmp_path: Path, target: str) -> None:
+    disk, folder = tmp_path / "disk", tmp_path / "folder"
+    folder.mkdir()
+    disk.mkdir()
+    (disk / "file").touch()
+    (folder / "a.jpg").symlink_to(disk / target)
+    (before,) = storage.list_files(str(folder), (".jpg",))
+    assert (before.name, before.size) == ("a.jpg", 0)
+    assert storage.list_files(str(folder), (".jpg",)) == [before]
+    with pytest.raises(FileMissingError):
+        storage.read(f"{folder}/a.jpg", expected=before)
+    (disk / "file").unlink()
+    (disk / target).parent.mkdir(exist_ok=True)
+    (disk / target).touch()
+    (after,) = storage.list_files(str(folder), (".jpg",))
+    assert after.version != before.version, "the mounted file is another one"
+    with pytest.raises(FileChangedError):
+        storage.read(f"{folder}/a.jpg", expected=before)
+
+
+def test_a_file_that_is_removed_while_its_folder_is_listed_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a.jpg", "b.jpg"):
+        (tmp_path / name).touch()
+    (tmp_path / "c.jpg").symlink_to(tmp_path / "a.jpg")
+    real = os.scandir
+
+    def remove_meanwhile(path: str) -> object:
+        entries = list(real(path))
+        for name in ("b.jpg", "c.jpg"):
+            (tmp_path / name).unlink()
+        return contextlib.nullcontext(iter(entries))
+
+    monkeypatch.setattr(os, "scandir", remove_meanwhile)
+    found = storage.list_files(str(tmp_path))
+    monkeypatch.undo()
+    assert [entry.name for entry in found] == ["a.jpg"]
+
+
+def test_a_link_to_itself_is_named_in_one_line(tmp_path: Path) -> None:
+    link = tmp_path / "a.jpg"
+    link.symlink_to(link)
+    for ask in (storage.exists, storage.state, storage.read):
+        with pytest.raises(StorageAccessError, match=f"^{link}: Too many levels of symbolic"):
+            ask(str(link))
+    with pytest.raises(StorageAccessError, match=f"^{link}: Too many levels of symbolic"):
+        storage.list_files(str(tmp_path))
+
+
+ASK_WITHOUT_RIGHTS = """
+import json, sys
+from carvana_ray import storage
+answers = {}
+for place in ("shut", "shut/file", "links"):
+    for ask in (storage.exists, storage.list_files, storage.list_dirs, storage.free_space):
+        try:
+            answer = ask(f"{sys.argv[1]}/{place}")
+        except Exception as error:
+            answer = f"{type(error).__name__} {error}"
+        answers[f"{ask.__name__} {place}"] = answer
+print(json.dumps(answers))
+"""
+
+
+def test_a_folder_without_rights_is_named_in_one_line(tmp_path: Path) -> None:
+    for name in ("shut", "links"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "shut/file").touch()
+    (tmp_path / "links/a.jpg").symlink_to(tmp_path / "shut/file")
+    (tmp_path / "shut").chmod(0o600)  # its files can be listed, but not looked at
+    try:
+        answers = json.loads(run_without_rights(ASK_WITHOUT_RIGHTS, str(tmp_path)))
+    finally:
+        (tmp_path / "shut").chmod(0o700)
+    denied = f"StorageAccessError {tmp_path}/{{}}: Permission denied"
+    for place in ("shut", "links"):
+        assert answers.pop(f"free_space {place}") > 0
+    assert answers == {
+        "exists shut": True,
+        "list_files shut": denied.format("shut/file"),
+        "list_dirs shut": [],
+        "exists shut/file": denied.format("shut/file"),
+        "list_files shut/file": denied.format("shut/file"),
+        "list_dirs shut/file": denied.format("shut/file"),
+        "free_space shut/file": denied.format("shut/file"),
+        "exists links": True,
+        "list_files links": denied.format("links/a.jpg"),
+        "list_dirs links": denied.format("links/a.jpg"),
+    }
+
+
+def test_a_file_that_cannot_be_removed_is_named_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "folder/below").mkdir(parents=True)
+    for name in ("a", "b", "below/c"):
+        (tmp_path / "folder" / name).touch()
+    real = os.unlink
+
+    def refuse_b(path: str, **options: int) -> None:
+        if os.path.basename(path) == "b":
+            raise OSError(errno.EBUSY, "Device or resource busy", path)
+        real(path, **options)
+
+    monkeypatch.setattr(os, "unlink", refuse_b)
+    for remove, place in ((storage.remove, "folder/b"), (storage.remove_dir, "folder")):
+        with pytest.raises(StorageUnavailableError) as caught:
+            remove(f"{tmp_path}/{place}")
+        assert str(caught.value) == f"{tmp_path}/{place}: Device or resource busy"
+    monkeypatch.undo()
+    assert names(tmp_path / "folder") == ["b"]
+    storage.remove(f"{tmp_path}/folder/b/below")
+
+
+@pytest.fixture(params=[errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS])
+def no_hard_links(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system as exFAT, and many network mounts."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(request.param, os.strerror(request.param))
+
+    monkeypatch.setattr(os, "link", refuse)
+
+
+@pytest.mark.usefixtures("no_hard_links")
+def test_without_hard_links_files_are_whole_and_stay_unless_replaced(tmp_path: Path) -> None:
+    storage.require_writable(str(tmp_path / "out"))
+    assert names(tmp_path / "out") == []
+    uri = str(tmp_path / "file")
+    assert storage.write_atomic(uri, b"first")
+    assert not storage.write_atomic(uri, b"second")
+    assert storage.write_atomic(uri, b"first")
+    assert storage.read(uri) == b"first"
+    with pytest.raises(FileChangedError), storage.atomic_writer(uri, "") as file:
+        file.write(b"third")
+    assert storage.read(uri) == b"first"
+    assert not list(tmp_path.glob(f"{TEMP_PREFIX}*"))
+
+
+@pytest.mark.usefixtures("no_hard_links")
+def test_without_hard_links_exactly_one_of_eight_simultaneous_writers_wins(tmp_path: Path) -> None:
+    test_exactly_one_of_eight_simultaneous_writers_wins(tmp_path)
+
+
+@pytest.mark.parametrize("call", ["link", "replace"])
+def test_the_write_check_makes_the_calls_of_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    real, calls = getattr(os, call), []
+
+    def count(*arguments: str) -> None:
+        calls.append(arguments)
+        real(*arguments)
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(os, call, count)
+    storage.require_writable(str(tmp_path))
+    assert calls
+    for name in ("link", "replace"):
+        monkeypatch.setattr(os, name, refuse)
+    with pytest.raises(InputError, match=f"--out {tmp_path}: cannot be written: Read-only"):
+        storage.require_writable(str(tmp_path))
+    assert names(tmp_path) == []

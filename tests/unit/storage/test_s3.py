@@ -13,6 +13,7 @@ from botocore.exceptions import ClientError
 from support.s3_buckets import (
     MIB,
     OPERATIONS,
+    answer_instead,
     check_message,
     deny,
     head,
@@ -174,6 +175,68 @@ def test_a_listing_of_more_than_a_thousand_files_is_complete(server: Server, hom
     assert [entry.name for entry in storage.list_files(f"{home}/test", (".jpg",))] == names
     storage.remove_dir(f"{home}/test")
     assert keys(server, home) == []
+
+
+def test_a_listing_without_a_count_of_keys_is_complete(server: Server, home: str) -> None:
+    """Not every store counts them."""
+    for name in ("test/a.jpg", "runs/a/file"):
+        put(server, f"{home}/{name}")
+    s3.client().meta.events.register(
+        "after-call.s3.ListObjectsV2", lambda parsed, **_: parsed.pop("KeyCount")
+    )
+    assert [entry.name for entry in storage.list_files(f"{home}/test")] == ["a.jpg"]
+    assert storage.list_files(f"{home}/runs") == []
+    with pytest.raises(InputError, match="no such folder"):
+        storage.list_files(f"{home}/missing")
+
+
+def test_a_listing_that_cannot_be_continued_is_an_error(server: Server, home: str) -> None:
+    """A store that knows only the first version of the listing sends a marker, not a token."""
+    for number in range(3):
+        put(server, f"{home}/test/{number}")
+    events = s3.client().meta.events
+    events.register(
+        "before-parameter-build.s3.ListObjectsV2",
+        lambda params, **_: params.setdefault("MaxKeys", 2),
+    )
+    events.register(
+        "after-call.s3.ListObjectsV2",
+        lambda parsed, **_: parsed.pop("NextContinuationToken", None),
+    )
+    assert storage.exists(f"{home}/test")
+    with pytest.raises(StorageUnavailableError, match="incomplete") as caught:
+        storage.list_files(f"{home}/test")
+    check_message(caught.value, f"{home}/test")
+
+
+@pytest.mark.parametrize(
+    ("status", "page"),
+    [
+        (200, b"<html><body>Sign in<br>"),
+        (203, b"<html><body>Sign in<br>"),
+        (200, b"<html><body/></html>"),
+        (200, b""),
+        (301, b""),
+    ],
+)
+@pytest.mark.parametrize("operation", ["read", "state", "exists", "list_files", "list_dirs"])
+def test_the_page_of_a_proxy_is_no_answer_of_the_store(
+    s3: Server,
+    bucket: Bucket,
+    monkeypatch: pytest.MonkeyPatch,
+    operation: str,
+    status: int,
+    page: bytes,
+) -> None:
+    uri = f"{bucket(s3)}/file"
+    put(s3, uri)
+    monkeypatch.setattr(s3_client, "TRIES", 2)  # botocore asks again for a page that is no XML
+    for name in ("ListObjectsV2", "GetObject", "HeadBucket"):
+        answer_instead(name, status, page)
+    with pytest.raises(StorageUnavailableError) as caught:
+        OPERATIONS[operation](uri)
+    check_message(caught.value, uri, s3)
+    assert not isinstance(caught.value, InputError)
 
 
 def test_only_a_changed_file_gets_another_version(home: str) -> None:
@@ -377,6 +440,50 @@ def test_a_file_over_the_limit_is_not_read(home: str) -> None:
 def test_the_write_check_leaves_nothing_behind(server: Server, home: str) -> None:
     storage.require_writable(f"{home}/out")
     assert keys(server, home) == []
+
+
+def test_a_store_with_conditions_is_not_warned_of(
+    home: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    storage.require_writable(f"{home}/out")
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize("header", ["If-Match", "If-None-Match"])
+@pytest.mark.parametrize("refused", [False, True], ids=["ignored", "not implemented"])
+def test_a_store_without_conditions_is_warned_of_in_one_line(
+    server: Server, home: str, caplog: pytest.LogCaptureFixture, header: str, refused: bool
+) -> None:
+    def without(params: dict[str, Any], **_: Any) -> Any:
+        if params["headers"].pop(header, None) and refused:
+            error = {"Code": "NotImplemented", "Message": ""}
+            return NotImplementedAnswer(), {"Error": error}
+        return None
+
+    s3.client().meta.events.register("before-call.s3.PutObject", without)
+    storage.require_writable(f"{home}/out")
+    (message,) = caplog.messages
+    assert message.startswith(f"{home}/out: this store ignores If-None-Match or If-Match")
+    assert keys(server, home) == []
+
+
+class NotImplementedAnswer:
+    """The answer of a store that knows no conditions."""
+
+    status_code = 501
+
+
+def test_a_store_that_refuses_a_right_condition_is_an_input_error(home: str) -> None:
+    """Ceph 16 refuses an If-Match with quotes."""
+    s3.client().meta.events.register(
+        "before-parameter-build.s3.PutObject",
+        lambda params, **_: params.update(
+            {"IfMatch": f'"{params["IfMatch"]}0"'} if "IfMatch" in params else {}
+        ),
+    )
+    with pytest.raises(InputError, match="refuses to replace a file") as caught:
+        storage.require_writable(f"{home}/out")
+    check_message(caught.value, f"--out {home}/out")
 
 
 def test_only_the_file_without_read_permission_fails(rgw: Server, guarded: str) -> None:
