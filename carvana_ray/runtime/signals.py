@@ -10,6 +10,7 @@ import contextlib
 import os
 import select
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from types import FrameType
@@ -35,6 +36,7 @@ def stoppable(job: str) -> Iterator[None]:
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     threading.Thread(target=_watch, args=(reader, line), daemon=True).start()
+    sys.unraisablehook = _report_unraisable
     for number in STOPPING:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _interrupt)
@@ -61,6 +63,12 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
     if not _asked:  # `_watch` ends the process at the second signal
         _asked = True
         raise KeyboardInterrupt
+
+
+def _report_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
+    """Print what Python swallows, such as an error in `__del__`, but no `KeyboardInterrupt`."""
+    if not isinstance(unraisable.exc_value, KeyboardInterrupt):
+        sys.__unraisablehook__(unraisable)
 
 
 def _watch(reader: int, line: bytes) -> None:
