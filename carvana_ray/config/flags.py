@@ -10,6 +10,10 @@ from carvana_ray.config.cli import option, require_valid
 from carvana_ray.config.recipes import RECIPE_DEFAULTED, RECIPES
 from carvana_ray.errors import InputError
 
+# NAME.csv and NAME.json of the program and of Kaggle, in a folder that may be --out.
+TAKEN_NAMES = {"config", "crc32", "evaluation", "metadata", "review", "sample", "sample_submission"}
+TAKEN_NAMES |= {"train_masks"}
+
 
 @dataclass(frozen=True, kw_only=True)
 class LogFlags:
@@ -167,6 +171,10 @@ class EvaluateFlags(ModelFlags):
         return self.model or f"{self.out.rstrip('/')}/model"
 
 
+def _stem(submission: str) -> str:
+    return submission.removesuffix(".gz").removesuffix(".csv")
+
+
 @dataclass(frozen=True, kw_only=True)
 class PredictFlags(EvaluateFlags):
     """Predict the masks of all images, as a submission file."""
@@ -193,10 +201,27 @@ class PredictFlags(EvaluateFlags):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.submission.endswith((".csv", ".csv.gz")) or "/" in self.submission:
+        name = self.submission
+        if not name.endswith((".csv", ".csv.gz")) or "/" in name or name.startswith("."):
             raise InputError(
-                f"--submission {self.submission}: must be a file name that ends in .csv or .csv.gz"
+                f"--submission {name}: must be a file name that ends in .csv or .csv.gz, without a "
+                "leading dot"
             )
+        if _stem(name).lower() in TAKEN_NAMES:  # in any case: some disks do not tell case
+            raise InputError(
+                f"--submission {name}: this program or Kaggle uses {_stem(name)}.csv or "
+                f"{_stem(name)}.json; choose another name"
+            )
+
+    @property
+    def submission_uri(self) -> str:
+        """The submission file under --out."""
+        return f"{self.out.rstrip('/')}/{self.submission}"
+
+    @property
+    def marker_uri(self) -> str:
+        """The file beside the submission that says which one is complete: submission.json."""
+        return f"{_stem(self.submission_uri)}.json"
 
 
 @dataclass(frozen=True, kw_only=True)

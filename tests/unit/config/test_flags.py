@@ -1,13 +1,16 @@
 """The flags of each job: valid and invalid values."""
 
 import dataclasses
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 from support.flags import ALL, REQUIRED, usage_error
 
+import carvana_ray
 from carvana_ray import config
-from carvana_ray.config import cli, recipes
+from carvana_ray.config import cli, flags, recipes
 from carvana_ray.errors import InputError
 
 
@@ -55,6 +58,12 @@ def test_the_pipeline_has_the_flags_of_all_its_jobs() -> None:
         (config.PredictFlags, "--submission", "a.txt"),
         (config.PredictFlags, "--submission", "folder/a.csv"),
         (config.PredictFlags, "--submission", ""),
+        (config.PredictFlags, "--submission", ".csv"),
+        (config.PredictFlags, "--submission", ".draft-a.csv.gz"),
+        (config.PredictFlags, "--submission", "review.csv"),
+        (config.PredictFlags, "--submission", "Evaluation.csv"),
+        (config.PredictFlags, "--submission", "SAMPLE_submission.csv"),
+        (config.PredictFlags, "--submission", "config.csv.gz"),  # its marker: config.json
         (config.PipelineFlags, "--model", "runs/a/model"),
         (config.PipelineFlags, "--merge-only", None),
         (config.PipelineFlags, "--sample-cars", "0"),
@@ -100,6 +109,21 @@ def test_an_invalid_value_is_refused_in_python_too(
 )
 def test_values_at_the_limits_are_valid(values: dict[str, Any]) -> None:
     assert dataclasses.asdict(config.TrainFlags(**values)).items() >= values.items()
+
+
+def test_no_file_of_the_program_or_of_kaggle_is_a_valid_name_of_a_submission() -> None:
+    sources = [path.read_text() for path in Path(carvana_ray.__file__).parent.rglob("*.py")]
+    written = {name for source in sources for name in re.findall(r'"(\w+)\.(?:csv|json)"', source)}
+    in_own_folders = {"_SUCCESS", "quarantine", "_cutouts", "manifest", "history"}
+    assert written - in_own_folders - {"submission"} == flags.TAKEN_NAMES
+
+
+def test_a_submission_has_a_marker_of_its_name() -> None:
+    for name in ("a.csv", "a.csv.gz"):
+        values = config.PredictFlags(out="runs/x/", submission=name)
+        assert values.submission_uri == f"runs/x/{name}"
+        assert values.marker_uri == "runs/x/a.json"
+    assert config.PredictFlags(submission="review.old.csv").marker_uri.endswith("/review.old.json")
 
 
 def test_flags_are_frozen() -> None:
