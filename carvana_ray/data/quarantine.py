@@ -15,6 +15,8 @@ from carvana_ray.errors import IncompleteError, InputError, plural
 # The status of an image is OK, the message of a `BadImageError`, or one of the others below. Its
 # first word is fixed; the text after a colon is for people.
 OK = "ok"
+MISSING = "missing"  # such a row is made again when the image is back
+NOT_LISTED = f"{MISSING}: no longer in the catalog"  # planned before; neither read nor bad
 UNREACHABLE = "unreachable"  # the storage failed, which says nothing about the image
 CRASH = "crash: reading or decoding the image kills the process"
 

@@ -70,6 +70,7 @@ class PendingShards:
     needed: int  # number of shards that hold images of the catalog
     bad: int  # number of bad images in the finished shards
     damaged: list[str]  # reason for each shard to replace
+    images: int = 0  # number of images of the catalog in the shards to write
 
 
 def pending(
@@ -107,7 +108,8 @@ def pending(
             tasks.append(ShardTask(*place, replace=result is not None))
             if result is not None:
                 damaged.append(str(result))
-    return PendingShards(tasks, len(needed), bad, damaged)
+    images = sum(image in wanted for task in tasks for image in task.entries)
+    return PendingShards(tasks, len(needed), bad, damaged, images)
 
 
 def _count_bad(
@@ -124,7 +126,7 @@ def _count_bad(
         if image not in wanted:
             continue
         required = crcs.get(image.name, crc)
-        if status.startswith("missing"):
+        if status.startswith(quarantine.MISSING):
             raise CorruptShardError(f"{image.name} was missing and exists again")
         if status.startswith("checksum"):
             if required == crc:

@@ -21,7 +21,7 @@ from carvana_ray import storage
 from carvana_ray.checkpoints.model import ModelManifest, describe_model, load_model
 from carvana_ray.config import PredictFlags
 from carvana_ray.data.catalog import Catalog, load_catalog
-from carvana_ray.data.quarantine import FailureLimits
+from carvana_ray.data.quarantine import NOT_LISTED, FailureLimits
 from carvana_ray.errors import BadImagesError
 from carvana_ray.report import figures
 from carvana_ray.report.builder import add_section
@@ -105,8 +105,8 @@ def run(
 def announce_run(run: PredictRun) -> None:
     """Log in one line what will be predicted, and mark the run as unfinished."""
     total = len(run.catalog.entries)
-    to_do = sum(len(task.entries) for task in run.pending.tasks)
-    summary = f"{count_of(total, 'images', total - to_do)}; {describe_model(run.manifest)}"
+    summary = f"{count_of(total, 'images', total - run.pending.images)}; "
+    summary += describe_model(run.manifest)
     announce("predict", summary, run.out, describe_workers(run.workers))
     storage.remove(storage.join(run.folder, merge.SUCCESS))
 
@@ -120,7 +120,7 @@ def predict_pending(run: PredictRun) -> float:
     limits = failure_limits(run.flags, run.catalog.folder, len(run.catalog.entries))
     predict = partial(predict_one, options=run.options, model=run.model, workers=workers)
 
-    with meter("predict", sum(len(task.entries) for task in tasks)) as progress:
+    with meter("predict", run.pending.images) as progress:
         tally = ShardTally(limits, progress, run.pending.bad)
 
         def make_shards(
@@ -156,9 +156,8 @@ def shard_dataset(
     workers, run_id = run.workers, storage.name(run.folder)
     keys = {task.name: shards.shard_key(run_id, task.part, task.shard) for task in tasks}
     damaged = {task.name for task in tasks if task.replace}
-    rows = [block_row(task.name, task.entries, run.catalog.crcs, preset_status) for task in tasks]
     return (
-        from_blocks(rows, max_lost)
+        from_blocks(block_rows(run.catalog, tasks, preset_status), max_lost)
         .map_batches(partial(read_images, options=run.options), **reader_resources(workers))
         .map_batches(
             MaskPredictor,
@@ -170,6 +169,21 @@ def shard_dataset(
             **_writer_resources(workers, len(tasks)),
         )
     )
+
+
+def block_rows(
+    catalog: Catalog, tasks: Sequence[ShardTask], preset_status: Mapping[FileInfo, str]
+) -> list[dict[str, Any]]:
+    """Return the input row of `read_images` for each shard.
+
+    Images that were planned for an earlier catalog and are not in this one must not be read.
+    """
+    listed = set(catalog.entries)
+    rows = []
+    for task in tasks:
+        removed = dict.fromkeys(set(task.entries) - listed, NOT_LISTED)
+        rows.append(block_row(task.name, task.entries, catalog.crcs, {**preset_status, **removed}))
+    return rows
 
 
 def _writer_resources(workers: WorkerAllocation, tasks: int) -> dict[str, Any]:

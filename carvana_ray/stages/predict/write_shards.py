@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from carvana_ray import rle, storage
-from carvana_ray.data.quarantine import OK, UNREACHABLE
+from carvana_ray.data.quarantine import NOT_LISTED, OK, UNREACHABLE
 from carvana_ray.submission.shards import serialize_shard
 
 
@@ -26,10 +26,11 @@ def write_shards(
         replace: shards that exist but are damaged.
 
     Returns:
-        a row per shard with the columns file, rows (written), bad (number of bad images), example
-        (one of these), problem: why the shard could not be written, or "", and usable: the shard
-        was written, or at least one of its images could be reached. An image that cannot be
-        reached is a problem and not a bad image: it must never count as predicted.
+        a row per shard with the columns file, rows (written, of images in the catalog), bad (number
+        of bad images among them), example (one of these), problem: why the shard could not be
+        written, or "", and usable: the shard was written, or at least one of its images could be
+        reached. An image that cannot be reached is a problem and not a bad image: it must never
+        count as predicted.
     """
     results = []
     for file in rows["file"].unique().to_pylist():
@@ -39,7 +40,8 @@ def write_shards(
 
 
 def _write_shard(rows: pa.Table, uri: str, key: str, replace: bool) -> dict[str, Any]:
-    statuses = list(zip(rows["img"].to_pylist(), rows["status"].to_pylist(), strict=True))
+    columns = zip(rows["img"].to_pylist(), rows["status"].to_pylist(), strict=True)
+    statuses = [(name, status) for name, status in columns if status != NOT_LISTED]
     bad = [f"{name} ({status})" for name, status in statuses if status != OK]
     unreachable = [f"{name} ({text})" for name, text in statuses if text.startswith(UNREACHABLE)]
     problem, usable = next(iter(unreachable), ""), len(unreachable) < len(statuses)
@@ -51,7 +53,7 @@ def _write_shard(rows: pa.Table, uri: str, key: str, replace: bool) -> dict[str,
         except OSError as error:
             problem, usable = f"{uri}: {error.strerror or error}", False
     return {
-        "rows": 0 if problem else len(rows),
+        "rows": 0 if problem else len(statuses),
         "bad": 0 if problem else len(bad),
         "example": bad[0] if bad else "",
         "problem": problem,

@@ -1,13 +1,20 @@
 """The plan of a prediction and the tally of its shards."""
 
+import dataclasses
 from typing import Any
 
 import pytest
 
 from carvana_ray import config
+from carvana_ray.data.catalog import Catalog
+from carvana_ray.data.quarantine import CRASH, NOT_LISTED
 from carvana_ray.errors import IncompleteError, InputError
 from carvana_ray.runtime.progress import ProgressMeter
+from carvana_ray.stages.predict import stage
 from carvana_ray.stages.predict.stage import ShardTally, failure_limits
+from carvana_ray.storage import FileInfo
+from carvana_ray.submission.plan import PlanPart
+from carvana_ray.submission.shards import ShardTask
 
 
 def tally(progress: ProgressMeter, bad: int = 0, **flags: Any) -> ShardTally:
@@ -83,3 +90,13 @@ def test_max_bad_raises_the_limit_only_if_bad_images_get_empty_masks(
     limits.count_bad(limit, "w.jpg (not-an-image)")
     with pytest.raises(InputError, match=rf"/photos: {limit + 1} bad images so far"):
         limits.count_bad(limit + 1, "x.jpg (not-an-image)")
+
+
+def test_images_that_are_no_longer_listed_are_not_read() -> None:
+    old = [FileInfo(f"{name}.jpg", 1, "1") for name in "abcd"]
+    replaced = dataclasses.replace(old[1], version="2")
+    task = ShardTask(PlanPart(1, tuple(old), 1), 0)
+    catalog = Catalog("/photos", [old[0], replaced, old[2]], ["a.jpg", "b.jpg", "c.jpg"], None, {})
+    (row,) = stage.block_rows(catalog, [task], {old[2]: CRASH, old[3]: CRASH})
+    assert row["names"] == ["a.jpg", "b.jpg", "c.jpg", "d.jpg"]
+    assert row["preset_status"] == ["", NOT_LISTED, CRASH, NOT_LISTED]

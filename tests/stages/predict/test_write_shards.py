@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 
 from carvana_ray import storage
+from carvana_ray.data.quarantine import NOT_LISTED
 from carvana_ray.errors import InputError
 from carvana_ray.stages.predict import write_shards as write
 from carvana_ray.storage import FileInfo
@@ -64,6 +65,22 @@ def test_a_shard_with_an_unreachable_image_is_not_written(tmp_path: Path) -> Non
     assert result["problem"] == "0.jpg (unreachable: Input/output error)"
     assert (result["rows"], result["bad"], result["usable"]) == (0, 0, False)
     assert not (tmp_path / "shards").exists()
+
+
+def test_images_that_are_no_longer_listed_are_neither_bad_nor_done(tmp_path: Path) -> None:
+    entries = tuple(FileInfo(f"{index}.jpg", 1, "1") for index in range(4))
+    part = PlanPart(1, entries, 1)
+    name, key = part.shard_name(0), shards.shard_key(storage.name(str(tmp_path)), part, 0)
+    statuses = ["ok", NOT_LISTED, "truncated: 3 bytes", NOT_LISTED]
+    rows = rows_of_shard(name, [0, 1, 2, 3], 4).set_column(9, "status", pa.array(statuses))
+    (result,) = write.write_shards(rows, folder=str(tmp_path), keys={name: key}).to_pylist()
+    assert (result["rows"], result["bad"], result["problem"]) == (2, 1, "")
+    assert result["example"] == "2.jpg (truncated: 3 bytes)"
+    assert shards.read_shard(str(tmp_path), part, 0)["status"].to_pylist() == statuses
+    for today, to_do, bad in ((entries[::2], [], 1), (entries, [name], 0)):
+        pending = shards.pending(str(tmp_path), [part], today, {})
+        assert ([task.name for task in pending.tasks], pending.bad) == (to_do, bad)
+        assert pending.images == 4 * len(to_do)
 
 
 def test_one_image_that_can_be_reached_shows_that_the_storage_works(tmp_path: Path) -> None:
