@@ -19,10 +19,13 @@ from support.survival import KILLER, draw, wait_for
 from support.watched import SIZE, Opened, make_model
 
 from carvana_ray import config
+from carvana_ray.data import quarantine
 from carvana_ray.errors import IncompleteError, InputError
 from carvana_ray.runtime.resources import ClusterResources
 from carvana_ray.stages.predict import stage as predict
+from carvana_ray.stages.predict.plan_run import plan_run
 from carvana_ray.stages.train import stage as train
+from carvana_ray.storage.base import TEMP_PREFIX
 
 pytestmark = pytest.mark.ray
 
@@ -118,6 +121,31 @@ def test_only_the_new_images_of_a_catalog_are_predicted(
     assert submission.count(b"\n") == count + more + 1
 
 
+@pytest.mark.slow
+def test_planned_images_that_were_removed_are_no_bad_images(
+    model: Path, ray_session: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run is killed after its plan; most of its images are removed, and one is replaced."""
+    photos, out = tmp_path / "photos", tmp_path / "out"
+    names = draw(photos, 0, 24)
+    flags = config.PredictFlags(data=str(photos), model=str(model), out=str(out), shard_size=4)
+    plan_run(flags, HERE, predict.check(flags))
+    kept = names[::4]
+    away = {name: (photos / name) for name in names if name not in kept}
+    for name, path in away.items():
+        path.rename(tmp_path / name)
+    draw(photos, 100, 101)
+    (photos / "car_00100.jpg").replace(photos / kept[2])
+    monkeypatch.setattr(quarantine, "MAX_BAD", 1)
+    result = predicted(photos, model, out, shard_size=4)
+    assert (result["images"], result["bad"]) == (6, 0)
+    assert (out / "submission.csv").read_text().count("\n") == 7
+    for name, path in away.items():
+        (tmp_path / name).rename(path)
+    result = predicted(photos, model, out, shard_size=4)
+    assert (result["images"], result["bad"]) == (24, 0)
+
+
 def test_verify_finds_changed_images_and_a_damaged_shard_is_made_again(
     model: Path, ray_session: None, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -151,8 +179,7 @@ def test_two_drivers_at_once_give_one_submission(model: Path, tmp_path: Path) ->
     assert len(shards_in(tmp_path / "out")) == 15
     with (tmp_path / "out/submission.csv").open() as file:
         assert [line.split(",")[0] for line in file] == ["img", *names]
-    left = [path for path in (tmp_path / "out").rglob("*") if path.name.startswith(".")]
-    assert left == []
+    assert not list((tmp_path / "out").rglob(f"{TEMP_PREFIX}*"))
 
 
 def descendants(parent: int) -> dict[int, str]:

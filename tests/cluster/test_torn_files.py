@@ -252,6 +252,11 @@ def test_a_job_fails_when_the_disk_fills_up_and_resumes_when_there_is_space(
     outcome = chaos.compare(job, "disk", kept, 0)
     assert (outcome.lost, outcome.doubled, outcome.foreign, outcome.shards_redone) == (0, 0, 0, 0)
 
+    # The same command again needs space for a second submission and report, not for the shards.
+    ballast.write_bytes(bytes(shutil.disk_usage(job.out).free - 4_000_000))
+    job.start()
+    assert job.result()["resumed_shards"] == 20
+
 
 if __name__ == "__main__":
     print(json.dumps(command(*sys.argv[1:])))

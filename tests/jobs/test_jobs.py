@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import hashlib
 import json
 import shutil
 import subprocess
@@ -48,6 +49,7 @@ def test_a_pipeline_writes_all_documented_files(finished: Path, data: Path) -> N
         "review.csv",
         "sheets/worst.jpg",
         "submission.csv",
+        "submission.json",
     ):
         assert (finished / name).stat().st_size > 0, name
     manifest = json.loads((finished / "model/manifest.json").read_text())
@@ -58,7 +60,10 @@ def test_a_pipeline_writes_all_documented_files(finished: Path, data: Path) -> N
     for key in ("loss", "dice", "accuracy", "val_loss", "val_dice", "val_accuracy"):
         assert all(0 <= row[key] < 10 for row in history), key
     (run,) = (finished / "predict").iterdir()
-    assert (run / "_SUCCESS.json").exists()
+    sha256 = hashlib.sha256((finished / "submission.csv").read_bytes()).hexdigest()
+    assert json.loads((run / "_SUCCESS.json").read_text())["sha256"] == sha256
+    marker = json.loads((finished / "submission.json").read_text())
+    assert (marker["sha256"], marker["run"]) == (sha256, run.name)
     assert (run / "shards/00000-of-00001.parquet").exists()
     listed = [line.split(",")[0] for line in (data / "sample_submission.csv").open()][1:]
     assert list(rows_of(finished / "submission.csv")) == listed
@@ -153,8 +158,9 @@ def test_bad_images_hold_the_submission_back_until_they_are_repaired(
     good = broken.read_bytes()
     broken.write_bytes(good[: len(good) // 2])
     out = tmp_path / "out"
-    shutil.copytree(finished, out)  # with an older submission, which must not remain
+    shutil.copytree(finished, out)  # with an older submission
     shutil.rmtree(out / "predict")
+    older = [(out / name).read_bytes() for name in ("submission.csv", "submission.json")]
     common = ("--data", tmp_path / "data", "--out", out, "--shard-size", 4)
     done = run_job("pipeline", *common, "--epochs", 3, *SMALL)
     assert done.returncode == 3, done.stderr
@@ -162,7 +168,8 @@ def test_bad_images_hold_the_submission_back_until_they_are_repaired(
     assert set(result) == {"job", "dice", "submission", "report", "seconds"}
     assert result["submission"] is None
     assert broken.name in done.stderr
-    assert not (out / "submission.csv").exists()
+    assert [(out / name).read_bytes() for name in ("submission.csv", "submission.json")] == older
+    assert "submission.csv is of an earlier run" in done.stderr
     (quarantine,) = out.glob("predict/*/quarantine.csv")
     assert not (quarantine.parent / "_SUCCESS.json").exists()
     assert quarantine.read_text().splitlines()[1].startswith(f"{broken.name},truncated")

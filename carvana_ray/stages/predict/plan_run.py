@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from carvana_ray import storage
 from carvana_ray.checkpoints.model import ModelManifest, ModelRef
 from carvana_ray.config import PredictFlags
-from carvana_ray.data.catalog import Catalog
+from carvana_ray.data.catalog import Catalog, load_catalog
 from carvana_ray.errors import IncompleteError, InputError
 from carvana_ray.runtime.resources import ClusterResources, WorkerAllocation, allocate_workers
 from carvana_ray.runtime.torch_trace import PROFILE_DIR
@@ -25,12 +25,22 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
+class PredictInput:
+    """What a prediction starts from."""
+
+    manifest: ModelManifest
+    catalog: Catalog
+    published: str  # state of the submission file before the images were listed
+
+
+@dataclass(frozen=True)
 class PredictRun:
     """A prediction: its input, its plan and the shards that are still to make."""
 
     flags: PredictFlags
     manifest: ModelManifest
     catalog: Catalog
+    published: str  # see `PredictInput`
     workers: WorkerAllocation
     cpus: int  # of the cluster
     folder: str  # URI, named by a hash of everything that the masks depend on
@@ -58,14 +68,23 @@ class PredictRun:
         return read_options(self.catalog.folder, self.manifest, self.catalog.size, self.workers)
 
 
-def plan_run(
-    flags: PredictFlags, cluster: ClusterResources, manifest: ModelManifest, catalog: Catalog
-) -> PredictRun:
+def list_input(flags: PredictFlags, manifest: ModelManifest) -> PredictInput:
+    """Return the input of a prediction with this model.
+
+    Raises:
+        InputError: the images cannot be used.
+    """
+    published = storage.state(storage.resolve(flags.submission_uri))  # before the listing
+    return PredictInput(manifest, load_catalog(flags.data, flags.limit, flags.partial), published)
+
+
+def plan_run(flags: PredictFlags, cluster: ClusterResources, given: PredictInput) -> PredictRun:
     """Return the run of a model on a catalog, after comparing its plan with the shards on disk.
 
     Raises:
         InputError: the workers do not fit the cluster, or with --merge-only, shards are missing.
     """
+    manifest, catalog, published = given.manifest, given.catalog, given.published
     workers = allocate_workers(flags, cluster)
     out = storage.resolve(flags.out)
     settings = {"model": manifest.sha256, "downscale": manifest.downscale}
@@ -83,7 +102,9 @@ def plan_run(
             f"--merge-only: missing shards: {len(pending.tasks)} of {pending.needed}, the first is "
             f"{storage.join(folder, pending.tasks[0].name)}; run without --merge-only"
         )
-    return PredictRun(flags, manifest, catalog, workers, cluster.cpus, folder, parts, pending)
+    return PredictRun(
+        flags, manifest, catalog, published, workers, cluster.cpus, folder, parts, pending
+    )
 
 
 def _extend_plan(

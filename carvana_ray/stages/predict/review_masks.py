@@ -5,7 +5,7 @@ shards -> measure_masks (a task per 256 images) -> rank -> review.csv and figure
 
 import io
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -40,7 +40,12 @@ class MaskMeasurements(NamedTuple):
 
 
 def review_masks(
-    out: str, folder: str, parts: Sequence[PlanPart], catalog: Catalog, cpus: int
+    out: str,
+    folder: str,
+    parts: Sequence[PlanPart],
+    catalog: Catalog,
+    cpus: int,
+    is_current: Callable[[], bool] = lambda: True,
 ) -> tuple[dict[str, Any], dict[str, int]]:
     """Write ``review.csv``.
 
@@ -51,6 +56,7 @@ def review_masks(
         parts: of the plan. All shards with images of the catalog exist.
         catalog: the images.
         cpus: of the cluster.
+        is_current: returns whether the submission is still of this run; else the file stays.
 
     Returns:
         the review section of the report, and the CRC-32 of each image, by name.
@@ -60,7 +66,8 @@ def review_masks(
     try:
         shapes, crcs, shard_uris = _measure_all(folder, parts, catalog, cpus)
         items = rank(shapes)
-        storage.write_atomic(storage.join(out, FILE), to_csv(items, shapes), replace=True)
+        if is_current():
+            storage.write_atomic(storage.join(out, FILE), to_csv(items, shapes), replace=True)
         listed = sum(item.listed for item in items)
         shown = items[: min(max(listed, MIN_FIGURES), MAX_FIGURES)]
         rows = [_shard_row(shard_uris[item.name], item.name) for item in shown]

@@ -18,11 +18,11 @@ from typing import Any
 import ray.data
 
 from carvana_ray import storage
-from carvana_ray.checkpoints.model import ModelManifest, describe_model, load_model
+from carvana_ray.checkpoints.model import describe_model, load_model
 from carvana_ray.config import PredictFlags
-from carvana_ray.data.catalog import Catalog, load_catalog
+from carvana_ray.data.catalog import Catalog
 from carvana_ray.data.quarantine import NOT_LISTED, FailureLimits
-from carvana_ray.errors import BadImagesError
+from carvana_ray.errors import BadImagesError, IncompleteError
 from carvana_ray.report import figures
 from carvana_ray.report.builder import add_section
 from carvana_ray.report.provenance import provenance
@@ -39,37 +39,39 @@ from carvana_ray.stages.predict.mask_predictor import (
     reader_resources,
     replica_resources,
 )
-from carvana_ray.stages.predict.plan_run import PredictRun, plan_run
+from carvana_ray.stages.predict.plan_run import PredictInput, PredictRun, list_input, plan_run
 from carvana_ray.stages.predict.review_masks import review_masks
 from carvana_ray.stages.predict.write_shards import write_shards
 from carvana_ray.stages.ray_metrics import meter
 from carvana_ray.storage import FileInfo
 from carvana_ray.submission import merge, shards
-from carvana_ray.submission.merge import MergeSummary
+from carvana_ray.submission.merge import MergeSummary, OvertakenError
 from carvana_ray.submission.shards import ShardTask
 
 log = logging.getLogger(__name__)
 
-Checked = tuple[ModelManifest, Catalog]
+MAX_ROUNDS = 5  # listings of the images, each after another run has published meanwhile
 WRITERS_OF_A_GPU, WRITERS = 4, 2  # at a time, for each worker; a shard takes 20 ms of a core
 
 
-def check(flags: PredictFlags) -> Checked:
-    """Return the model's manifest and the catalog.
+def check(flags: PredictFlags) -> PredictInput:
+    """Return the model's manifest, the images and the state of the submission.
 
     Raises:
         InputError: the model or the images cannot be used, or --out cannot be written.
     """
     _, manifest = load_model(storage.resolve(flags.model_uri))
-    catalog = load_catalog(flags.data, flags.limit, flags.partial)
     storage.require_writable(storage.resolve(flags.out))
-    return manifest, catalog
+    return list_input(flags, manifest)
 
 
 def run(
-    flags: PredictFlags, cluster: ClusterResources, checked: Checked | None = None
+    flags: PredictFlags, cluster: ClusterResources, checked: PredictInput | None = None
 ) -> dict[str, Any]:
     """Predict the masks that do not exist yet, publish the submission, return the job's result.
+
+    Runs may share --out. If another one publishes after this one has listed the images, this one
+    lists them again, so that the submission that stays is of the newest listing.
 
     `checked` is the result of `check`, if the caller has it.
 
@@ -78,28 +80,43 @@ def run(
         IncompleteError: images could not be reached, or shards could not be written.
     """
     began, timer = time.monotonic(), StageTimer()
-    prediction = plan_run(flags, cluster, *(checked or check(flags)))
-    announce_run(prediction)
-    timer.end("plan, compare with what is there")
-    rate = predict_pending(prediction)
-    timer.end("read, predict, write shards")
-    target = storage.join(prediction.out, flags.submission)
-    merged = merge.merge_shards(
-        flags, prediction.parts, prediction.folder, prediction.catalog, target, figures.SHEET_CARS
-    )
-    timer.end("merge and check")
-    pending = prediction.pending
+    start = checked or check(flags)
+    made, rate = 0, 0.0
+    for rounds_left in reversed(range(MAX_ROUNDS)):
+        prediction = plan_run(flags, cluster, start)
+        announce_run(prediction)
+        timer.end("plan, compare with what is there")
+        made += len(prediction.pending.tasks)
+        rate = predict_pending(prediction) or rate
+        timer.end("read, predict, write shards")
+        try:
+            merged = merge_run(prediction)
+            break
+        except OvertakenError as error:
+            if not rounds_left:
+                raise IncompleteError(f"{error}, {MAX_ROUNDS} times. Run again") from error
+            log.info("%s; listing the images again", error)
+            start = list_input(flags, start.manifest)
+        finally:
+            timer.end("merge and check")
+    needed = prediction.pending.needed
     result = {
         "images": len(prediction.catalog.order),
         "bad": len(merged.bad),
-        "shards": pending.needed,
-        "resumed_shards": pending.needed - len(pending.tasks),
+        "shards": needed,
+        "resumed_shards": max(needed - made, 0),
         "images_per_second": round(rate, 1),
         "seconds": round(time.monotonic() - began, 1),
-        "submission": target,
+        "submission": storage.resolve(flags.submission_uri),
     }
     publish(prediction, merged, result, timer)
     return {**result, "seconds": round(time.monotonic() - began, 1)}
+
+
+def merge_run(run: PredictRun) -> MergeSummary:
+    """Publish the submission, see `merge.merge_shards`."""
+    cars = figures.SHEET_CARS
+    return merge.merge_shards(run.flags, run.parts, run.folder, run.catalog, run.published, cars)
 
 
 def announce_run(run: PredictRun) -> None:
@@ -236,28 +253,52 @@ def publish(
 ) -> None:
     """Write quarantine.csv, the review, the section of the report and the contact sheets.
 
+    Review, report and sheets of a newer submission stay.
+
     Raises:
         BadImagesError: there is no submission; review and report are written all the same.
     """
-    held_back = None
+    held_back, target = None, result["submission"]
     try:
         merge.finish_run(run.flags, merged, run.folder, result)
     except BadImagesError as error:
         held_back, result = error, error.result
-    review, crcs = review_masks(run.out, run.folder, run.parts, run.catalog, run.cpus)
+    current = partial(merge.is_current, run.flags, merged)
+    review, crcs = review_masks(run.out, run.folder, run.parts, run.catalog, run.cpus, current)
     timer.end("look at the masks once more")
-    rate, folder = result["images_per_second"], run.catalog.folder
+    if current():
+        write_report(run, merged, {"result": result, "review": review}, crcs, timer.seconds)
+    else:
+        log.info("another run has published %s meanwhile; its review and report stay", target)
+    if held_back:
+        raise held_back
+
+
+def write_report(
+    run: PredictRun,
+    merged: MergeSummary,
+    results: dict[str, dict[str, Any]],
+    crcs: dict[str, int],
+    seconds: dict[str, float],
+) -> None:
+    """Write the section of the report and, if there is a submission, the contact sheets.
+
+    Args:
+        run, merged: the prediction and its merge.
+        results: ``result`` of the job and ``review`` of the masks.
+        crcs: CRC-32 by image.
+        seconds: of each step.
+    """
+    rate, folder = results["result"]["images_per_second"], run.catalog.folder
     section = {
         **provenance(run.flags, run.manifest, folder, crcs),
-        "result": result,
-        "review": review,
+        **results,
         "bad": [[row["img"], row["status"]] for row in merged.bad],
         "shown": figures.unscored_figures(folder, figures.pick_rows(merged.sheet_rows)),
-        "seconds": timer.seconds,
+        "seconds": seconds,
         "speed": {"Prediction: pictures a second": rate} if rate else {},
     }
     log.info("report: %s", add_section(run.out, "predict", section))
-    if held_back:
-        raise held_back
-    for name, image in figures.car_sheets(folder, merged.sheet_rows).items():
-        storage.write_atomic(storage.join(run.out, "sheets", name), image, replace=True)
+    if results["result"]["submission"]:
+        for name, image in figures.car_sheets(folder, merged.sheet_rows).items():
+            storage.write_atomic(storage.join(run.out, "sheets", name), image, replace=True)

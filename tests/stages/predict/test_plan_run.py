@@ -14,7 +14,7 @@ from carvana_ray.config import PredictFlags
 from carvana_ray.data.catalog import Catalog
 from carvana_ray.errors import InputError
 from carvana_ray.runtime.resources import ClusterResources
-from carvana_ray.stages.predict.plan_run import PredictRun, plan_run
+from carvana_ray.stages.predict.plan_run import PredictInput, PredictRun, plan_run
 from carvana_ray.storage import FileInfo
 
 
@@ -29,7 +29,9 @@ def planned(model: Path, images: int, **flags: Any) -> PredictRun:
     catalog = Catalog("/photos", entries, [entry.name for entry in entries], None, {})
     values = {"model": str(model), "out": str(model.parent / "out"), "device": "cpu", **flags}
     cluster = ClusterResources(cpus=2, gpus=0, nodes=1)
-    return plan_run(PredictFlags(**values), cluster, load_manifest(str(model)), catalog)
+    return plan_run(
+        PredictFlags(**values), cluster, PredictInput(load_manifest(str(model)), catalog, "")
+    )
 
 
 def test_images_that_are_not_planned_yet_get_a_new_part(model: Path) -> None:

@@ -1,6 +1,7 @@
-"""The plan of a prediction and the tally of its shards."""
+"""The rounds of a prediction, its blocks and the tally of its shards."""
 
 import dataclasses
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,11 +11,13 @@ from carvana_ray.data.catalog import Catalog
 from carvana_ray.data.quarantine import CRASH, NOT_LISTED
 from carvana_ray.errors import IncompleteError, InputError
 from carvana_ray.runtime.progress import ProgressMeter
+from carvana_ray.runtime.resources import ClusterResources
 from carvana_ray.stages.predict import stage
 from carvana_ray.stages.predict.stage import ShardTally, failure_limits
 from carvana_ray.storage import FileInfo
+from carvana_ray.submission.merge import MergeSummary, OvertakenError
 from carvana_ray.submission.plan import PlanPart
-from carvana_ray.submission.shards import ShardTask
+from carvana_ray.submission.shards import PendingShards, ShardTask
 
 
 def tally(progress: ProgressMeter, bad: int = 0, **flags: Any) -> ShardTally:
@@ -100,3 +103,53 @@ def test_images_that_are_no_longer_listed_are_not_read() -> None:
     (row,) = stage.block_rows(catalog, [task], {old[2]: CRASH, old[3]: CRASH})
     assert row["names"] == ["a.jpg", "b.jpg", "c.jpg", "d.jpg"]
     assert row["preset_status"] == ["", NOT_LISTED, CRASH, NOT_LISTED]
+
+
+class Rounds:
+    """A prediction without work that is overtaken some times before it publishes."""
+
+    def __init__(self, overtaken: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.listings, self._overtaken = 0, overtaken
+        for name in ("announce_run", "publish"):
+            monkeypatch.setattr(stage, name, lambda *_: None)
+        monkeypatch.setattr(stage, "predict_pending", lambda run: 7.0 * len(run.pending.tasks))
+        for name in ("list_input", "plan_run", "merge_run"):
+            monkeypatch.setattr(stage, name, getattr(self, name))
+
+    def list_input(self, flags: config.PredictFlags, manifest: str) -> SimpleNamespace:
+        self.listings += 1
+        return SimpleNamespace(manifest=manifest)
+
+    def plan_run(self, *_: object) -> SimpleNamespace:
+        """Return a run of three shards; in the first round two are to make."""
+        tasks = [ShardTask(PlanPart(1, (), 1), 0)] * (0 if self.listings else 2)
+        catalog = SimpleNamespace(order=["a.jpg"])
+        return SimpleNamespace(catalog=catalog, pending=PendingShards(tasks, 3, 0, []))
+
+    def merge_run(self, _: object) -> MergeSummary:
+        if self.listings < self._overtaken:
+            raise OvertakenError("another run has published s.csv since the images were listed")
+        return MergeSummary(4)
+
+
+def run_rounds() -> dict[str, Any]:
+    checked: Any = SimpleNamespace(manifest="the model of the first round")
+    return stage.run(config.PredictFlags(), ClusterResources(2, 0, 1), checked)
+
+
+@pytest.mark.parametrize("overtaken", [0, 1, 4])
+def test_a_run_that_is_overtaken_lists_the_images_again(
+    overtaken: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rounds = Rounds(overtaken, monkeypatch)
+    result = run_rounds()
+    assert rounds.listings == overtaken
+    assert (result["shards"], result["resumed_shards"]) == (3, 1)
+    assert result["images_per_second"] == 14
+
+
+def test_a_run_that_is_always_overtaken_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    rounds = Rounds(99, monkeypatch)
+    with pytest.raises(IncompleteError, match=r"published s\.csv since .*, 5 times\. Run again"):
+        run_rounds()
+    assert rounds.listings == stage.MAX_ROUNDS - 1

@@ -28,6 +28,16 @@ def test_one_line_says_what_runs_where_and_how_much_disk_is_free(
     assert not (tmp_path / "not").exists()
 
 
+def test_a_full_disk_ends_no_job_before_it_writes(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.INFO)
+    usage = shutil.disk_usage(tmp_path)._replace(free=0)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    preflight.announce("predict", "3 images, 3 done", str(tmp_path))
+    assert caplog.messages == [f"predict: 3 images, 3 done; 0 MB free in {tmp_path}"]
+
+
 def test_the_workers_say_whether_gpus_decode_jpegs() -> None:
     assert preflight.describe_workers(WorkerAllocation(2, 1, True)) == "2 GPUs"
     assert (

@@ -3,6 +3,7 @@
 import csv
 import errno
 import gzip
+import hashlib
 import json
 import logging
 import os
@@ -20,6 +21,7 @@ from carvana_ray.errors import BadImagesError, IncompleteError
 from carvana_ray.storage import FileInfo
 from carvana_ray.storage.base import TEMP_PREFIX
 from carvana_ray.submission import merge, shards
+from carvana_ray.submission.merge import OvertakenError
 from carvana_ray.submission.plan import PlanPart
 from carvana_ray.submission.validate import validate_file
 
@@ -83,15 +85,29 @@ class Job:
     def flags(self, **changes: Any) -> config.PredictFlags:
         return config.PredictFlags(data="/there", out=str(self.out), **changes)
 
-    def merged(self, **changes: Any) -> merge.MergeSummary:
+    def merged(self, published: str | None = None, **changes: Any) -> merge.MergeSummary:
+        """Merge as a run that listed its images when the submission had the given state."""
         flags = self.flags(**changes)
-        target = storage.join(str(self.out), flags.submission)
-        return merge.merge_shards(flags, self.parts, self.folder, self.catalog, target, SHEET_CARS)
+        if published is None:
+            published = storage.state(flags.submission_uri)
+        return merge.merge_shards(
+            flags, self.parts, self.folder, self.catalog, published, SHEET_CARS
+        )
 
     def finish(self, merged: merge.MergeSummary, **changes: Any) -> None:
         merge.finish_run(
             self.flags(**changes), merged, self.folder, {"images": 3, "submission": "s"}
         )
+
+    def state(self) -> str:
+        return storage.state(str(self.submission))
+
+    def marker(self) -> dict[str, Any]:
+        return json.loads(self.marker_file.read_bytes())
+
+    @property
+    def marker_file(self) -> Path:
+        return self.out / "submission.json"
 
     @property
     def submission(self) -> Path:
@@ -119,6 +135,10 @@ def rows_in(data: bytes) -> list[list[str]]:
     header, *rows = csv.reader(data.decode().splitlines())
     assert header == ["img", "rle_mask"]
     return rows
+
+
+def sha256_of(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 BAD_B = {entry("b"): {"status": BAD, "rle_mask": "", "crc32": 255}}
@@ -202,18 +222,46 @@ def test_the_success_file_holds_the_result(job: Job) -> None:
         "images": 3,
         "submission": "s",
         "exif_rotated": 0,
+        "sha256": sha256_of(job.submission),
     }
     assert job.quarantine() == [["img", "reason", "crc32"]]
 
 
-def test_a_bad_image_prevents_the_submission_and_removes_an_older_one(job: Job) -> None:
-    job.submission.write_bytes(OLD)
+@pytest.mark.parametrize("name", ["submission.csv", "submission.csv.gz"])
+def test_the_marker_names_the_file_its_hash_and_its_run(job: Job, name: str) -> None:
+    job.make().merged(submission=name)
+    assert job.marker() == {
+        "name": name,
+        "sha256": sha256_of(job.out / name),
+        "rows": 5,
+        "bad": 0,
+        "run": RUN,
+    }
+
+
+def test_the_marker_is_the_same_for_the_same_submission(job: Job) -> None:
+    job.make().merged()
+    before = job.marker_file.read_bytes()
+    job.merged()
+    assert job.marker_file.read_bytes() == before
+
+
+def test_a_bad_image_leaves_an_earlier_submission_and_its_marker(job: Job) -> None:
+    job.make().merged()
+    before = job.submission.read_bytes(), job.marker_file.read_bytes()
     merged = job.make(BAD_B).merged()
-    assert not job.submission.exists(), "it would pass for one of this run"
+    assert (job.submission.read_bytes(), job.marker_file.read_bytes()) == before
     assert not job.drafts()
+    with pytest.raises(BadImagesError, match=r"No submission was written\. s is of an earlier run"):
+        job.finish(merged)
+
+
+def test_a_bad_image_is_named_in_the_error_and_in_the_list(job: Job) -> None:
+    merged = job.make(BAD_B).merged()
     assert [row["img"] for row in merged.bad] == ["b.jpg"]
     with pytest.raises(BadImagesError) as caught:
         job.finish(merged)
+    assert "earlier run" not in str(caught.value)
     assert f"b.jpg ({BAD})" in str(caught.value)
     assert "--max-bad 1" in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -252,6 +300,7 @@ def test_a_quarantine_of_an_earlier_run_is_replaced(job: Job) -> None:
 def test_up_to_max_bad_images_become_empty_rows_with_the_flag(job: Job, max_bad: int) -> None:
     flags = {"on_bad_picture": "empty", "max_bad": max_bad}
     merged = job.make(BAD_B).merged(**flags)
+    assert job.marker()["bad"] == 1
     rows = dict(rows_in(job.submission.read_bytes()))
     assert rows.pop("b.jpg") == ""
     assert rows == {f"{name}.jpg": mask_of(entry(name)) for name in "acde"}
@@ -266,7 +315,7 @@ def test_more_bad_images_than_max_bad_prevent_the_submission(job: Job, max_bad: 
     bad = {entry(name): {"status": BAD, "rle_mask": ""} for name in "ae"}
     flags = {"on_bad_picture": "empty", "max_bad": max_bad}
     merged = job.make(bad).merged(**flags)
-    assert not job.submission.exists()
+    assert job.submission.read_bytes() == OLD
     with pytest.raises(BadImagesError, match="2 images cannot be used"):
         job.finish(merged, **flags)
     assert not job.success.exists()
@@ -282,6 +331,67 @@ def test_bad_images_outside_the_catalog_prevent_nothing(job: Job) -> None:
     job.make(BAD_B)
     kept = [one for one in job.catalog.entries if one != entry("b")]
     job.catalog = job.of(kept, [one.name for one in kept])
+    assert job.merged().bad == []
+    assert len(rows_in(job.submission.read_bytes())) == 4
+
+
+@pytest.mark.parametrize("submission", ["there", "not there"])
+@pytest.mark.parametrize("changes", [{}, BAD_B], ids=["good", "bad image"])
+def test_a_run_whose_list_is_older_than_the_submission_does_not_replace_it(
+    job: Job, submission: str, changes: dict[FileInfo, dict[str, Any]]
+) -> None:
+    if submission == "there":
+        job.submission.write_bytes(OLD)
+    listed = job.state()
+    newer = Job(job.out, [entry(name) for name in "abcdef"]).make()
+    newer.merged()
+    before = job.submission.read_bytes(), job.marker_file.read_bytes()
+    with pytest.raises(OvertakenError, match=r"has published .*/submission\.csv since") as caught:
+        job.make(changes).merged(listed)
+    assert "\n" not in str(caught.value)
+    assert (job.submission.read_bytes(), job.marker_file.read_bytes()) == before
+    assert not job.drafts()
+
+
+def test_an_older_run_leaves_no_marker_beside_a_newer_submission(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has published, and stops before it writes its marker; another run does both."""
+    newer = Job(job.out, [entry(name) for name in "abcdef"])
+    write, pauses = storage.write_atomic, iter([True])
+
+    def write_later(uri: str, data: bytes, **options: Any) -> bool:
+        if next(pauses, False):
+            newer.make().merged()
+        return write(uri, data, **options)
+
+    job.make()
+    monkeypatch.setattr(storage, "write_atomic", write_later)
+    with pytest.raises(OvertakenError):
+        job.merged()
+    assert len(rows_in(job.submission.read_bytes())) == job.marker()["rows"] == 6
+    assert job.marker()["sha256"] == sha256_of(job.submission)
+
+
+def test_a_run_knows_whether_its_submission_is_the_current_one(job: Job) -> None:
+    merged = job.make().merged()
+    assert merge.is_current(job.flags(), merged)
+    again = job.merged()
+    assert merge.is_current(job.flags(), again)
+    assert not merge.is_current(job.flags(), merged)
+    held = job.make(BAD_B).merged()
+    assert merge.is_current(job.flags(), held)
+
+
+def test_a_listed_image_that_another_run_left_out_is_not_a_bad_one(job: Job) -> None:
+    job.submission.write_bytes(OLD)
+    left_out = {"status": quarantine.NOT_LISTED, "rle_mask": ""}
+    job.make({entry("c"): left_out})
+    with pytest.raises(OvertakenError, match=r"c\.jpg"):
+        job.merged(on_bad_picture="empty")
+    assert job.submission.read_bytes() == OLD
+    others = [one for one in job.catalog.entries if one != entry("c")]
+    job.catalog = job.of(others, [one.name for one in others])
     assert job.merged().bad == []
     assert len(rows_in(job.submission.read_bytes())) == 4
 
