@@ -185,7 +185,8 @@ def write_atomic(
     Two writers with the same `expected` never both replace a file. On disk the state is compared
     under the lock of a hidden file of the folder, which a killed writer releases; file systems
     without locks leave an instant between comparison and replacement. In S3 the condition is part
-    of the request (If-Match, or If-None-Match for a new file).
+    of the request (If-Match, or If-None-Match for a new file). If the answer to a write is lost in
+    S3 and another writer then replaces the file, the result is False, too.
 
     Args:
         uri: of the file.
@@ -205,6 +206,8 @@ def atomic_writer(uri: str, expected: str | None = None) -> AbstractContextManag
     """Return a context with a temporary file to write and read.
 
     At the end of the block the file replaces `uri`. If the block raises, `uri` stays as it was.
+    Conditions are those of `write_atomic`. Of a file that travels to S3 in parts the state is
+    compared once more before the last request, since some stores ignore its condition.
 
     Args:
         uri: of the file.

@@ -23,7 +23,7 @@ from support.s3_servers import Faulty, Server, faulty, why_no_proxy
 
 from carvana_ray import storage
 from carvana_ray.errors import InputError, StorageAccessError, StorageUnavailableError
-from carvana_ray.storage import s3, s3_client, s3_read
+from carvana_ray.storage import s3_client, s3_read, s3_write
 
 __all__ = ["part_bytes"]  # a fixture
 
@@ -36,7 +36,8 @@ def home(
 ) -> str:
     """The URI of a bucket with one file, behind the proxy; retries follow without a pause."""
     monkeypatch.setattr(ExponentialBackoff, "delay_amount", lambda *_: 0)
-    monkeypatch.setattr(s3, "time", SimpleNamespace(sleep=lambda _: None))
+    for module in (s3_read, s3_write):
+        monkeypatch.setattr(module, "time", SimpleNamespace(sleep=lambda _: None))
     uri = bucket(faulty_s3)
     put(faulty_s3, f"{uri}/file", DATA)
     faulty_s3.calm()
@@ -172,6 +173,16 @@ def test_a_write_whose_answer_is_lost_succeeds(faulty_s3: Faulty, home: str, rep
     assert seen(faulty_s3)[:3] == [("PUT", "lost"), ("PUT", "lost"), ("PUT", "pass")]
     assert len(faulty_s3.requests()) <= 4
     assert storage.read(f"{home}/new") == DATA
+
+
+def test_a_replacement_of_a_state_whose_answer_is_lost_succeeds(
+    faulty_s3: Faulty, home: str
+) -> None:
+    state = storage.state(f"{home}/file")
+    faulty_s3.fault("lost", method="PUT", n=2)
+    assert storage.write_atomic(f"{home}/file", b"new", expected=state)
+    assert storage.read(f"{home}/file") == b"new"
+    assert not storage.write_atomic(f"{home}/file", b"newer", expected=state)
 
 
 def test_a_write_to_an_existing_file_whose_answer_is_lost_is_refused(
