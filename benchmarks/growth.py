@@ -66,8 +66,8 @@ def plan_again(folder: str, catalog: Catalog, _: list[PlanPart]) -> None:
 
 def merge(folder: str, catalog: Catalog, parts: list[PlanPart]) -> None:
     """Merge and validate the submission."""
-    target = storage.join(folder, "submission.csv")
-    merge_shards(config.PredictFlags(model="m"), parts, folder, catalog, target, 0)
+    flags = config.PredictFlags(model="m", out=folder)
+    merge_shards(flags, parts, folder, catalog, storage.state(flags.submission_uri), 0)
 
 
 def review(folder: str, catalog: Catalog, parts: list[PlanPart]) -> None:
