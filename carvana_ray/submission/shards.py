@@ -35,7 +35,6 @@ SCHEMA = pa.schema(
         ("status", pa.string()),
     ]
 )
-READERS = 8  # shards read at a time; hides the latency of network storage
 DIGEST = b"carvana_ray.sha256"
 
 
@@ -100,7 +99,7 @@ def pending(
             return error
 
     tasks, bad, damaged = [], 0, []
-    with ThreadPoolExecutor(READERS) as pool:
+    with ThreadPoolExecutor(storage.READ_AHEAD) as pool:
         for place, result in zip(needed, pool.map(check, needed), strict=True):
             if isinstance(result, int):
                 bad += result

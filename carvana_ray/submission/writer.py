@@ -22,12 +22,11 @@ import pyarrow as pa
 from carvana_ray.data import csv_reader
 from carvana_ray.data.csv_reader import Row
 from carvana_ray.data.layout import CSV_HEADER
-from carvana_ray.storage import FileInfo
+from carvana_ray.storage import READ_AHEAD, FileInfo
 from carvana_ray.submission.plan import PlanPart
 from carvana_ray.submission.validate import SubmissionFault, validate
 
 ReadShard = Callable[[PlanPart, int], pa.Table]  # (part, number of the shard) -> rows
-_SHARDS_AHEAD = 8  # of 2.3 MB each; hides the latency of network storage
 _LINES_PER_WRITE = 64  # about 0.6 MB
 
 
@@ -59,10 +58,10 @@ def iter_rows(
 def prefetch_shards(
     parts: Sequence[PlanPart], read: ReadShard, keep: set[FileInfo]
 ) -> Iterator[ReadShard]:
-    """Provide a `read` for `iter_rows` that loads the next `_SHARDS_AHEAD` shards in threads."""
+    """Provide a `read` for `iter_rows` that loads the next `READ_AHEAD` shards in threads."""
     upcoming = iter(_read_order(parts, keep))
     futures: dict[tuple[int, int], Future[pa.Table]] = {}
-    pool = ThreadPoolExecutor(_SHARDS_AHEAD)
+    pool = ThreadPoolExecutor(READ_AHEAD)
 
     def submit(count: int) -> None:
         for part, shard in itertools.islice(upcoming, count):
@@ -73,7 +72,7 @@ def prefetch_shards(
         return futures.pop((part.number, shard)).result()
 
     try:
-        submit(_SHARDS_AHEAD)
+        submit(READ_AHEAD)
         yield read_ahead
     finally:
         pool.shutdown(wait=False, cancel_futures=True)

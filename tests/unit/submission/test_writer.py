@@ -12,6 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from carvana_ray import storage
 from carvana_ray.data import csv_reader
 from carvana_ray.storage import FileInfo
 from carvana_ray.submission import plan, shards, writer
@@ -244,7 +245,7 @@ def test_shards_are_prefetched_in_the_order_of_use(seed: int) -> None:
 
         def follow(part: PlanPart, shard: int) -> pa.Table:
             taken.append((part.number, shard))
-            assert len(begun) - len(taken) <= writer._SHARDS_AHEAD
+            assert len(begun) - len(taken) <= storage.READ_AHEAD
             return ahead(part, shard)
 
         rows = [row["img"] for row in writer.iter_rows(parts, follow, set(today))]
