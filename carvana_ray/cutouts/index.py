@@ -3,10 +3,13 @@
     cutouts/_cutouts.json     settings, and folder, name, size and version of each source image
     cutouts/red_roadster.png  cut out of red_roadster.jpg
 
-A cut-out is done when its file exists: files are written atomically, and the cut-out of a changed
-image is removed before the index is updated.
+A cut-out is done when its file exists and the index lists it: the file then is of the listed
+version, also while several commands add images or have seen several versions of one image. `sync`
+replaces the index only in the state that it has read, and removes a file only while the index lists
+no version of it. A command that has written a file looks into the index afterwards (`tags`).
 """
 
+import functools
 import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -30,6 +33,11 @@ class SourceImage:
     @property
     def uri(self) -> str:
         return storage.join(self.folder, self.entry.name)
+
+    @property
+    def tag(self) -> str:
+        """Size and version of the image in one text."""
+        return f"{self.entry.size} {self.entry.version}"
 
     def without_version(self) -> "SourceImage":
         """Return the entry of an image whose cut-out, if it exists, is of no known version."""
@@ -115,11 +123,9 @@ def sync(
 ) -> list[str]:
     """Add images to the index of a folder, and remove the cut-outs of images that have changed.
 
-    Several commands may do so at once. Each replaces the index only in the state that it has read,
-    and begins again if another was first. A changed image takes two replacements: the first takes
-    its version away, so that no command trusts its file; then the file is removed; the second
-    gives it the new version. A command that made the old file meanwhile notices it afterwards, see
-    `sources`.
+    The entry of a changed image is replaced twice. The first time it loses its version: whatever
+    stops this command, the old file is not trusted. Then the file is removed, and the second time
+    the entry gets the new version.
 
     Args:
         folder: URI of the folder of cut-outs.
@@ -177,6 +183,22 @@ def missing(folder: str, wanted: Mapping[str, SourceImage], suffix: str) -> list
     _, index, existing = _snapshot(folder, suffix)
     listed = index.sources if index else {}
     return [name for name in wanted if name not in existing or listed.get(name) != wanted[name]]
+
+
+def tags(folder: str) -> Mapping[str, str]:
+    """Return the tag of each listed image by name of its cut-out.
+
+    A command calls this after it has written a cut-out. With another tag the file may be of an old
+    version, and the command has to remove it. Otherwise a later `sync` of another command finds the
+    file and removes it if need be.
+    """
+    return _tags(folder, storage.state(storage.join(folder, FILE)))
+
+
+@functools.lru_cache(maxsize=1)
+def _tags(folder: str, _state: str) -> Mapping[str, str]:
+    _, index = _load(folder)
+    return {name: source.tag for name, source in index.sources.items()} if index else {}
 
 
 def _snapshot(folder: str, suffix: str) -> tuple[str, CutoutIndex | None, set[str]]:

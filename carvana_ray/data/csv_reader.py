@@ -193,8 +193,13 @@ def read_rows(uri: str) -> Iterator[Row]:
         yield row[0], row[1]
 
 
+def digest(runs: str) -> str:
+    """Return the SHA-256 of the runs of an image."""
+    return hashlib.sha256(runs.encode()).hexdigest()
+
+
 def digests(uri: str, names: Sequence[str]) -> dict[str, str]:
-    """Return the SHA-256 of the runs of some images in a submission, by name.
+    """Return the `digest` of some images in a submission, by name.
 
     Raises:
         InputError: an image does not have exactly one row; or see `read_rows`.
@@ -204,7 +209,7 @@ def digests(uri: str, names: Sequence[str]) -> dict[str, str]:
         if name in result:
             raise InputError(f"--submission {uri}: {name} has more than one row")
         if name in wanted:
-            result[name] = hashlib.sha256(runs.encode()).hexdigest()
+            result[name] = digest(runs)
     if missing := sorted(wanted - set(result)):
         raise InputError(
             f"--submission {uri}: no row for {len(missing)} of {plural(len(wanted), 'image')}, the "

@@ -14,8 +14,9 @@ from typing import Any
 import ray.data
 
 from carvana_ray.checkpoints.model import ModelRef
-from carvana_ray.data.csv_reader import read_rows
+from carvana_ray.data.csv_reader import digest, read_rows
 from carvana_ray.data.quarantine import Bad
+from carvana_ray.errors import IncompleteError
 from carvana_ray.runtime.resources import WorkerAllocation
 from carvana_ray.stages.cutout.write_cutouts import (
     CutoutWriter,
@@ -54,12 +55,14 @@ class CutoutJob:
 
     Attributes:
         entries: the images, named relative to the folder of `writer`.
+        tags: `SourceImage.tag` by image name.
         crcs: expected CRC-32 by image name, where known.
         writer: writes the cut-outs.
         on_rows: called with the images that are done. An exception ends the job.
     """
 
     entries: Sequence[FileInfo]
+    tags: Mapping[str, str]
     crcs: Mapping[str, int]
     writer: CutoutWriter
     on_rows: Callable[[list[Bad]], None]
@@ -87,14 +90,22 @@ class CutoutJob:
 
         def dry_run(image: FileInfo) -> None:
             soft_masks = predict_one(image, options, model, workers, SoftMaskPredictor)
-            write_from_soft_masks(soft_masks, dry_writer)
+            write_from_soft_masks({**soft_masks, "tags": [""]}, dry_writer)
 
         self._run(self.entries, make_dataset, dry_run, workers)
 
-    def render_from_submission(self, uri: str, cpus: int) -> None:
-        """Cut out by the rows of a submission, which has one row per image, on `cpus` CPUs.
+    def render_from_submission(self, uri: str, digests: Mapping[str, str], cpus: int) -> None:
+        """Cut out by the rows of a submission, which has one row per image.
 
         It begins at any row: see `FailureLimits.add_block`.
+
+        Args:
+            uri: of the submission.
+            digests: the result of `csv_reader.digests` when the job was planned.
+            cpus: number of tasks.
+
+        Raises:
+            IncompleteError: another submission was written there meanwhile.
         """
         wanted = {entry.name for entry in self.entries}
         passes = [(row for row in read_rows(uri) if row[0] in wanted) for _ in range(2)]
@@ -103,6 +114,9 @@ class CutoutJob:
             itertools.islice(passes[0], first, None), itertools.islice(passes[1], first)
         )
         while texts := dict(itertools.islice(rows, ROWS_AT_ONCE)):
+            for name, text in texts.items():
+                if digest(text) != digests[name]:
+                    raise IncompleteError(f"{uri}: the row of {name} has changed; run again")
             self._render_from_texts(texts, cpus)
 
     def _render_from_texts(self, texts: Mapping[str, str], cpus: int) -> None:
@@ -122,7 +136,7 @@ class CutoutJob:
             )
 
         def input_of(image: FileInfo) -> dict[str, Any]:
-            return with_texts(block_row("", [image]))
+            return with_texts({**block_row("", [image]), "tags": [""]})
 
         def dry_run(row: dict[str, Any]) -> None:  # holds no texts: they are 36 MB
             write_from_rows({key: [value] for key, value in row.items()}, dry_writer)
@@ -144,7 +158,11 @@ class CutoutJob:
             blocks: Sequence[Block], preset_status: Mapping[FileInfo, str], max_lost: int
         ) -> set[str]:
             rows = [
-                block_row(block.name, block.entries, self.crcs, preset_status) for block in blocks
+                {
+                    **block_row(block.name, block.entries, self.crcs, preset_status),
+                    "tags": [self.tags[entry.name] for entry in block.entries],
+                }
+                for block in blocks
             ]
             done = set()
             for batch in make_dataset(rows, max_lost).iter_batches(batch_size=None):

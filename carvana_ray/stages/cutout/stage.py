@@ -28,7 +28,7 @@ from carvana_ray.data.catalog import list_images, list_named_images
 from carvana_ray.data.checksums import load_checksums
 from carvana_ray.data.csv_reader import digests
 from carvana_ray.data.quarantine import OK, Bad, FailureLimits
-from carvana_ray.errors import BadImagesError
+from carvana_ray.errors import BadImagesError, IncompleteError
 from carvana_ray.images.validate import MAX_BYTES
 from carvana_ray.runtime.preflight import announce, describe_workers
 from carvana_ray.runtime.resources import ClusterResources, WorkerAllocation, allocate_workers
@@ -121,6 +121,7 @@ class CutoutRun:
     Attributes:
         cpus: of the cluster.
         target: URI of the folder of cut-outs.
+        sources: all images by name, as the index lists them.
         pending: the images without a current cut-out.
     """
 
@@ -129,6 +130,7 @@ class CutoutRun:
     workers: WorkerAllocation
     cpus: int
     target: str
+    sources: dict[str, SourceImage]
     pending: list[FileInfo]
 
     @property
@@ -204,21 +206,23 @@ def plan_run(flags: CutoutFlags, cluster: ClusterResources, checked: CutoutInput
     """
     workers = allocate_workers(flags, cluster)
     target = storage.join(storage.resolve(flags.out), FOLDER)
-    by_uri = {storage.join(checked.folder, entry.name): entry for entry in checked.entries}
-    sources = [
-        SourceImage(storage.parent(uri), _index_entry(checked, storage.name(uri), entry))
-        for uri, entry in by_uri.items()
-    ]
-    by_name = index.by_output_name(sources, checked.style.suffix)
-    names = index.sync(target, checked.settings, by_name, checked.style.suffix)
-    pending = [by_uri[by_name[name].uri] for name in names]
-    return CutoutRun(flags, checked, workers, cluster.cpus, target, pending)
+    sources, suffix = source_images(checked), checked.style.suffix
+    wanted = index.by_output_name(sources.values(), suffix)
+    names = set(index.sync(target, checked.settings, wanted, suffix))
+    pending = [e for e in checked.entries if index.cutout_name(e.name, suffix) in names]
+    return CutoutRun(flags, checked, workers, cluster.cpus, target, sources, pending)
 
 
-def _index_entry(checked: CutoutInput, name: str, entry: FileInfo) -> FileInfo:
-    """Return an image for the index. Its cut-out depends on its row of a submission too."""
-    row = checked.rows.get(entry.name)
-    return FileInfo(name, entry.size, f"{entry.version} {row}" if row else entry.version)
+def source_images(checked: CutoutInput) -> dict[str, SourceImage]:
+    """Return the images for the index. A cut-out depends on its row of a submission too."""
+    sources = {}
+    for image in checked.entries:
+        uri = storage.join(checked.folder, image.name)
+        row = checked.rows.get(image.name, "")
+        version = f"{image.version} {row}" if row else image.version
+        entry = FileInfo(storage.name(uri), image.size, version)
+        sources[image.name] = SourceImage(storage.parent(uri), entry)
+    return sources
 
 
 def announce_run(run: CutoutRun) -> None:
@@ -245,7 +249,8 @@ def render_pending(run: CutoutRun) -> tuple[CutoutTally, float]:
             meter.set(meter.done + len(rows))
 
         writer = CutoutWriter(checked.folder, run.target, checked.style)
-        job = CutoutJob(run.pending, checked.crcs, writer, on_rows)
+        tags = {name: source.tag for name, source in run.sources.items()}
+        job = CutoutJob(run.pending, tags, checked.crcs, writer, on_rows)
         if checked.manifest:
             options = read_options(checked.folder, checked.manifest, None, run.workers)
             model = ModelRef(storage.resolve(run.flags.model_uri), checked.manifest.sha256)
@@ -254,9 +259,23 @@ def render_pending(run: CutoutRun) -> tuple[CutoutTally, float]:
                 limits.raise_if_failed()
         else:
             uri = storage.resolve(run.flags.submission)
-            job.render_from_submission(uri, max(1, run.cpus - 1))
+            job.render_from_submission(uri, checked.rows, max(1, run.cpus - 1))
             limits.raise_if_failed()
+    require_all(run, tally.bad)
     return tally, meter.rate
+
+
+def require_all(run: CutoutRun, bad: Sequence[Bad]) -> None:
+    """Raise `IncompleteError` if a cut-out that was made is not there any more."""
+    suffix = run.checked.style.suffix
+    wanted = index.by_output_name(run.sources.values(), suffix)
+    without = {index.cutout_name(name, suffix) for name, _, _ in bad}
+    missing = set(index.missing(run.target, wanted, suffix)) - without
+    if missing:
+        raise IncompleteError(
+            f"{storage.join(run.target, min(missing))}: removed or made again meanwhile by another "
+            f"command, in all {count_of(len(missing), 'cut-outs')}; run again"
+        )
 
 
 def publish(run: CutoutRun, bad: list[Bad], result: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carvana_ray import rle, storage
+from carvana_ray.cutouts import index
 from carvana_ray.cutouts.compositing import CutoutStyle, render
 from carvana_ray.cutouts.index import cutout_name
 from carvana_ray.data.quarantine import OK, UNREACHABLE
@@ -27,6 +28,7 @@ from carvana_ray.stages.ingest.read_images import (
     require_readable,
 )
 
+CHANGED = "it changed while it was being cut out"
 PROBLEM = "problem"  # first word of the status of a good image whose cut-out could not be made
 
 Row = tuple[str, str, int, str]  # file, img, crc32, status
@@ -53,52 +55,61 @@ class CutoutWriter:
     def write(
         self,
         name: str,
+        tag: str,
         answer: bytes | Exception,
         crc: int | None,
-        soft_mask: NDArray[np.uint8] | None = None,
-        text: str = "",
+        mask: NDArray[np.uint8] | str,
     ) -> str:
         """Render and write one cut-out.
 
         Args:
-            name: of the image.
-            answer: an element of `read`.
-            crc: CRC-32 that the file must have, if known; required with `soft_mask`.
-            soft_mask: uint8 [h, w], or None to use `text`, the run-length text of the mask.
+            name, tag: of the image, in the folder and in the index.
+            answer: the bytes of its file, or the reason why it cannot be read.
+            crc: CRC-32 that the file must have, if known; required with a soft mask.
+            mask: soft mask, uint8 [h, w], or the run-length text of a mask.
 
         Returns:
             `OK`, the reason why the image is bad, or `PROBLEM` and its cause.
         """
         try:
             data = require_readable(answer)
-            if soft_mask is None:
+            if isinstance(mask, str):
                 require_crc(data, crc)
-                cutout = render(data, self.style, mask=_decode_mask(text, image_size(data)))
+                cutout = render(data, self.style, mask=_decode_mask(mask, image_size(data)))
             elif zlib.crc32(data) != crc:
-                return f"{PROBLEM}: {name} changed while it was being cut out"
+                return f"{PROBLEM}: {storage.join(self.folder, name)}: {CHANGED}"
             else:
-                cutout = render(data, self.style, soft_mask)
+                cutout = render(data, self.style, mask)
         except BadImageError as error:
             return str(error)
         except OSError as error:
             return f"{PROBLEM}: {error.filename or name}: {error.strerror or error}"
         if self.target is None:
             return OK
-        uri = storage.join(self.target, cutout_name(name, self.style.suffix))
+        problem = self._publish(self.target, name, tag, cutout)
+        return f"{PROBLEM}: {problem}" if problem else OK
+
+    def _publish(self, target: str, name: str, tag: str, cutout: bytes) -> str:
+        """Write the cut-out of an image; return why there is none of this image, or ""."""
+        file = cutout_name(name, self.style.suffix)
+        uri, image = storage.join(target, file), storage.join(self.folder, name)
         try:
-            if storage.write_atomic(uri, cutout):
-                return OK
+            if not storage.write_atomic(uri, cutout):
+                return (
+                    f"{uri}: holds other bytes than the cut-out of {image}; another command wrote "
+                    "them, or this disk takes the names of two images for one: if it happens "
+                    "again, rename the image"
+                )
+            if index.tags(target).get(file) == tag:
+                return ""
+            storage.remove(uri)
+            return f"{image}: {CHANGED}, and another command took its new version"
         except (OSError, InputError) as error:
-            return f"{PROBLEM}: {uri}: {getattr(error, 'strerror', None) or first_line(error)}"
-        return (
-            f"{PROBLEM}: {uri}: holds other bytes than the cut-out of "
-            f"{storage.join(self.folder, name)}; another command wrote them, or this disk takes "
-            "the names of two images for one: if it happens again, rename the image"
-        )
+            return f"{uri}: {getattr(error, 'strerror', None) or first_line(error)}"
 
 
 def write_from_soft_masks(batch: Columns, writer: CutoutWriter) -> Columns:
-    """Map columns of `SoftMaskPredictor` to cut-outs.
+    """Map columns of `SoftMaskPredictor`, and tags, to cut-outs.
 
     Returns:
         columns [n]: file, img, crc32 (of the image file) and status, see `CutoutWriter.write`.
@@ -109,7 +120,8 @@ def write_from_soft_masks(batch: Columns, writer: CutoutWriter) -> Columns:
     for row, name in enumerate(batch["img"].tolist()):
         crc, status = int(batch["crc32"][row]), str(batch["status"][row])
         if good[row]:
-            status = writer.write(name, next(answers), crc, batch["soft_mask"][row])
+            tag = str(batch["tags"][row])
+            status = writer.write(name, tag, next(answers), crc, batch["soft_mask"][row])
         elif status.startswith(UNREACHABLE):
             status = f"{PROBLEM}: {storage.join(writer.folder, name)}: {status}"
         rows.append((str(batch["file"][row]), name, crc, status))
@@ -117,22 +129,22 @@ def write_from_soft_masks(batch: Columns, writer: CutoutWriter) -> Columns:
 
 
 def write_from_rows(batch: Columns, writer: CutoutWriter) -> Columns:
-    """Map a row of `block_row` with ``texts``, the run-length texts of the masks, to cut-outs.
+    """Map a row of `block_row` with tags and texts, the run-length texts of masks, to cut-outs.
 
     Returns:
         as `write_from_soft_masks`.
     """
     block = single_row(batch)
-    columns = (block[key] for key in ("crcs", "preset_status", "texts"))
+    columns = (block[key] for key in ("tags", "crcs", "preset_status", "texts"))
     images = list(zip(listed_files(block), *columns, strict=True))
-    answers = read_listed(writer.folder, [image for image, _, preset, _ in images if not preset])
+    answers = read_listed(writer.folder, [image for image, _, _, preset, _ in images if not preset])
     rows: list[Row] = []
-    for image, expected, preset, text in images:
+    for image, tag, expected, preset, text in images:
         status, crc = str(preset), 0
         if not status:
             answer = next(answers)
             crc = zlib.crc32(answer) if isinstance(answer, bytes) else 0
-            status = writer.write(image.name, answer, crc_or_none(expected), text=str(text))
+            status = writer.write(image.name, tag, answer, crc_or_none(expected), str(text))
         rows.append((str(block["file"]), image.name, crc, status))
     return _columns(rows)
 

@@ -27,6 +27,7 @@ from carvana_ray.images.validate import (
 from carvana_ray.stages.ingest.blocks import Columns, single_row, stack_or_object
 from carvana_ray.storage import FileInfo
 
+BLOCK_COLUMNS = "file", "names", "sizes", "versions", "crcs", "preset_status"
 UNKNOWN = -1  # in a column of CRC-32
 MAX_ENCODED_BYTES = 2**20  # of a JPEG sent to the GPU; one of 1280 x 1918 has 100,000
 
@@ -71,7 +72,8 @@ def crc_or_none(crc: int) -> int | None:
 
 def read_listed(folder: str, entries: Sequence[FileInfo]) -> Iterator[bytes | Exception]:
     """Yield the result of `storage.read_many` for files of a folder, as they were listed."""
-    return storage.read_many([storage.join(folder, entry.name) for entry in entries], MAX_BYTES)
+    uris = [storage.join(folder, entry.name) for entry in entries]
+    return storage.read_many(uris, MAX_BYTES, expected=entries)
 
 
 def require_readable(answer: bytes | Exception) -> bytes:
@@ -140,7 +142,8 @@ def read_images(batch: Columns, options: ReadOptions) -> Columns:
     """Map a row of `block_row` to its images on the network's grid.
 
     A bad image is a row whose status gives the reason. With `options.whole_blocks` no other file
-    is tried after one that cannot be reached: each try might take minutes.
+    is tried after one that cannot be reached: each try might take minutes. Other columns of the
+    row, with a value for each image, travel on.
 
     Returns:
         columns [n]: file, row (0 to n - 1), rows (n), img, status (`OK`, the reason why the image
@@ -175,6 +178,7 @@ def read_images(batch: Columns, options: ReadOptions) -> Columns:
         "crc32": np.array([result.crc32 for result in results]),
         "status": np.array([result.status for result in results]),
     }
+    columns |= {name: np.array(list(row[name])) for name in row if name not in BLOCK_COLUMNS}
     if options.keep_encoded:
         columns["encoded"] = np.array([result.encoded for result in results], dtype=object)
     return columns

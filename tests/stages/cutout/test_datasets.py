@@ -8,6 +8,8 @@ import pytest
 from ray import cloudpickle
 
 from carvana_ray.cutouts.compositing import CutoutStyle
+from carvana_ray.data import csv_reader
+from carvana_ray.errors import IncompleteError
 from carvana_ray.stages.cutout import datasets
 from carvana_ray.stages.cutout.datasets import ROWS_AT_ONCE, CutoutJob
 from carvana_ray.stages.cutout.write_cutouts import CutoutWriter
@@ -38,10 +40,26 @@ def test_a_suspect_image_travels_with_its_own_row_alone(
 
     monkeypatch.setattr(datasets, "run_with_isolation", isolate)
     writer = CutoutWriter(str(tmp_path), str(tmp_path / "out"), STYLE)
-    CutoutJob(entries, {}, writer, lambda rows: None).render_from_submission(
-        str(tmp_path / "rows.csv"), 1
-    )
+    uri = str(tmp_path / "rows.csv")
+    digests = csv_reader.digests(uri, [entry.name for entry in entries])
+    job = CutoutJob(entries, {}, {}, writer, lambda rows: None)
+    job.render_from_submission(uri, digests, 1)
     [(work, row)] = trials
     assert b" 2007 1" in row
     assert len(work) < 10_000
     assert len(row) < 10_000
+
+
+def test_a_submission_that_is_exchanged_meanwhile_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(CutoutJob, "_render_from_texts", lambda *_: None)
+    uri = str(tmp_path / "rows.csv")
+    Path(uri).write_text("img,rle_mask\na.jpg,1 1\nb.jpg,2 2\n")
+    digests = csv_reader.digests(uri, ["a.jpg", "b.jpg"])
+    entries = [FileInfo("a.jpg", 1, "1"), FileInfo("b.jpg", 1, "1")]
+    job = CutoutJob(entries, {}, {}, CutoutWriter("/photos", None, STYLE), lambda rows: None)
+    job.render_from_submission(uri, digests, 1)
+    Path(uri).write_text("img,rle_mask\na.jpg,1 1\nb.jpg,2 3\n")
+    with pytest.raises(IncompleteError, match=r"rows\.csv: the row of b\.jpg has changed"):
+        job.render_from_submission(uri, digests, 1)

@@ -1,12 +1,15 @@
 """The index lists pending cut-outs; other settings, changed and foreign files are never reused."""
 
+import itertools
 import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.cutout_race import race
+from support.interleaving import before_each_call
 from support.s3_servers import Server
 
 from carvana_ray import storage
@@ -118,6 +121,122 @@ def test_a_new_version_of_one_image_makes_one_cutout_pending(tmp_path: Path) -> 
     entry = replace(wanted["b.png"].entry, size=6)
     assert pending(tmp_path, {**wanted, "b.png": SourceImage("/photos", entry)}) == ["b.png"]
     assert (tmp_path / "a.png").exists()
+
+
+OLD, NEW = sources_of("a.jpg", "b.jpg"), sources_of("a.jpg", "b.jpg", version="2")
+Events = list[tuple[int, Callable[[], None]]]
+
+
+def sync_with_events(
+    out: Path, wanted: dict[str, SourceImage], monkeypatch: pytest.MonkeyPatch, events: Events
+) -> tuple[list[str], int]:
+    """Sync, and call functions meanwhile, each before the call of storage with its number.
+
+    Returns:
+        the result, and the number of calls.
+    """
+    calls, in_event = 0, False
+
+    def on_call() -> None:
+        nonlocal calls, in_event
+        if in_event:
+            return
+        in_event = True
+        for call, event in events:
+            if call == calls:
+                event()
+        calls, in_event = calls + 1, False
+
+    with monkeypatch.context() as patches:
+        before_each_call(patches, on_call)
+        result = pending(out, wanted)
+        on_call()
+    return result, calls
+
+
+def sync_new_version(out: Path, monkeypatch: pytest.MonkeyPatch, events: Events) -> int:
+    """Sync a new version of two images, of which the first has a cut-out; return the calls."""
+    pending(out, OLD)
+    make(out, "a.png")
+    result, calls = sync_with_events(out, NEW, monkeypatch, events)
+    assert result == ["a.png", "b.png"]
+    return calls
+
+
+def test_another_command_with_the_same_images_is_no_error_at_any_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, calls = sync_with_events(tmp_path / "count", OLD, monkeypatch, [])
+    for call in range(calls):
+        out = tmp_path / str(call)
+
+        def other(out: Path = out) -> None:
+            make(out, *pending(out, OLD))
+
+        sync_with_events(out, OLD, monkeypatch, [(call, other)])
+        assert pending(out, OLD) == []
+
+
+def test_an_old_cutout_that_is_written_late_is_never_taken_for_a_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At any moment of a sync another command publishes old ones; at any later one it looks."""
+    calls = sync_new_version(tmp_path / "count", monkeypatch, [])
+    for first, second in itertools.combinations_with_replacement(range(calls), 2):
+        out, written = tmp_path / f"{first}-{second}", list[str]()
+
+        def publish(out: Path = out, written: list[str] = written) -> None:
+            for name in set(OLD) - {path.name for path in out.iterdir()}:
+                make(out, name)
+                written.append(name)
+
+        def look(out: Path = out, written: list[str] = written) -> None:
+            for name in written:
+                if index.tags(str(out)).get(name) != OLD[name].tag:
+                    (out / name).unlink(missing_ok=True)
+
+        sync_new_version(out, monkeypatch, [(first, publish), (second, look)])
+        assert not list(out.glob("*.png")), (first, second)
+
+
+def test_an_old_cutout_is_never_taken_for_a_new_one_after_a_crash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crash() -> None:
+        raise KeyboardInterrupt
+
+    calls = sync_new_version(tmp_path / "count", monkeypatch, [])
+    for call in range(calls):
+        out = tmp_path / str(call)
+        with pytest.raises(KeyboardInterrupt):
+            sync_new_version(out, monkeypatch, [(call, crash)])
+        assert index.missing(str(out), NEW, ".png") == ["a.png", "b.png"]
+        assert pending(out, NEW) == ["a.png", "b.png"]
+
+
+def test_missing_are_cutouts_that_do_not_exist_and_those_of_other_versions(tmp_path: Path) -> None:
+    assert index.missing(str(tmp_path / "none"), OLD, ".png") == ["a.png", "b.png"]
+    pending(tmp_path, {**OLD, **sources_of("c.jpg")})
+    make(tmp_path, "a.png", "c.png")
+    assert index.missing(str(tmp_path), OLD, ".png") == ["b.png"]
+    assert index.missing(str(tmp_path), NEW, ".png") == ["a.png", "b.png"]
+
+
+def test_other_settings_that_arrive_meanwhile_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A command that sees no index yet must not replace the one of another."""
+    plain_write = storage.write_atomic
+
+    def second(*values: Any, **named: Any) -> bool:
+        monkeypatch.setattr(storage, "write_atomic", plain_write)
+        pending(tmp_path, sources_of("b.jpg"), edge="hard")
+        return plain_write(*values, **named)
+
+    monkeypatch.setattr(storage, "write_atomic", second)
+    with pytest.raises(InputError, match="edge: was hard, is now soft"):
+        pending(tmp_path, sources_of("a.jpg"))
+    assert pending(tmp_path, sources_of("b.jpg"), edge="hard") == ["b.png"]
 
 
 def test_commands_at_once_lose_no_entry_on_disk(tmp_path: Path) -> None:
