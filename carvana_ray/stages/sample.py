@@ -148,8 +148,9 @@ def _draw_view(car: SampleCar, drawing: sample.Car, view: int, out: str) -> str:
     if not storage.exists(image_uri):
         image, mask = sample.photograph(drawing, view, car.rng(view))
         if car.folder == TRAIN:  # before the image, so that an image that exists has its mask
-            storage.write_atomic(mask_uri, sample.encode_mask(mask))
-        storage.write_atomic(image_uri, sample.encode_jpeg(image))
+            # A mask without an image may be of another release, which drew another car.
+            storage.write_atomic(mask_uri, sample.encode_mask(mask), replace=True)
+        storage.write_atomic(image_uri, sample.encode_jpeg(image))  # all draw the same one
     if car.folder == TEST:
         return ""
     return rle.encode(images.load_mask(storage.read(mask_uri)))
