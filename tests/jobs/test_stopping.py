@@ -19,7 +19,7 @@ pytestmark = [
 
 LINE = "{}: stopped; run the same command again to continue"
 LEFT_S = 15  # for the programs of Ray to end; a worker that is just starting takes longer
-ENDED_S = 30  # for the job to end, on a busy machine; it takes `signals.GRACE_S` at most
+ENDED_S = 15  # for the job to end, on a busy machine; `signals.GRACE_S` on an idle one
 
 
 @pytest.fixture
