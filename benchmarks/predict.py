@@ -100,7 +100,7 @@ def device_ceilings(model: str, source: list[Path], device: torch.device) -> tup
 
     def run_masks() -> int:
         for _ in range(8):
-            for part in soft_masks.split(predictor.FULL_SIZE_AT_ONCE):
+            for part in soft_masks.split(predictor.full_size_batch(layout.HEIGHT, layout.WIDTH)):
                 predictor.to_run_bounds(part, layout.HEIGHT, layout.WIDTH)
         return wait()
 

@@ -18,7 +18,8 @@ OK = "ok"
 MISSING = "missing"  # such a row is made again when the image is back
 NOT_LISTED = f"{MISSING}: no longer in the catalog"  # planned before; neither read nor bad
 UNREACHABLE = "unreachable"  # the storage failed, which says nothing about the image
-CRASH = "crash: reading or decoding the image kills the process"
+CRASHED = "crash"  # such a row is looked at again by each run
+CRASH = f"{CRASHED}: reading or decoding the image kills the process; each run tries it again"
 
 FILE = "quarantine.csv"
 MAX_BAD, MAX_BAD_FRACTION = 100, 0.01  # a run accepts the larger of the two

@@ -23,8 +23,8 @@ from carvana_ray.inference.mask_kernels import run_boundaries
 from carvana_ray.inference.nvjpeg import EncodedImages
 from carvana_ray.unet.network import UNet, compute_dtype
 
-PIXELS = 64 * 320 * 480  # that the network sees at a time
-FULL_SIZE_AT_ONCE = 16  # 1280 x 1920 float32 is 9.8 MB, and three such arrays exist at a time
+PIXELS, PIXELS_ON_CPU = 64 * 320 * 480, 16 * 320 * 480  # that the network sees at a time
+FULL_SIZE_PIXELS = 16 * 1280 * 1920  # three float32 arrays of this size exist at a time: 472 MB
 
 RunBounds = NDArray[np.int32]
 GrayBatch = NDArray[np.uint8] | Tensor  # uint8 [B, h, w], in memory or on the device
@@ -32,12 +32,17 @@ Result = TypeVar("Result")
 ImageBatch = Sequence[NDArray[np.uint8]] | NDArray[np.uint8] | EncodedImages
 
 
-def max_batch(h: int, w: int, fold: int = 1) -> int:
+def max_batch(h: int, w: int, fold: int = 1, on_gpu: bool = True) -> int:
     """Return the number of images of h x w that the network sees at a time.
 
     A network that folds (see `UNet`) has a grid of 1 / fold^2 of the pixels, but logits for all.
     """
-    return max(1, PIXELS * fold // (h * w))
+    return max(1, (PIXELS if on_gpu else PIXELS_ON_CPU) * fold // (h * w))
+
+
+def full_size_batch(height: int, width: int) -> int:
+    """Return the number of masks of height x width that are in memory at a time."""
+    return max(1, FULL_SIZE_PIXELS // (height * width))
 
 
 class Predictor:
@@ -175,7 +180,7 @@ class Predictor:
         """Yield the images of one size, as many at a time as the network may see."""
         first = rows[0]
         h, w = batch.grid(first) if isinstance(batch, EncodedImages) else batch[first].shape
-        count = max_batch(h, w, self._fold)
+        count = max_batch(h, w, self._fold, self._on_gpu)
         is_whole_batch = len(rows) == len(batch)
         for start in range(0, len(rows), count):
             part = rows[start : start + count]
@@ -204,7 +209,7 @@ def _record_event() -> torch.cuda.Event:
 
 def _to_run_bounds_in_chunks(soft_masks: Tensor, height: int, width: int) -> list[RunBounds]:
     """Return `to_run_bounds`, with few full-size masks in memory at a time."""
-    chunks = soft_masks.split(FULL_SIZE_AT_ONCE)
+    chunks = soft_masks.split(full_size_batch(height, width))
     if not soft_masks.is_cuda:
         return [bounds for chunk in chunks for bounds in to_run_bounds(chunk, height, width)]
     queued = [(run_boundaries(chunk, height, width), _record_event()) for chunk in chunks]

@@ -147,7 +147,7 @@ def score_dataset(job: EvaluationJob, workers: WorkerAllocation) -> tuple[list[S
     options = read_options(job.folder, job.manifest, None, workers)
     scored = (
         from_blocks(blocks)
-        .map_batches(partial(read_images, options=options), **reader_resources(workers))
+        .map_batches(partial(read_images, options=options), **reader_resources(workers, entries))
         .map_batches(
             MaskPredictor,
             fn_constructor_kwargs={"model": model, "workers": workers},
@@ -201,14 +201,14 @@ def score(batch: Columns, *, masks: str, pairs: Pairs, downscale: int) -> Column
     for row, name in enumerate(batch["img"]):
         if status[row] != OK:  # the mask is a placeholder of any size
             continue
-        size = int(batch["height"][row]), int(batch["width"][row])
+        size, mask = (int(batch["height"][row]), int(batch["width"][row])), mask_of[name]
         try:
-            truth = images.load_mask(storage.read(storage.join(masks, mask_of[name].name)))
+            truth = images.load_mask(storage.read(storage.join(masks, mask.name), expected=mask))
             if truth.shape != size:
                 raise BadImageError(f"wrong-size: the mask is {truth.shape}, the image {size}")
             values[row] = _compare(rle.decode(texts[row], *size), truth, downscale)
         except (BadImageError, FileMissingError) as error:
-            status[row] = f"{mask_of[name].name}: {error}"
+            status[row] = f"{mask.name}: {error}"
         except OSError as error:
             status[row] = f"{UNREACHABLE}: {error}"
             break

@@ -102,4 +102,6 @@ def _root_cause(error: BaseException) -> BaseException:
     inner = getattr(error, "cause", None)  # of Ray's errors, which also have the class of `cause`
     if not isinstance(inner, BaseException) and not isinstance(error, USER_ERRORS):
         inner = error.__cause__
+    if type(inner).__name__ == "SystemException":  # a mark of Ray Data, which says nothing
+        return error
     return _root_cause(inner) if isinstance(inner, BaseException) else error

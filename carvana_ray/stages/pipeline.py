@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.table import Table
 
 from carvana_ray import config, storage
-from carvana_ray.checkpoints.model import load_manifest
+from carvana_ray.checkpoints.model import ModelManifest
 from carvana_ray.config import cli
 from carvana_ray.data.catalog import load_catalog
-from carvana_ray.errors import BadImagesError
+from carvana_ray.errors import BadImagesError, IncompleteError
 from carvana_ray.report import add_section
 from carvana_ray.runtime.preflight import announce
 from carvana_ray.runtime.resources import ClusterResources, allocate_workers
@@ -52,10 +52,9 @@ def run(
     steps = "train, evaluate, predict" if flags.data else "sample, train, evaluate, predict"
     announce("pipeline", f"{steps}; finished work is skipped", out)
     allocate_workers(flags, cluster)  # fails now if the workers of a later step do not fit
-    results, bad_images = _run_steps(flags, cluster)
-    manifest = load_manifest(results["train"]["model"])
+    results, model, bad_images = _run_steps(flags, cluster)
     seconds = {name: result["seconds"] for name, result in results.items()}
-    add_section(out, "pipeline", {"model": manifest.sha256, "seconds": seconds})
+    add_section(out, "pipeline", {"model": model.sha256, "seconds": seconds})
     if not flags.quiet:
         _print_table(results, out)
     result = {
@@ -78,25 +77,50 @@ def _train_flags(flags: config.PipelineFlags, data: str) -> config.TrainFlags:
     return cli.subset(config.TrainFlags, flags, data=data, on_bad_picture="fail")
 
 
-def _run_steps(flags: config.PipelineFlags, cluster: ClusterResources) -> tuple[Results, str]:
-    """Run the steps; return their results and the message about bad images, "" without any."""
+def _run_steps(
+    flags: config.PipelineFlags, cluster: ClusterResources
+) -> tuple[Results, ModelManifest, str]:
+    """Run the steps with one model.
+
+    Returns:
+        The results of the steps, the model, and the message about bad images, "" without any.
+
+    Raises:
+        IncompleteError: another training has written its model to the same folder meanwhile.
+    """
     results: Results = {}
     data = flags.data
     if not data:
         sample_flags = _sample_flags(flags)
         data = sample_flags.out
         results["sample"] = sample.run(sample_flags, cluster)
-    results["train"] = train.run(_train_flags(flags, data), cluster)
+    train_flags = _train_flags(flags, data)
+    training = train.check(train_flags)
+    results["train"] = train.run(train_flags, cluster, training)
     # --limit applies to training and prediction; all held-out cars are scored.
     evaluate_flags = cli.subset(config.EvaluateFlags, flags, data=data, limit=0)
-    results["evaluate"] = evaluate.run(evaluate_flags, cluster)
+    evaluation = evaluate.check(evaluate_flags)
+    model = evaluation.manifest
+    _require(model.run == training.run_id, evaluation.model)
+    results["evaluate"] = evaluate.run(evaluate_flags, cluster, evaluation)
     predict_flags = cli.subset(config.PredictFlags, flags, data=data)
+    prediction = predict.check(predict_flags)
+    _require(prediction.manifest.sha256 == model.sha256, evaluation.model)
     try:
-        results["predict"] = predict.run(predict_flags, cluster)
+        results["predict"] = predict.run(predict_flags, cluster, prediction)
     except BadImagesError as error:
         results["predict"] = error.result
-        return results, str(error)
-    return results, ""
+        return results, model, str(error)
+    return results, model, ""
+
+
+def _require(is_same: bool, model: str) -> None:
+    """Raise `IncompleteError` if the model of a step is not the one that was trained."""
+    if not is_same:
+        raise IncompleteError(
+            f"--out {model}: another training has written its model there meanwhile; end it or "
+            "use another --out, then run again"
+        )
 
 
 def _print_table(results: Results, out: str) -> None:

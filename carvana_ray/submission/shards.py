@@ -12,7 +12,7 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -62,6 +62,16 @@ class ShardTask:
 
 
 @dataclass(frozen=True)
+class FinishedShard:
+    """A shard that need not be written. The numbers are those of images of the catalog."""
+
+    task: ShardTask
+    images: int
+    bad: int  # of these images
+    crashed: tuple[FileInfo, ...]  # images whose reading killed its process
+
+
+@dataclass(frozen=True)
 class PendingShards:
     """The work that a run still has to do."""
 
@@ -70,6 +80,19 @@ class PendingShards:
     bad: int  # number of bad images in the finished shards
     damaged: list[str]  # reason for each shard to replace
     images: int = 0  # number of images of the catalog in the shards to write
+    crashed: tuple[FinishedShard, ...] = ()  # the shards that have such images
+    crashing: Sequence[FileInfo] = ()  # images that still do, to be left out of the tasks
+
+    def retry(self, crashing: Sequence[FileInfo]) -> "PendingShards":
+        """Return the work if of the `crashed` images only these still kill their process."""
+        retried = [shard for shard in self.crashed if not set(shard.crashed) <= set(crashing)]
+        return replace(
+            self,
+            tasks=[*self.tasks, *(shard.task for shard in retried)],
+            bad=self.bad - sum(shard.bad for shard in retried),
+            images=self.images + sum(shard.images for shard in retried),
+            crashing=crashing,
+        )
 
 
 def pending(
@@ -88,39 +111,43 @@ def pending(
     ]
     existing = list_shards(folder)
 
-    def check(place: tuple[PlanPart, int]) -> int | CorruptShardError | None:
-        """Return the number of bad images, or why the shard must be replaced; None if missing."""
+    def check(place: tuple[PlanPart, int]) -> FinishedShard | CorruptShardError | None:
+        """Return the shard, or why it must be replaced; None if it is missing."""
         part, shard = place
         if part.shard_name(shard) not in existing:
             return None
         try:
-            return _count_bad(read_shard(folder, part, shard), part.shard(shard), wanted, crcs)
+            rows = read_shard(folder, part, shard)
+            return _check_rows(rows, ShardTask(part, shard, replace=True), wanted, crcs)
         except CorruptShardError as error:
             return error
 
-    tasks, bad, damaged = [], 0, []
+    tasks, finished, damaged = list[ShardTask](), list[FinishedShard](), list[str]()
     with ThreadPoolExecutor(storage.READ_AHEAD) as pool:
         for place, result in zip(needed, pool.map(check, needed), strict=True):
-            if isinstance(result, int):
-                bad += result
+            if isinstance(result, FinishedShard):
+                finished.append(result)
                 continue
             tasks.append(ShardTask(*place, replace=result is not None))
             if result is not None:
                 damaged.append(str(result))
+    bad = sum(shard.bad for shard in finished)
     images = sum(image in wanted for task in tasks for image in task.entries)
-    return PendingShards(tasks, len(needed), bad, damaged, images)
+    crashed = tuple(shard for shard in finished if shard.crashed)
+    return PendingShards(tasks, len(needed), bad, damaged, images, crashed)
 
 
-def _count_bad(
-    rows: pa.Table, images: Sequence[FileInfo], wanted: set[FileInfo], crcs: Mapping[str, int]
-) -> int:
-    """Return the number of bad images among the wanted images of a shard.
+def _check_rows(
+    rows: pa.Table, task: ShardTask, wanted: set[FileInfo], crcs: Mapping[str, int]
+) -> FinishedShard:
+    """Return the finished shard with these rows, as far as its images are wanted.
 
     Raises:
         CorruptShardError: an image must be read again: it was missing, or had another CRC-32.
     """
-    bad = 0
-    columns = zip(images, rows["status"].to_pylist(), rows["crc32"].to_pylist(), strict=True)
+    count, bad, crashed = 0, 0, []
+    statuses, crc32s = rows["status"].to_pylist(), rows["crc32"].to_pylist()
+    columns = zip(task.entries, statuses, crc32s, strict=True)
     for image, status, crc in columns:
         if image not in wanted:
             continue
@@ -132,8 +159,10 @@ def _count_bad(
                 raise CorruptShardError(f"{image.name} was rejected for a CRC-32 that is now right")
         elif crc and required != crc:
             raise CorruptShardError(f"{image.name} was read with a CRC-32 that is now wrong")
-        bad += status != quarantine.OK
-    return bad
+        count, bad = count + 1, bad + (status != quarantine.OK)
+        if status.startswith(f"{quarantine.CRASHED}:"):
+            crashed.append(image)
+    return FinishedShard(task, count, bad, tuple(crashed))
 
 
 def list_shards(folder: str) -> set[str]:

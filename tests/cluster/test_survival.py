@@ -15,21 +15,22 @@ from typing import Any
 import pytest
 from support.commands import REPOSITORY, SMALL, Run
 from support.pairs import draw_pair
-from support.survival import KILLER, draw, wait_for
+from support.survival import HERE, KILLER, draw, predicted, shards_in, wait_for
 from support.watched import SIZE, Opened, make_model
 
 from carvana_ray import config
 from carvana_ray.data import quarantine
-from carvana_ray.errors import IncompleteError, InputError
-from carvana_ray.runtime.resources import ClusterResources
+from carvana_ray.errors import BadImagesError, IncompleteError, InputError
+from carvana_ray.stages.ingest.read_images import ReadOptions, read_images
+from carvana_ray.stages.predict import plan_run as plan
 from carvana_ray.stages.predict import stage as predict
+from carvana_ray.stages.predict.mask_predictor import predict_one
 from carvana_ray.stages.predict.plan_run import plan_run
 from carvana_ray.stages.train import stage as train
+from carvana_ray.storage import FileInfo
 from carvana_ray.storage.base import TEMP_PREFIX
 
 pytestmark = pytest.mark.ray
-
-HERE = ClusterResources(cpus=4, gpus=0, nodes=1)  # as the fixture starts it
 
 
 @pytest.fixture(scope="module")
@@ -38,10 +39,6 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("survival") / "model"
     make_model(folder, [draw_pair(seed, SIZE)[0] for seed in range(20)])
     return folder
-
-
-def shards_in(out: Path) -> set[str]:
-    return {path.name for path in out.glob("predict/*/shards/*.parquet")}
 
 
 @pytest.mark.slow
@@ -65,10 +62,44 @@ def test_a_crashing_image_is_named_and_all_others_are_done(
     assert (result["bad"], result["submission"]) == (1, None)
 
 
-def predicted(photos: Path, model: Path, out: Path, **flags: Any) -> dict[str, Any]:
-    """Run a prediction in the Ray session of these tests."""
-    values = {"data": str(photos), "model": str(model), "out": str(out), **flags}
-    return predict.run(config.PredictFlags(**values), HERE)
+@pytest.mark.slow
+def test_an_image_that_crashed_is_tried_again_by_the_next_run(
+    model: Path, ray_session: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos, out, cause = tmp_path / "photos", tmp_path / "out", tmp_path / "cause"
+    names = draw(photos, 0, 12)
+
+    def die(name: str) -> None:
+        if name == names[5] and cause.exists():
+            os.kill(os.getpid(), signal.SIGSEGV)
+
+    def read(batch: Any, options: ReadOptions) -> Any:
+        for name, status in zip(batch["names"][0], batch["preset_status"][0], strict=True):
+            if not status:
+                die(name)
+        return read_images(batch, options)
+
+    def try_one(image: FileInfo, **options: Any) -> Any:
+        die(image.name)
+        return predict_one(image, **options)
+
+    monkeypatch.setattr(predict, "read_images", read)
+    for module in predict, plan:
+        monkeypatch.setattr(module, "predict_one", try_one)
+    cause.touch()
+    for shards_written in (3, 0):  # a second run tries the image alone, and loses no block
+        before = shards_written_at(out)
+        with pytest.raises(BadImagesError, match=rf"1 image .*{names[5]} \(crash: ") as error:
+            predicted(photos, model, out, shard_size=4)
+        assert error.value.result["resumed_shards"] == 3 - shards_written
+        assert len(set(shards_written_at(out).items()) - set(before.items())) == shards_written
+    cause.unlink()
+    result = predicted(photos, model, out, shard_size=4)
+    assert (result["bad"], result["resumed_shards"]) == (0, 2)
+
+
+def shards_written_at(out: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in out.glob("predict/*/shards/*.parquet")}
 
 
 def test_an_unreachable_image_never_counts_as_done(

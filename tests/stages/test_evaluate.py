@@ -66,6 +66,23 @@ def test_a_bad_true_mask_is_a_bad_status(data: Path, tmp_path: Path) -> None:
     assert scored["status"][1].startswith(f"{other.name}: wrong-size: ")
 
 
+def test_a_true_mask_that_changed_since_it_was_listed_is_not_compared(
+    data: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "m").mkdir()
+    names = first_pairs(data, 1)
+    image, mask = names[0]
+    shutil.copy2(data / "train_masks" / mask, tmp_path / "m")
+    pairs = listed(names, data / "train", tmp_path / "m")
+    (tmp_path / "m" / mask).write_bytes((data / "train_masks" / mask).read_bytes())
+    truth = images.load_mask((tmp_path / "m" / mask).read_bytes())
+    scored = evaluate.score(
+        batch_of([image], [truth]), masks=str(tmp_path / "m"), pairs=pairs, downscale=4
+    )
+    assert scored["status"][0].startswith("unreachable: ")
+    assert "changed since it was listed" in scored["status"][0]
+
+
 def test_means_are_those_of_each_car_and_view_in_order() -> None:
     scores = [
         {"img": "b_02.jpg", "dice": 0.5},

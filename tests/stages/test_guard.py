@@ -9,6 +9,7 @@ import sys
 
 import pytest
 from ray import exceptions
+from ray.data.exceptions import SystemException
 
 from carvana_ray.stages.guard import print_error
 
@@ -112,11 +113,19 @@ def in_a_worker(error: Exception) -> Exception:
     return exceptions.RayTaskError("f", "Traceback: line 7", error).as_instanceof_cause()
 
 
+def of_a_dataset(error: Exception) -> Exception:
+    """Return an error that is no exception of a map, as Ray Data raises it."""
+    error.__cause__ = SystemException()
+    return error
+
+
 @pytest.mark.parametrize(
     "error",
     [
         MemoryError(),
         exceptions.WorkerCrashedError(),
+        of_a_dataset(exceptions.WorkerCrashedError()),
+        of_a_dataset(exceptions.OutOfMemoryError("killed")),
         exceptions.ActorDiedError(),
         exceptions.NodeDiedError("gone"),
         exceptions.OutOfDiskError(),

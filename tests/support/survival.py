@@ -4,9 +4,15 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from support.pairs import draw_pair
 from support.watched import SIZE
+
+from carvana_ray import config
+from carvana_ray.runtime.resources import ClusterResources
+
+HERE = ClusterResources(cpus=4, gpus=0, nodes=1)  # as the fixture `ray_session` starts it
 
 # Makes any image that starts with b"KILL" crash the process that reads it, as a fault in a decoder
 # would: Python runs a file sitecustomize.py at its start if its folder is on PYTHONPATH.
@@ -40,3 +46,16 @@ def wait_for(event: str, condition: Callable[[], object], job: subprocess.Popen)
         assert time.monotonic() < deadline, f"{event} did not come"
         assert job.poll() is None, f"the job ended before {event}"
         time.sleep(0.05)
+
+
+def predicted(photos: Path, model: Path, out: Path, **flags: Any) -> dict[str, Any]:
+    """Run a prediction in the Ray session of these tests."""
+    from carvana_ray.stages.predict import stage as predict
+
+    values = {"data": str(photos), "model": str(model), "out": str(out), **flags}
+    return predict.run(config.PredictFlags(**values), HERE)
+
+
+def shards_in(out: Path) -> set[str]:
+    """Return the names of the shards of all runs in a folder of results."""
+    return {path.name for path in out.glob("predict/*/shards/*.parquet")}

@@ -77,7 +77,10 @@ class CutoutJob:
         def make_dataset(rows: list[dict[str, Any]], max_lost: int) -> ray.data.Dataset:
             return (
                 from_blocks(rows, max_lost)
-                .map_batches(partial(read_images, options=options), **reader_resources(workers))
+                .map_batches(
+                    partial(read_images, options=options),
+                    **reader_resources(workers, self.entries),
+                )
                 .map_batches(
                     SoftMaskPredictor,
                     fn_constructor_kwargs={"model": model, "workers": workers},

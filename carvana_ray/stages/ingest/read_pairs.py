@@ -1,5 +1,6 @@
 """First map of training: listed images and masks in, both on the network's grid out."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -69,12 +70,9 @@ def read_pairs(batch: Columns, options: PairOptions) -> Columns:
     image, soft_mask = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
     errors = [""] * len(pairs)
     folders = options.image_dir, options.mask_dir
-    uris = [
-        storage.join(folder, file.name)
-        for pair in pairs
-        for folder, file in zip(folders, pair, strict=True)
-    ]
-    files = storage.read_many(uris, MAX_BYTES)
+    uris = [storage.join(f, file.name) for p in pairs for f, file in zip(folders, p, strict=True)]
+    entries = list(itertools.chain.from_iterable(pairs))
+    files = storage.read_many(uris, MAX_BYTES, expected=entries)
     for index, pair in enumerate(pairs):
         image_file, mask_file = next(files), next(files)
         name = pair[0].name  # in the message of an error

@@ -10,7 +10,7 @@ import functools
 import io
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,12 @@ from carvana_ray.inference.predictor import Predictor
 from carvana_ray.runtime.resources import WorkerAllocation
 from carvana_ray.runtime.torch_trace import Trace
 from carvana_ray.stages.ingest.blocks import RETRIES, Columns, stack_or_object
-from carvana_ray.stages.ingest.read_images import ReadOptions, block_row, read_images
+from carvana_ray.stages.ingest.read_images import (
+    MAX_ENCODED_BYTES,
+    ReadOptions,
+    block_row,
+    read_images,
+)
 from carvana_ray.stages.ray_metrics import WaitTimer
 from carvana_ray.storage import FileInfo
 from carvana_ray.submission.plan import max_shard_size
@@ -180,13 +185,15 @@ def cpu_map_resources(workers: WorkerAllocation) -> dict[str, Any]:
     return {"num_cpus": 0, "compute": ray.data.TaskPoolStrategy(READERS * workers.count)}
 
 
-def reader_resources(workers: WorkerAllocation) -> dict[str, Any]:
-    """Return the arguments of `map_batches` for `read_images`.
+def reader_resources(workers: WorkerAllocation, images: Sequence[FileInfo]) -> dict[str, Any]:
+    """Return the arguments of `map_batches` for `read_images`, which reads these images.
 
     Retries are bounded: with Ray Data's default, a block with a crashing image is tried forever.
     """
     resources = cpu_map_resources(workers)
-    if workers.decode_on_gpu:  # more readers would only take time to start
+    decoded_here = sum(image.size > MAX_ENCODED_BYTES for image in images)
+    # More readers than those of files would only take time to start.
+    if workers.decode_on_gpu and 2 * decoded_here <= len(images):
         resources["compute"] = ray.data.TaskPoolStrategy(READERS_OF_FILES * workers.count)
     return {"batch_size": None, "max_retries": RETRIES, **resources}
 

@@ -1,5 +1,6 @@
 """Plan of a prediction: which run it belongs to, and which shards that run still needs."""
 
+import dataclasses
 import functools
 import logging
 from collections.abc import Mapping
@@ -14,8 +15,9 @@ from carvana_ray.runtime.resources import ClusterResources, WorkerAllocation, al
 from carvana_ray.runtime.torch_trace import PROFILE_DIR
 from carvana_ray.runtime.wording import count_of
 from carvana_ray.stages.ingest.blocks import from_blocks
+from carvana_ray.stages.ingest.crash_isolation import find_crashing
 from carvana_ray.stages.ingest.read_images import ReadOptions, file_columns, read_crcs
-from carvana_ray.stages.predict.mask_predictor import read_options
+from carvana_ray.stages.predict.mask_predictor import predict_one, read_options
 from carvana_ray.stages.ray_metrics import meter
 from carvana_ray.submission import plan, shards
 from carvana_ray.submission.plan import PlanPart
@@ -102,9 +104,27 @@ def plan_run(flags: PredictFlags, cluster: ClusterResources, given: PredictInput
             f"--merge-only: missing shards: {len(pending.tasks)} of {pending.needed}, the first is "
             f"{storage.join(folder, pending.tasks[0].name)}; run without --merge-only"
         )
-    return PredictRun(
+    run = PredictRun(
         flags, manifest, catalog, published, workers, cluster.cpus, folder, parts, pending
     )
+    return run if flags.merge_only else _retry_crashed(run)
+
+
+def _retry_crashed(run: PredictRun) -> PredictRun:
+    """Return the run after another look at the images that crashed their process in earlier runs.
+
+    Each is tried alone. The shards of those that no longer crash are pending.
+
+    Raises:
+        IncompleteError: see `find_crashing`.
+    """
+    suspects = [image for shard in run.pending.crashed for image in shard.crashed]
+    if not suspects:
+        return run
+    log.info("trying %s again that crashed a process", count_of(len(suspects), "images"))
+    work = functools.partial(predict_one, options=run.options, model=run.model, workers=run.workers)
+    crashing = find_crashing(suspects, work, run.workers)
+    return dataclasses.replace(run, pending=run.pending.retry(crashing))
 
 
 def _extend_plan(

@@ -151,7 +151,7 @@ def predict_pending(run: PredictRun) -> float:
             return files
 
         with run.model.blamed():
-            run_with_isolation(tasks, make_shards, predict, workers)
+            run_with_isolation(tasks, make_shards, predict, workers, crashing=run.pending.crashing)
             limits.raise_if_failed()
     return progress.rate
 
@@ -175,7 +175,10 @@ def shard_dataset(
     damaged = {task.name for task in tasks if task.replace}
     return (
         from_blocks(block_rows(run.catalog, tasks, preset_status), max_lost)
-        .map_batches(partial(read_images, options=run.options), **reader_resources(workers))
+        .map_batches(
+            partial(read_images, options=run.options),
+            **reader_resources(workers, run.catalog.entries),
+        )
         .map_batches(
             MaskPredictor,
             fn_constructor_kwargs={"model": run.model, "workers": workers, "profile": run.profile},

@@ -6,7 +6,7 @@ from typing import Any
 from carvana_ray import report, storage
 from carvana_ray.checkpoints import model, train_state
 from carvana_ray.config import cli
-from carvana_ray.errors import InputError, StorageAccessError
+from carvana_ray.errors import IncompleteError, InputError, StorageAccessError
 from carvana_ray.stages.train.plan import TrainJob
 from carvana_ray.training import tensorboard
 from carvana_ray.training.run import Rows, best_epoch
@@ -15,10 +15,17 @@ log = logging.getLogger(__name__)
 
 
 def publish_model(job: TrainJob, skipped: list[str]) -> None:
-    """Write the model folder of a run that has ended, from its best epoch."""
+    """Write the model folder of a run that has ended, from its best epoch.
+
+    Raises:
+        IncompleteError: another training removed or damaged the last checkpoint.
+    """
     last, damaged = train_state.load_latest(job.checkpoint_dir, job.network)
     if last is None or last["epoch"] != job.flags.epochs:
-        raise RuntimeError(f"{job.checkpoint_dir}: the last epoch is missing; {damaged}")
+        raise IncompleteError(
+            f"{job.checkpoint_dir}: the last epoch is missing ({'; '.join(damaged) or 'removed'}); "
+            "end other trainings with this --out, then run again"
+        )
     best = _load_best(job, last)
     weights = model.to_bytes(best["model"])
     base_model, (train_cars, val_cars, holdout_cars) = job.run.base_model, job.run.cars
@@ -42,17 +49,44 @@ def publish_model(job: TrainJob, skipped: list[str]) -> None:
 
 
 def _load_best(job: TrainJob, last: dict[str, Any]) -> dict[str, Any]:
-    """Return the checkpoint of the best epoch; the last one if that is damaged."""
+    """Return the checkpoint of the best epoch; the last one if that cannot be used."""
     best = best_epoch(last["history"])
     if best is last["history"][-1]:
         return last
     try:
-        return train_state.load(job.checkpoint_dir, int(best["epoch"]), job.network)
+        state = train_state.load(job.checkpoint_dir, int(best["epoch"]), job.network)
+        if state["history"][-1] == best:
+            return state
+        error = InputError(f"{job.checkpoint_dir}: epoch {state['epoch']} is of another training")
+    except StorageAccessError:
+        raise
+    except InputError as damage:
+        error = damage
+    log.warning("%s: the model is that of the last epoch instead of the best", error)
+    return last
+
+
+def load_published(job: TrainJob) -> tuple[model.ModelManifest, Rows]:
+    """Return the manifest and the history of the model folder.
+
+    Raises:
+        IncompleteError: the model there is not, or not only, of this run: another training with the
+            same --out has written there meanwhile.
+    """
+    try:
+        _, manifest = model.load_model(job.model_dir, "--out")
+        history = model.load_history(job.model_dir, manifest)
+        problem = "" if manifest.run == job.run.run_id else "the model of another run"
     except StorageAccessError:
         raise
     except InputError as error:
-        log.warning("%s: the model is that of the last epoch instead of the best", error)
-        return last
+        problem = str(error)
+    if problem:
+        raise IncompleteError(
+            f"--out {job.model_dir}: another training has written there meanwhile ({problem}); end "
+            "it or use another --out, then run again"
+        )
+    return manifest, history
 
 
 def publish_curves(job: TrainJob, history: Rows) -> None:

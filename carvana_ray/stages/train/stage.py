@@ -21,7 +21,7 @@ import ray
 
 from carvana_ray import config, storage
 from carvana_ray.checkpoints import train_state
-from carvana_ray.checkpoints.model import describe_network, load_history, load_manifest
+from carvana_ray.checkpoints.model import describe_network
 from carvana_ray.config import cli
 from carvana_ray.errors import InputError
 from carvana_ray.runtime import preflight
@@ -32,7 +32,7 @@ from carvana_ray.stages.train.assemble_batches import BatchSpec
 from carvana_ray.stages.train.dataset import decode_pairs
 from carvana_ray.stages.train.plan import TrainJob, check, is_finished, plan_job
 from carvana_ray.stages.train.progress_actor import poll_progress, start_progress_actor
-from carvana_ray.stages.train.publish import publish_curves, publish_model
+from carvana_ray.stages.train.publish import load_published, publish_curves, publish_model
 from carvana_ray.stages.train.trainer import start_training, wait_for_training
 from carvana_ray.training import finetune
 from carvana_ray.training.loop import DivergedError
@@ -54,12 +54,12 @@ def run(
     if not is_finished(job.model_dir, job.run):
         skipped = _train(job)
         publish_model(job, skipped)
-    history = load_history(job.model_dir)
+    manifest, history = load_published(job)
     publish_curves(job, history)
     return {
         "model": job.model_dir,
         **summarize(history),
-        "skipped": len(load_manifest(job.model_dir).skipped),
+        "skipped": len(manifest.skipped),
         "seconds": round(time.monotonic() - began, 1),
     }
 

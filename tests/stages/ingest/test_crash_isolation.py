@@ -2,12 +2,15 @@
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from ray.exceptions import NodeDiedError, OutOfMemoryError, WorkerCrashedError
+from support.commands import REPOSITORY
 
 from carvana_ray.data.quarantine import CRASH
 from carvana_ray.errors import IncompleteError
@@ -53,6 +56,41 @@ def test_an_image_whose_work_kills_its_process_alone_is_found(
             raise ValueError("an error is not a death")
 
     assert find_crashing([GOOD, KILLS, RAISES, KILLS_IN_COMPANY], work) == [KILLS]
+
+
+UNDER_PRESSURE = """
+import ray
+from carvana_ray.errors import IncompleteError
+from carvana_ray.stages.ingest.crash_isolation import find_crashing
+from carvana_ray.storage import FileInfo
+
+ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+
+def work(image):
+    import time
+    time.sleep(3)
+
+try:
+    print("named:", find_crashing([FileInfo(name, 1, "1") for name in "abcd"], work))
+except IncompleteError as error:
+    print("ended:", error)
+"""
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_machine_that_is_out_of_memory_names_no_image(tmp_path: Path) -> None:
+    """Ray's memory monitor kills each task, as if the machine had no memory left."""
+    monitor = {"RAY_memory_usage_threshold": "0.001", "RAY_memory_monitor_refresh_ms": "250"}
+    done = subprocess.run(
+        [sys.executable, "-c", UNDER_PRESSURE],
+        env={**os.environ, **monitor, "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.stdout.startswith("ended: out of memory while reading a alone, 4 times; all")
 
 
 def outcomes(monkeypatch: pytest.MonkeyPatch, *deaths: Exception | None) -> list[Exception | None]:

@@ -11,7 +11,13 @@ from support.pairs import draw_pair
 
 from carvana_ray import storage
 from carvana_ray.stages.ingest import read_images as module
-from carvana_ray.stages.ingest.read_images import ReadOptions, block_row, read_images
+from carvana_ray.stages.ingest.read_images import (
+    ReadOptions,
+    block_row,
+    file_columns,
+    read_crcs,
+    read_images,
+)
 from carvana_ray.storage import FileInfo
 
 SIZE = (1280, 1918)
@@ -79,6 +85,47 @@ def test_a_block_of_single_images_goes_on_after_an_unreachable_one(
     block = read(tmp_path, ["loop.jpg", good, "loop.jpg", good], whole_blocks=False)
     assert first_words(block) == ["unreachable", "ok"] * 2
     assert block["image"][1].any()
+
+
+@pytest.fixture(params=["disk", pytest.param("s3", marks=pytest.mark.ray)])
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A folder on disk or in S3."""
+    if request.param == "disk":
+        return str(tmp_path)
+    return f"{request.getfixturevalue('bucket')(request.getfixturevalue('s3'))}/photos"
+
+
+def test_an_image_that_changed_since_it_was_listed_is_not_read(folder: str) -> None:
+    """Otherwise its shard would hold the mask of one version under the name of the other."""
+    names = ["0.jpg", "1.jpg"]
+    for number, name in enumerate(names):
+        storage.write_atomic(f"{folder}/{name}", draw_pair(number, (300, 400))[0])
+    options = ReadOptions(folder, 8, None, SIZE)
+    entries = storage.list_files(folder)
+    assert first_words(read_images(batch_of(block_row("x", entries)), options)) == ["ok", "ok"]
+    storage.write_atomic(f"{folder}/1.jpg", draw_pair(2, (300, 400))[0], replace=True)
+    block = read_images(batch_of(block_row("x", entries)), options)
+    assert block["status"].tolist() == ["ok", "unreachable: it changed since it was listed"]
+    assert block["crc32"][1] == 0
+    assert not block["image"][1].any()
+    again = read_images(batch_of(block_row("x", storage.list_files(folder))), options)
+    assert first_words(again) == ["ok", "ok"], "a new listing has the new version"
+
+
+def test_checksums_are_those_of_the_listed_files(folder: str) -> None:
+    files = {f"{number}.jpg": f"image {number}".encode() for number in range(4)}
+    for name, data in files.items():
+        storage.write_atomic(f"{folder}/{name}", data)
+    entries = storage.list_files(folder)
+    found = read_crcs(batch_of(file_columns(entries)), folder=folder)
+    assert found["img"].tolist() == list(files)
+    assert found["crc32"].tolist() == [zlib.crc32(data) for data in files.values()]
+    assert found["problem"].tolist() == [""] * 4
+    storage.remove(f"{folder}/0.jpg")
+    storage.write_atomic(f"{folder}/2.jpg", b"another", replace=True)
+    found = read_crcs(batch_of(file_columns(entries)), folder=folder)
+    assert found["img"].tolist() == ["1.jpg", "2.jpg"], "the missing is left out, 3 is not read"
+    assert found["problem"].tolist() == ["", "it changed since it was listed"]
 
 
 def test_an_image_of_another_size_than_required_is_bad(tmp_path: Path) -> None:

@@ -10,6 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from ray.data.context import (
+    DEFAULT_ACTOR_MAX_TASKS_IN_FLIGHT_TO_MAX_CONCURRENCY_FACTOR as TASKS_OF_AN_ACTOR,
+)
 from support.blocks import batch_of, listed
 from support.jpegs import decode_with_pillow, jpeg
 from support.pairs import draw_pair
@@ -22,9 +25,11 @@ from carvana_ray.inference import nvjpeg
 from carvana_ray.runtime.resources import WorkerAllocation
 from carvana_ray.stages.ingest import read_images as reading
 from carvana_ray.stages.ingest.blocks import from_blocks
+from carvana_ray.stages.ingest.crash_isolation import LOST_A_REPLICA
 from carvana_ray.stages.ingest.read_images import ReadOptions, block_row, read_images
 from carvana_ray.stages.predict import mask_predictor
 from carvana_ray.stages.predict.mask_predictor import MaskPredictor, SoftMaskPredictor
+from carvana_ray.storage import FileInfo
 
 SIZE = (320, 480)
 NAMES = [f"{number}.jpg" for number in range(8)]
@@ -155,6 +160,28 @@ def test_a_bad_image_has_an_empty_mask_whatever_the_network_returns(
     assert masks["run_bounds"].tolist() == [bounds.tobytes() if ok else b"" for ok in good]
 
 
+@pytest.mark.parametrize("kind", [MaskPredictor, SoftMaskPredictor])
+def test_a_replica_refuses_a_model_that_was_exchanged(
+    folder: Path, kind: type[MaskPredictor]
+) -> None:
+    """It must not raise: Ray Data would wait half an hour for a replica that does not start."""
+    checked, original = model_in(folder), folder / "model"
+    original.rename(folder / "original")
+    make_model(original, [draw_pair(9, SIZE)[0]])
+    replica = kind(checked, ON_CPU)
+    masks = replica(read(folder, keep_encoded=False))
+    (status,) = set(masks["status"])
+    assert status == f"unreachable: --model {original}: another model was written there while " + (
+        "this job ran; run the command again"
+    )
+    assert not any(masks["run_bounds" if kind is MaskPredictor else "soft_mask"].ravel())
+    original.rename(folder / "other")
+    (status,) = set(replica(read(folder, keep_encoded=False))["status"])
+    assert status.startswith("unreachable: --model")
+    (folder / "original").rename(original)
+    assert OK in replica(read(folder, keep_encoded=False))["status"], "it loads the model late"
+
+
 def test_a_gpu_fault_ends_the_process(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """CUDA repeats the error in that process; Ray starts a new process and repeats the block."""
 
@@ -198,6 +225,19 @@ def test_encoded_and_decoded_blocks_form_one_batch(folder: Path, ray_session: No
         encoded = row["img"].endswith("-encoded.jpg")
         assert row["encoded"] == (files["encoded"] if encoded else b"")
         assert np.array_equal(row["image"], np.empty((0, 0)) if encoded else gray)
+
+
+def test_files_that_the_readers_must_decode_get_all_cpus() -> None:
+    small, large = (FileInfo("a.jpg", size, "1") for size in (2**20, 2**20 + 1))
+    workers = WorkerAllocation(1, 1, True, decode_on_gpu=True)
+    few = mask_predictor.reader_resources(workers, [small, large])
+    assert few["compute"].size == mask_predictor.READERS_OF_FILES
+    many = mask_predictor.reader_resources(workers, [small, large, large])
+    assert "compute" not in many
+
+
+def test_the_blocks_that_a_worker_holds_may_be_lost_with_its_machine() -> None:
+    assert mask_predictor.REPLICAS_A_GPU * TASKS_OF_AN_ACTOR <= LOST_A_REPLICA
 
 
 @pytest.mark.parametrize(

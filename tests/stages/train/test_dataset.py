@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import signal
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -192,17 +193,41 @@ def test_a_file_that_cannot_be_reached_ends_training_with_its_name(
 def test_a_pair_that_crashes_its_process_is_named(
     data: Path, ray_session: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Also if its chunk dies while an earlier one is still being decoded."""
     pairs = first_pairs(data, 3)
-    image, mask = pairs[1]
+    image, mask = pairs[2]
 
     def read_or_crash(batch: dict[str, Any], options: PairOptions) -> dict[str, Any]:
-        if image in list(batch["image_names"][0]):
+        names = list(batch["image_names"][0])
+        if image in names:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if len(names) > 1:
+            time.sleep(10)
+        return read_pairs(batch, options)
+
+    monkeypatch.setattr(dataset, "read_pairs", read_or_crash)
+    monkeypatch.setattr(dataset, "CHUNK", 2)
+    with pytest.raises(InputError, match=f"{image} or {mask} crashes the process") as error:
+        decode_pairs(run_of(pairs, data / "train", data / "train_masks"), 8)
+    assert isinstance(error.value.__cause__, ray.exceptions.WorkerCrashedError)
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_process_that_is_lost_without_a_guilty_pair_is_one_line(
+    data: Path, ray_session: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pairs = first_pairs(data, 2)
+
+    def read_or_crash(batch: dict[str, Any], options: PairOptions) -> dict[str, Any]:
+        if len(batch["image_names"][0]) > 1:
             os.kill(os.getpid(), signal.SIGKILL)
         return read_pairs(batch, options)
 
     monkeypatch.setattr(dataset, "read_pairs", read_or_crash)
-    with pytest.raises(InputError, match=f"{image} or {mask} crashes the process"):
+    with pytest.raises(IncompleteError, match=r"a process or a machine was lost .*again") as error:
         decode_pairs(run_of(pairs, data / "train", data / "train_masks"), 8)
+    assert "\n" not in str(error.value)
 
 
 def test_the_stream_leaves_space_for_the_decoded_pairs() -> None:

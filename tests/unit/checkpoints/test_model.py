@@ -13,17 +13,19 @@ from support.models import write_model
 
 from carvana_ray.checkpoints.model import (
     ModelManifest,
+    ModelRef,
     load_history,
+    load_manifest,
     load_model,
     sha256,
     to_bytes,
 )
-from carvana_ray.errors import InputError
+from carvana_ray.errors import IncompleteError, InputError
 from carvana_ray.unet.network import UNet
 
 
 def write(folder: Path, model: UNet) -> ModelManifest:
-    return write_model(folder, model, [{"epoch": 1, "loss": 0.25}])
+    return write_model(folder, model, metrics={"epoch": 1, "loss": 0.25})
 
 
 @pytest.fixture
@@ -51,6 +53,39 @@ def test_the_manifest_has_everything_that_prediction_needs(folder: Path) -> None
     assert text["network"] == {"kind": "unet", "base": 2, "norm": "batch", "fold": 1}
     assert text["preprocessing"]["downscale"] == 8
     assert text["holdout_cars"] == ["a"]
+
+
+def test_another_model_than_the_expected_one_is_refused(folder: Path, tmp_path: Path) -> None:
+    checked = ModelRef(str(folder), load_manifest(str(folder)).sha256)
+    assert checked.load()[1].sha256 == checked.sha256
+    folder.rename(tmp_path / "original")
+    write(folder, UNet(base=2))
+    with pytest.raises(InputError, match=f"--model {folder}: another model .*; run .* again"):
+        checked.load()
+    with pytest.raises(InputError, match=r"--init-from .* another model was written there"):
+        load_model(str(folder), "--init-from", checked.sha256)
+
+
+def test_a_failure_is_blamed_on_a_model_that_was_exchanged(folder: Path, tmp_path: Path) -> None:
+    checked = ModelRef(str(folder), load_manifest(str(folder)).sha256)
+    with pytest.raises(IncompleteError, match="disk"), checked.blamed():
+        raise IncompleteError("the disk")
+    folder.rename(tmp_path / "original")
+    with pytest.raises(InputError, match="no model there"), checked.blamed():
+        raise IncompleteError("the disk")
+    write(folder, UNet(base=2))
+    with pytest.raises(InputError, match="another model was written there"), checked.blamed():
+        raise IncompleteError("the disk")
+    with checked.blamed():
+        pass  # what is done is right
+
+
+def test_the_history_of_another_model_is_refused(folder: Path) -> None:
+    manifest = load_manifest(str(folder))
+    assert load_history(str(folder), manifest) == [manifest.metrics]
+    (folder / "history.json").write_text('[{"epoch": 1, "loss": 0.26}]')
+    with pytest.raises(InputError, match=r"history\.json: the history of another model"):
+        load_history(str(folder), manifest)
 
 
 def flip_a_bit(folder: Path) -> None:

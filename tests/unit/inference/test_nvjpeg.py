@@ -75,7 +75,7 @@ def test_a_full_gpu_is_not_a_bad_image() -> None:
 def test_the_network_gets_few_images_at_a_time_in_their_order(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(predictor, "max_batch", lambda h, w, fold: 2)
+    monkeypatch.setattr(predictor, "max_batch", lambda *_: 2)
     calls: list[str] = []
     network = predictor.Predictor(UNet(base=2), CPU)
     monkeypatch.setattr(

@@ -119,6 +119,40 @@ def test_a_network_that_folds_sees_more_images_at_a_time() -> None:
     assert predictor.max_batch(10_000, 10_000) == 1
 
 
+def test_a_batch_on_a_cpu_is_bounded_by_its_pixels() -> None:
+    """Sixteen images of 12 megapixels would take 6 GB."""
+    assert predictor.max_batch(320, 480, 1, False) == 16
+    assert predictor.max_batch(750, 1000, 1, False) == 3
+    assert predictor.max_batch(3000, 4000, 1, False) == 1
+    assert predictor.full_size_batch(1280, 1918) == 16
+    assert predictor.full_size_batch(3000, 4000) == 3
+    assert predictor.full_size_batch(10_000, 10_000) == 1
+
+
+def test_the_bounds_of_memory_change_no_mask(
+    network: UNet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cpu_predictor, batch = Predictor(network, torch.device("cpu")), grays(7)
+    expected = rle_texts(cpu_predictor, batch, 160, 240)
+    seen: dict[str, list[int]] = {"network": [], "masks": []}
+    forward, boundaries = cpu_predictor.logits, predictor.run_boundaries
+
+    def logits(gray: torch.Tensor) -> torch.Tensor:
+        seen["network"].append(len(gray))
+        return forward(gray)
+
+    def run_boundaries(soft_masks: torch.Tensor, height: int, width: int) -> torch.Tensor:
+        seen["masks"].append(len(soft_masks))
+        return boundaries(soft_masks, height, width)
+
+    monkeypatch.setattr(predictor, "PIXELS_ON_CPU", 3 * 40 * 60)
+    monkeypatch.setattr(predictor, "FULL_SIZE_PIXELS", 2 * 160 * 240)
+    monkeypatch.setattr(cpu_predictor, "logits", logits)
+    monkeypatch.setattr(predictor, "run_boundaries", run_boundaries)
+    assert rle_texts(cpu_predictor, batch, 160, 240) == expected
+    assert seen == {"network": [3, 3, 1], "masks": [2, 1, 2, 1, 1]}
+
+
 @pytest.mark.parametrize("tta_flip", [False, True])
 def test_non_finite_images_are_computed_again_in_float32(network: UNet, tta_flip: bool) -> None:
     cpu_predictor = Predictor(network, torch.device("cpu"), tta_flip)

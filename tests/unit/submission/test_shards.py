@@ -470,9 +470,28 @@ def test_bad_images_of_the_catalog_in_valid_shards_are_counted(folder: Folder) -
 
 def test_a_bad_image_is_not_read_again(folder: Folder) -> None:
     part = PlanPart(1, entries(5), 1)
-    for word in ("not-an-image", "truncated", "wrong-size", "too-large", "mode", "crash"):
+    for word in ("not-an-image", "truncated", "wrong-size", "too-large", "mode"):
         folder.put(part, status=["ok", "ok", f"{word}: so", "ok", "ok"])
         assert folder.pending([part]) == shards.PendingShards([], 1, 1, [])
+
+
+def test_shards_with_images_that_crashed_become_pending_if_these_no_longer_do(
+    folder: Folder,
+) -> None:
+    part = PlanPart(1, entries(12), 4)
+    crash, bad = "crash: it kills", "truncated: so"
+    folder.put(part, 0, status=["ok", crash, bad])
+    folder.put(part, 1, status=["ok", bad, "ok"])
+    folder.put(part, 2, status=[crash, crash, "ok"])
+    folder.put(part, 3, status=["ok", crash, "ok"])
+    pending = folder.pending([part], [*entries(12)[:8], *entries(12)[9:10]])
+    assert (pending.tasks, pending.bad, pending.images) == ([], 5, 0)
+    suspects = [shard.crashed for shard in pending.crashed]
+    assert suspects == [(entries(12)[1],), entries(12)[6:8]], "the last is not in the catalog"
+    assert pending.retry([entries(12)[1], *entries(12)[6:8]]).tasks == [], "all still do"
+    retried = pending.retry([entries(12)[6]])
+    assert retried.tasks == [ShardTask(part, 0, replace=True), ShardTask(part, 2, replace=True)]
+    assert (retried.bad, retried.images, retried.crashing) == (1, 5, [entries(12)[6]])
 
 
 def test_a_shard_is_pending_if_a_missing_image_exists_again(folder: Folder) -> None:
