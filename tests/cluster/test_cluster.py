@@ -298,7 +298,7 @@ def test_no_secret_is_in_any_log_or_result(
         (
             ("jobs/pipeline.py", "--data", "BUCKET/unmasked", "--out", "OUT"),
             2,
-            "pipeline: error: --data: 1 of 64 .* 000000000003_05.jpg .*",
+            "pipeline: error: --data: no mask .* 1 of 64 .* 000000000003_05.jpg .*",
         ),
         (
             ("faulty.py", "--data", "BUCKET/photos", "--out", "OUT"),

@@ -147,14 +147,15 @@ def test_a_sample_does_not_overwrite_other_images(folder: Path) -> None:
         ("predict", ("--data", "x", "--on-bad-picture", "skip"), "--on-bad-picture"),
         ("predict", ("--data", "x", "--submission", "s.txt"), "--submission"),
         ("train", ("--data", "gs://bucket/x"), "gs://bucket/x"),
-        ("train", ("--data", "x", "--workers", 9, "--num-cpus", 3), "--workers 9"),
+        ("train", ("--data", "DATA", "--workers", 9, "--num-cpus", 3), "--workers 9"),
         ("check", (), "--submission"),
     ],
 )
 def test_a_command_ends_with_one_line_and_exit_code_2(
-    job: str, flags: tuple[object, ...], names: str, run_job: Run, tmp_path: Path
+    job: str, flags: tuple[object, ...], names: str, run_job: Run, folder: Path
 ) -> None:
-    done = run_job(job, *flags, *(() if job == "check" else ("--out", tmp_path / "out")))
+    words = [folder if flag == "DATA" else flag for flag in flags]
+    done = run_job(job, *words, *(() if job == "check" else ("--out", folder / "out")))
     assert done.returncode == 2, done.stderr
     assert done.stdout == ""
     last = done.stderr.strip().splitlines()[-1]
