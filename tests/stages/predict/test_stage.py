@@ -1,5 +1,6 @@
 """The rounds of a prediction, its blocks and the tally of its shards."""
 
+import contextlib
 import dataclasses
 from types import SimpleNamespace
 from typing import Any
@@ -103,6 +104,29 @@ def test_images_that_are_no_longer_listed_are_not_read() -> None:
     (row,) = stage.block_rows(catalog, [task], {old[2]: CRASH, old[3]: CRASH})
     assert row["names"] == ["a.jpg", "b.jpg", "c.jpg", "d.jpg"]
     assert row["preset_status"] == ["", NOT_LISTED, CRASH, NOT_LISTED]
+
+
+def test_each_run_makes_its_shards_in_another_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise eight shards that cannot be made would end each run before all others."""
+    part = PlanPart(1, tuple(FileInfo(f"{n}.jpg", 1, "1") for n in range(50)), 50)
+    orders: list[list[int]] = []
+
+    def note(tasks: list[ShardTask], *_: object, **__: object) -> None:
+        orders.append([task.shard for task in tasks])
+
+    monkeypatch.setattr(stage, "run_with_isolation", note)
+    run: Any = SimpleNamespace(
+        flags=config.PredictFlags(),
+        catalog=SimpleNamespace(folder="/photos", entries=part.images),
+        pending=PendingShards([ShardTask(part, shard) for shard in range(50)], 50, 0, []),
+        workers=None,
+        options=None,
+        model=SimpleNamespace(blamed=contextlib.nullcontext),
+    )
+    for _ in range(2):
+        stage.predict_pending(run)
+    assert orders[0] != orders[1]
+    assert sorted(orders[0]) == sorted(orders[1]) == list(range(50))
 
 
 class Rounds:
