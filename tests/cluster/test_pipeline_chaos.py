@@ -55,7 +55,6 @@ def pipelines(root: Path, monkeypatch: pytest.MonkeyPatch, fault: str = "") -> P
     (root / "jobs").mkdir()
     (root / "jobs/pipeline.py").write_text(PROGRAM.format(fault=fault))
     monkeypatch.setattr(pipeline_chaos, "REPOSITORY", root)
-    monkeypatch.setattr(pipeline_chaos, "RAY_S", 0.1)
     monkeypatch.setattr(pipeline_chaos, "FIRST_S", 0.2)
     found = Pipelines(root, "", within=10)
     found.run_clean()
