@@ -1,4 +1,4 @@
-"""The program beside Ray Data's own checkpoint: the same prediction, its driver killed many times.
+"""Compare the program with Ray Data's checkpoints: kill the driver of one prediction many times.
 
     python benchmarks/resume.py [--images 600] [--kills 20] [--ways program names] [--seed 0]
 

@@ -220,7 +220,7 @@ class PredictFlags(EvaluateFlags):
 
     @property
     def marker_uri(self) -> str:
-        """The file beside the submission that says which one is complete: submission.json."""
+        """The marker, submission.json: it names the complete submission and its SHA-256."""
         return f"{_stem(self.submission_uri)}.json"
 
 

@@ -90,7 +90,7 @@ class CutoutWriter:
         return f"{PROBLEM}: {problem}" if problem else OK
 
     def _publish(self, target: str, name: str, tag: str, cutout: bytes) -> str:
-        """Write the cut-out of an image; return why there is none of this image, or ""."""
+        """Write the cut-out of an image; return the problem if the write fails, else ""."""
         file = cutout_name(name, self.style.suffix)
         uri, image = storage.join(target, file), storage.join(self.folder, name)
         try:
