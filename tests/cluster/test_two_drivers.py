@@ -29,6 +29,7 @@ from support.turns import Turns
 from carvana_ray import config, storage
 from carvana_ray.data.quarantine import OK
 from carvana_ray.runtime.resources import ClusterResources
+from carvana_ray.stages.predict import publish
 from carvana_ray.stages.predict import stage as predict
 from carvana_ray.stages.predict.plan_run import PredictRun
 from carvana_ray.stages.predict.write_shards import write_shards
@@ -162,8 +163,8 @@ class Observed:
         manifest = manifest_of()
         monkeypatch.setattr(predict, "load_model", lambda uri: (None, manifest))
         monkeypatch.setattr(predict, "predict_pending", write_pending)
-        monkeypatch.setattr(predict, "review_masks", lambda *_: ({}, {}))
-        monkeypatch.setattr(predict, "write_report", lambda *_: None)
+        monkeypatch.setattr(publish, "review_masks", lambda *_: ({}, {}))
+        monkeypatch.setattr(publish, "write_report", lambda *_: None)
         listing, writer = storage.list_files, storage.atomic_writer
 
         def list_files(uri: str, *suffixes: tuple[str, ...]) -> list[FileInfo]:

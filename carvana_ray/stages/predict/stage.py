@@ -22,10 +22,8 @@ from carvana_ray.checkpoints.model import describe_model, load_model
 from carvana_ray.config import PredictFlags
 from carvana_ray.data.catalog import Catalog
 from carvana_ray.data.quarantine import NOT_LISTED, FailureLimits
-from carvana_ray.errors import BadImagesError, IncompleteError
+from carvana_ray.errors import IncompleteError
 from carvana_ray.report import figures
-from carvana_ray.report.builder import add_section
-from carvana_ray.report.provenance import provenance
 from carvana_ray.runtime.preflight import announce, describe_workers
 from carvana_ray.runtime.progress import ProgressMeter, StageTimer
 from carvana_ray.runtime.resources import ClusterResources, WorkerAllocation
@@ -40,7 +38,7 @@ from carvana_ray.stages.predict.mask_predictor import (
     replica_resources,
 )
 from carvana_ray.stages.predict.plan_run import PredictInput, PredictRun, list_input, plan_run
-from carvana_ray.stages.predict.review_masks import review_masks
+from carvana_ray.stages.predict.publish import publish
 from carvana_ray.stages.predict.write_shards import write_shards
 from carvana_ray.stages.ray_metrics import meter
 from carvana_ray.storage import FileInfo
@@ -249,59 +247,3 @@ def failure_limits(flags: PredictFlags, folder: str, images: int) -> FailureLimi
     """Return the number of failures that a prediction of a folder's images allows."""
     allowed = flags.max_bad if flags.on_bad_picture == "empty" else 0
     return FailureLimits(folder, images, "shard", allowed)
-
-
-def publish(
-    run: PredictRun, merged: MergeSummary, result: dict[str, Any], timer: StageTimer
-) -> None:
-    """Write quarantine.csv, the review, the section of the report and the contact sheets.
-
-    Review, report and sheets of a newer submission stay.
-
-    Raises:
-        BadImagesError: there is no submission; review and report are written all the same.
-    """
-    held_back, target = None, result["submission"]
-    try:
-        merge.finish_run(run.flags, merged, run.folder, result)
-    except BadImagesError as error:
-        held_back, result = error, error.result
-    current = partial(merge.is_current, run.flags, merged)
-    review, crcs = review_masks(run.out, run.folder, run.parts, run.catalog, run.cpus, current)
-    timer.end("look at the masks once more")
-    if current():
-        write_report(run, merged, {"result": result, "review": review}, crcs, timer.seconds)
-    else:
-        log.info("another run has published %s meanwhile; its review and report stay", target)
-    if held_back:
-        raise held_back
-
-
-def write_report(
-    run: PredictRun,
-    merged: MergeSummary,
-    results: dict[str, dict[str, Any]],
-    crcs: dict[str, int],
-    seconds: dict[str, float],
-) -> None:
-    """Write the section of the report and, if there is a submission, the contact sheets.
-
-    Args:
-        run, merged: the prediction and its merge.
-        results: ``result`` of the job and ``review`` of the masks.
-        crcs: CRC-32 by image.
-        seconds: of each step.
-    """
-    rate, folder = results["result"]["images_per_second"], run.catalog.folder
-    section = {
-        **provenance(run.flags, run.manifest, folder, crcs),
-        **results,
-        "bad": [[row["img"], row["status"]] for row in merged.bad],
-        "shown": figures.unscored_figures(folder, figures.pick_rows(merged.sheet_rows)),
-        "seconds": seconds,
-        "speed": {"Prediction: pictures a second": rate} if rate else {},
-    }
-    log.info("report: %s", add_section(run.out, "predict", section))
-    if results["result"]["submission"]:
-        for name, image in figures.car_sheets(folder, merged.sheet_rows).items():
-            storage.write_atomic(storage.join(run.out, "sheets", name), image, replace=True)
