@@ -18,7 +18,6 @@ from support.s3_buckets import (
     deny,
     head,
     keys,
-    part_bytes,
     put,
     unfinished_uploads,
     write_through,
@@ -35,15 +34,7 @@ from carvana_ray.errors import (
 )
 from carvana_ray.storage import s3, s3_client
 
-__all__ = ["part_bytes"]  # a fixture
-
 Bucket = Callable[[Server], str]
-
-
-@pytest.fixture
-def home(server: Server, bucket: Bucket) -> str:
-    """The URI of an empty bucket, on each of the servers."""
-    return bucket(server)
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Reads from S3 with a condition: the contents are those of the listed version."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,14 +9,6 @@ from support.s3_servers import Server
 from carvana_ray import storage
 from carvana_ray.errors import FileChangedError, FileMissingError
 from carvana_ray.storage import s3_client
-
-Bucket = Callable[[Server], str]
-
-
-@pytest.fixture
-def home(server: Server, bucket: Bucket) -> str:
-    """The URI of an empty bucket, on each of the servers."""
-    return bucket(server)
 
 
 def test_only_the_listed_version_is_read(server: Server, home: str) -> None:

@@ -10,7 +10,6 @@ from support.s3_buckets import (
     check_message,
     head,
     keys,
-    part_bytes,
     put,
     unfinished_uploads,
     write_through,
@@ -21,15 +20,7 @@ from carvana_ray import storage
 from carvana_ray.errors import FileChangedError
 from carvana_ray.storage import s3_client
 
-__all__ = ["part_bytes"]  # a fixture
-
 Bucket = Callable[[Server], str]
-
-
-@pytest.fixture
-def home(server: Server, bucket: Bucket) -> str:
-    """The URI of an empty bucket, on each of the servers."""
-    return bucket(server)
 
 
 def test_no_addition_is_lost_when_four_processes_replace_one_file(home: str) -> None:
