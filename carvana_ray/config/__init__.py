@@ -2,15 +2,13 @@
 
 from carvana_ray.config.flags import (
     CheckFlags,
-    CutoutFlags,
-    EvaluateFlags,
     ExportFlags,
     LogFlags,
     ModelFlags,
-    PipelineFlags,
-    PredictFlags,
     RayFlags,
     SampleFlags,
     SeedFlags,
-    TrainFlags,
 )
+from carvana_ray.config.pipeline_flags import PipelineFlags
+from carvana_ray.config.predict_flags import CutoutFlags, EvaluateFlags, PredictFlags
+from carvana_ray.config.train_flags import TrainFlags

@@ -5,8 +5,11 @@ The field ``batch_size`` is the flag ``--batch-size``.
 
 import argparse
 import dataclasses
+import difflib
+import inspect
+import shutil
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from types import NoneType
 from typing import Any, Literal, NoReturn, TypeVar
 
@@ -16,17 +19,31 @@ from carvana_ray.errors import EXIT_USAGE, InputError
 C = TypeVar("C")
 
 
-def option(default: Any, text: str, *, least: int | None = None, positional: bool = False) -> Any:
+GROUPS = ("input", "sample", "model", "training", "output", "machine", "log")  # in this order
+TITLES = {"sample": "drawn sample"}
+
+
+def option(
+    default: Any,
+    text: str,
+    *,
+    group: str,
+    metavar: str = "N",
+    least: int | None = None,
+    positional: bool = False,
+) -> Any:
     """Return a dataclass field that is a flag.
 
     Args:
         default: default value.
         text: help text, with the unit.
+        group: the heading in ``--help``, one of `GROUPS`.
+        metavar: what the value is, in capitals: a number N, FOLDER, FILE.
         least: smallest valid value.
         positional: whether the value is also accepted without the flag.
     """
-    metadata = {"help": text, "least": least, "positional": positional}
-    return dataclasses.field(default=default, metadata=metadata)
+    metadata = {"help": text, "group": group, "metavar": metavar, "least": least}
+    return dataclasses.field(default=default, metadata=metadata | {"positional": positional})
 
 
 def require_valid(config: Any) -> None:
@@ -58,49 +75,94 @@ class _Parser(argparse.ArgumentParser):
         self.exit(EXIT_USAGE, f"{job}: error: {message} (see {self.prog} --help)\n")
 
 
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    def __init__(self, prog: str) -> None:
+        width = min(shutil.get_terminal_size().columns, 100) - 2
+        super().__init__(prog, max_help_position=28, width=width)
+
+
 def parse(config: type[C], prog: str, argv: Sequence[str] | None, epilog: str = "") -> C:
     """Return the dataclass of a command line; on wrong usage end the process with exit code 2."""
-    parser = _Parser(
-        prog=prog,
-        description=config.__doc__,
-        epilog=epilog,
-        allow_abbrev=False,  # a misspelled flag must not pass for another one
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--version", action="version", version=f"carvana_ray {__version__}")
-    kinds = typing.get_type_hints(config)
-    for field in dataclasses.fields(config):  # type: ignore[arg-type]
-        _add_flag(parser, field, kinds[field.name])
-    values = vars(parser.parse_args(argv))
+    parser = _make_parser(config, prog, epilog)
+    values, rest = parser.parse_known_args(argv)
+    given = vars(values)
+    flags = [word for word in rest if word.startswith("-")]
+    if flags:
+        parser.error(f"unrecognized flag {flags[0]}{_suggest(flags[0].split('=')[0], config)}")
+    if rest:  # argparse takes the values of a positional argument only where they are together
+        name = next((f.name for f in _positionals(config) if isinstance(f.default, tuple)), "")
+        if not name:
+            parser.error(f"unrecognized argument {rest[0]}")
+        given[name] = [*given[name], *rest]
     try:
-        return config(**values)
+        return config(**given)
     except InputError as error:
         parser.error(str(error))
 
 
-def _add_flag(parser: argparse.ArgumentParser, field: "dataclasses.Field[Any]", kind: Any) -> None:
-    text = field.metadata["help"]
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return ``; did you mean NAME?`` for a mistyped word, or "" if no name is like it."""
+    near = difflib.get_close_matches(word, known, n=1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _suggest(word: str, config: type[Any]) -> str:
+    return did_you_mean(word, [flag(field.name) for field in dataclasses.fields(config)])
+
+
+def _positionals(config: type[Any]) -> "list[dataclasses.Field[Any]]":
+    return [field for field in dataclasses.fields(config) if field.metadata["positional"]]
+
+
+def _make_parser(config: type[Any], prog: str, epilog: str) -> _Parser:
+    parser = _Parser(
+        prog=prog,
+        usage=" ".join([prog, *map(_usage, _positionals(config)), "[flags]"]),
+        description=inspect.cleandoc(config.__doc__ or ""),
+        epilog=epilog,
+        allow_abbrev=False,  # a misspelled flag must not pass for another one
+        formatter_class=_Formatter,
+        add_help=False,
+    )
+    kinds = typing.get_type_hints(config)
+    fields = sorted(dataclasses.fields(config), key=lambda field: not field.metadata["positional"])
+    for name in GROUPS:
+        group = parser.add_argument_group(TITLES.get(name, name))
+        for field in fields:
+            if field.metadata["group"] == name:
+                _add_flag(group, field, kinds[field.name])
+    group = parser.add_argument_group("help")
+    group.add_argument("-h", "--help", action="help", help="print this help")
+    version = f"carvana_ray {__version__}"
+    group.add_argument("--version", action="version", version=version, help="print the version")
+    return parser
+
+
+def _usage(field: "dataclasses.Field[Any]") -> str:
+    name = field.metadata["metavar"]
+    return f"[{name} ...]" if isinstance(field.default, tuple) else name
+
+
+def _add_flag(group: "argparse._ArgumentGroup", field: "dataclasses.Field[Any]", kind: Any) -> None:
+    text, name = field.metadata["help"], flag(field.name)
     if kind is bool:
-        parser.add_argument(flag(field.name), action="store_true", help=text)
+        group.add_argument(name, action="store_true", help=text)
         return
-    default = "" if field.default in (None, "", ()) else f" (default: {field.default})"
-    several = typing.get_origin(kind) is tuple
-    options: dict[str, Any]
+    if field.default not in (None, "", ()):
+        text += f" (default: {field.default})"
+    options: dict[str, Any] = {"metavar": field.metadata["metavar"]}
     if typing.get_origin(kind) is Literal:
         options = {"choices": typing.get_args(kind)}
-    elif several:
-        options = {"nargs": "*", "metavar": "NAME"}
+    elif isinstance(field.default, tuple):
+        options["nargs"] = "*"
     else:  # `int | None` is a number that may be left out
         (value, *_) = [k for k in typing.get_args(kind) if k is not NoneType] or [kind]
-        options = {"type": value, "metavar": {int: "N", float: "X"}.get(value, "NAME")}
-    parser.add_argument(flag(field.name), default=field.default, help=text + default, **options)
+        options["type"] = value
     if field.metadata["positional"]:
-        parser.add_argument(
-            field.name,
-            nargs="*" if several else "?",
-            default=argparse.SUPPRESS,
-            help=f"same as {flag(field.name)}",
-        )
+        own = {"nargs": "?", **options, "default": argparse.SUPPRESS}
+        group.add_argument(field.name, help=text, **own)
+        text = "the same, as a flag"
+    group.add_argument(name, default=field.default, help=text, **options)
 
 
 def to_json(config: Any) -> dict[str, Any]:

@@ -7,7 +7,7 @@ cluster does not have.
 from dataclasses import dataclass
 from importlib.util import find_spec
 
-from carvana_ray.config.flags import EvaluateFlags, ModelFlags, TrainFlags
+from carvana_ray.config import EvaluateFlags, ModelFlags, TrainFlags
 from carvana_ray.errors import InputError
 from carvana_ray.runtime.wording import count_of
 

@@ -13,8 +13,7 @@ from torch import Tensor
 
 from carvana_ray import storage
 from carvana_ray.checkpoints.model import ModelManifest, load_manifest, load_model
-from carvana_ray.config import cli
-from carvana_ray.config.flags import TrainFlags
+from carvana_ray.config import TrainFlags, cli
 from carvana_ray.config.recipes import RECIPES
 from carvana_ray.errors import InputError
 from carvana_ray.training.state import unet_config

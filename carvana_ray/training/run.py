@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from carvana_ray import storage
 from carvana_ray.checkpoints.model import ModelManifest
-from carvana_ray.config.flags import TrainFlags
+from carvana_ray.config import TrainFlags
 from carvana_ray.config.recipes import RECIPES
 from carvana_ray.data import layout
 from carvana_ray.data.catalog import image_and_mask_dirs, list_folder

@@ -7,7 +7,7 @@ import torch
 from support import models
 
 from carvana_ray.checkpoints.model import ModelManifest
-from carvana_ray.config.flags import TrainFlags
+from carvana_ray.config import TrainFlags
 from carvana_ray.config.recipes import RECIPES
 from carvana_ray.training import state as learner
 

@@ -13,7 +13,7 @@ from ray.train.torch import get_device, prepare_model
 
 from carvana_ray import storage
 from carvana_ray.checkpoints import train_state
-from carvana_ray.config.flags import TrainFlags
+from carvana_ray.config import TrainFlags
 from carvana_ray.runtime.torch_trace import PROFILE_DIR, Trace
 from carvana_ray.stages.train.assemble_batches import BatchSpec, steps_per_block
 from carvana_ray.stages.train.checkpoint_writer import CheckpointWriter

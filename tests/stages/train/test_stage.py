@@ -16,7 +16,7 @@ from support.pairs import draw_pair
 from carvana_ray import config
 from carvana_ray.checkpoints.model import load_manifest, load_model
 from carvana_ray.checkpoints.train_state import list_epochs
-from carvana_ray.config.flags import TrainFlags
+from carvana_ray.config import TrainFlags
 from carvana_ray.config.recipes import RECIPES
 from carvana_ray.errors import InputError
 from carvana_ray.runtime.resources import ClusterResources

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from carvana_ray.config.flags import TrainFlags
+from carvana_ray.config import TrainFlags
 from carvana_ray.stages.train.worker import COMPILE_FROM, _own_blocks, should_compile
 from carvana_ray.training.batch_plan import BatchPlan
 from carvana_ray.training.prefetch import Arrays

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from typing import Any
 
 import pytest
@@ -29,7 +30,27 @@ def test_every_field_is_a_flag_with_help(
         assert f"  --{field.name.replace('_', '-')}" in output
         assert field.metadata["help"]
     assert "examples: none" in output
-    assert kind.__doc__ in output
+    assert all(line.strip() in output for line in kind.__doc__.splitlines())
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_every_flag_has_a_group_and_the_name_of_its_value(kind: type[Any]) -> None:
+    for field in dataclasses.fields(kind):
+        assert field.metadata["group"] in cli.GROUPS
+        if field.type is str:
+            assert field.metadata["metavar"] != "N", field.name
+
+
+def test_help_lists_the_flags_by_group(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.parse(config.CutoutFlags, "carvana-ray cutout", ["--help"])
+    output = capsys.readouterr().out
+    assert output.startswith("usage: carvana-ray cutout [IMAGE ...] [flags]\n")
+    titles = re.findall(r"^(\w+):$", output, re.MULTILINE)
+    assert titles == ["input", "model", "output", "machine", "log", "help"]
+    flags = output.split("\noutput:\n")[1].split("\nmachine:\n")[0]
+    assert "--background COLOR|FILE" in flags
+    assert "--model" not in flags
 
 
 def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
@@ -93,6 +114,28 @@ def test_an_abbreviated_flag_is_an_error(
     kind: type[Any], word: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     usage_error(kind, [*REQUIRED.get(kind, []), word, "2"], capsys, word)
+
+
+@pytest.mark.parametrize(
+    ("kind", "word", "end"),
+    [
+        (config.TrainFlags, "--epoch", "--epoch; did you mean --epochs? (see job --help)"),
+        (config.TrainFlags, "--epoch=3", "--epoch=3; did you mean --epochs? (see job --help)"),
+        (config.PredictFlags, "--shardsize", "did you mean --shard-size? (see job --help)"),
+        (config.TrainFlags, "--zzz", "unrecognized flag --zzz (see job --help)"),
+    ],
+)
+def test_a_mistyped_flag_brings_the_nearest_one(
+    kind: type[Any], word: str, end: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert usage_error(kind, [word], capsys, word).endswith(f"{end}\n")
+
+
+def test_images_may_stand_before_between_and_after_flags() -> None:
+    words = ["a.jpg", "--edge", "hard", "b.jpg", "c.jpg", "--limit", "2", "d.jpg"]
+    flags = cli.parse(config.CutoutFlags, "job", words)
+    assert flags.pictures == ("a.jpg", "b.jpg", "c.jpg", "d.jpg")
+    assert cli.parse(config.CutoutFlags, "job", ["--limit", "2", "a.jpg"]).pictures == ("a.jpg",)
 
 
 @pytest.mark.parametrize("kind", ALL)

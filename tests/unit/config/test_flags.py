@@ -10,7 +10,7 @@ from support.flags import ALL, REQUIRED, usage_error
 
 import carvana_ray
 from carvana_ray import config
-from carvana_ray.config import cli, flags, recipes
+from carvana_ray.config import cli, predict_flags, recipes
 from carvana_ray.errors import InputError
 
 
@@ -115,7 +115,7 @@ def test_no_file_of_the_program_or_of_kaggle_is_a_valid_name_of_a_submission() -
     sources = [path.read_text() for path in Path(carvana_ray.__file__).parent.rglob("*.py")]
     written = {name for source in sources for name in re.findall(r'"(\w+)\.(?:csv|json)"', source)}
     in_own_folders = {"_SUCCESS", "quarantine", "_cutouts", "manifest", "history"}
-    assert written - in_own_folders - {"submission"} == flags.TAKEN_NAMES
+    assert written - in_own_folders - {"submission"} == predict_flags.TAKEN_NAMES
 
 
 def test_a_submission_has_a_marker_of_its_name() -> None:

@@ -12,7 +12,7 @@ from support.s3_servers import Server
 from carvana_ray import storage
 from carvana_ray.checkpoints.manifest import MANIFEST
 from carvana_ray.checkpoints.model import WEIGHTS
-from carvana_ray.config.flags import TrainFlags
+from carvana_ray.config import TrainFlags
 from carvana_ray.config.recipes import RECIPES
 from carvana_ray.errors import InputError
 from carvana_ray.training import finetune

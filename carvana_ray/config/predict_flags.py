@@ -1,0 +1,162 @@
+"""The flags of the commands that use a model: evaluate, predict and cutout."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from carvana_ray.config.cli import option
+from carvana_ray.config.flags import ModelFlags
+from carvana_ray.errors import InputError
+
+# NAME.csv and NAME.json of the program and of Kaggle, in a folder that may be --out.
+TAKEN_NAMES = {"config", "crc32", "evaluation", "metadata", "review", "sample", "sample_submission"}
+TAKEN_NAMES |= {"train_masks"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateFlags(ModelFlags):
+    """Score a model on cars that it was not trained on."""
+
+    model: str = option("", "model folder (default: OUT/model)", group="model", metavar="FOLDER")
+    decode: Literal["cpu", "gpu"] = option(
+        "cpu", "device that decodes JPEGs; gpu uses nvJPEG and needs torchvision", group="machine"
+    )
+
+    @property
+    def model_uri(self) -> str:
+        """The model folder of the flag, or the one under --out."""
+        return self.model or f"{self.out.rstrip('/')}/model"
+
+
+def _stem(submission: str) -> str:
+    return submission.removesuffix(".gz").removesuffix(".csv")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictFlags(EvaluateFlags):
+    """Predict the masks of all images, as a submission file."""
+
+    data: str = option(
+        "",
+        "folder with test/ (and sample_submission.csv), or any folder of images",
+        group="input",
+        metavar="FOLDER",
+    )
+    submission: str = option(
+        "submission.csv",
+        "name of the submission file under --out; .csv.gz is compressed",
+        group="output",
+        metavar="FILE",
+    )
+    shard_size: int = option(
+        0,
+        "largest number of images per shard; 0: 256 (64 at full size), or fewer for fewer than "
+        "16,384 images",
+        least=0,
+        group="output",
+    )
+    partial: bool = option(
+        False, "predict only the existing images if sample_submission.csv lists more", group="input"
+    )
+    on_bad_picture: Literal["fail", "empty"] = option(
+        "fail",
+        "fail: write no submission if an image cannot be used; empty: give it an empty mask",
+        group="input",
+    )
+    max_bad: int = option(
+        10, "largest number of bad images with --on-bad-picture empty", least=0, group="input"
+    )
+    verify: bool = option(
+        False, "read all images again and predict the changed ones", group="input"
+    )
+    merge_only: bool = option(False, "merge the existing shards, predict nothing", group="output")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        name = self.submission
+        if not name.endswith((".csv", ".csv.gz")) or "/" in name or name.startswith("."):
+            raise InputError(
+                f"--submission {name}: must be a file name that ends in .csv or .csv.gz, without a "
+                "leading dot"
+            )
+        if _stem(name).lower() in TAKEN_NAMES:  # in any case: some disks do not tell case
+            raise InputError(
+                f"--submission {name}: this program or Kaggle uses {_stem(name)}.csv or "
+                f"{_stem(name)}.json; choose another name"
+            )
+
+    @property
+    def submission_uri(self) -> str:
+        """The submission file under --out."""
+        return f"{self.out.rstrip('/')}/{self.submission}"
+
+    @property
+    def marker_uri(self) -> str:
+        """The marker, submission.json: it names the complete submission and its SHA-256."""
+        return f"{_stem(self.submission_uri)}.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CutoutFlags(EvaluateFlags):
+    """Cut cars out of images: files with a transparent or another background."""
+
+    pictures: tuple[str, ...] = option(
+        (), "image files and folders of images", positional=True, group="input", metavar="IMAGE"
+    )
+    data: str = option(
+        "", "folder with test/, or any folder of images", group="input", metavar="FOLDER"
+    )
+    submission: str = option(
+        "",
+        "submission file, .csv or .csv.gz, that gives the masks instead of a model",
+        group="model",
+        metavar="FILE",
+    )
+    edge: Literal["auto", "soft", "hard"] = option(
+        "auto",
+        "soft: anti-aliased alpha; hard: binary mask; auto: hard with --mask-only or --submission, "
+        "else soft",
+        group="output",
+    )
+    background: str = option(
+        "transparent",
+        "transparent, a color (white, '#f0f0f0') or an image file",
+        group="output",
+        metavar="COLOR|FILE",
+    )
+    format: Literal["png", "webp"] = option(
+        "png", "file format; webp is smaller, but its colors are lossy", group="output"
+    )
+    mask_only: bool = option(
+        False,
+        "write the mask alone: a PNG with 1 bit per pixel, 8 bits with --edge soft",
+        group="output",
+    )
+    on_bad_picture: Literal["fail", "skip"] = option(
+        "fail",
+        "fail: exit with code 3 if an image cannot be used; skip: exit with 0; both cut out all "
+        "other images",
+        group="input",
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "pictures", tuple(self.pictures))  # JSON and argparse give lists
+        if not self.pictures and not self.data:
+            raise InputError("--data is missing: name a folder of images, or the images themselves")
+        if self.pictures and self.data:
+            raise InputError(f"--pictures {self.pictures[0]}, --data {self.data}: use only one")
+        if self.submission and self.model:
+            raise InputError("--submission, --model: use only one of them, each gives masks")
+        if self.submission and self.edge == "soft":
+            raise InputError("--edge soft: the masks of --submission are hard; omit --edge")
+        if self.submission and not self.submission.endswith((".csv", ".csv.gz")):
+            raise InputError(f"--submission {self.submission}: must be .csv or .csv.gz")
+        if self.mask_only and (self.format != "png" or self.background != "transparent"):
+            raise InputError("--mask-only: writes a PNG; omit --format and --background")
+
+    @property
+    def soft(self) -> bool:
+        """Whether edges are soft: `edge`, with ``auto`` resolved."""
+        return self.edge == "soft" or (
+            self.edge == "auto" and not self.mask_only and not self.submission
+        )
