@@ -16,13 +16,19 @@ import pickle
 import platform
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 
 from carvana_ray import __version__, images, storage
-from carvana_ray.checkpoints.manifest import FORMAT, MANIFEST, read_model_manifest
+from carvana_ray.checkpoints.manifest import (
+    FORMAT,
+    HALF_FORMAT,
+    MANIFEST,
+    model_file,
+    read_model_manifest,
+)
 from carvana_ray.errors import InputError, first_line
 from carvana_ray.unet.network import UNet, UNetConfig
 
@@ -64,10 +70,11 @@ class ModelManifest:
     started_from: list[str] = field(default_factory=list)
     # Cars of this training and of all trainings that it started from.
     train_cars: list[str] = field(default_factory=list)
+    half: bool = False  # the weights file holds float16, half the size
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "format": FORMAT,
+            "format": HALF_FORMAT if self.half else FORMAT,
             "sha256": self.sha256,
             "network": self.unet.to_json(),
             "preprocessing": {
@@ -111,6 +118,7 @@ class ModelManifest:
             skipped=values.get("skipped", []),
             started_from=values.get("started_from", []),
             train_cars=values.get("train_cars", []),
+            half=values["format"] == HALF_FORMAT,
         )
 
 
@@ -126,6 +134,13 @@ def to_bytes(values: dict[str, Any]) -> bytes:
 def from_bytes(data: bytes) -> dict[str, Any]:
     """Load the output of `to_bytes` on the CPU. Never executes code from the file."""
     return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+
+
+def cast_weights(
+    weights: dict[str, torch.Tensor], before: torch.dtype, after: torch.dtype
+) -> dict[str, torch.Tensor]:
+    """Return weights with all tensors of dtype `before` as `after`; others stay as they are."""
+    return {k: v.to(after) if v.dtype == before else v for k, v in weights.items()}
 
 
 def sha256(data: bytes) -> str:
@@ -152,6 +167,22 @@ def save_model(
         storage.write_atomic(storage.join(folder, name), data, replace=True)
 
 
+def save_half(folder: str, source: str) -> ModelManifest:
+    """Write a copy of the model in `source` with weights in float16; return its manifest.
+
+    Raises:
+        InputError: see `load_model`; or a weight is too large for float16.
+    """
+    network, manifest = load_model(source)
+    weights = cast_weights(network.state_dict(), torch.float32, torch.float16)
+    if not all(bool(torch.isfinite(value).all()) for value in weights.values()):
+        raise InputError(f"{source}: a weight is larger than float16 can hold")
+    data = to_bytes(weights)
+    half = replace(manifest, sha256=sha256(data), half=True)
+    save_model(folder, data, half, load_history(source, manifest))
+    return half
+
+
 def read_verified(uri: str, digest: str | None) -> bytes:
     """Return the bytes of a file.
 
@@ -168,7 +199,7 @@ def load_manifest(folder: str, flag: str = "--model", sha256: str | None = None)
     """Return the manifest of a model folder.
 
     Args:
-        folder: URI of the folder.
+        folder: URI of the folder, or `STARTER`, see `resolve_model`.
         flag: the flag that named the folder, for error messages.
         sha256: of the weights that the caller expects, if it knows them.
 
@@ -176,7 +207,7 @@ def load_manifest(folder: str, flag: str = "--model", sha256: str | None = None)
         InputError: the folder is not a model, has another format number, is damaged, or holds
             another model than the caller expects.
     """
-    uri = storage.join(folder, MANIFEST)
+    uri = model_file(folder, MANIFEST)
     try:
         manifest = ModelManifest.from_json(read_model_manifest(folder, flag))
     except (KeyError, TypeError) as error:
@@ -197,7 +228,7 @@ def load_history(folder: str, manifest: ModelManifest | None = None) -> list[dic
     Raises:
         InputError: the file is missing, or is not the history of the model of `manifest`.
     """
-    uri = storage.join(folder, HISTORY)
+    uri = model_file(folder, HISTORY)
     history = json.loads(storage.read(uri))
     if manifest and manifest.metrics not in history:
         raise InputError(
@@ -240,10 +271,12 @@ def load_model(
             are not all finite.
     """
     manifest = load_manifest(folder, flag, sha256)
-    uri = storage.join(folder, WEIGHTS)
+    uri = model_file(folder, WEIGHTS)
     data = read_verified(uri, manifest.sha256)
     try:
         weights = from_bytes(data)
+        if manifest.half:
+            weights = cast_weights(weights, torch.float16, torch.float32)
         require_matching_weights(weights, manifest.unet)
     except LOAD_ERRORS as error:
         problem = f"not the weights of its manifest: {first_line(error)}"

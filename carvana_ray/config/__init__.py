@@ -1,6 +1,7 @@
 """One dataclass of flags per job."""
 
 from carvana_ray.config.flags import (
+    STARTER,
     CheckFlags,
     ExportFlags,
     LogFlags,

@@ -10,6 +10,8 @@ from typing import Literal
 from carvana_ray.config.cli import option, require_valid
 from carvana_ray.errors import InputError
 
+STARTER = "starter"  # name of the model that comes with the program
+
 
 @dataclass(frozen=True, kw_only=True)
 class LogFlags:
@@ -140,7 +142,11 @@ class ExportFlags(LogFlags):
     """Export a model with its preprocessing as one ONNX file, and check that its masks agree."""
 
     model: str = option(
-        "", "model folder that train wrote", positional=True, group="model", metavar="FOLDER"
+        "",
+        "model folder that train wrote, or starter",
+        positional=True,
+        group="model",
+        metavar="FOLDER",
     )
     out: str = option(
         "",
@@ -171,4 +177,6 @@ class ExportFlags(LogFlags):
     @property
     def out_uri(self) -> str:
         """The output file of the flag, or model.onnx in the model folder."""
+        if self.model == STARTER:  # its folder is part of the installation
+            return self.out or f"{STARTER}.onnx"
         return self.out or f"{self.model.rstrip('/')}/model.onnx"

@@ -16,7 +16,9 @@ TAKEN_NAMES |= {"train_masks"}
 class EvaluateFlags(ModelFlags):
     """Score a model on cars that it was not trained on."""
 
-    model: str = option("", "model folder (default: OUT/model)", group="model", metavar="FOLDER")
+    model: str = option(
+        "", "model folder, or starter (default: OUT/model)", group="model", metavar="FOLDER"
+    )
     decode: Literal["cpu", "gpu"] = option(
         "cpu", "device that decodes JPEGs; gpu uses nvJPEG and needs torchvision", group="machine"
     )
@@ -99,6 +101,12 @@ class PredictFlags(EvaluateFlags):
 class CutoutFlags(EvaluateFlags):
     """Cut cars out of images: files with a transparent or another background."""
 
+    model: str = option(
+        "",
+        "model folder, or starter (default: OUT/model if it exists, else starter)",
+        group="model",
+        metavar="FOLDER",
+    )
     pictures: tuple[str, ...] = option(
         (), "image files and folders of images", positional=True, group="input", metavar="IMAGE"
     )

@@ -15,7 +15,7 @@ class TrainFlags(ModelFlags, SeedFlags):
 
     init_from: str = option(
         "",
-        "model folder to fine-tune: recipe, base, downscale and weights are taken from it",
+        "model folder to fine-tune, or starter; it gives recipe, base, downscale and weights",
         group="model",
         metavar="FOLDER",
     )

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from carvana_ray import images, rle, storage
 from carvana_ray.checkpoints import model as checkpoint
+from carvana_ray.checkpoints.manifest import resolve_model
 from carvana_ray.checkpoints.model import ModelManifest, ModelRef
 from carvana_ray.config import EvaluateFlags
 from carvana_ray.data import layout
@@ -75,7 +76,7 @@ def check(flags: EvaluateFlags) -> EvaluationJob:
     Raises:
         InputError: model or images are missing or invalid, or --out cannot be written.
     """
-    model = storage.resolve(flags.model_uri)
+    model = resolve_model(flags.model_uri)
     _, manifest = checkpoint.load_model(model)
     history = checkpoint.load_history(model, manifest)
     folder, masks = image_and_mask_dirs(flags.data)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from carvana_ray import config, images, sample, storage
+from carvana_ray.checkpoints.manifest import resolve_model
 from carvana_ray.checkpoints.model import load_model
 from carvana_ray.data.catalog import list_images
 from carvana_ray.data.layout import VIEWS
@@ -27,7 +28,7 @@ def run(flags: config.ExportFlags) -> dict[str, Any]:
     began = time.monotonic()
     out = storage.resolve(flags.out_uri)
     onnx.require_packages(*onnx.EXPORT_PACKAGES)
-    network, manifest = load_model(storage.resolve(flags.model))
+    network, manifest = load_model(resolve_model(flags.model))
     can_verify = onnx.is_installed(onnx.RUNTIME_PACKAGE)
     image_files = _images_to_verify(flags) if can_verify else []
     log.info("export: writing the network as ONNX, opset %d (half a minute)", onnx.OPSET)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from carvana_ray import config, storage
-from carvana_ray.checkpoints.manifest import read_model_manifest
+from carvana_ray.checkpoints.manifest import cutout_model, read_model_manifest, resolve_model
 from carvana_ray.data.catalog import (
     image_and_mask_dirs,
     image_dir,
@@ -58,7 +58,7 @@ def _cutout(flags: config.CutoutFlags) -> None:
     if flags.data:
         _require_images(flags.data)
     if not flags.submission:
-        _require_model(flags.model_uri)
+        _require_model(cutout_model(flags.model, flags.out))
     elif not storage.is_remote(flags.submission):
         storage.open_read(storage.resolve(flags.submission)).close()
 
@@ -89,7 +89,7 @@ _CHECKS: dict[str, Callable[[Any], None]] = {
 
 def _require_model(folder: str, flag: str = "--model") -> None:
     if not storage.is_remote(folder):
-        read_model_manifest(storage.resolve(folder), flag)
+        read_model_manifest(resolve_model(folder), flag)
 
 
 def _require_pairs(data: str) -> None:

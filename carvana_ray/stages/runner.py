@@ -84,7 +84,7 @@ def require_shared_paths(flags: config.RayFlags, cluster: ClusterResources) -> N
     for name in ("data", "pictures", "out", "model", "init_from"):
         value = getattr(flags, name, "")
         for uri in value if isinstance(value, tuple) else (value,):
-            if uri and not storage.is_remote(uri):
+            if uri and uri != config.STARTER and not storage.is_remote(uri):
                 raise InputError(
                     f"{cli.flag(name)} {uri}: a local path, which the other nodes of this "
                     "cluster cannot see; use s3://bucket/key, or --shared-filesystem if all "

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from carvana_ray import storage
+from carvana_ray.checkpoints.manifest import resolve_model
 from carvana_ray.checkpoints.model import ModelManifest, load_manifest, load_model
 from carvana_ray.config import TrainFlags, cli
 from carvana_ray.config.recipes import RECIPES
@@ -31,7 +32,7 @@ def load_base_manifest(flags: TrainFlags) -> ModelManifest | None:
     """
     if not flags.init_from:
         return None
-    folder = storage.resolve(flags.init_from)
+    folder = resolve_model(flags.init_from)
     if folder == storage.join(storage.resolve(flags.out), "model"):
         raise InputError(f"{FLAG} {folder}: this run writes its own model there; use another --out")
     return load_manifest(folder, FLAG)
@@ -60,7 +61,7 @@ def resolve_flags(flags: TrainFlags, base_model: ModelManifest | None) -> TrainF
                 f"with that value only; omit {cli.flag(name)}, or train without {FLAG}"
             )
     # The workers read the model too, and run in other working directories.
-    return dataclasses.replace(flags, init_from=storage.resolve(flags.init_from), **inherited)
+    return dataclasses.replace(flags, init_from=resolve_model(flags.init_from), **inherited)
 
 
 def load_base_weights(flags: TrainFlags, sha256: str) -> dict[str, Tensor]:
@@ -69,7 +70,7 @@ def load_base_weights(flags: TrainFlags, sha256: str) -> dict[str, Tensor]:
     Raises:
         InputError: the model is damaged, or no longer the one of `sha256`.
     """
-    folder = storage.resolve(flags.init_from)
+    folder = resolve_model(flags.init_from)
     model, _ = load_model(folder, FLAG, sha256)
     return model.state_dict()
 

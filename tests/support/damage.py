@@ -101,7 +101,7 @@ DAMAGES: dict[str, tuple[Callable[[Path, Saved], object], str]] = {
         lambda f, _: (f / "manifest.json").unlink(),
         r"manifest\.json: no such|no model",
     ),
-    "other format": (lambda f, _: change_manifest(f, format=2), "format 2, this version reads"),
+    "other format": (lambda f, _: change_manifest(f, format=3), "format 3, this version reads"),
     "empty file": (lambda f, s: s.put(f, b""), NO_WEIGHTS),
 }
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from carvana_ray import storage
+from carvana_ray.checkpoints.manifest import cutout_model
 from carvana_ray.checkpoints.model import (
     ModelManifest,
     ModelRef,
@@ -56,6 +57,7 @@ class CutoutInput:
         style: how the cut-outs look.
         settings: see `CutoutIndex`.
         manifest: of the model; None if the masks come from a submission.
+        model: the model's folder, see `resolve_model`.
     """
 
     folder: str
@@ -65,6 +67,7 @@ class CutoutInput:
     style: CutoutStyle
     settings: dict[str, Any]
     manifest: ModelManifest | None
+    model: str = ""
 
 
 def check(flags: CutoutFlags) -> CutoutInput:
@@ -85,14 +88,15 @@ def check(flags: CutoutFlags) -> CutoutInput:
         folder, entries = list_images(flags.data)
         crcs = load_checksums(storage.resolve(flags.data))
     entries = entries[: flags.limit or None]
-    manifest, rows = None, dict[str, str]()
+    model, manifest, rows = "", None, dict[str, str]()
     if flags.submission:
         rows = digests(storage.resolve(flags.submission), [entry.name for entry in entries])
     else:
-        _, manifest = load_model(storage.resolve(flags.model_uri))
+        model = cutout_model(flags.model, flags.out)
+        _, manifest = load_model(model)
     storage.require_writable(storage.resolve(flags.out))
     settings = _settings(flags, style, manifest)
-    return CutoutInput(folder, entries, rows, crcs, style, settings, manifest)
+    return CutoutInput(folder, entries, rows, crcs, style, settings, manifest, model)
 
 
 def _settings(
@@ -253,7 +257,7 @@ def render_pending(run: CutoutRun) -> tuple[CutoutTally, float]:
         job = CutoutJob(run.pending, tags, checked.crcs, writer, on_rows)
         if checked.manifest:
             options = read_options(checked.folder, checked.manifest, None, run.workers)
-            model = ModelRef(storage.resolve(run.flags.model_uri), checked.manifest.sha256)
+            model = ModelRef(checked.model, checked.manifest.sha256)
             with model.blamed():
                 job.render_from_model(options, model, run.workers)
                 limits.raise_if_failed()

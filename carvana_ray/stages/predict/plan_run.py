@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from carvana_ray import storage
+from carvana_ray.checkpoints.manifest import resolve_model
 from carvana_ray.checkpoints.model import ModelManifest, ModelRef
 from carvana_ray.config import PredictFlags
 from carvana_ray.data.catalog import Catalog, load_catalog
@@ -57,7 +58,7 @@ class PredictRun:
     @property
     def model(self) -> ModelRef:
         """The model whose masks the run has."""
-        return ModelRef(storage.resolve(self.flags.model_uri), self.manifest.sha256)
+        return ModelRef(resolve_model(self.flags.model_uri), self.manifest.sha256)
 
     @property
     def profile(self) -> str:

@@ -18,6 +18,7 @@ from typing import Any
 import ray.data
 
 from carvana_ray import storage
+from carvana_ray.checkpoints.manifest import resolve_model
 from carvana_ray.checkpoints.model import describe_model, load_model
 from carvana_ray.config import PredictFlags
 from carvana_ray.data.catalog import Catalog
@@ -58,7 +59,7 @@ def check(flags: PredictFlags) -> PredictInput:
     Raises:
         InputError: the model or the images cannot be used, or --out cannot be written.
     """
-    _, manifest = load_model(storage.resolve(flags.model_uri))
+    _, manifest = load_model(resolve_model(flags.model_uri))
     storage.require_writable(storage.resolve(flags.out))
     return list_input(flags, manifest)
 

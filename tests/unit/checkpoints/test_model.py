@@ -4,6 +4,7 @@ import json
 import random
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from carvana_ray.checkpoints.model import (
     load_history,
     load_manifest,
     load_model,
+    save_half,
     sha256,
     to_bytes,
 )
@@ -45,6 +47,37 @@ def test_a_model_loads_as_it_was_saved(tmp_path: Path) -> None:
     image = torch.randn(1, 1, 32, 32)
     assert torch.equal(loaded(image), model.eval()(image))
     assert load_history(str(tmp_path / "model")) == [{"epoch": 1, "loss": 0.25}]
+
+
+def test_half_weights_are_those_of_the_model_rounded_to_float16(
+    folder: Path, tmp_path: Path
+) -> None:
+    network, manifest = load_model(str(folder))
+    half = save_half(str(tmp_path / "half"), str(folder))
+    assert json.loads((tmp_path / "half" / "manifest.json").read_text())["format"] == 2
+    loaded, read = load_model(str(tmp_path / "half"))
+    assert read == half
+    assert replace(half, half=False, sha256=manifest.sha256) == manifest
+    for name, value in network.state_dict().items():
+        exact = value.half().float() if value.is_floating_point() else value
+        assert torch.equal(loaded.state_dict()[name], exact), name
+        assert loaded.state_dict()[name].dtype == value.dtype
+    sizes = [(f / "model.pt").stat().st_size for f in (tmp_path / "half", folder)]
+    assert sizes[0] < 0.9 * sizes[1]  # tiny tensors: most of both files is names
+
+
+def test_half_weights_are_refused_where_float32_is_said_and_where_they_overflow(
+    folder: Path, tmp_path: Path
+) -> None:
+    save_half(str(tmp_path / "half"), str(folder))
+    change_manifest(tmp_path / "half", format=1)
+    with pytest.raises(InputError, match=r"is torch\.float16"):
+        load_model(str(tmp_path / "half"))
+    model = UNet(base=2)
+    torch.nn.init.constant_(model.head.bias, 1e5)
+    write(folder, model)
+    with pytest.raises(InputError, match="larger than float16 can hold"):
+        save_half(str(tmp_path / "half"), str(folder))
 
 
 def test_the_manifest_has_everything_that_prediction_needs(folder: Path) -> None:
@@ -120,7 +153,7 @@ def not_finite(folder: Path) -> None:
         (lambda f: (f / "manifest.json").unlink(), "no model there"),
         (lambda f: (f / "manifest.json").write_text("{"), "damaged, not a manifest"),
         (lambda f: (f / "manifest.json").write_text("[]"), "damaged, not a manifest"),
-        (lambda f: change_manifest(f, format=2), "format 2, this version reads format 1"),
+        (lambda f: change_manifest(f, format=3), "format 3, this version reads formats 1 and 2"),
         (lambda f: change_manifest(f, network={"base": 2}), "'norm' is missing"),
         (lambda f: change_manifest(f, preprocessing={"downscale": 3}), "downscale is 3"),
         (lambda f: weights_of(f, UNet(base=4)), "not the weights of its manifest"),
