@@ -1,6 +1,7 @@
 """Image files to arrays on the network's grid, and soft masks back to full size."""
 
-from carvana_ray.images.decode import load_gray, load_mask, load_rgb, to_gray
+from carvana_ray.images.decode import load_gray, load_rgb, to_gray
+from carvana_ray.images.masks import load_mask
 from carvana_ray.images.resize import (
     DOWNSCALES,
     enlarge,

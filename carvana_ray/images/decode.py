@@ -1,12 +1,11 @@
-"""Bytes of an image file to gray levels, colors or a mask."""
+"""Bytes of an image file to gray levels or colors. Masks are in `masks`."""
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from carvana_ray.errors import BadImageError, plural
 from carvana_ray.images.resize import DOWNSCALES, grid_size
-from carvana_ray.images.validate import MASK_FORMATS, decode_errors_as, open_image
+from carvana_ray.images.validate import decode_errors_as, open_image
 
 _MEAN_OF_RGB = (1 / 3, 1 / 3, 1 / 3, 0)
 
@@ -65,48 +64,3 @@ def load_rgb(data: bytes) -> Image.Image:
     with decode_errors_as("truncated"):
         image.load()
         return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def load_mask(data: bytes) -> NDArray[np.bool_]:
-    """Decode a mask that has only black and white pixels.
-
-    Args:
-        data: a GIF or PNG file of any size [H, W]; a palette is applied.
-
-    Returns:
-        bool [H, W]: True where the pixel is white (255), which is car.
-
-    Raises:
-        BadImageError: ``truncated``; ``mask-values`` (gray levels between black and white, which no
-            threshold can resolve); or see `validate.open_image`.
-    """
-    image = open_image(data, MASK_FORMATS)
-    with decode_errors_as("truncated"):
-        image.load()
-    values = image if image.mode in ("L", "P") else image.convert("L")
-    pixels = np.asarray(values)
-    levels = _levels(values)[: int(pixels.max()) + 1]
-    gray = (levels > 0) & (levels < 255)
-    if gray.any():  # a palette may hold colors that no pixel has; counting takes 10 times as long
-        count = int(np.array(values.histogram())[: len(levels)][gray].sum())
-        if count:
-            raise BadImageError(
-                f"mask-values: {plural(count, 'pixel')} with a gray level other than 0 and 255"
-            )
-    white = np.flatnonzero(levels == 255)
-    if len(white) == 1:  # as in all files of Kaggle, and three times as fast as a lookup
-        return pixels == np.uint8(white[0])
-    return (levels == 255)[pixels]
-
-
-def _levels(image: Image.Image) -> NDArray[np.uint8]:
-    """Return the gray level of each pixel value 0..255 of an image of mode L or P.
-
-    Looking up 256 palette colors instead of all pixels saves 5 of 13 ms for a GIF of 1280 x 1918.
-    """
-    values = Image.fromarray(np.arange(256, dtype=np.uint8)[None])
-    if image.mode == "P":
-        values = values.copy()
-        values.putpalette(image.getpalette("RGB") or [], "RGB")
-        values = values.convert("L")
-    return np.asarray(values)[0]

@@ -9,19 +9,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from PIL import (
+    BmpImagePlugin,
     ExifTags,
     GifImagePlugin,
     Image,
     ImageFile,
     JpegImagePlugin,
     PngImagePlugin,
+    TiffImagePlugin,
     WebPImagePlugin,
 )
 
 from carvana_ray.errors import BadImageError, plural
 
 IMAGE_FORMATS = ("JPEG", "PNG", "WEBP")
-MASK_FORMATS = ("GIF", "PNG")
+MASK_FORMATS = ("GIF", "PNG", "TIFF", "BMP", "JPEG", "WEBP")
+IMAGE_MODES = ("RGB", "L", "P", "CMYK", "1")
+MASK_MODES = (*IMAGE_MODES, "RGBA", "LA", "PA", "I", "F", "I;16", "I;16L", "I;16B", "I;16N")
 MAX_PIXELS = 16 * 1918 * 1280  # larger images are refused: 39 megapixels take 157 MB in RGB
 MAX_BYTES = 8 * MAX_PIXELS  # of a file; more than so many pixels take in any of the formats
 
@@ -59,11 +63,14 @@ class _Jpeg(JpegImagePlugin.JpegImageFile):
             raise OSError("the end of the image is missing")
 
 
-_READERS: dict[str, tuple[bytes, type[ImageFile.ImageFile]]] = {  # first bytes of a file, reader
+# first bytes of a file, reader
+_READERS: dict[str, tuple[bytes | tuple[bytes, ...], type[ImageFile.ImageFile]]] = {
     "JPEG": (b"\xff\xd8\xff", _Jpeg),
     "PNG": (b"\x89PNG", PngImagePlugin.PngImageFile),
     "WEBP": (b"RIFF", WebPImagePlugin.WebPImageFile),
     "GIF": (b"GIF8", GifImagePlugin.GifImageFile),
+    "TIFF": ((b"II*\0", b"MM\0*"), TiffImagePlugin.TiffImageFile),
+    "BMP": (b"BM", BmpImagePlugin.BmpImageFile),
 }
 
 
@@ -92,7 +99,9 @@ def decode_errors_as(word: str) -> Iterator[None]:
         raise BadImageError(f"{word}: {error}") from error
 
 
-def open_image(data: bytes, formats: tuple[str, ...] = IMAGE_FORMATS) -> Image.Image:
+def open_image(
+    data: bytes, formats: tuple[str, ...] = IMAGE_FORMATS, modes: tuple[str, ...] = IMAGE_MODES
+) -> Image.Image:
     """Open an image and check format, size, frames and channels, without decoding pixels.
 
     The first bytes decide the format, not the file name. Bytes after the end of the image are
@@ -100,7 +109,8 @@ def open_image(data: bytes, formats: tuple[str, ...] = IMAGE_FORMATS) -> Image.I
 
     Args:
         data: the file's bytes.
-        formats: accepted formats: JPEG, PNG, WEBP, GIF.
+        formats: accepted formats: JPEG, PNG, WEBP, GIF, TIFF, BMP.
+        modes: accepted modes of Pillow.
 
     Raises:
         BadImageError: ``not-an-image``, ``truncated`` (within the header), ``too-large``,
@@ -126,7 +136,7 @@ def open_image(data: bytes, formats: tuple[str, ...] = IMAGE_FORMATS) -> Image.I
         frames = getattr(image, "n_frames", 1)
     if frames != 1:
         raise BadImageError(f"animated: {frames} frames, expected 1")
-    if image.mode not in ("RGB", "L", "P", "CMYK", "1"):
+    if image.mode not in modes:
         raise BadImageError(f"mode: {image.mode} pixels, expected 8 bits a channel and no alpha")
     return image
 

@@ -1,4 +1,4 @@
-"""Decoding against numpy: gray levels, masks, and every kind of damage.
+"""Decoding against numpy: gray levels, and every kind of damage.
 
 The references are slow: float64 in numpy, from the fully decoded image.
 """
@@ -12,11 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from support.corpus import save, sized_png
+from support.corpus import save
 from support.pairs import HEIGHT, WIDTH, block_mean, waves
 
 from carvana_ray.errors import BadImageError
-from carvana_ray.images.decode import load_gray, load_mask
+from carvana_ray.images.decode import load_gray
+from carvana_ray.images.masks import load_mask
 from carvana_ray.images.resize import DOWNSCALES, grid_size
 from carvana_ray.images.validate import image_size
 
@@ -159,135 +160,3 @@ def test_a_damaged_file_is_an_image_or_a_bad_image_and_nothing_else(
             load(cut)
         except BadImageError as error:
             assert str(error).startswith(REASONS)  # noqa: PT017
-
-
-def gif(mask: np.ndarray, palette: list[int], car: int) -> bytes:
-    image = Image.fromarray(np.where(mask, car, 1 - car).astype(np.uint8), "P")
-    image.putpalette(palette)
-    return save(image, "GIF")
-
-
-def blob() -> np.ndarray:
-    mask = np.zeros((21, 34), dtype=bool)
-    mask[3:9, 5:30] = mask[12, 1] = mask[-1, -1] = True
-    return mask
-
-
-@pytest.mark.parametrize(
-    ("palette", "car"),
-    [([0, 0, 0, 255, 255, 255], 1), ([255, 255, 255, 0, 0, 0], 0)],
-    ids=["index 1 is white", "index 0 is white"],
-)
-def test_a_gif_mask_is_read_through_its_palette(palette: list[int], car: int) -> None:
-    mask = load_mask(gif(blob(), palette, car))
-    assert mask.dtype == np.bool_
-    assert np.array_equal(mask, blob())
-
-
-@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB"])
-def test_a_png_mask_is_read_in_every_mode(mode: str) -> None:
-    data = save(Image.fromarray(blob()).convert("L").convert(mode), "PNG")
-    assert np.array_equal(load_mask(data), blob())
-
-
-@pytest.mark.parametrize("value", [False, True])
-def test_a_mask_of_one_value_is_all_true_or_all_false(value: bool) -> None:
-    mask = load_mask(save(np.full((5, 7), 255 * value, dtype=np.uint8), "PNG"))
-    assert mask.all() == value
-    assert mask.any() == value
-
-
-@pytest.mark.parametrize("value", [1, 127, 128, 254])
-def test_a_gray_level_between_black_and_white_is_refused(value: int) -> None:
-    levels = np.zeros((8, 8), dtype=np.uint8)
-    levels[2, 3] = value
-    with pytest.raises(BadImageError, match=r"^mask-values: 1 "):
-        load_mask(save(levels, "PNG"))
-
-
-@pytest.mark.parametrize("kind", ["GIF", "PNG"])
-def test_an_animated_mask_is_refused(kind: str) -> None:
-    frames = [Image.fromarray(mask).convert("L") for mask in (blob(), ~blob())]
-    data = save(frames[0], kind, save_all=True, append_images=frames[1:])
-    with pytest.raises(BadImageError, match=r"^animated: 2 "):
-        load_mask(data)
-
-
-@pytest.mark.parametrize(
-    ("data", "reason"),
-    [
-        (b"", "not-an-image"),
-        (b"<html>", "not-an-image"),
-        (save(np.zeros((8, 8), np.uint8), "JPEG"), "not-an-image"),
-        (save(np.zeros((8, 8, 4), np.uint8), "PNG"), "mode"),
-        (sized_png(100_000, 100_000), "too-large"),
-        (sized_png(8_000, 8_000), "too-large"),
-    ],
-)
-def test_an_unusable_mask_is_refused_with_the_reason(data: bytes, reason: str) -> None:
-    with pytest.raises(BadImageError, match=f"^{reason}: "):
-        load_mask(data)
-
-
-@pytest.mark.parametrize("kind", ["GIF", "PNG"])
-@pytest.mark.parametrize("fraction", [0.4, 0.6, 0.9])
-def test_a_truncated_mask_is_refused(kind: str, fraction: float) -> None:
-    noise = np.random.default_rng(0).random((200, 300)) < 0.5
-    data = save(noise.astype(np.uint8) * np.uint8(255), kind)
-    with pytest.raises(BadImageError, match=r"^truncated: "):
-        load_mask(data[: int(len(data) * fraction)])
-
-
-@pytest.mark.parametrize("kind", ["GIF", "PNG"])
-def test_a_mask_truncated_at_any_byte_is_a_bad_image_or_the_mask(kind: str) -> None:
-    mask = np.random.default_rng(0).random((24, 40)) < 0.5
-    data = save(mask.astype(np.uint8) * np.uint8(255), kind)
-    for length in range(len(data)):
-        try:
-            assert np.array_equal(load_mask(data[:length]), mask), length
-        except BadImageError as error:
-            assert str(error).startswith(REASONS)  # noqa: PT017
-
-
-@pytest.mark.parametrize("kind", ["GIF", "PNG"])
-def test_a_mask_with_one_wrong_byte_is_a_mask_or_a_bad_image(kind: str) -> None:
-    noise = np.random.default_rng(0).random((12, 20)) < 0.5
-    data = save(noise.astype(np.uint8) * np.uint8(255), kind)
-    others: dict[str, int] = {}
-    for place in range(len(data)):
-        for value in (0, 1, 0x21, 0x2C, 0x3B, 0xF9, 0xFF):  # some of them begin a block of a GIF
-            damaged = data[:place] + bytes([value]) + data[place + 1 :]
-            try:
-                load_mask(damaged)
-            except BadImageError:
-                pass
-            except Exception as error:  # of any kind: the test lists them all
-                others[repr(error)] = place
-    assert others == {}
-
-
-def test_a_mask_equals_pillow_s_conversion_to_gray() -> None:
-    """Palettes of any order and length, with unused colors, and some near black and white."""
-    rng = np.random.default_rng(0)
-    accepted = refused = 0
-    for _ in range(120):
-        height, width = rng.integers(1, 40, 2)
-        drawn = rng.integers(0, rng.integers(1, 9), (height, width), dtype=np.uint8)
-        image = Image.fromarray(drawn)
-        near = rng.choice([0, 1, 254, 255], (256, 3)) if rng.random() < 0.3 else None
-        colors = rng.choice([0, 255], (256, 1)).repeat(3, 1) if near is None else near
-        image.putpalette(colors[: rng.integers(9, 257)].astype(np.uint8).tobytes())
-        if rng.random() < 0.3:
-            image = image.convert(str(rng.choice(["L", "1", "RGB"])))
-        file = io.BytesIO()
-        image.save(file, "GIF" if image.mode == "P" and rng.random() < 0.5 else "PNG")
-        gray = np.asarray(Image.open(file).convert("L"))
-        if ((gray > 0) & (gray < 255)).any():
-            with pytest.raises(BadImageError, match="mask-values"):
-                load_mask(file.getvalue())
-            refused += 1
-        else:
-            assert np.array_equal(load_mask(file.getvalue()), gray == 255)
-            accepted += 1
-    assert accepted > 50
-    assert refused > 10
