@@ -15,17 +15,16 @@ from typing import Any
 from carvana_ray import storage
 from carvana_ray.errors import InputError
 from carvana_ray.report import charts, evaluation_section, prediction_section
-from carvana_ray.report.page import Section, render_page
+from carvana_ray.report.headline import headline
+from carvana_ray.report.page import ImageGrid, Section, Summary, render_page
+from carvana_ray.report.provenance_section import provenance_facts
 
 FORMAT = 1
 PAGE = "report.html"
-MAX_SHOWN = 4  # values of a list
+STRIP = 4  # cut-outs at the top
 
 # Keys that parts keep from earlier versions, and their names on the page.
 LABELS = {
-    "asked of the mirrored picture too": "averaged with the flipped image",
-    "left out": "bad images left out",
-    "pictures": "images",
     "Evaluation: pictures a second": "Evaluation: images per second",
     "Prediction: pictures a second": "Prediction: images per second",
     "Training: pictures a second": "Training: images per second",
@@ -72,59 +71,41 @@ def to_html(parts: Mapping[str, Part]) -> bytes:
         ValueError: there is neither an evaluation nor a prediction.
     """
     evaluation, prediction = parts.get("evaluate"), parts.get("predict")
-    cards, sections, jobs = [], [], []
-    if evaluation:
-        cards += evaluation_section.cards(evaluation)
-        sections += evaluation_section.sections(evaluation)
-        jobs.append("evaluation")
-    if prediction:
-        cards += prediction_section.cards(prediction)
-        first, last = prediction_section.sections(prediction)
-        sections = first + sections + last
-        jobs.append("prediction")
-    if not jobs:
+    if not (evaluation or prediction):
         raise ValueError("a report needs an evaluation or a prediction")
-    summary = Section("figures", "Summary", "summary.html", cards)
+    shown = (prediction or {}).get("shown") or (evaluation or {}).get("shown")
+    quality, quantity, links, sections = [], [], [], []
+    if prediction:
+        quantity += prediction_section.cards(prediction)
+        links += prediction_section.files(prediction)
+        sections += prediction_section.sections(prediction)
+    if evaluation:
+        quality += evaluation_section.cards(evaluation)
+        quantity.insert(0, evaluation_section.count_card(evaluation))
+        links += evaluation_section.files()
+        sections += evaluation_section.sections(evaluation)
+    rows = [row for row in (quality, quantity) if row]
+    first = [Section("summary", "Summary", "summary.html", Summary(rows, links))]
+    if shown:
+        grid = ImageGrid(shown[:STRIP], "strip")
+        first.insert(0, Section("cutouts", "Cut-outs", "images.html", grid))
     time = Section("time", "Run time", "run_time.html", _run_time(parts))
-    provenance = Section("provenance", "Provenance", "provenance.html", _provenance(parts))
-    newest = max(str(part.get("made", "")) for part in parts.values())
-    model = (evaluation or prediction or {})["model"][:12]
-    lead = f"{' and '.join(jobs).capitalize()} with model {model}, {newest}"
-    return render_page("Cars cut out", lead, [summary, *sections, time, provenance])
+    facts = provenance_facts(parts)
+    provenance = Section("provenance", "Provenance", "provenance.html", facts)
+    return render_page(headline(parts), [*first, *sections, time, provenance])
 
 
 def _run_time(parts: Mapping[str, Part]) -> dict[str, Any]:
-    plots = []
+    """Return charts of the seconds of each job, on one scale, and speeds."""
     speed: Part = {}
+    longest = max(max(part["seconds"].values(), default=0) for part in parts.values())
+    most = max(len(part["seconds"]) for part in parts.values())
+    plots = []
     for kind, part in parts.items():
         steps = part["seconds"].items()
         rows = [(LABELS.get(name, name), float(s), f"{s:,.1f} s") for name, s in steps]
-        title = "The whole pipeline" if kind == "pipeline" else kind.capitalize()
-        caption = f"{title}: {sum(row[1] for row in rows):,.1f} s."
-        plots.append(charts.to_chart(charts.bars(rows), f"Seconds of {kind}", caption))
+        title = "Whole pipeline" if kind == "pipeline" else kind.capitalize()
+        total = f"{sum(row[1] for row in rows):,.1f} s in all."
+        plots.append(charts.to_chart(charts.bars(rows, longest, most), f"{title}: seconds", total))
         speed |= {LABELS.get(name, name): rate for name, rate in part.get("speed", {}).items()}
     return {"charts": plots, "speed": speed}
-
-
-def _provenance(parts: Mapping[str, Part]) -> list[tuple[str, dict[str, object]]]:
-    """Return (title, names and values) of each group; jobs share a group if theirs are equal."""
-    groups: dict[tuple[str, str], tuple[list[str], Part]] = {}
-    for kind, part in parts.items():
-        for name, values in part.get("lineage", {}).items():
-            key = name, json.dumps(values, sort_keys=True)
-            groups.setdefault(key, ([], values))[0].append(kind)
-    return [
-        (
-            f"{name.capitalize()} ({' and '.join(kinds)})",
-            {LABELS.get(k, k): _text_of(v) for k, v in values.items() if v not in (None, "")},
-        )
-        for (name, _), (kinds, values) in groups.items()
-    ]
-
-
-def _text_of(value: object) -> object:
-    """Return a value as the page shows it: of a list its length and its first values."""
-    if not isinstance(value, list):
-        return value
-    more = " \N{HORIZONTAL ELLIPSIS}" if len(value) > MAX_SHOWN else ""
-    return f"{len(value)}: {', '.join(map(str, value[:MAX_SHOWN]))}{more}" if value else "none"

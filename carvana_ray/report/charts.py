@@ -6,6 +6,7 @@ in a table or in the text too.
 """
 
 import io
+import math
 import re
 import warnings
 from collections.abc import Sequence
@@ -17,9 +18,11 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 MIN_FOR_TAIL = 100  # values from which on a histogram's first bar holds the lowest percent
+HEIGHT = 250  # of a chart, for a width of 400
+MAX_TICKS = 8  # of a logarithmic axis
 MAX_NAME = 13  # letters of a row's name
 
 # The light theme of page.css, by the name of the CSS variable.
@@ -57,13 +60,14 @@ Range = tuple[str, float, float, float]  # name, lowest, mean, highest
 
 
 class Chart(NamedTuple):
-    """A chart of the page: an SVG element, and a sentence below it."""
+    """A chart of the page: its title, an SVG element, and a sentence below it."""
 
+    title: str
     svg: Markup
     caption: str
 
 
-def _plot(height: float = 250, **labels: str) -> tuple[Figure, Axes]:
+def _plot(height: float = HEIGHT, **labels: str) -> tuple[Figure, Axes]:
     """Return an empty chart of 400 x height units, about the width of a phone's screen."""
     figure = Figure(figsize=(400 / 72, height / 72))
     axes: Axes = figure.add_subplot(**labels)
@@ -72,11 +76,23 @@ def _plot(height: float = 250, **labels: str) -> tuple[Figure, Axes]:
 
 
 @_styled
-def lines(series: Sequence[Series], x_label: str, y_label: str = "", title: str = "") -> Figure:
-    """Return a chart of up to four lines, with a legend. x are integers; a y of NaN is a gap."""
+def lines(
+    series: Sequence[Series],
+    x_label: str,
+    y_label: str = "",
+    title: str = "",
+    *,
+    log: bool = False,
+) -> Figure:
+    """Return a chart of up to four lines, with a legend. x are integers; a y of NaN is a gap.
+
+    With `log`, y is logarithmic and must be above 0.
+    """
     figure, axes = _plot(xlabel=x_label, ylabel=y_label, title=title)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.yaxis.set_major_locator(MaxNLocator(6, steps=_STEPS))
+    if log:
+        _set_log_scale(axes, [y for _, points in series for _, y in points])
     axes.xaxis.grid(False)
     for (name, points), (color, dashes, marker) in zip(series, _LINES, strict=False):
         (line,) = axes.plot(*zip(*points, strict=True), color=_COLORS[color], ls=dashes, label=name)
@@ -85,8 +101,28 @@ def lines(series: Sequence[Series], x_label: str, y_label: str = "", title: str 
     return figure
 
 
+def _set_log_scale(axes: Axes, values: Sequence[float]) -> None:
+    """Make y logarithmic, with round ticks from below the lowest to above the highest value."""
+    known = [value for value in values if not math.isnan(value)] or [1.0]
+    exponents = range(math.floor(math.log10(min(known))) - 1, math.ceil(math.log10(max(known))) + 2)
+    ticks: list[float] = []
+    for digits in ((1, 2, 5), (1, 3), (1,)):
+        steps = [float(f"{digit}e{exponent}") for exponent in exponents for digit in digits]
+        low = max(step for step in steps if step <= min(known))
+        high = min(step for step in steps if step >= max(known) and step > low)
+        ticks = [step for step in steps if low <= step <= high]
+        if len(ticks) <= MAX_TICKS:
+            break
+    axes.set_yscale("log")
+    axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.set_ylim(ticks[0], ticks[-1])
+
+
 @_styled
-def histogram(values: Sequence[float], x_label: str, limit: tuple[str, float]) -> Figure:
+def histogram(
+    values: Sequence[float], x_label: str, limit: tuple[str, float], height: float = HEIGHT
+) -> Figure:
     """Return a histogram of images; its first bar also holds all lower values.
 
     From `MIN_FOR_TAIL` values on the chart starts at the lowest percent: one outlier would press
@@ -95,8 +131,9 @@ def histogram(values: Sequence[float], x_label: str, limit: tuple[str, float]) -
     Args:
         values: one value an image; at least one.
         limit: name and value of a dashed line.
+        height: of the chart.
     """
-    figure, axes = _plot(xlabel=x_label, ylabel="images")
+    figure, axes = _plot(height, xlabel=x_label, ylabel="images")
     low = np.quantile(values, 0.01) if len(values) >= MIN_FOR_TAIL else np.min(values)
     ticks = MaxNLocator(5, steps=_STEPS).tick_values(low, max(np.max(values), limit[1]))
     edges = np.linspace(ticks[0], ticks[-1], 41).tolist()  # 40 bars
@@ -108,10 +145,18 @@ def histogram(values: Sequence[float], x_label: str, limit: tuple[str, float]) -
     return figure
 
 
+def height_of_ranges(rows: int) -> float:
+    """Return the height of a chart of `ranges`."""
+    return 18 * rows + 46
+
+
 @_styled
-def ranges(rows: Sequence[Range], x_label: str) -> Figure:
-    """Return a chart of one or more ranges, a line each, with a dot at the mean."""
-    figure, axes = _plot(18 * len(rows) + 46, xlabel=x_label)
+def ranges(rows: Sequence[Range], x_label: str, height: float = 0) -> Figure:
+    """Return a chart of one or more ranges, a line each, with a dot at the mean.
+
+    It is at least `height_of_ranges` high.
+    """
+    figure, axes = _plot(max(height_of_ranges(len(rows)), height), xlabel=x_label)
     axes.xaxis.set_major_locator(MaxNLocator(4, steps=_STEPS))
     axes.yaxis.grid(False)
     names, lowest, means, highest = zip(*rows, strict=True)
@@ -126,14 +171,18 @@ def ranges(rows: Sequence[Range], x_label: str) -> Figure:
 
 
 @_styled
-def bars(rows: Sequence[tuple[str, float, str]]) -> Figure:
-    """Return a horizontal bar a row: (name, value of 0 or more, the value as text)."""
-    figure, axes = _plot(40 * len(rows) + 4)
+def bars(rows: Sequence[tuple[str, float, str]], longest: float = 0, places: int = 0) -> Figure:
+    """Return a horizontal bar a row: (name, value of 0 or more, the value as text).
+
+    Charts with the same `longest`, a value, and `places`, a number of rows, can be compared.
+    """
+    places = max(places, len(rows))
+    figure, axes = _plot(40 * places + 4)
     axes.set_axis_off()
     values = [value for _, value, _ in rows]
     axes.barh(range(len(rows)), values, 0.25, color=_COLORS["s0"])
-    axes.set_xlim(0, max(values) or 1)
-    axes.set_ylim(len(rows) - 0.8, -0.8)
+    axes.set_xlim(0, max(*values, longest) or 1)
+    axes.set_ylim(places - 0.8, -0.8)
     for row, (name, _, text) in enumerate(rows):
         axes.text(0, row - 0.3, name)
         axes.text(1, row - 0.3, text, ha="right", transform=axes.get_yaxis_transform())
@@ -172,7 +221,7 @@ def to_chart(figure: Figure, title: str, caption: str) -> Chart:
                 element.remove(child)
         _simplify(element)
     root.attrib = {"viewBox": root.attrib["viewBox"], "role": "img", "aria-label": title}
-    return Chart(Markup(ElementTree.tostring(root, encoding="unicode")), caption)
+    return Chart(title, Markup(ElementTree.tostring(root, encoding="unicode")), caption)
 
 
 def _simplify(element: ElementTree.Element) -> None:

@@ -6,6 +6,7 @@ Keys of its part of the report:
     scores        [img, car, view, dice, ceiling, more, less], the worst first; more and less are
                   pixels of mask without car and of car without mask, as fractions of the car
     worst, median figures of `overlays.scored_figure`
+    shown         optionally figures of cut-outs
     history       a row an epoch
 """
 
@@ -21,36 +22,47 @@ from carvana_ray.report.training_curves import CURVES, History
 from carvana_ray.runtime.wording import count_of
 
 MAX_ROWS = 6_000  # of the table of all images; 5,088 rows are 0.9 MB of the page
-MAX_CARS = 40  # in the chart
+MAX_CARS = 16  # in the chart, as many as there are views of a car
+WORST_SHOWN = 3  # that are not folded away
 
 Part = dict[str, Any]
 Scores = Sequence[Sequence[Any]]
 
 
 def cards(part: Part) -> list[Card]:
-    """Return the headline figures."""
+    """Return the figures of quality."""
     scores = part["scores"]
     dice, ceiling = _dice_and_ceiling(scores)
-    gain = f"Dice of perfect masks at this resolution; {ceiling - dice.mean():.4f} is left to gain"
-    cars = count_of(len({row[1] for row in scores}), "cars")
     most = f"nine of ten images are above {np.quantile(dice, 0.1):.4f}"
+    worst = Card("Worst image", f"{dice.min():.4f}", "", str(scores[0][0]))
     return [
         Card("Dice", f"{dice.mean():.4f}", "mean at full size, on cars not used for training"),
-        Card("Ceiling", f"{ceiling:.4f}", gain),
         Card("Median image", f"{np.median(dice):.4f}", most),
-        Card("Worst image", f"{dice.min():.4f}", str(scores[0][0])),
-        Card("Images scored", f"{len(scores):,}", cars),
+        worst,
+        Card("Ceiling", f"{ceiling:.4f}", "Dice of perfect masks at this resolution"),
     ]
+
+
+def count_card(part: Part) -> Card:
+    """Return the number of images scored."""
+    cars = count_of(len({row[1] for row in part["scores"]}), "cars")
+    return Card("Images scored", f"{len(part['scores']):,}", f"of {cars}")
+
+
+def files() -> list[tuple[str, str]]:
+    """Return links to the files of an evaluation."""
+    names = "evaluation.csv", "evaluation.json", "sheets/worst.jpg"
+    return [(name, name) for name in names]
 
 
 def sections(part: Part) -> list[Section]:
     """Return the sections of an evaluation."""
-    worst = ImageGrid(part["worst"], "w", wide=True)
-    median = ImageGrid(part["median"], "m", wide=True)
+    worst = ImageGrid(part["worst"], "wide", WORST_SHOWN)
+    median = ImageGrid(part["median"], "wide")
+    masks = {"worst": worst, "median": median}
     shown = [
-        Section("worst", "Worst images", "images.html", worst),
-        Section("dice", "Dice: distribution", "charts.html", _distribution(part["scores"])),
-        Section("median", "Median images", "images.html", median),
+        Section("worst", "Worst masks", "worst.html", masks),
+        Section("dice", "Dice", "charts.html", _distribution(part["scores"])),
     ]
     if part["history"]:
         shown.append(Section("training", "Training", "charts.html", _training(part["history"])))
@@ -67,8 +79,10 @@ def _distribution(scores: Scores) -> ChartsAndTables:
     columns = [Column(name, "%.4f") for name in ("worst", "mean", "best")]
     by_view = Table("Dice by view", [Column("view", "%d"), *columns], views, sortable=True)
     by_car = Table("Dice by car", [Column("car"), *columns], cars, sortable=True)
+    height = max(charts.height_of_ranges(min(len(cars), MAX_CARS)), charts.HEIGHT)
+    height = max(height, charts.height_of_ranges(len(views)) if len(views) <= 16 else 0)
     return ChartsAndTables(
-        [_histogram(scores), *_ranges(cars, views)],
+        [_histogram(scores, height), *_ranges(cars, views, height)],
         [
             ("Dice by view and by car as tables", [by_view, by_car]),
             ("Every image", [_score_table(scores)]),
@@ -87,33 +101,33 @@ def _groups(scores: Scores, column: int) -> list[Range]:
     ]
 
 
-def _histogram(scores: Scores) -> Chart:
+def _histogram(scores: Scores, height: float) -> Chart:
     dice, ceiling = _dice_and_ceiling(scores)
-    caption = f"Images by Dice. Mean {dice.mean():.4f}, median {np.median(dice):.4f}. "
+    caption = f"Mean {dice.mean():.4f}, median {np.median(dice):.4f}. "
     if len(dice) >= charts.MIN_FOR_TAIL:
         caption += f"The first bar also holds all images below {np.quantile(dice, 0.01):.4f}. "
     caption += f"The dashed line is the ceiling, {ceiling:.4f}: the Dice of a network without "
     caption += "errors at this resolution."
-    figure = charts.histogram(dice.tolist(), "Dice", ("ceiling", ceiling))
-    return charts.to_chart(figure, "Histogram of Dice", caption)
+    figure = charts.histogram(dice.tolist(), "Dice", ("ceiling", ceiling), height)
+    return charts.to_chart(figure, "Images by Dice", caption)
 
 
-def _ranges(cars: list[Range], views: list[Range]) -> list[Chart]:
+def _ranges(cars: list[Range], views: list[Range], height: float) -> list[Chart]:
     caption = "The dot is the mean; the line reaches from the worst image to the best."
     hardest = sorted(cars, key=lambda row: row[2])[:MAX_CARS]
-    shown = "all cars" if len(cars) <= MAX_CARS else f"the {MAX_CARS} cars with the lowest mean"
-    by_car = charts.ranges(hardest, "Dice")
-    plots = [charts.to_chart(by_car, "Dice by car", f"{caption} Shown: {shown}.")]
+    shown = "" if len(cars) <= MAX_CARS else f" The {MAX_CARS} cars with the lowest mean are shown."
+    by_car = charts.ranges(hardest, "Dice", height)
+    plots = [charts.to_chart(by_car, "Dice by car", caption + shown)]
     if len(views) < 2:
         return plots
     rows = [(f"view {view}", low, mean, high) for view, low, mean, high in views]
-    return [charts.to_chart(charts.ranges(rows, "Dice"), "Dice by view", caption), *plots]
+    return [charts.to_chart(charts.ranges(rows, "Dice", height), "Dice by view", caption), *plots]
 
 
 def _score_table(scores: Scores) -> Table:
     columns = [Column("image"), Column("car"), Column("view", "%d")]
     columns += [Column("Dice", "%.4f"), Column("ceiling", "%.4f")]
-    columns += [Column("too much %", "%.3f"), Column("missed %", "%.3f")]
+    columns += [Column("too much %", "%.2f"), Column("missed %", "%.2f")]
     rows = [(*row[:5], 100 * row[5], 100 * row[6]) for row in scores[:MAX_ROWS]]
     caption = f"{count_of(len(scores), 'images')}, the worst first"
     if len(scores) > MAX_ROWS:
@@ -125,12 +139,13 @@ def _training(history: History) -> ChartsAndTables:
     known = set().union(*history)
     best = max(history, key=lambda row: (row.get("val_dice", 0.0), row["epoch"]))
     plots = []
-    for name, curve in CURVES.items():
+    for name in ("dice", "loss", "speed"):
+        curve = CURVES[name]
         if known.isdisjoint(curve.columns):
             continue
-        caption = f"{curve.title}: {curve.unit}. {curve.note}"
+        caption = curve.note
         if name == "dice" and "val_dice" in best:
-            caption += f" The epoch with the best validation Dice is {best['epoch']}."
+            caption += f" The best epoch by validation is {best['epoch']}: {best['val_dice']:.4f}."
         plots.append(charts.to_chart(curve.draw(history), f"{curve.title} by epoch", caption))
     order = "loss", "dice", "accuracy", "val_loss", "val_dice", "val_accuracy"
     keys = [key for key in order if key in known]

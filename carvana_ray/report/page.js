@@ -1,6 +1,5 @@
 "use strict";
-// Sortable tables, and one switch for all images of a section. Without this script the page shows
-// the same.
+// Sortable tables, and a layer for a single image. Without this script the page shows the same.
 for (const table of document.querySelectorAll("table.sortable")) {
   const body = table.tBodies[0];
   [...table.tHead.rows[0].cells].forEach((head, column) => {
@@ -20,10 +19,30 @@ for (const table of document.querySelectorAll("table.sortable")) {
     });
   });
 }
-for (const set of document.querySelectorAll("fieldset.all")) {
-  set.hidden = false;
-  set.addEventListener("change", (event) => {
-    for (const input of set.closest("section").querySelectorAll(".shot input"))
-      if (input.value === event.target.value) input.checked = true;
+// Each image gets a button that steps through its layers; the bar's choice takes it back.
+const bar = document.querySelector(".layers");
+if (bar) {
+  const labels = new Map([...bar.querySelectorAll("input")]
+    .map((input) => [input.value, input.parentElement.textContent]));
+  const images = [...document.querySelectorAll(".main")].map((main) => {
+    const layers = [...main.querySelectorAll(".layer")].map((layer) => layer.dataset.key);
+    const keys = [...layers, "photo"];
+    const button = document.createElement("button");
+    button.type = "button";
+    const show = () => {
+      const all = bar.querySelector(":checked").value;
+      const key = main.dataset.layer || (keys.includes(all) ? all : layers[0]);
+      button.textContent = labels.get(key);
+      button.setAttribute("aria-label", `Layer of ${main.dataset.name}: ${labels.get(key)}`);
+      return key;
+    };
+    main.addEventListener("click", () => {
+      main.dataset.layer = keys[(keys.indexOf(show()) + 1) % keys.length];
+      show();
+    });
+    main.append(button);
+    show();
+    return () => { delete main.dataset.layer; show(); };
   });
+  bar.addEventListener("change", () => images.forEach((reset) => reset()));
 }

@@ -6,7 +6,7 @@ browser refuses all else, so even a name that slipped through unescaped could do
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import NamedTuple
 
@@ -14,8 +14,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from carvana_ray.report.charts import Chart
+from carvana_ray.report.headline import Headline
 from carvana_ray.report.overlays import Figure
 
+LAYERS = "cut", "outline", "mask", "errors", "truth"  # in the order of their buttons
 _TEMPLATES = Environment(
     loader=PackageLoader("carvana_ray.report"),
     autoescape=True,
@@ -35,11 +37,19 @@ class Section(NamedTuple):
 
 
 class Card(NamedTuple):
-    """A headline figure: name, value, note."""
+    """A headline figure: name, value, note, and the file that it is about."""
 
     name: str
     value: str
     note: str
+    file: str = ""
+
+
+class Summary(NamedTuple):
+    """Rows of figures, the most important one first, and links: (text, relative URI)."""
+
+    rows: Sequence[Sequence[Card]]
+    files: Sequence[tuple[str, str]]
 
 
 class Column(NamedTuple):
@@ -59,15 +69,18 @@ class Table(NamedTuple):
 
 
 class ImageGrid(NamedTuple):
-    """Figures of the same layers side by side, and a switch for all of them.
+    """Figures side by side.
 
-    group is a word that no other grid of the page has. A wide grid has larger columns and a legend
-    of the colors of errors.
+    Attributes:
+        figures: some figures.
+        layout: ``strip`` (few, without words), ``wide`` (larger columns, and a legend of the
+            colors of errors), or any other word.
+        shown: number of figures that are not folded away; 0: all.
     """
 
     figures: Sequence[Figure]
-    group: str
-    wide: bool = False
+    layout: str = ""
+    shown: int = 0
 
 
 class ChartsAndTables(NamedTuple):
@@ -77,21 +90,32 @@ class ChartsAndTables(NamedTuple):
     folded: Sequence[tuple[str, Sequence[Table]]]
 
 
-def render_page(title: str, lead: str, sections: Sequence[Section]) -> bytes:
-    """Return the page. Title and lead, the sentence below it, are plain text."""
+def render_page(top: Headline, sections: Sequence[Section]) -> bytes:
+    """Return the page of a headline and sections."""
     folder = files("carvana_ray.report")
     style = folder.joinpath("page.css").read_text(encoding="utf-8")
     script = folder.joinpath("page.js").read_text(encoding="utf-8")
     html = _TEMPLATES.get_template("page.html").render(
-        title=title,
-        lead=lead,
+        top=top,
         sections=sections,
+        layers=_choices(sections),
         style=Markup(style),
         script=Markup(script),
         style_hash=_hash(style),
         script_hash=_hash(script),
     )
     return html.encode()
+
+
+def _choices(sections: Sequence[Section]) -> list[tuple[str, str]]:
+    """Return (key, label) of the layers that images of the page have; "" is the first of each."""
+    data = [section.data for section in sections]
+    data += [value for one in data if isinstance(one, Mapping) for value in one.values()]
+    grids = [one for one in data if isinstance(one, ImageGrid)]
+    layers = [layer for grid in grids for figure in grid.figures for layer in figure["layers"]]
+    known = {layer["key"]: layer["label"] for layer in layers}
+    found = [(key, known[key]) for key in LAYERS if key in known]
+    return [("", "Default"), *found, ("photo", "Photo")] if found else []
 
 
 def _hash(content: str) -> str:

@@ -16,11 +16,13 @@ from carvana_ray.runtime.wording import count_of
 
 MAX_BAD = 200  # bad images in the table; all are in quarantine.csv
 
+REVIEW_SHOWN = 6  # that are not folded away
+
 Part = dict[str, Any]
 
 
 def cards(part: Part) -> list[Card]:
-    """Return the headline figures."""
+    """Return the figures of quantity."""
     result, review = part["result"], part["review"]
     rate = result["images_per_second"]
     speed = f"{rate:,.1f} images per second" if rate else "all shards existed already"
@@ -34,14 +36,21 @@ def cards(part: Part) -> list[Card]:
     ]
 
 
-def sections(part: Part) -> tuple[list[Section], list[Section]]:
-    """Return the sections to begin with, and those further down."""
-    first = [Section("review", "Masks to check first", "review.html", _review(part["review"]))]
+def files(part: Part) -> list[tuple[str, str]]:
+    """Return links to the files of a prediction, in the folder of the page."""
+    result, review = part["result"], part["review"]
+    names = [result["submission"].rsplit("/", 1)[-1]] if result["submission"] else []
+    names += [] if review.get("problem") else [review["csv"]]
+    names += ["quarantine.csv"] if result["bad"] else []
+    return [(name, name) for name in names]
+
+
+def sections(part: Part) -> list[Section]:
+    """Return the sections of a prediction."""
+    shown = [Section("review", "Check first", "review.html", _review(part["review"]))]
     if part["result"]["bad"]:
-        first.append(Section("bad", "Bad images", "bad_images.html", _bad(part)))
-    if not part["shown"]:
-        return first, []
-    return first, [Section("shown", "Cut-outs", "images.html", ImageGrid(part["shown"], "s"))]
+        shown.append(Section("bad", "Bad images", "bad_images.html", _bad(part)))
+    return shown
 
 
 def _review(review: Part) -> Part:
@@ -52,10 +61,10 @@ def _review(review: Part) -> Part:
     else:
         verdict = f"{listed:,} of {masks} {'looks' if listed == 1 else 'look'} unusual."
         if listed > shown:
-            verdict += f" The first {shown} are shown."
+            verdict += f" The {shown} most unusual are below."
         elif listed < shown:
             verdict += " The other images have lower scores and are shown for comparison."
-    images = ImageGrid(review["figures"], "r")
+    images = ImageGrid(review["figures"], "tiles", REVIEW_SHOWN)
     return {"problem": None, **review, "verdict": verdict, "images": images}
 
 

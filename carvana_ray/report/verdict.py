@@ -66,9 +66,9 @@ def judge_unscored(unusual: int, looked: int) -> Verdict:
     if not unusual:
         sentence = f"Nothing unusual in {masks}. Their accuracy is not known without true masks."
         return Verdict("Nothing unusual", sentence)
-    verb = "looks" if unusual == 1 else "look"
     if unusual < MANY * looked:
+        verb = "looks" if unusual == 1 else "look"
         return Verdict("Few unusual", f"{unusual:,} of {masks} {verb} unusual: check these first.")
-    word = "Many unusual" if 2 * unusual < looked else "Mostly unusual"
-    sentence = f"{unusual:,} of {masks} {verb} unusual: the model may not fit these images."
-    return Verdict(word, f"{word}: {sentence}")
+    some = "Many" if 2 * unusual < looked else "Most"
+    sentence = f"{some} masks look unusual: {unusual:,} of {looked:,}."
+    return Verdict(f"{some} unusual", f"{sentence} The model may not fit these images.")

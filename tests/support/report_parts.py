@@ -88,7 +88,10 @@ def evaluation(
         "history": history,
         "seconds": {"list": 1.0, "predict": 20.5},
         "speed": {"pictures a second": 12.5},
-        "lineage": {"data": {"folder": f"/photos/{name}", "pictures": images}},
+        "lineage": {
+            "data": {"folder": f"/photos/{name}/train", "pictures": images},
+            "configuration of this job": {"out": "/results/run"},
+        },
     }
 
 
@@ -107,7 +110,7 @@ def prediction(name: str = "photo.jpg", noise: bool = False, figures: int = 1) -
         "bad": [[name, f"truncated: {name}"]],
         "shown": shown[:8],
         "seconds": {"plan": 0.1, "predict": 3.0},
-        "lineage": {"data": {"folder": "/photos", "pictures": 3}},
+        "lineage": {"data": {"folder": "/photos/test", "pictures": 3}},
     }
 
 

@@ -8,21 +8,26 @@ import pytest
 from support.report_parts import EVIL, Tags, scored
 
 from carvana_ray.report import charts
+from carvana_ray.report.headline import Headline, place_on_scale
 from carvana_ray.report.page import (
     Card,
     ChartsAndTables,
     Column,
     ImageGrid,
     Section,
+    Summary,
     Table,
     render_page,
 )
+from carvana_ray.report.provenance_section import Facts
+from carvana_ray.report.verdict import Verdict
 
 SECTIONS = [
     "summary.html",
     "review.html",
     "bad_images.html",
     "images.html",
+    "worst.html",
     "charts.html",
     "run_time.html",
     "provenance.html",
@@ -34,21 +39,26 @@ def data_of(template: str, text: str, problem: str = "") -> object:
     table = Table(text, [Column(text), Column(text, "%.4f")], [[text, 0.5]])
     chart = charts.to_chart(charts.bars([(text, 1.0, text)]), text, text)
     figure = scored(text, size=(80, 120)) | {"reasons": [text] * 5}
-    grid = ImageGrid([figure], text, wide=True)
+    grid = ImageGrid([figure] * 2, "wide", 1)
     return {
-        "summary.html": [Card(text, text, text)],
+        "summary.html": Summary([[Card(text, text, text, text)]], [(text, text)]),
         "review.html": {"problem": problem, "verdict": text, "images": grid, "csv": text},
         "bad_images.html": table,
         "images.html": grid,
+        "worst.html": {"worst": grid, "median": grid},
         "charts.html": ChartsAndTables([chart], [(text, [table])]),
         "run_time.html": {"charts": [chart], "speed": {text: text}},
-        "provenance.html": [(text, {text: text})],
+        "provenance.html": [Facts(text, {text: text}, {text: text})],
     }[template]
+
+
+def top_of(text: str) -> Headline:
+    return Headline(text, text, Verdict(text, text), place_on_scale(0.95), [text])
 
 
 def page_of(template: str, text: str, problem: str = "") -> Tags:
     section = Section("a", text, template, data_of(template, text, problem))
-    return Tags(render_page(text, text, [section]).decode())
+    return Tags(render_page(top_of(text), [section]).decode())
 
 
 @pytest.mark.parametrize("template", SECTIONS)
@@ -68,7 +78,7 @@ def test_the_reason_why_there_is_no_list_is_escaped() -> None:
 def test_a_table_has_a_header_for_each_column_and_each_row() -> None:
     columns = [Column("car"), Column("Dice", "%.4f"), Column("n", "%d")]
     table = Table("Cars", columns, [["a", 0.5, 1], ["b", 0.25, 2]])
-    tags = Tags(render_page("", "", [Section("a", "", "bad_images.html", table)]).decode())
+    tags = Tags(render_page(top_of(""), [Section("a", "", "bad_images.html", table)]).decode())
     words = [word for word in tags.text.split("|") if word.strip()]
     cells = " ".join(words[words.index("Cars") :])
     assert cells.startswith("Cars car Dice n a 0.5000 1 b 0.2500 2 ")
@@ -81,7 +91,7 @@ def test_a_table_has_a_header_for_each_column_and_each_row() -> None:
 
 
 def test_the_policy_allows_the_pages_own_style_and_script_and_nothing_else() -> None:
-    text = render_page("t", "l", []).decode()
+    text = render_page(top_of("t"), []).decode()
     (policy,) = re.findall(r'Content-Security-Policy" content="([^"]*)"', text)
     rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
     assert rules["default-src"] == "'none'"

@@ -13,7 +13,7 @@ from carvana_ray.report import builder, prediction_section
         (1, 64, 1, "1 of 64 masks looks unusual."),
         (3, 64, 3, "3 of 64 masks look unusual."),
         (3, 64, 8, "3 of 64 masks look unusual. The other images have lower scores"),
-        (40, 5000, 24, "40 of 5,000 masks look unusual. The first 24 are shown."),
+        (40, 5000, 24, "40 of 5,000 masks look unusual. The 24 most unusual are below."),
     ],
 )
 def test_the_verdict_agrees_with_its_numbers(
@@ -21,7 +21,7 @@ def test_the_verdict_agrees_with_its_numbers(
 ) -> None:
     part = prediction(figures=figures)
     part["review"] |= {"listed": listed, "looked": looked}
-    (first, _), _ = prediction_section.sections(part)
+    first, _ = prediction_section.sections(part)
     assert first.data["verdict"].startswith(verdict)
 
 
@@ -35,8 +35,7 @@ def test_a_list_that_could_not_be_made_says_why() -> None:
 def test_sections_without_images_are_left_out() -> None:
     part = prediction(figures=0)
     part["result"]["bad"] = 0
-    first, later = prediction_section.sections(part)
-    assert [section.anchor for section in first + later] == ["review"]
+    assert [section.anchor for section in prediction_section.sections(part)] == ["review"]
     Tags(builder.to_html({"predict": part}).decode())
 
 
@@ -50,7 +49,7 @@ def test_sections_without_images_are_left_out() -> None:
 def test_bad_images_are_counted_and_the_table_ends(bad: int, listed: int, caption: str) -> None:
     part = prediction()
     part["result"]["bad"], part["bad"] = bad, [["a.jpg", "truncated"]] * listed
-    (_, section), _ = prediction_section.sections(part)
+    _, section = prediction_section.sections(part)
     assert section.data.caption.startswith(caption)
     assert len(section.data.rows) == min(listed, prediction_section.MAX_BAD)
     assert ("quarantine.csv" in section.data.caption) == (bad > listed or bad > 200)

@@ -5,7 +5,7 @@ import io
 import pytest
 from PIL import Image
 
-from carvana_ray.report.training_curves import CURVES, draw_curves
+from carvana_ray.report.training_curves import CURVES, LEAST_ERROR, draw_curves
 
 HISTORY = [
     {
@@ -43,4 +43,6 @@ def test_a_chart_has_a_line_for_each_column_that_the_history_has() -> None:
     (axes,) = CURVES["dice"].draw(HISTORY).axes
     names = {line.get_label(): line.get_ydata() for line in axes.get_lines()}
     assert sorted(names) == ["training", "training, soft", "validation"]
-    assert list(names["validation"]) == [row["val_dice"] for row in HISTORY]
+    errors = [max(1 - row["val_dice"], LEAST_ERROR) for row in HISTORY]
+    assert list(names["validation"]) == errors
+    assert axes.get_yscale() == "log"

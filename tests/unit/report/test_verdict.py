@@ -59,10 +59,10 @@ def test_each_recipe_has_the_grade_that_it_stands_for(recipe: str, word: str) ->
         (0, 64, "Nothing unusual", "Nothing unusual in 64 masks. Their accuracy is not known"),
         (1, 128, "Few unusual", "1 of 128 masks looks unusual: check these first."),
         (9, 100, "Few unusual", "9 of 100 masks look unusual: check these first."),
-        (10, 100, "Many unusual", "Many unusual: 10 of 100 masks look unusual: the model may"),
-        (49, 100, "Many unusual", "Many unusual: 49 of 100 masks"),
-        (50, 100, "Mostly unusual", "Mostly unusual: 50 of 100 masks"),
-        (1, 1, "Mostly unusual", "Mostly unusual: 1 of 1 mask looks unusual"),
+        (10, 100, "Many unusual", "Many masks look unusual: 10 of 100. The model may not fit"),
+        (49, 100, "Many unusual", "Many masks look unusual: 49 of 100."),
+        (50, 100, "Most unusual", "Most masks look unusual: 50 of 100."),
+        (1, 1, "Most unusual", "Most masks look unusual: 1 of 1."),
     ],
 )
 def test_masks_without_truth_get_no_grade(
