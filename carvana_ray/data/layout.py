@@ -13,7 +13,6 @@ TRAIN, MASKS, TEST = "train", "train_masks", "test"
 SAMPLE_SUBMISSION = "sample_submission.csv"
 CHECKSUMS = "crc32.csv"
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
-MASK_SUFFIXES = (".gif", ".png")
 
 KAGGLE_NAME = re.compile(r"[0-9a-f]{12}_(0[1-9]|1[0-6])\.jpg")
 _CAR_AND_VIEW = re.compile(r"(.+)_(\d{2})")
@@ -64,21 +63,3 @@ def unique_cars(names: Iterable[str]) -> list[str]:
 def mask_stem(name: str) -> str:
     """Return the name of an image's mask without suffix: ``a_04_mask`` for ``a_04.jpg``."""
     return name.rsplit(".", 1)[0] + "_mask"
-
-
-def pair_with_masks(images: Iterable[str], masks: Iterable[str]) -> list[tuple[str, str]]:
-    """Return (image, mask) file names, sorted by image. Masks without an image are ignored.
-
-    Raises:
-        InputError: an image has no mask; the first three are named.
-    """
-    by_stem = {name.rsplit(".", 1)[0]: name for name in masks}
-    names = sorted(images)
-    missing = [name for name in names if mask_stem(name) not in by_stem]
-    if missing:
-        raise InputError(
-            f"--data: no mask in {MASKS}/ for {len(missing)} of "
-            f"{plural(len(names), 'training image')}: {', '.join(missing[:3])}"
-            f"{' ...' if len(missing) > 3 else ''} (expected {mask_stem(missing[0])}.gif or .png)"
-        )
-    return [(name, by_stem[mask_stem(name)]) for name in names]

@@ -21,6 +21,7 @@ from carvana_ray.checkpoints.model import ModelManifest, ModelRef
 from carvana_ray.config import EvaluateFlags
 from carvana_ray.data import layout
 from carvana_ray.data.catalog import image_and_mask_dirs
+from carvana_ray.data.pairs import MASK_SUFFIXES
 from carvana_ray.data.quarantine import OK, UNREACHABLE
 from carvana_ray.errors import BadImageError, FileMissingError, IncompleteError, InputError
 from carvana_ray.report import builder, figures
@@ -126,7 +127,7 @@ def held_out_pairs(folder: str, masks: str, cars: list[str]) -> Pairs:
             f"--data: {folder} has no images of some held-out cars of the model ({len(missing)} of "
             f"{len(cars)}); the first is {missing[0]}; use the folder that the model was trained on"
         )
-    return pair_files(entries, storage.list_files(masks, layout.MASK_SUFFIXES))
+    return pair_files(entries, storage.list_files(masks, MASK_SUFFIXES))
 
 
 def score_dataset(job: EvaluationJob, workers: WorkerAllocation) -> tuple[list[Score], float]:

@@ -16,7 +16,8 @@ from carvana_ray.data.catalog import (
     list_folder,
     list_named_images,
 )
-from carvana_ray.data.layout import IMAGE_SUFFIXES, MASK_SUFFIXES
+from carvana_ray.data.layout import IMAGE_SUFFIXES
+from carvana_ray.data.pairs import MASK_SUFFIXES
 
 
 def precheck(name: str, flags: config.LogFlags) -> None:

@@ -17,6 +17,7 @@ from carvana_ray.config.recipes import RECIPES
 from carvana_ray.data import layout
 from carvana_ray.data.catalog import image_and_mask_dirs, list_folder
 from carvana_ray.data.checksums import load_checksums
+from carvana_ray.data.pairs import MASK_SUFFIXES, pair_with_masks
 from carvana_ray.data.split import split_cars
 from carvana_ray.errors import BadImageError, InputError
 from carvana_ray.images.validate import image_size
@@ -92,15 +93,15 @@ def plan_run(
 def _list_pairs(image_dir: str, mask_dir: str, limit: int) -> tuple[Pairs, list[FileInfo]]:
     """Return the (image, mask) files, and all files of both folders."""
     image_files = list_folder(image_dir)[: limit or None]
-    mask_files = storage.list_files(mask_dir, layout.MASK_SUFFIXES)
+    mask_files = storage.list_files(mask_dir, MASK_SUFFIXES)
     return pair_files(image_files, mask_files), image_files + mask_files
 
 
 def pair_files(image_files: Sequence[FileInfo], mask_files: Sequence[FileInfo]) -> Pairs:
-    """Return (image, mask) files, sorted by image; raises as `layout.pair_with_masks`."""
+    """Return (image, mask) files, sorted by image; raises as `pair_with_masks`."""
     image_of = {file.name: file for file in image_files}
     mask_of = {file.name: file for file in mask_files}
-    return [(image_of[i], mask_of[m]) for i, m in layout.pair_with_masks(image_of, mask_of)]
+    return [(image_of[i], mask_of[m]) for i, m in pair_with_masks(image_of, mask_of)]
 
 
 def _split_cars(flags: TrainFlags, pairs: Pairs) -> Cars:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from carvana_ray import storage
-from carvana_ray.data.layout import pair_with_masks
+from carvana_ray.data.pairs import pair_with_masks
 from carvana_ray.training.batch_plan import BatchPlan
 from carvana_ray.training.run import Pairs, TrainingRun
 

@@ -50,39 +50,6 @@ def test_the_cars_of_images_are_listed_once_in_order() -> None:
     assert layout.unique_cars(["b_02.jpg", "a_01.jpg", "b_01.jpg", "c.jpg"]) == ["a", "b", "c"]
 
 
-def test_images_are_paired_with_gif_and_png_masks_in_order_of_name() -> None:
-    masks = ["a_02_mask.png", "a_01_mask.gif", "z_09_mask.gif", "notes.txt"]
-    assert layout.pair_with_masks(["a_02.jpg", "a_01.jpg"], masks) == [
-        ("a_01.jpg", "a_01_mask.gif"),
-        ("a_02.jpg", "a_02_mask.png"),
-    ]
-
-
-def test_an_image_without_mask_is_named() -> None:
-    with pytest.raises(InputError) as caught:
-        layout.pair_with_masks(["a_01.jpg", "a_02.jpg"], ["a_01_mask.gif"])
-    assert "a_02.jpg" in str(caught.value)
-    assert "a_01.jpg" not in str(caught.value)
-    assert "1 of 2" in str(caught.value)
-    assert "a_02_mask" in str(caught.value)
-
-
-def test_three_of_many_images_without_mask_are_named_and_all_are_counted() -> None:
-    with pytest.raises(InputError) as caught:
-        layout.pair_with_masks([f"a_{view:02d}.jpg" for view in range(1, 17)], [])
-    message = str(caught.value)
-    assert all(f"a_{view:02d}.jpg" in message for view in (1, 2, 3))
-    assert "a_04.jpg" not in message
-    assert "16 of 16" in message
-    assert "\n" not in message
-
-
-def test_three_images_without_mask_need_no_dots() -> None:
-    with pytest.raises(InputError) as caught:
-        layout.pair_with_masks(["a_01.jpg", "a_02.jpg", "a_03.jpg"], [])
-    assert "..." not in str(caught.value)
-
-
 @pytest.mark.parametrize(
     "name",
     [
