@@ -78,9 +78,7 @@ def test_case_and_unicode_form_do_not_part_a_pair(name: str, form: str, change: 
 
 def test_two_masks_of_an_image_are_named() -> None:
     masks = ["a_mask.gif", "a_mask.png", "b_mask.png", "B_MASK.PNG"]
-    with pytest.raises(
-        UnpairedError, match=r"the mask of 1 training image is not clear: a\.jpg: "
-    ) as e:
+    with pytest.raises(UnpairedError, match=r"the mask of 1 .* clear: a\.jpg: ") as error:
         pair_with_masks(["a.jpg", "b.jpg"], masks)
     assert error.value.faults == [("a.jpg", "several masks: a_mask.gif, a_mask.png; keep one")]
 
