@@ -31,7 +31,7 @@ from PIL import Image
 from carvana_ray import images, storage
 from carvana_ray.data import layout
 from carvana_ray.stages import session
-from carvana_ray.stages.ingest.blocks import from_blocks
+from carvana_ray.stages.ingest.datasets import from_blocks
 from carvana_ray.stages.ingest.read_images import ReadOptions, block_row, read_images
 from carvana_ray.submission import plan
 

@@ -23,8 +23,8 @@ ROWS = [
 ]
 ROW_OF = {package: number for number, row in enumerate(ROWS) for package in row}
 TASKS = ["stages.ingest.blocks", "stages.ingest.read_images", "stages.ingest.read_pairs"]
-TASKS += ["stages.train.assemble_batches", "stages.predict.write_shards"]
-TASKS += ["stages.predict.measure_masks", "stages.cutout.write_cutouts"]
+TASKS += ["stages.predict.write_shards", "stages.predict.measure_masks"]
+TASKS += ["stages.cutout.write_cutouts"]
 LIGHT = ["images.decode", "images.resize", "images.augment", "rle", "sample", "training.batch_plan"]
 LIGHT += ["stages.precheck"]
 STANDARD = ["config", "config.cli", "config.recipes", "errors", "data.layout"]
@@ -87,9 +87,14 @@ def test_every_package_has_a_row() -> None:
     assert {package_of(name) for name in FILES} - {"carvana_ray"} <= set(ROW_OF)
 
 
-@pytest.mark.parametrize("module", TASKS)
+@pytest.mark.parametrize("module", [*TASKS, "stages.train.assemble_batches"])
 def test_task_modules_start_without_torch(module: str) -> None:
     assert "torch" not in outside(module)
+
+
+@pytest.mark.parametrize("module", [*TASKS, "stages.predict.mask_predictor"])
+def test_maps_start_without_ray(module: str) -> None:
+    assert "ray" not in outside(module)
 
 
 @pytest.mark.parametrize("module", LIGHT)

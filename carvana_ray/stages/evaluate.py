@@ -31,12 +31,13 @@ from carvana_ray.runtime.progress import StageTimer
 from carvana_ray.runtime.resources import ClusterResources, WorkerAllocation, allocate_workers
 from carvana_ray.runtime.wording import count_of
 from carvana_ray.stages import ray_metrics
-from carvana_ray.stages.ingest.blocks import Columns, from_blocks
+from carvana_ray.stages.ingest.blocks import Columns
+from carvana_ray.stages.ingest.datasets import from_blocks
 from carvana_ray.stages.ingest.read_images import block_row, read_images
-from carvana_ray.stages.predict.mask_predictor import (
-    MaskPredictor,
+from carvana_ray.stages.predict.mask_predictor import MaskPredictor, read_options
+from carvana_ray.stages.predict.replica import (
+    Replica,
     cpu_map_resources,
-    read_options,
     reader_resources,
     replica_resources,
 )
@@ -151,8 +152,8 @@ def score_dataset(job: EvaluationJob, workers: WorkerAllocation) -> tuple[list[S
         from_blocks(blocks)
         .map_batches(partial(read_images, options=options), **reader_resources(workers, entries))
         .map_batches(
-            MaskPredictor,
-            fn_constructor_kwargs={"model": model, "workers": workers},
+            Replica,
+            fn_constructor_kwargs={"kind": MaskPredictor, "model": model, "workers": workers},
             **replica_resources(workers, options.downscale),
         )
         .map_batches(

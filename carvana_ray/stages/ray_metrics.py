@@ -1,29 +1,40 @@
-"""Gauges on Ray's dashboard, next to Ray's own. Prometheus shows them with the prefix ``ray_``."""
+"""Gauges on Ray's dashboard, next to Ray's own. Prometheus shows them with the prefix ``ray_``.
+
+A process that runs without Ray has no dashboard, and does not import Ray here.
+"""
 
 import functools
+import sys
 import time
-
-from ray.util.metrics import Gauge
+from typing import TYPE_CHECKING
 
 from carvana_ray.runtime.progress import ProgressMeter
 
+if TYPE_CHECKING:
+    from ray.util.metrics import Gauge
+
 
 @functools.cache  # a process can register a name only once
-def _gauge(name: str, description: str) -> Gauge:
+def _gauge(name: str, description: str) -> "Gauge":
+    from ray.util.metrics import Gauge
+
     return Gauge(name, description=description, tag_keys=("stage",))
+
+
+def _set(name: str, description: str, value: float, stage: str) -> None:
+    if "ray" in sys.modules:
+        _gauge(name, description).set(value, tags={"stage": stage})
 
 
 def set_rate(stage: str, rate: float) -> None:
     """Show the images a second of a stage, 0 when it is over. The job's driver calls this."""
-    gauge = _gauge("carvana_ray_pictures_per_second", "Images a second of a stage")
-    gauge.set(rate, tags={"stage": stage})
+    _set("carvana_ray_pictures_per_second", "Images a second of a stage", rate, stage)
 
 
 def set_wait(stage: str, fraction: float) -> None:
     """Show the fraction of its time, 0 to 1, that this process has waited for images."""
     description = "Fraction of its time that a process waits for images"
-    gauge = _gauge("carvana_ray_data_wait_fraction", description)
-    gauge.set(fraction, tags={"stage": stage})
+    _set("carvana_ray_data_wait_fraction", description, fraction, stage)
 
 
 def meter(stage: str, total: int, already: int = 0) -> ProgressMeter:

@@ -22,7 +22,8 @@ from carvana_ray.errors import InputError
 from carvana_ray.runtime.preflight import announce
 from carvana_ray.runtime.resources import ClusterResources
 from carvana_ray.runtime.wording import count_of
-from carvana_ray.stages.ingest.blocks import Columns, from_blocks, single_row
+from carvana_ray.stages.ingest.blocks import Columns, single_row
+from carvana_ray.stages.ingest.datasets import from_blocks
 from carvana_ray.stages.ray_metrics import meter
 
 VIEWS_PER_BLOCK = 4  # 1 s of drawing: long enough for a task, short enough for the progress display

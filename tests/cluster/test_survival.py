@@ -24,8 +24,8 @@ from carvana_ray.errors import BadImagesError, IncompleteError, InputError
 from carvana_ray.stages.ingest.read_images import ReadOptions, read_images
 from carvana_ray.stages.predict import plan_run as plan
 from carvana_ray.stages.predict import stage as predict
-from carvana_ray.stages.predict.mask_predictor import predict_one
 from carvana_ray.stages.predict.plan_run import plan_run
+from carvana_ray.stages.predict.replica import predict_one
 from carvana_ray.stages.train import stage as train
 from carvana_ray.storage import FileInfo
 from carvana_ray.storage.base import TEMP_PREFIX

@@ -23,11 +23,12 @@ from carvana_ray.stages.cutout.write_cutouts import (
     write_from_rows,
     write_from_soft_masks,
 )
-from carvana_ray.stages.ingest.blocks import RETRIES, from_blocks
 from carvana_ray.stages.ingest.crash_isolation import NO_REPLICAS, itself, run_with_isolation
+from carvana_ray.stages.ingest.datasets import RETRIES, from_blocks
 from carvana_ray.stages.ingest.read_images import ReadOptions, block_row, read_images
-from carvana_ray.stages.predict.mask_predictor import (
-    SoftMaskPredictor,
+from carvana_ray.stages.predict.mask_predictor import SoftMaskPredictor
+from carvana_ray.stages.predict.replica import (
+    Replica,
     predict_one,
     reader_resources,
     replica_resources,
@@ -82,8 +83,12 @@ class CutoutJob:
                     **reader_resources(workers, self.entries),
                 )
                 .map_batches(
-                    SoftMaskPredictor,
-                    fn_constructor_kwargs={"model": model, "workers": workers},
+                    Replica,
+                    fn_constructor_kwargs={
+                        "kind": SoftMaskPredictor,
+                        "model": model,
+                        "workers": workers,
+                    },
                     **replica_resources(workers, options.downscale),
                 )
                 .map_batches(

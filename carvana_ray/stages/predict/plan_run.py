@@ -15,10 +15,11 @@ from carvana_ray.errors import IncompleteError, InputError
 from carvana_ray.runtime.resources import ClusterResources, WorkerAllocation, allocate_workers
 from carvana_ray.runtime.torch_trace import PROFILE_DIR
 from carvana_ray.runtime.wording import count_of
-from carvana_ray.stages.ingest.blocks import from_blocks
 from carvana_ray.stages.ingest.crash_isolation import find_crashing
+from carvana_ray.stages.ingest.datasets import from_blocks
 from carvana_ray.stages.ingest.read_images import ReadOptions, file_columns, read_crcs
-from carvana_ray.stages.predict.mask_predictor import predict_one, read_options
+from carvana_ray.stages.predict.mask_predictor import read_options
+from carvana_ray.stages.predict.replica import predict_one
 from carvana_ray.stages.ray_metrics import meter
 from carvana_ray.submission import plan, shards
 from carvana_ray.submission.plan import PlanPart

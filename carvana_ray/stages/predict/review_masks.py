@@ -19,7 +19,7 @@ from carvana_ray.report.figures import unscored_figures
 from carvana_ray.report.overlays import Caption
 from carvana_ray.review.ranking import rank, to_csv
 from carvana_ray.review.shape import MaskShape
-from carvana_ray.stages.ingest.blocks import RETRIES, from_blocks
+from carvana_ray.stages.ingest.datasets import RETRIES, from_blocks
 from carvana_ray.stages.predict.measure_masks import FIELDS, measure_masks
 from carvana_ray.stages.ray_metrics import meter
 from carvana_ray.storage import FileInfo

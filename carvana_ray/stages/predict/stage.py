@@ -29,17 +29,18 @@ from carvana_ray.runtime.preflight import announce, describe_workers
 from carvana_ray.runtime.progress import ProgressMeter, StageTimer
 from carvana_ray.runtime.resources import ClusterResources, WorkerAllocation
 from carvana_ray.runtime.wording import count_of
-from carvana_ray.stages.ingest.blocks import RETRIES, from_blocks
 from carvana_ray.stages.ingest.crash_isolation import run_with_isolation
+from carvana_ray.stages.ingest.datasets import RETRIES, from_blocks
 from carvana_ray.stages.ingest.read_images import block_row, read_images
-from carvana_ray.stages.predict.mask_predictor import (
-    MaskPredictor,
+from carvana_ray.stages.predict.mask_predictor import MaskPredictor
+from carvana_ray.stages.predict.plan_run import PredictInput, PredictRun, list_input, plan_run
+from carvana_ray.stages.predict.publish import publish
+from carvana_ray.stages.predict.replica import (
+    Replica,
     predict_one,
     reader_resources,
     replica_resources,
 )
-from carvana_ray.stages.predict.plan_run import PredictInput, PredictRun, list_input, plan_run
-from carvana_ray.stages.predict.publish import publish
 from carvana_ray.stages.predict.write_shards import write_shards
 from carvana_ray.stages.ray_metrics import meter
 from carvana_ray.storage import FileInfo
@@ -179,8 +180,13 @@ def shard_dataset(
             **reader_resources(workers, run.catalog.entries),
         )
         .map_batches(
-            MaskPredictor,
-            fn_constructor_kwargs={"model": run.model, "workers": workers, "profile": run.profile},
+            Replica,
+            fn_constructor_kwargs={
+                "kind": MaskPredictor,
+                "model": run.model,
+                "workers": workers,
+                "profile": run.profile,
+            },
             **replica_resources(workers, run.manifest.downscale),
         )
         .map_batches(

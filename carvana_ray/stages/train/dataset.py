@@ -17,8 +17,9 @@ import ray.data
 from carvana_ray.data import quarantine
 from carvana_ray.errors import IncompleteError, InputError, first_line
 from carvana_ray.runtime.wording import count_of
-from carvana_ray.stages.ingest.blocks import RETRIES, from_blocks, keep_blocks_whole, standardize
+from carvana_ray.stages.ingest.blocks import standardize
 from carvana_ray.stages.ingest.crash_isolation import find_crashing
+from carvana_ray.stages.ingest.datasets import RETRIES, from_blocks, keep_blocks_whole
 from carvana_ray.stages.ingest.read_pairs import PairOptions, pairs_row, read_pairs
 from carvana_ray.stages.train.assemble_batches import CHUNK, BatchSpec, assemble_batches
 from carvana_ray.storage import FileInfo

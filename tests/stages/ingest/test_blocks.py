@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from carvana_ray.stages.ingest.blocks import from_blocks, single_row, stack_or_object
+from carvana_ray.stages.ingest.blocks import single_row, stack_or_object
+from carvana_ray.stages.ingest.datasets import from_blocks
 
 
 @pytest.mark.ray

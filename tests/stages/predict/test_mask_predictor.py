@@ -9,10 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from ray.data.context import (
-    DEFAULT_ACTOR_MAX_TASKS_IN_FLIGHT_TO_MAX_CONCURRENCY_FACTOR as TASKS_OF_AN_ACTOR,
-)
 from support.blocks import batch_of, listed
 from support.jpegs import decode_with_pillow, jpeg
 from support.pairs import draw_pair
@@ -24,12 +20,9 @@ from carvana_ray.data.quarantine import OK
 from carvana_ray.inference import nvjpeg
 from carvana_ray.runtime.resources import WorkerAllocation
 from carvana_ray.stages.ingest import read_images as reading
-from carvana_ray.stages.ingest.blocks import from_blocks
-from carvana_ray.stages.ingest.crash_isolation import LOST_A_REPLICA
+from carvana_ray.stages.ingest.datasets import from_blocks
 from carvana_ray.stages.ingest.read_images import ReadOptions, block_row, read_images
-from carvana_ray.stages.predict import mask_predictor
 from carvana_ray.stages.predict.mask_predictor import MaskPredictor, SoftMaskPredictor
-from carvana_ray.storage import FileInfo
 
 SIZE = (320, 480)
 NAMES = [f"{number}.jpg" for number in range(8)]
@@ -182,26 +175,6 @@ def test_a_replica_refuses_a_model_that_was_exchanged(
     assert OK in replica(read(folder, keep_encoded=False))["status"], "it loads the model late"
 
 
-def test_a_gpu_fault_ends_the_process(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """CUDA repeats the error in that process; Ray starts a new process and repeats the block."""
-
-    class EndedError(Exception):
-        pass
-
-    def end(code: int) -> None:
-        raise EndedError(code)
-
-    monkeypatch.setattr("os._exit", end)
-    predictor = MaskPredictor(model_in(folder), ON_CPU)
-
-    def fault(*_: object) -> list[Any]:
-        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
-
-    monkeypatch.setattr(predictor._predictor, "run_bounds_mixed", fault)
-    with pytest.raises(EndedError):
-        predictor(read(folder, keep_encoded=False))
-
-
 @pytest.mark.ray
 def test_encoded_and_decoded_blocks_form_one_batch(folder: Path, ray_session: None) -> None:
     """Ray Data joins small blocks into a batch whose images differ in shape."""
@@ -225,30 +198,3 @@ def test_encoded_and_decoded_blocks_form_one_batch(folder: Path, ray_session: No
         encoded = row["img"].endswith("-encoded.jpg")
         assert row["encoded"] == (files["encoded"] if encoded else b"")
         assert np.array_equal(row["image"], np.empty((0, 0)) if encoded else gray)
-
-
-def test_files_that_the_readers_must_decode_get_all_cpus() -> None:
-    small, large = (FileInfo("a.jpg", size, "1") for size in (2**20, 2**20 + 1))
-    workers = WorkerAllocation(1, 1, True, decode_on_gpu=True)
-    few = mask_predictor.reader_resources(workers, [small, large])
-    assert few["compute"].size == mask_predictor.READERS_OF_FILES
-    many = mask_predictor.reader_resources(workers, [small, large, large])
-    assert "compute" not in many
-
-
-def test_the_blocks_that_a_worker_holds_may_be_lost_with_its_machine() -> None:
-    assert mask_predictor.REPLICAS_A_GPU * TASKS_OF_AN_ACTOR <= LOST_A_REPLICA
-
-
-@pytest.mark.parametrize(
-    ("decode_on_gpu", "downscale", "batch"),
-    [(False, 4, 128), (True, 4, 256), (False, 1, 64), (True, 1, 64)],
-)
-def test_a_gpu_that_decodes_gets_larger_batches(
-    decode_on_gpu: bool, downscale: int, batch: int
-) -> None:
-    gpu = mask_predictor.replica_resources(WorkerAllocation(3, 1, True, decode_on_gpu), downscale)
-    assert (gpu["batch_size"], gpu["compute"].min_size, gpu["num_gpus"]) == (batch, 6, 0.5)
-    cpu = mask_predictor.replica_resources(WorkerAllocation(3, 2, False), downscale)
-    assert (cpu["batch_size"], cpu["compute"].min_size, cpu["num_gpus"]) == (16, 3, None)
-    assert (gpu["num_cpus"], cpu["num_cpus"]) == (0, 2)
