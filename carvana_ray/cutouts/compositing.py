@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageColor, ImageOps
+from PIL import Image, ImageColor, ImageOps
 
 from carvana_ray import images
 from carvana_ray.errors import InputError
-from carvana_ray.images import validate
+from carvana_ray.images import turns, validate
+from carvana_ray.images.decode import load_colors
 
 TRANSPARENT = "transparent"
 OPAQUE_FROM = 250  # alpha from which a pixel counts as pure car color
@@ -65,7 +66,7 @@ def version(style: CutoutStyle, downscale: int | None) -> int:
         downscale: of the model; None if the masks are rows of a submission.
     """
     decontaminated = style.soft and not style.mask_only
-    return 2 if decontaminated and downscale is not None and downscale < MIN_BLOCK else 1
+    return 4 if decontaminated and downscale is not None and downscale < MIN_BLOCK else 3
 
 
 def render(
@@ -78,16 +79,18 @@ def render(
 
     Give either `soft_mask` or `mask`. With `soft_mask` and ``style.soft``, edges are those of
     `soft_alpha`, and their colors those of `decontaminate_edges`. Otherwise alpha is 255 in the
-    mask (that of `images.enlarge` if `soft_mask` is given), else 0.
+    mask (that of `images.enlarge` if `soft_mask` is given), else 0. An alpha of the image itself
+    limits that of the cut-out.
 
-    Pixels are not rotated: EXIF orientation and color profile are copied to the cut-out, and all
-    other metadata is dropped.
+    The cut-out is upright: it is turned by the image's EXIF orientation. The color profile is
+    copied, and all other metadata is dropped. Before another background colors are sRGB.
 
     Args:
-        data: bytes of a JPEG, PNG or WebP image of any size [H, W].
+        data: bytes of an image file of any size [H, W], see `images.load_gray`.
         style: edges, background and file format.
-        soft_mask: uint8 [h, w], 255 is car, as `Predictor.soft_masks` returns it.
-        mask: bool [H, W], for example a decoded row of a submission.
+        soft_mask: uint8 [h, w] of the stored pixels, 255 is car, as `Predictor.soft_masks` returns
+            it for `images.load_gray`.
+        mask: bool [H, W] of the stored pixels, for example a decoded row of a submission.
 
     Returns:
         Bytes of a PNG or WebP file: RGBA with a transparent background, RGB on any other
@@ -99,7 +102,8 @@ def render(
     """
     if (soft_mask is None) == (mask is None):
         raise ValueError("render needs either a soft mask or a mask")
-    height, width = validate.image_size(data)
+    header = validate.open_image(data)
+    height, width, turn = header.height, header.width, validate.exif_orientation(header)
     if soft_mask is None:
         assert mask is not None
         alpha = hard_alpha(mask)
@@ -107,13 +111,20 @@ def render(
         alpha = soft_alpha(soft_mask, height, width)
     else:
         alpha = hard_alpha(images.enlarge(soft_mask, height, width))
+    if not style.mask_only or header.has_transparency_data:
+        decoded = load_colors(data, srgb=style.background is not None)
+        alpha = limit_alpha(alpha, decoded.alpha, style.soft)
     if style.mask_only:
-        return encode(Image.fromarray(alpha).convert("L" if style.soft else "1"), style, data)
-    image = images.load_rgb(data)
+        upright = Image.fromarray(turns.to_upright(alpha, turn))
+        return encode(upright.convert("L" if style.soft else "1"), style)
+    image = decoded.rgb
     if style.soft and soft_mask is not None:
         block = images.infer_downscale(height, width, *soft_mask.shape)
         image = decontaminate_edges(image, alpha, block)
-    return encode(composite(image, alpha, style.background), style, data)
+    if turn != 1:
+        image = Image.fromarray(turns.to_upright(np.asarray(image), turn))
+        alpha = turns.to_upright(alpha, turn)
+    return encode(composite(image, alpha, style.background), style, decoded.profile)
 
 
 def soft_alpha(soft_mask: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
@@ -130,6 +141,20 @@ def soft_alpha(soft_mask: NDArray[np.uint8], height: int, width: int) -> NDArray
     """
     doubled = 2 * images.upsample(soft_mask, height, width) - 128  # exact in float32
     return np.ceil(doubled).clip(0, 255).astype(np.uint8)
+
+
+def limit_alpha(alpha: NDArray[np.uint8], own: Image.Image | None, soft: bool) -> NDArray[np.uint8]:
+    """Return alpha, uint8 [H, W], where the image itself has at least as much: nothing reappears.
+
+    Args:
+        alpha: of the cut-out.
+        own: alpha of the image, mode L; None if all of it is opaque.
+        soft: False: the result has the values 0 and 255 alone, and `own` counts from 128 on.
+    """
+    if own is None:
+        return alpha
+    limit = np.asarray(own)
+    return np.minimum(alpha, limit if soft else hard_alpha(limit >= 128))
 
 
 def hard_alpha(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
@@ -227,25 +252,24 @@ def composite(image: Image.Image, alpha: NDArray[np.uint8], background: Backgrou
 @functools.lru_cache(maxsize=2)
 def fit_background(data: bytes, size: tuple[int, int]) -> Image.Image:
     """Return a background image scaled to cover (width, height) and cropped around its center."""
-    return ImageOps.fit(images.load_rgb(data), size, Image.Resampling.BICUBIC)
+    decoded = load_colors(data, srgb=True)
+    pixels = turns.to_upright(np.asarray(decoded.rgb), decoded.orientation)
+    return ImageOps.fit(Image.fromarray(pixels), size, Image.Resampling.BICUBIC)
 
 
-def encode(image: Image.Image, style: CutoutStyle, data: bytes) -> bytes:
+def encode(image: Image.Image, style: CutoutStyle, profile: bytes | None = None) -> bytes:
     """Return the bytes of a cut-out's file.
+
+    Nothing of the source image's metadata is copied but the color profile: its EXIF block may hold
+    a thumbnail of the whole image, or a location.
 
     Args:
         image: a result of `composite`, or alpha alone.
         style: its `format` is used.
-        data: the image file that was cut out. Its EXIF orientation and color profile are copied;
-            the rest of its EXIF block may hold a thumbnail of the whole image, or a location.
+        profile: color profile of the image.
     """
     options: dict[str, Any] = dict(WEBP if style.format == "webp" else PNG)
-    source = validate.open_image(data)
-    if (orientation := validate.exif_orientation(source)) != 1:
-        options["exif"] = Image.Exif()
-        options["exif"][ExifTags.Base.Orientation] = orientation
-    profile = source.info.get("icc_profile")
-    if profile and source.mode in ("RGB", "P") and image.mode in ("RGB", "RGBA"):
+    if profile:
         options["icc_profile"] = profile
     buffer = io.BytesIO()
     image.save(buffer, style.format, **options)

@@ -12,7 +12,9 @@ CSV_HEADER = ("img", "rle_mask")
 TRAIN, MASKS, TEST = "train", "train_masks", "test"
 SAMPLE_SUBMISSION = "sample_submission.csv"
 CHECKSUMS = "crc32.csv"
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+# Of an image file. Its format is decided by its first bytes (`images.formats`).
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".tif", ".tiff", ".bmp", ".avif")
+HEIC_SUFFIXES = (".heic", ".heif")
 
 KAGGLE_NAME = re.compile(r"[0-9a-f]{12}_(0[1-9]|1[0-6])\.jpg")
 _CAR_AND_VIEW = re.compile(r"(.+)_(\d{2})")

@@ -1,11 +1,14 @@
 """Bytes of an image file to gray levels or colors. Masks are in `masks`."""
 
+import io
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageCms
 
 from carvana_ray.images.resize import DOWNSCALES, grid_size
-from carvana_ray.images.validate import decode_errors_as, open_image
+from carvana_ray.images.validate import decode_errors_as, exif_orientation, open_image
 
 _MEAN_OF_RGB = (1 / 3, 1 / 3, 1 / 3, 0)
 
@@ -20,8 +23,8 @@ def load_gray(data: bytes, downscale: int = 4) -> NDArray[np.uint8]:
     count.
 
     Args:
-        data: a JPEG, PNG or WebP file of any size [H, W] with 8 bits a channel. EXIF orientation is
-            ignored: the pixels stay as they are stored.
+        data: a file of any of `formats.IMAGE_FORMATS` and any size [H, W]. EXIF orientation is
+            ignored: the pixels stay as they are stored. Transparent pixels show white.
         downscale: 1, 2, 4 or 8.
 
     Returns:
@@ -46,21 +49,94 @@ def to_gray(image: Image.Image, downscale: int = 4) -> NDArray[np.uint8]:
         image.draft(None, (image.width // downscale, image.height // downscale))
     with decode_errors_as("truncated"):
         image.load()
-        if image.mode != "L":
-            rgb = image if image.mode == "RGB" else image.convert("RGB")
-            image = rgb.convert("L", _MEAN_OF_RGB)
+        if image.mode != "L" or image.has_transparency_data:
+            image = _on_white(image).convert("L", _MEAN_OF_RGB)
     if image.size != (width, height):
         image = image.reduce(downscale)
     return np.asarray(image)
 
 
+@dataclass(frozen=True)
+class Decoded:
+    """A decoded image, its pixels [H, W] as they are stored.
+
+    Attributes:
+        rgb: its colors, mode RGB, without alpha.
+        alpha: its own alpha, mode L; None if all of it is opaque.
+        profile: the color profile of `rgb`, if it has one.
+        orientation: of EXIF, 1 to 8, see `turns`.
+    """
+
+    rgb: Image.Image
+    alpha: Image.Image | None
+    profile: bytes | None
+    orientation: int
+
+
 def load_rgb(data: bytes) -> Image.Image:
-    """Decode an image in full size and color, mode RGB. EXIF orientation is ignored.
+    """Decode an image in full size and color, mode RGB. EXIF orientation and alpha are ignored.
+
+    Raises:
+        BadImageError: ``truncated``, or see `validate.open_image`.
+    """
+    return load_colors(data).rgb
+
+
+def load_colors(data: bytes, srgb: bool = False) -> Decoded:
+    """Decode an image in full size and color.
+
+    Args:
+        data: see `load_gray`.
+        srgb: whether to convert colors of another profile to sRGB, as a mixture of two images
+            needs it. CMYK is converted by its profile in any case.
 
     Raises:
         BadImageError: ``truncated``, or see `validate.open_image`.
     """
     image = open_image(data)
+    orientation, profile = exif_orientation(image), image.info.get("icc_profile")
     with decode_errors_as("truncated"):
         image.load()
-        return image if image.mode == "RGB" else image.convert("RGB")
+        image, alpha = _split_alpha(image)
+        if profile and (srgb or image.mode == "CMYK"):
+            image = _to_srgb(image, profile)
+        rgb = image if image.mode == "RGB" else image.convert("RGB")
+    fits = image.mode in ("RGB", "P")  # a profile of gray levels does not fit colors
+    return Decoded(rgb, alpha, image.info.get("icc_profile") if fits else None, orientation)
+
+
+def _split_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
+    """Return a decoded image without alpha, and its alpha, mode L; None if all of it is opaque.
+
+    16 bits become the upper 8. Colors keep their mode if the image has no alpha.
+    """
+    if image.mode.startswith("I;16"):  # `convert` would cut at 255
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)), None
+    if not image.has_transparency_data:
+        return image, None
+    rgba = image.convert("RGBA")
+    alpha = rgba.getchannel("A")
+    return rgba.convert("RGB"), alpha if alpha.getextrema() != (255, 255) else None
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """Return a decoded image in mode RGB, its transparent parts before white."""
+    image, alpha = _split_alpha(image)
+    rgb = image if image.mode == "RGB" else image.convert("RGB")
+    if alpha is None:
+        return rgb
+    white = Image.new("RGB", rgb.size, "white")
+    white.paste(rgb, mask=alpha)
+    return white
+
+
+def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
+    """Return an image in sRGB, mode RGB; unchanged if its profile does not fit or is damaged."""
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if image.mode == "RGB" and "sRGB" in ImageCms.getProfileDescription(source):
+            return image  # most are; the conversion would take time and move some levels by one
+        target = ImageCms.createProfile("sRGB")
+        return ImageCms.profileToProfile(image, source, target, outputMode="RGB") or image
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        return image

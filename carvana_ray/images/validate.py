@@ -8,70 +8,24 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from PIL import (
-    BmpImagePlugin,
-    ExifTags,
-    GifImagePlugin,
-    Image,
-    ImageFile,
-    JpegImagePlugin,
-    PngImagePlugin,
-    TiffImagePlugin,
-    WebPImagePlugin,
-)
+from PIL import ExifTags, Image, ImageFile
 
 from carvana_ray.errors import BadImageError, plural
+from carvana_ray.images.formats import IMAGE_FORMATS, Jpeg, format_of, reader
 
-IMAGE_FORMATS = ("JPEG", "PNG", "WEBP")
-MASK_FORMATS = ("GIF", "PNG", "TIFF", "BMP", "JPEG", "WEBP")
-IMAGE_MODES = ("RGB", "L", "P", "CMYK", "1")
-MASK_MODES = (*IMAGE_MODES, "RGBA", "LA", "PA", "I", "F", "I;16", "I;16L", "I;16B", "I;16N")
-MAX_PIXELS = 16 * 1918 * 1280  # larger images are refused: 39 megapixels take 157 MB in RGB
+MAX_PIXELS = 2**26  # larger images are refused: 67 megapixels take 201 MB in RGB
 MAX_BYTES = 8 * MAX_PIXELS  # of a file; more than so many pixels take in any of the formats
+MASK_FORMATS = ("GIF", "PNG", "TIFF", "BMP", "JPEG", "WEBP")
+IMAGE_MODES = ("RGB", "L", "P", "CMYK", "1", "RGBA", "LA", "PA", "I;16", "I;16B")
+MASK_MODES = (*IMAGE_MODES, "I", "F", "I;16L", "I;16N")
 
 # What Pillow raises for damaged bytes. 300,000 damaged files raised OSError, SyntaxError,
 # ValueError, IndexError and struct.error; Pillow treats the others as damage when it opens a file,
-# but not when it decodes. MemoryError is not included: it says nothing about the file.
-_DAMAGE = (OSError, SyntaxError, ValueError, LookupError, struct.error, EOFError, TypeError)
+# but not when it decodes. Decoders of AVIF and HEIC raise RuntimeError. MemoryError is not
+# included: it says nothing about the file.
+_DAMAGE: tuple[type[Exception], ...] = OSError, SyntaxError, ValueError, LookupError, struct.error
+_DAMAGE += EOFError, TypeError, RuntimeError
 _PILLOW_FILTER = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
-
-
-class _Jpeg(JpegImagePlugin.JpegImageFile):
-    """A JPEG that ignores everything but the pixels, and requires all of them.
-
-    `Image.open` also reads the resolution from the EXIF block, and refuses some good images with a
-    damaged EXIF block. Of a file that holds two JPEGs (MPO, written by phones) this class reads the
-    first.
-    """
-
-    def _read_dpi_from_exif(self) -> None:
-        pass
-
-    def load_prepare(self) -> None:
-        self.require_end()
-        super().load_prepare()
-
-    def require_end(self) -> None:
-        """Raise OSError if the end-of-image marker is missing.
-
-        The decoder would take zeros for the missing pixels. The marker cannot occur in packed
-        pixels, where 0 or a restart marker follows each byte of 255.
-        """
-        assert isinstance(self.fp, io.BytesIO)  # its getvalue() makes no copy
-        # From the end, where the marker nearly always is, back to the start of the pixels.
-        if self.fp.getvalue().rfind(b"\xff\xd9", self.fp.tell()) < 0:
-            raise OSError("the end of the image is missing")
-
-
-# first bytes of a file, reader
-_READERS: dict[str, tuple[bytes | tuple[bytes, ...], type[ImageFile.ImageFile]]] = {
-    "JPEG": (b"\xff\xd8\xff", _Jpeg),
-    "PNG": (b"\x89PNG", PngImagePlugin.PngImageFile),
-    "WEBP": (b"RIFF", WebPImagePlugin.WebPImageFile),
-    "GIF": (b"GIF8", GifImagePlugin.GifImageFile),
-    "TIFF": ((b"II*\0", b"MM\0*"), TiffImagePlugin.TiffImageFile),
-    "BMP": (b"BM", BmpImagePlugin.BmpImageFile),
-}
 
 
 def _silence_pillow() -> None:
@@ -91,6 +45,8 @@ def decode_errors_as(word: str) -> Iterator[None]:
     """
     try:
         yield
+    except BadImageError:
+        raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise BadImageError(f"too-large: {error}") from error
     except OSError as error:  # the bytes end early, or the decoder gave up
@@ -105,11 +61,12 @@ def open_image(
     """Open an image and check format, size, frames and channels, without decoding pixels.
 
     The first bytes decide the format, not the file name. Bytes after the end of the image are
-    ignored.
+    ignored. HEIC and TIFF images come upright, whatever the orientation in the file; of a HEIC file
+    with several images the primary one is taken.
 
     Args:
         data: the file's bytes.
-        formats: accepted formats: JPEG, PNG, WEBP, GIF, TIFF, BMP.
+        formats: accepted formats, of `formats.IMAGE_FORMATS` and GIF.
         modes: accepted modes of Pillow.
 
     Raises:
@@ -123,21 +80,25 @@ def open_image(
             "truncated file would silently become gray; set it to False"
         )
     _silence_pillow()
-    readers = [_READERS[name][1] for name in formats if data.startswith(_READERS[name][0])]
-    if not readers:
-        raise BadImageError(f"not-an-image: {plural(len(data), 'byte')}, not {', '.join(formats)}")
+    kind = format_of(data)
+    if kind not in formats:
+        found = f", but {kind}" if kind else ""
+        raise BadImageError(
+            f"not-an-image: {plural(len(data), 'byte')}, not {', '.join(formats)}{found}"
+        )
+    read = reader(kind)
     with decode_errors_as("not-an-image"):
-        image = readers[0](io.BytesIO(data))
+        image = read(io.BytesIO(data))
     if image.width * image.height > MAX_PIXELS:
         raise BadImageError(
             f"too-large: {image.width} x {image.height} pixels, the limit is {MAX_PIXELS} in total"
         )
     with decode_errors_as("truncated"):
         frames = getattr(image, "n_frames", 1)
-    if frames != 1:
+    if frames != 1 and kind != "HEIC":
         raise BadImageError(f"animated: {frames} frames, expected 1")
     if image.mode not in modes:
-        raise BadImageError(f"mode: {image.mode} pixels, expected 8 bits a channel and no alpha")
+        raise BadImageError(f"mode: {image.mode} pixels, expected {' or '.join(modes)}")
     return image
 
 
@@ -149,7 +110,7 @@ def nvjpeg_can_decode(image: Image.Image) -> bool:
     Raises:
         BadImageError: ``truncated``, the end of the file is missing.
     """
-    if not isinstance(image, _Jpeg):
+    if not isinstance(image, Jpeg):
         return False
     usual = image.mode == "RGB" and image.bits == 8 and "progressive" not in image.info
     ids = [component[0] for component in image.layer]
@@ -169,8 +130,8 @@ def image_size(data: bytes) -> tuple[int, int]:
 def exif_orientation(image: Image.Image) -> int:
     """Return the EXIF orientation of an image from `open_image`: 1 (upright) to 8.
 
-    It is 1 if the EXIF block is missing, damaged or has another value. The program only counts
-    orientations: it never rotates images, since masks belong to the pixels as they are stored.
+    It is 1 if the EXIF block is missing, damaged or has another value, and for formats that come
+    upright (`open_image`). `turns.to_upright` turns pixels by it.
     """
     exif = Image.Exif()
     try:

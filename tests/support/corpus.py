@@ -223,6 +223,7 @@ def unusual_images() -> dict[str, Case]:
     deep = Image.fromarray(np.asarray(gray).astype(np.uint16) * 257)
     two = save(scene(), "MPO", quality=95, **frames)
     index = two.index(b"MPF\0") + 4
+    pages = {"save_all": True, "append_images": [scene().copy()]}
     return {
         "good": Case(good, OK, crc32=zlib.crc32(good)),
         "PNG named .jpg": Case(png, OK),
@@ -243,10 +244,14 @@ def unusual_images() -> dict[str, Case]:
         "EXIF cut short": Case(jpeg(exif=exif(6)[:30]), OK),
         "EXIF resolution without a number": Case(jpeg(exif=without_numbers(exif(6))), OK),
         "PNG that claims 0 frames": Case(with_chunk(png, b"acTL", bytes(8)), OK),
-        "16-bit PNG": Case(save(deep, "PNG"), "mode"),
-        "PNG with alpha": Case(save(scene().convert("RGBA"), "PNG"), "mode"),
-        "gray PNG with alpha": Case(save(gray.convert("LA"), "PNG"), "mode"),
-        "WebP with alpha": Case(save(Image.new("RGBA", (60, 40)), "WEBP"), "mode"),
+        "16-bit PNG": Case(save(deep, "PNG"), OK),
+        "PNG with alpha": Case(save(scene().convert("RGBA"), "PNG"), OK),
+        "gray PNG with alpha": Case(save(gray.convert("LA"), "PNG"), OK),
+        "TIFF": Case(save(scene().copy(), "TIFF", compression="tiff_lzw"), OK),
+        "BMP": Case(save(scene(), "BMP"), OK),
+        "AVIF named .jpg": Case(save(scene(), "AVIF", quality=95), OK),
+        "TIFF of floats": Case(save(scene().convert("F"), "TIFF"), "mode"),
+        "TIFF of two pages": Case(save(scene().copy(), "TIFF", **pages), "animated"),
         "animated PNG": Case(save(scene(), "PNG", **frames), "animated"),
         "animated WebP": Case(save(scene(), "WEBP", **frames), "animated"),
         "full size": Case(draw_pair(7)[0], OK, "full"),

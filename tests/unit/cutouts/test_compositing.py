@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import ExifTags, Image, ImageCms
+from PIL import ExifTags, Image, ImageCms, ImageOps
 
 from carvana_ray import images
 from carvana_ray.cutouts import compositing
@@ -203,11 +203,11 @@ def test_decontamination_is_that_of_blocks_of_4_pixels_on_a_finer_grid(
 @pytest.mark.parametrize(
     ("downscale", "digest"), [(4, "cdd5ba90d018f122"), (8, "e2e8ece962543fac")]
 )
-def test_soft_cutouts_of_version_1_have_the_pixels_of_earlier_releases(
+def test_soft_cutouts_of_version_3_have_the_pixels_of_earlier_releases(
     downscale: int, digest: str
 ) -> None:
     """Otherwise a resumed job would mix two kinds: other pixels need another version."""
-    assert compositing.version(style(), downscale) == 1
+    assert compositing.version(style(), downscale) == 3
     rng = np.random.default_rng(0)
     image = Image.fromarray(rng.integers(0, 256, (61, 77, 3), dtype=np.uint8))
     soft_mask = rng.integers(0, 256, images.grid_size(61, 77, downscale), dtype=np.uint8)
@@ -215,11 +215,11 @@ def test_soft_cutouts_of_version_1_have_the_pixels_of_earlier_releases(
     assert hashlib.sha256(pixels).hexdigest()[:16] == digest
 
 
-def test_only_colors_of_soft_edges_on_fine_grids_are_of_version_2() -> None:
-    assert {compositing.version(style(), downscale) for downscale in (1, 2)} == {2}
+def test_only_colors_of_soft_edges_on_fine_grids_are_of_version_4() -> None:
+    assert {compositing.version(style(), downscale) for downscale in (1, 2)} == {4}
     others = [{"soft": False}, {"mask_only": True}, {"soft": False, "mask_only": True}]
-    assert {compositing.version(style(**other), 1) for other in others} == {1}
-    assert compositing.version(style(), None) == 1, "rows of a submission"
+    assert {compositing.version(style(**other), 1) for other in others} == {3}
+    assert compositing.version(style(), None) == 3, "rows of a submission"
 
 
 def test_decontamination_keeps_edges_without_opaque_pixels_nearby() -> None:
@@ -258,7 +258,7 @@ def test_every_file_format_and_mode_keeps_its_colors(kind: str, mode: str) -> No
 
 @pytest.mark.parametrize("kind", ["png", "webp"])
 @pytest.mark.parametrize("background", [None, (255, 255, 255)])
-def test_only_orientation_and_color_profile_are_copied(
+def test_only_the_color_profile_is_copied(
     kind: str, background: tuple[int, int, int] | None
 ) -> None:
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -268,9 +268,81 @@ def test_only_orientation_and_color_profile_are_copied(
     data = file_of(random_image(20, 32), "JPEG", exif=exif.tobytes(), icc_profile=profile)
     cutout_style = style(format=kind, background=background)
     result = opened(compositing.render(data, cutout_style, np.full((5, 8), 255, np.uint8)))
-    assert result.size == (32, 20), "pixels are not rotated"
-    assert dict(result.getexif()) == {ExifTags.Base.Orientation: 6}
+    assert dict(result.getexif()) == {}
     assert result.info["icc_profile"] == profile
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+@pytest.mark.parametrize(
+    "how", [{}, {"soft": False}, {"mask_only": True}, {"background": (1, 2, 3)}]
+)
+def test_a_cutout_is_upright(turn: int, how: dict[str, Any]) -> None:
+    """It equals the cut-out of the same stored pixels without a tag, turned as viewers turn it."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = turn
+    pixels = random_image(21, 34)
+    soft_mask = np.random.default_rng(1).integers(0, 256, (6, 9), dtype=np.uint8)
+    plain = opened(compositing.render(file_of(pixels), style(**how), soft_mask))
+    tagged = file_of(pixels, exif=exif.tobytes())
+    result = opened(compositing.render(tagged, style(**how), soft_mask))
+    plain.getexif()[ExifTags.Base.Orientation] = turn
+    assert ImageOps.exif_transpose(plain).tobytes() == result.tobytes()
+
+
+def test_a_background_is_upright() -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6  # viewers turn it clockwise: its left side is down
+    sky = Image.new("RGB", (20, 20), (0, 0, 250))
+    sky.paste((0, 200, 0), (10, 0, 20, 20))
+    below = compositing.fit_background(file_of(sky, "PNG", exif=exif.tobytes()), (20, 20))
+    assert below.getpixel((10, 2)) == (0, 0, 250)
+    assert below.getpixel((10, 17)) == (0, 200, 0)
+
+
+@pytest.mark.parametrize("soft", [True, False])
+@pytest.mark.parametrize("mask_only", [True, False])
+def test_the_alpha_of_the_image_limits_that_of_the_cutout(soft: bool, mask_only: bool) -> None:
+    image = random_image(20, 32)
+    own = np.random.default_rng(2).integers(0, 256, (20, 32), dtype=np.uint8)
+    image.putalpha(Image.fromarray(own))
+    soft_mask = np.full((5, 8), 255, np.uint8)
+    soft_mask[:, :3] = 0
+    how = style(soft=soft, mask_only=mask_only)
+    alpha = [
+        opened(compositing.render(file_of(picture), how, soft_mask))
+        for picture in (image.convert("RGB"), image)
+    ]
+    without, limited = (
+        np.asarray(one if mask_only else one.getchannel("A")).astype(int) for one in alpha
+    )
+    top = 1 if mask_only and not soft else 255
+    expected = np.minimum(without, own if soft else top * (own >= 128))
+    assert np.array_equal(limited, expected)
+
+
+def test_a_full_alpha_changes_nothing() -> None:
+    image, soft_mask = random_image(20, 32), np.full((5, 8), 200, np.uint8)
+    plain = compositing.render(file_of(image), style(), soft_mask)
+    assert compositing.render(file_of(image.convert("RGBA")), style(), soft_mask) == plain
+
+
+def wide_profile() -> bytes:
+    """An sRGB profile with red and blue exchanged: conversion changes colors visibly."""
+    data = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    red, blue = data.index(b"rXYZ"), data.index(b"bXYZ")
+    data[red : red + 4], data[blue : blue + 4] = b"bXYZ", b"rXYZ"
+    return bytes(data).replace("sRGB".encode("utf-16-be"), "wide".encode("utf-16-be"))
+
+
+def test_colors_are_converted_before_another_background_only() -> None:
+    profile, soft_mask = wide_profile(), np.full((5, 8), 255, np.uint8)
+    data = file_of(Image.new("RGB", (32, 20), (200, 30, 30)), icc_profile=profile)
+    kept = opened(compositing.render(data, style(), soft_mask))
+    assert kept.getpixel((5, 5)) == (200, 30, 30, 255)
+    assert kept.info["icc_profile"] == profile
+    mixed = opened(compositing.render(data, style(background=(255, 255, 255)), soft_mask))
+    red, green, blue = mixed.getpixel((5, 5))
+    assert blue > 150 > 60 > max(red, green)
 
 
 def test_a_profile_for_other_channels_is_dropped() -> None:

@@ -3,6 +3,7 @@
 The references are slow: float64 in numpy, from the fully decoded image.
 """
 
+import importlib.util
 import io
 import math
 from typing import Any
@@ -16,7 +17,7 @@ from support.corpus import save
 from support.pairs import HEIGHT, WIDTH, block_mean, waves
 
 from carvana_ray.errors import BadImageError
-from carvana_ray.images.decode import load_gray
+from carvana_ray.images.decode import load_gray, load_rgb
 from carvana_ray.images.masks import load_mask
 from carvana_ray.images.resize import DOWNSCALES, grid_size
 from carvana_ray.images.validate import image_size
@@ -78,6 +79,19 @@ def test_red_green_and_blue_count_alike() -> None:
         ("PNG", "P", {}, 1.0),
         ("PNG", "1", {}, 1.0),
         ("WEBP", "RGB", {"lossless": True}, 1.0),
+        ("WEBP", "RGBA", {"lossless": True}, 1.0),
+        ("PNG", "RGBA", {}, 1.0),
+        ("PNG", "LA", {}, 1.0),
+        ("AVIF", "RGB", {"quality": 100}, 1.5),
+        ("BMP", "RGB", {}, 1.0),
+        ("BMP", "P", {}, 1.0),
+        ("TIFF", "RGB", {}, 1.0),
+        ("TIFF", "CMYK", {}, 1.0),
+        ("TIFF", "RGBA", {}, 1.0),
+        ("TIFF", "1", {"compression": "packbits"}, 1.0),
+        ("TIFF", "RGB", {"compression": "tiff_lzw"}, 1.0),
+        ("TIFF", "RGB", {"compression": "tiff_adobe_deflate"}, 1.0),
+        ("TIFF", "RGB", {"compression": "jpeg", "quality": 95}, 1.0),
     ],
 )
 def test_other_formats_and_modes_shrink_alike(
@@ -87,6 +101,63 @@ def test_other_formats_and_modes_shrink_alike(
     gray = load_gray(data, downscale)
     assert gray.shape == (math.ceil(120 / downscale), math.ceil(200 / downscale))
     assert np.abs(gray - reference(data, downscale)).mean() < worst
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_sixteen_bits_become_the_upper_eight(kind: str) -> None:
+    deep = np.arange(0, 65_536, 97, dtype=np.uint16).reshape(26, 26)
+    assert np.array_equal(load_gray(save(deep, kind), 1), deep >> 8)
+    rgb = load_rgb(save(deep, kind))
+    assert np.array_equal(np.asarray(rgb), np.repeat((deep >> 8)[..., None], 3, axis=-1))
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "L", "RGB"])
+def test_transparent_pixels_are_white_to_the_network(mode: str) -> None:
+    """An alpha channel, and the transparent color or palette entry of a PNG."""
+    image = Image.new(mode[:3] if mode == "RGBA" else mode.removesuffix("A"), (16, 16), 0)
+    options: dict[str, Any] = {}
+    if mode.endswith("A"):
+        image.putalpha(Image.new("L", (16, 16), 0))
+    elif mode == "P":
+        options = {"transparency": b"\0"}
+    else:
+        options = {"transparency": 0 if mode == "L" else (0, 0, 0)}
+    assert (load_gray(save(image, "PNG", **options), 4) == 255).all()
+
+
+def test_half_transparent_pixels_are_mixed_with_white() -> None:
+    image = Image.new("RGBA", (8, 8), (100, 100, 100, 51))
+    assert np.abs(load_gray(save(image, "PNG"), 1).astype(int) - (255 - 0.2 * 155)).max() <= 1
+
+
+def test_a_tiff_comes_upright() -> None:
+    """Pillow turns it: its pixels are those that viewers show."""
+    block = Image.Exif()
+    block[0x0112] = 6
+    pixels = waves(24, 40)
+    turned = Image.fromarray(pixels).transpose(Image.Transpose.ROTATE_90)
+    data = save(turned, "TIFF", exif=block)
+    assert image_size(data) == (24, 40)
+    assert np.array_equal(np.asarray(load_rgb(data)), pixels)
+
+
+@pytest.fixture
+def heic() -> Any:
+    return pytest.importorskip("pillow_heif", reason="the extra heic is not installed")
+
+
+def test_a_heic_photograph_is_read_upright(heic: Any) -> None:
+    pixels = waves(48, 80)
+    file = io.BytesIO()
+    heic.from_pillow(Image.fromarray(pixels)).save(file, quality=95)
+    assert np.abs(np.asarray(load_rgb(file.getvalue())).astype(int) - pixels).mean() < 3
+    assert load_gray(file.getvalue(), 4).shape == (12, 20)
+
+
+def test_without_the_package_a_heic_file_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(BadImageError, match=r"pip install 'carvana-ray\[heic\]'"):
+        load_gray(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(2000))
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
@@ -137,6 +208,11 @@ FUZZED = [
     save(waves(24, 40), progressive=True),
     save(waves(24, 40), "PNG"),
     save(waves(24, 40), "WEBP"),
+    save(waves(24, 40), "TIFF"),
+    save(waves(24, 40), "TIFF", compression="tiff_lzw"),
+    save(waves(24, 40), "BMP"),
+    save(waves(24, 40), "AVIF"),
+    save(Image.fromarray(waves(24, 40)).convert("RGBA"), "PNG"),
     save(Image.new("1", (40, 24)), "PNG"),
     save(Image.new("P", (40, 24)), "GIF"),
 ]

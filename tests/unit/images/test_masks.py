@@ -292,7 +292,7 @@ def test_an_animated_mask_is_refused(kind: str) -> None:
         (b"<html>", "not-an-image"),
         (save(Image.new("LAB", (8, 8)), "TIFF"), "mode"),
         (sized_png(100_000, 100_000), "too-large"),
-        (sized_png(8_000, 8_000), "too-large"),
+        (sized_png(9_000, 9_000), "too-large"),
     ],
 )
 def test_an_unusable_mask_is_refused_with_the_reason(data: bytes, reason: str) -> None:
