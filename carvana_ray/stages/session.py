@@ -1,20 +1,23 @@
 """A Ray session: join the cluster that RAY_ADDRESS names, or start Ray on this machine."""
 
 import contextlib
+import functools
 import logging
 import os
 import re
 import socket
 import warnings
 from collections.abc import Callable, Iterator
-from functools import partial
+from typing import Any
 
 import ray
+from ray._common.utils import get_default_ray_temp_dir
 from ray._private import ray_constants
 from ray._private import utils as ray_utils
 
 from carvana_ray.errors import InputError
 from carvana_ray.runtime.resources import ClusterResources
+from carvana_ray.runtime.stderr_filter import drop_lines
 from carvana_ray.runtime.wording import count_of
 from carvana_ray.stages.autoscaler import autoscaler_max
 
@@ -26,6 +29,13 @@ TOKEN_ADVICE = (
 )
 
 LISTENER_WAIT_S = 5.0
+
+# Bytes of the longest path of a socket, less /session_DATE_TIME_MICROS_PID/sockets/plasma_store.
+MAX_TEMP_DIR_BYTES = 107 - 64
+SHORT_TEMP_DIR = "/tmp"
+
+# Ray prints an error with these words for each actor pool of Ray Data.
+RESTART_WARNING = b"has constructor arguments in the object store"
 
 
 @contextlib.contextmanager
@@ -85,13 +95,14 @@ def log_resources(cluster: ClusterResources) -> None:
 def _open(num_cpus: int | None, verbose: bool) -> None:
     level = logging.INFO if verbose else logging.ERROR
     _keep_signal_handlers()
-    connect = partial(ray.init, logging_level=level, log_to_driver=verbose)
+    connect = functools.partial(ray.init, logging_level=level, log_to_driver=verbose)
     if joins_cluster():
         _join(connect)
         return
     # A job has more readers, writers, replicas and actors than CPUs. Beyond this number Ray ends
     # idle processes after a second, only to start new ones for the next task.
     os.environ.setdefault("RAY_num_workers_soft_limit", str(2 * _default_cpus() + 8))
+    _use_short_temp_dir()
     connect(address="local", num_cpus=num_cpus or _default_cpus(), include_dashboard=False)
 
 
@@ -106,6 +117,24 @@ def _keep_signal_handlers() -> None:
     ray_utils.set_sigterm_handler = lambda handler: None
     # Not the environment variable of this name, which Ray's processes would inherit.
     ray_constants.RAY_DISABLE_FAILURE_SIGNAL_HANDLER = True
+
+
+def _use_short_temp_dir() -> None:
+    """Keep Ray's sockets below a path that is short enough for them.
+
+    Raises:
+        InputError: RAY_TMPDIR is too long.
+    """
+    folder = get_default_ray_temp_dir()
+    if len(os.fsencode(folder)) <= MAX_TEMP_DIR_BYTES:
+        return
+    if os.environ.get("RAY_TMPDIR"):
+        raise InputError(
+            f"RAY_TMPDIR {os.environ['RAY_TMPDIR']}: too long for Ray's sockets; set it to a "
+            f"folder of at most {MAX_TEMP_DIR_BYTES - len('/ray')} bytes"
+        )
+    log.info("%s is too long for Ray's sockets; Ray uses %s/ray", folder, SHORT_TEMP_DIR)
+    os.environ["RAY_TMPDIR"] = SHORT_TEMP_DIR
 
 
 def _join(connect: Callable[[], object]) -> None:
@@ -180,6 +209,26 @@ def _configure_ray_data(verbose: bool) -> None:
     # It logs 25 lines for each block that a lost machine held; without traceback it is one line.
     executor = logging.getLogger("ray.data._internal.execution.streaming_executor_state")
     executor.addFilter(_drop_traceback)
+    _drop_restart_warning()
+
+
+@functools.cache  # once per process
+def _drop_restart_warning() -> None:
+    """Make the start of an actor in Ray Data's pools print no `RESTART_WARNING`.
+
+    The arguments in question are Ray Data's own: the map itself and its context, which the pool
+    keeps as long as it lives. So no way to pass ours avoids the line
+    (https://github.com/ray-project/ray/issues/53727).
+    """
+    from ray.data._internal.execution.operators import actor_pool_map_operator as pools
+
+    start = pools.ActorPoolMapOperator._start_actor
+
+    def start_actor(*args: Any, **kwargs: Any) -> Any:
+        with drop_lines(RESTART_WARNING):
+            return start(*args, **kwargs)
+
+    pools.ActorPoolMapOperator._start_actor = start_actor
 
 
 def _drop_traceback(record: logging.LogRecord) -> bool:

@@ -1,5 +1,6 @@
 """A session of Ray says what it has, and else nothing; an address that nothing answers is told."""
 
+import os
 import socket
 import subprocess
 import sys
@@ -9,7 +10,8 @@ from pathlib import Path
 import pytest
 from support.commands import Run
 
-from carvana_ray.stages.session import _require_listener
+from carvana_ray.errors import InputError
+from carvana_ray.stages.session import _require_listener, _use_short_temp_dir
 
 SMALL = """
 import sys
@@ -18,7 +20,9 @@ assert "ray.data" not in sys.modules  # as where a job joins a cluster before it
 with session.session(1, {verbose}):
     import ray.data
     assert ray.data.range(3).map_batches(lambda batch: batch).count() == 3
-    assert ray.data.range(3).map_batches(lambda batch: batch).take_all()
+    kind = type("Same", (), {{"__call__": lambda self, batch: batch}})
+    pool = {{"compute": ray.data.ActorPoolStrategy(size=1), "num_cpus": 0, "max_restarts": 2}}
+    assert ray.data.range(3).map_batches(kind, **pool).take_all()
 """
 
 
@@ -28,6 +32,7 @@ def test_ray_data_says_nothing_unless_asked_to(verbose: bool) -> None:
     command = [sys.executable, "-c", SMALL.format(verbose=verbose)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert ("execution finished" in done.stderr) == verbose
+    assert ("has constructor arguments in the object store" in done.stderr) == verbose
     if not verbose:
         assert done.stdout + done.stderr == ""
 
@@ -68,3 +73,26 @@ def test_an_address_that_is_none_is_an_error_of_one_line(run_job: Run, tmp_path:
     assert done.returncode == 2
     assert done.stderr.startswith("sample: error: RAY_ADDRESS cluster: ")
     assert done.stderr.count("\n") == 1
+
+
+LONG = "/scratch/net/people/somebody/slurm_jobdir/1355700/tmp.t0016"
+
+
+@pytest.mark.parametrize(("folder", "used"), [(LONG, "/tmp"), ("/tmp/short", None)])
+def test_a_temporary_folder_too_long_for_sockets_is_replaced(
+    folder: str, used: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    monkeypatch.setenv("TMPDIR", folder)
+    _use_short_temp_dir()
+    assert os.environ.pop("RAY_TMPDIR", None) == used
+
+
+def test_a_temporary_folder_that_the_user_chose_is_named_if_it_is_too_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", "/" + 38 * "x")
+    _use_short_temp_dir()
+    monkeypatch.setenv("RAY_TMPDIR", "/" + 39 * "x")
+    with pytest.raises(InputError, match=r"RAY_TMPDIR /x+: too long .* at most 39 bytes"):
+        _use_short_temp_dir()
