@@ -63,7 +63,7 @@ class ProgressMeter:
         self._bar: Progress | None = None
 
     def __enter__(self) -> "ProgressMeter":
-        if self._stream and _is_terminal(self._stream):
+        if self._stream and is_terminal(self._stream):
             self._bar = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(bar_width=None),
@@ -121,7 +121,7 @@ class ProgressMeter:
             print(text, file=self._stream, flush=True)
 
 
-def _is_terminal(stream: TextIO) -> bool:
+def is_terminal(stream: TextIO) -> bool:
     """Return whether a line can be overwritten on a stream."""
     return stream.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown")
 

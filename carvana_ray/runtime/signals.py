@@ -12,7 +12,7 @@ import select
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import NoReturn
 
@@ -21,7 +21,17 @@ from carvana_ray.errors import EXIT_INTERRUPTED
 GRACE_S = 2.0  # until the process ends, whether or not its blocks have ended
 STOPPING = (signal.SIGTERM, signal.SIGINT)  # SIGTERM is what `ray job stop` and clusters send
 
+NOTE_WAIT_S = 0.5  # for the note, which may ask a store that does not answer
+RUN_AGAIN = "run the same command again"
+
 _asked = False  # a signal came; no threading.Event, because a handler must not take a lock
+_note: Callable[[], str] = lambda: RUN_AGAIN  # noqa: E731
+
+
+def set_stop_note(note: Callable[[], str]) -> None:
+    """Set what is said when the job is stopped from now on: what is kept and what is lost."""
+    global _note
+    _note = note
 
 
 @contextlib.contextmanager
@@ -31,11 +41,10 @@ def stoppable(job: str) -> Iterator[None]:
     A second signal ends the process at once. An ignored SIGINT stays ignored: shells start
     background jobs so.
     """
-    line = f"{job}: stopped; run the same command again to continue\n".encode()
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    threading.Thread(target=_watch, args=(reader, line), daemon=True).start()
+    threading.Thread(target=_watch, args=(reader, job), daemon=True).start()
     sys.unraisablehook = _report_unraisable
     for number in STOPPING:
         if signal.getsignal(number) is not signal.SIG_IGN:
@@ -43,7 +52,7 @@ def stoppable(job: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        _end(line)
+        _end(job)
 
 
 def close() -> None:
@@ -71,17 +80,31 @@ def _report_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
         sys.__unraisablehook__(unraisable)
 
 
-def _watch(reader: int, line: bytes) -> None:
+def _watch(reader: int, job: str) -> None:
     """Read the numbers of signals, which Python's handler writes even during native code."""
     while os.read(reader, 1)[0] not in STOPPING:
         pass
     select.select([reader], [], [], GRACE_S)  # until the time is over, or until another signal
-    _end(line)
+    _end(job)
 
 
-def _end(line: bytes) -> NoReturn:
+def _end(job: str) -> NoReturn:
     # Without a shutdown of Ray: a background thread may still wait in Ray, which then sometimes
     # ends the process itself, with code 1. A local session dies with the process.
     with contextlib.suppress(OSError):
-        os.write(2, line)
+        os.write(2, f"{job}: stopped; {_read_note()}\n".encode())
     os._exit(EXIT_INTERRUPTED)
+
+
+def _read_note() -> str:
+    """Return the note; the general one if it fails or takes too long."""
+    notes = [RUN_AGAIN]
+
+    def read() -> None:
+        with contextlib.suppress(Exception):
+            notes.append(_note())
+
+    thread = threading.Thread(target=read, daemon=True)
+    thread.start()
+    thread.join(NOTE_WAIT_S)
+    return notes[-1]

@@ -22,3 +22,9 @@ def format_duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def short_path(uri: str, folder: str) -> str:
+    """Return the path relative to a folder if it is below that folder, else the URI as it is."""
+    prefix = folder.rstrip("/") + "/"
+    return uri.removeprefix(prefix) if len(prefix) > 1 else uri

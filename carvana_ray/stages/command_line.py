@@ -156,9 +156,10 @@ def run_command(name: str, argv: Sequence[str] | None = None) -> int:
     flags = cli.parse(command.flags, f"{PROGRAM} {name}", argv, epilog)
     load = functools.partial(importlib.import_module, f"carvana_ray.stages.{command.stage}")
     with signals.stoppable(name):  # before the imports, which take time
-        from carvana_ray.stages.guard import run_guarded
+        from carvana_ray.stages.guard import run_guarded, run_with_closing
 
-        return run_guarded(name, flags, functools.partial(_run, name, flags, load))
+        work = functools.partial(_run, name, flags, load)
+        return run_guarded(name, flags, functools.partial(run_with_closing, name, flags, work))
 
 
 def _run(name: str, flags: config.LogFlags, load: Callable[[], Any]) -> dict[str, Any]:

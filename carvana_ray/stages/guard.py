@@ -1,8 +1,11 @@
 """The setup and the end of every job: log, one line of JSON, exit code."""
 
+import contextlib
 import errno
 import json
 import logging
+import os
+import shutil
 import sys
 import traceback
 from collections.abc import Callable
@@ -11,9 +14,13 @@ from typing import Any
 from carvana_ray import config, errors
 from carvana_ray.errors import IncompleteError, InputError, StorageUnavailableError, first_line
 from carvana_ray.runtime import progress, signals
+from carvana_ray.runtime.wording import short_path
 
 USER_ERRORS = (InputError, IncompleteError, StorageUnavailableError)  # one line, no traceback
 Result = dict[str, Any]
+PROGRAM = "carvana-ray"
+
+log = logging.getLogger(__name__)
 
 
 def run_guarded(job: str, flags: config.LogFlags, work: Callable[[], Result]) -> int:
@@ -36,6 +43,36 @@ def run_guarded(job: str, flags: config.LogFlags, work: Callable[[], Result]) ->
         return print_error(job, error, flags.verbose)
     print(json.dumps({"job": job, **result}), flush=True)
     return code
+
+
+def run_with_closing(job: str, flags: config.LogFlags, work: Callable[[], Result]) -> Result:
+    """Run a job's work, log its closing lines and return its result; raises as the work does."""
+    try:
+        result = work()
+    except errors.BadImagesError as error:
+        _say_closing(job, flags, error.result)
+        raise
+    _say_closing(job, flags, result)
+    return result
+
+
+def _say_closing(job: str, flags: config.LogFlags, result: Result) -> None:
+    from carvana_ray.stages.closing import Closing  # here, so that an early error needs no numpy
+
+    with contextlib.suppress(OSError):  # of storage; the result counts
+        for line in Closing(_program(), os.getcwd()).lines(job, flags, result):
+            log.info("%s", line)
+
+
+def _program() -> str:
+    """Return the command as the user can type it, also where its folder is not on the PATH."""
+    if shutil.which(PROGRAM):
+        return PROGRAM
+    python, here = sys.executable, os.getcwd()
+    script = os.path.join(os.path.dirname(python), PROGRAM)
+    if os.path.exists(script):
+        return short_path(script, here)
+    return f"{short_path(python, here)} -m carvana_ray"
 
 
 class _StderrHandler(logging.Handler):

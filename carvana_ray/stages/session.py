@@ -228,7 +228,7 @@ def _drop_restart_warning() -> None:
         with drop_lines(RESTART_WARNING):
             return start(*args, **kwargs)
 
-    pools.ActorPoolMapOperator._start_actor = start_actor
+    pools.ActorPoolMapOperator._start_actor = start_actor  # type: ignore[method-assign]
 
 
 def _drop_traceback(record: logging.LogRecord) -> bool:

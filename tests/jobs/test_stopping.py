@@ -17,7 +17,7 @@ pytestmark = [
     pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc"),
 ]
 
-LINE = "{}: stopped; run the same command again to continue"
+LINE = "{}: stopped; "  # and what is kept and lost, see `runtime.signals`
 LEFT_S = 15  # for the programs of Ray to end; a worker that is just starting takes longer
 ENDED_S = 15  # for the job to end, on a busy machine; `signals.GRACE_S` on an idle one
 
@@ -73,7 +73,7 @@ def require_stopped(job: Job, command: str) -> None:
     lines = (job.home / "job.err").read_text().splitlines()
     results = (job.home / "job.out").read_text().splitlines()
     assert (code, len(results)) in ((75, 0), (0, 1)), job.seen()
-    stopped = [number for number, line in enumerate(lines) if line == LINE.format(command)]
+    stopped = [number for number, line in enumerate(lines) if line.startswith(LINE.format(command))]
     assert stopped == [len(lines) - 1] * (code == 75), job.seen()
     assert not [line for line in lines if "Traceback" in line or "SIG" in line], job.seen()
     running = ("gcs_server", "raylet")

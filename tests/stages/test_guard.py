@@ -41,7 +41,7 @@ def test_a_job_that_is_asked_to_stop_ends_with_75_and_without_a_result(
 ) -> None:
     done = ended(f"os.kill(os.getpid(), {int(number)}); time.sleep(30)")
     assert (done.returncode, done.stdout) == (75, "")
-    assert done.stderr == "predict: stopped; run the same command again to continue\n"
+    assert done.stderr == "predict: stopped; run the same command again\n"
 
 
 def test_an_error_that_a_signal_has_become_is_no_error_of_the_job() -> None:
@@ -53,7 +53,7 @@ def test_an_error_that_a_signal_has_become_is_no_error_of_the_job() -> None:
     """
     done = ended(body)
     assert (done.returncode, done.stdout) == (75, "")
-    assert done.stderr == "predict: stopped; run the same command again to continue\n"
+    assert done.stderr == "predict: stopped; run the same command again\n"
 
 
 def test_a_signal_after_the_end_of_the_work_leaves_result_and_code() -> None:

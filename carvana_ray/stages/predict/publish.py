@@ -7,7 +7,7 @@ from typing import Any
 from carvana_ray import storage
 from carvana_ray.errors import BadImagesError
 from carvana_ray.report import figures
-from carvana_ray.report.builder import add_section
+from carvana_ray.report.builder import PAGE, add_section
 from carvana_ray.report.provenance import provenance
 from carvana_ray.runtime.progress import StageTimer
 from carvana_ray.stages.predict.plan_run import PredictRun
@@ -23,6 +23,7 @@ def publish(
 ) -> None:
     """Write quarantine.csv, the review, the section of the report and the contact sheets.
 
+    `result` gets ``unusual``, the number of masks to check first, and ``report``, the page.
     Review, report and sheets of a newer submission stay.
 
     Raises:
@@ -36,6 +37,7 @@ def publish(
     current = partial(merge.is_current, run.flags, merged)
     review, crcs = review_masks(run.out, run.folder, run.parts, run.catalog, run.cpus, current)
     timer.end("look at the masks once more")
+    result |= {"unusual": review["listed"], "report": storage.join(run.out, PAGE)}
     if current():
         write_report(run, merged, {"result": result, "review": review}, crcs, timer.seconds)
     else:
@@ -68,7 +70,7 @@ def write_report(
         "seconds": seconds,
         "speed": {"Prediction: pictures a second": rate} if rate else {},
     }
-    log.info("report: %s", add_section(run.out, "predict", section))
+    add_section(run.out, "predict", section)
     if results["result"]["submission"]:
         for name, image in figures.car_sheets(folder, merged.sheet_rows).items():
             storage.write_atomic(storage.join(run.out, "sheets", name), image, replace=True)

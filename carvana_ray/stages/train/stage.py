@@ -21,10 +21,11 @@ import ray
 
 from carvana_ray import config, storage
 from carvana_ray.checkpoints import train_state
+from carvana_ray.checkpoints.manifest import MANIFEST
 from carvana_ray.checkpoints.model import describe_network
 from carvana_ray.config import cli
 from carvana_ray.errors import InputError
-from carvana_ray.runtime import preflight
+from carvana_ray.runtime import preflight, signals
 from carvana_ray.runtime.resources import ClusterResources
 from carvana_ray.runtime.wording import count_of
 from carvana_ray.stages import ray_metrics
@@ -112,6 +113,7 @@ def _announce(job: TrainJob, done: int) -> None:
     network = describe_network(job.flags.recipe, job.flags.base, job.flags.downscale)
     where = preflight.describe_workers(job.workers)
     preflight.announce("train", f"{summary}; {network}", job.out, where)
+    signals.set_stop_note(lambda: stop_note(job.checkpoint_dir, job.flags.epochs))
     if done:
         log.info("training resumes after epoch %d", done)
 
@@ -127,6 +129,9 @@ def _wait(job: TrainJob, spec: BatchSpec, training: "Future[object]", done: int)
         ray_metrics.meter("train", spec.plan.epochs * per_epoch, done * per_epoch) as meter,
         poll_progress(spec.progress, meter),
     ):
+        signals.set_stop_note(
+            lambda: stop_note(job.checkpoint_dir, spec.plan.epochs, meter.done, per_epoch)
+        )
         try:
             wait_for_training(training)
         except DivergedError as error:
@@ -136,3 +141,25 @@ def _wait(job: TrainJob, spec: BatchSpec, training: "Future[object]", done: int)
         last, _ = train_state.load_latest(job.checkpoint_dir, job.network)
         if last:
             meter.end(summarize(last["history"])["images_per_second"])
+
+
+def stop_note(folder: str, epochs: int, trained: int = 0, per_epoch: int = 0) -> str:
+    """Return what a training that is stopped now keeps and loses, in words.
+
+    Args:
+        folder: URI of the checkpoints.
+        epochs: of the whole training.
+        trained: number of images trained on, in all epochs.
+        per_epoch: images of an epoch.
+    """
+    saved = 0
+    for epoch in train_state.list_epochs(folder):  # a folder without a manifest is a draft
+        if storage.exists(storage.join(train_state.epoch_dir(folder, epoch), MANIFEST)):
+            saved = epoch
+    lost = max(trained - saved * per_epoch, 0)
+    images = count_of(lost, "images")
+    if not saved:
+        anew = "no epoch has ended, so nothing is saved: the same command starts anew"
+        return f"{anew} ({images} lost)" if lost else anew
+    again = f"; {images} of epoch {saved + 1} are trained again" if lost else ""
+    return f"the same command continues after epoch {saved} of {epochs}{again}"

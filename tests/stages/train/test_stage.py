@@ -39,6 +39,21 @@ def test_a_pipeline_refuses_a_model_before_it_draws(tmp_path: Path) -> None:
         pipeline.check(dataclasses.replace(flags, base=4))
 
 
+def test_a_training_that_is_stopped_says_what_is_kept_and_lost(tmp_path: Path) -> None:
+    def note(trained: int) -> str:
+        return train.stop_note(str(tmp_path / "run"), 5, trained, per_epoch=1000)
+
+    anew = "no epoch has ended, so nothing is saved: the same command starts anew"
+    assert note(0) == anew
+    assert note(264) == f"{anew} (264 images lost)"
+    for epoch in (1, 2, 3):
+        (tmp_path / f"run/epoch-{epoch:04d}").mkdir(parents=True)
+        if epoch < 3:  # the third is still being written
+            (tmp_path / f"run/epoch-{epoch:04d}/manifest.json").touch()
+    assert note(2000) == "the same command continues after epoch 2 of 5"
+    assert note(2264).endswith("after epoch 2 of 5; 264 images of epoch 3 are trained again")
+
+
 def weights_in(folder: Path) -> dict[str, torch.Tensor]:
     return dict(load_model(str(folder))[0].state_dict())
 

@@ -20,7 +20,7 @@ def send():
 with signals.stoppable("predict"):
     {body}
 """
-LINE = "predict: stopped; run the same command again to continue\n"
+LINE = "predict: stopped; run the same command again\n"
 SWALLOW = """
     try:
         send(); time.sleep(30)
@@ -105,3 +105,17 @@ def test_a_swallowed_signal_before_close_prevents_the_result() -> None:
 def test_an_ignored_sigint_stays_ignored() -> None:
     done, _ = ended("send(); time.sleep(0.1); print('result')", "SIGINT", "signal.SIG_IGN")
     assert (done.returncode, done.stdout) == (0, "result\n")
+
+
+@pytest.mark.parametrize(
+    ("note", "said"),
+    [
+        ("lambda: 'all is kept'", "predict: stopped; all is kept\n"),
+        ("lambda: 1 / 0", LINE),
+        ("lambda: time.sleep(30)", LINE),
+    ],
+)
+def test_the_line_says_what_is_kept_and_lost(note: str, said: str) -> None:
+    done, seconds = ended(f"signals.set_stop_note({note}); send(); time.sleep(30)")
+    assert (done.returncode, done.stderr) == (75, said)
+    assert seconds < 10

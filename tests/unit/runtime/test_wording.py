@@ -2,7 +2,7 @@
 
 import pytest
 
-from carvana_ray.runtime.wording import count_of, format_bytes, format_duration
+from carvana_ray.runtime.wording import count_of, format_bytes, format_duration, short_path
 
 
 def test_a_count_has_its_noun_and_the_part_that_is_done() -> None:
@@ -41,3 +41,10 @@ def test_bytes_have_their_unit(count: int, said: str) -> None:
 )
 def test_a_duration_has_its_unit(seconds: float, said: str) -> None:
     assert format_duration(seconds) == said
+
+
+def test_a_path_below_the_current_folder_is_short() -> None:
+    assert short_path("/home/me/runs/a", "/home/me") == "runs/a"
+    assert short_path("/home/melissa/a", "/home/me") == "/home/melissa/a"
+    assert short_path("s3://bucket/a", "/home/me") == "s3://bucket/a"
+    assert short_path("/tmp/a", "/") == "/tmp/a"
