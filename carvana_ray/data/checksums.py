@@ -1,11 +1,13 @@
 """crc32.csv: known checksums of images and masks."""
 
-import csv
-import io
+import re
 
 from carvana_ray import storage
+from carvana_ray.data.csv_reader import iter_rows
 from carvana_ray.data.layout import CHECKSUMS
 from carvana_ray.errors import InputError
+
+_CRC = re.compile("[0-9a-fA-F]{1,8}")
 
 
 def load_checksums(data: str) -> dict[str, int]:
@@ -20,14 +22,11 @@ def load_checksums(data: str) -> dict[str, int]:
     uri = storage.join(data, CHECKSUMS)
     if not storage.exists(uri):
         return {}
-    text = storage.read(uri)
-    try:
-        rows = csv.reader(io.StringIO(text.decode()))
-        if next(rows, None) != ["img", "crc32"]:
-            raise ValueError("the first line must be img,crc32")
-        checksums = {name: int(crc, 16) for name, crc in rows}
-        if not all(0 <= crc < 2**32 for crc in checksums.values()):
-            raise ValueError("a CRC-32 must have at most 8 hexadecimal digits")
-        return checksums
-    except (ValueError, csv.Error) as error:
-        raise InputError(f"{uri}: {error}") from error
+    checksums = {}
+    for line, (name, crc) in iter_rows(uri, ("img", "crc32")):
+        if not _CRC.fullmatch(crc):
+            raise InputError(
+                f"{uri}: line {line}: {crc[:60]!r} is not a CRC-32 of at most 8 hexadecimal digits"
+            )
+        checksums[name] = int(crc, 16)
+    return checksums

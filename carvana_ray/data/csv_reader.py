@@ -1,19 +1,26 @@
-"""CSV files of any origin, in bounded memory: records with their line numbers, names, rows."""
+"""CSV files of any origin, in bounded memory: records with their line numbers, names, rows.
+
+`iter_table` reads lists as people have them, for all commands. `iter_record_blocks` shows a
+submission as Kaggle would read it, for its validation.
+"""
 
 import contextlib
 import csv
 import gzip
 import hashlib
 import io
+import itertools
 import re
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any, BinaryIO, TextIO
+from functools import partial
+from typing import BinaryIO, TextIO
 
 from carvana_ray import storage
+from carvana_ray.data import text
 from carvana_ray.data.layout import CSV_HEADER
-from carvana_ray.errors import InputError, plural
+from carvana_ray.errors import InputError, StorageUnavailableError, plural
 
 # Characters of a line, and of a field. The most ragged mask of 1280 x 1918 has 12.3 million; the
 # limit keeps a file without line ends, or with an open quote, from filling the memory.
@@ -73,9 +80,9 @@ def iter_record_blocks(file: BinaryIO) -> Iterator[list[Record]]:
         first = number + 1
         yield [(n, line.split(",") if line else [], "") for n, line in enumerate(lines, first)]
         number, held = number + len(lines), data[end:]
-    rest = io.BufferedReader(_Prefixed(held, file))
-    text = io.TextIOWrapper(rest, "utf-8", "surrogateescape", newline="")
-    yield from ([record] for record in _iter_irregular(text, number))
+    rest = io.BufferedReader(text.Prefixed(held, file))
+    decoded = io.TextIOWrapper(rest, "utf-8", "surrogateescape", newline="")
+    yield from ([record] for record in _iter_irregular(decoded, number))
 
 
 def _plain(data: bytes) -> list[str] | None:
@@ -88,22 +95,6 @@ def _plain(data: bytes) -> list[str] | None:
         return None
     lines.pop()  # the empty text after the last line end
     return lines if max(map(len, lines)) < LONGEST else None
-
-
-class _Prefixed(io.RawIOBase):
-    """Bytes followed by the rest of an open file. Closing it leaves the file open."""
-
-    def __init__(self, data: bytes, file: BinaryIO) -> None:
-        self._data, self._file = data, file
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        data = self._data[: len(buffer)] or self._file.read(len(buffer))
-        self._data = self._data[len(data) :]
-        buffer[: len(data)] = data
-        return len(data)
 
 
 def _iter_irregular(file: TextIO, number: int) -> Iterator[Record]:
@@ -145,6 +136,8 @@ def open_binary(uri: str) -> Iterator[BinaryIO]:
     with storage.open_read(uri) as file:
         try:
             yield gunzip_if(file, uri.endswith(".gz"))
+        except StorageUnavailableError:
+            raise
         except (InputError, UnicodeError, EOFError, OSError, zlib.error, csv.Error) as error:
             raise InputError(f"{uri}: not a CSV file: {error}") from error
 
@@ -155,16 +148,64 @@ def gunzip_if(file: BinaryIO, packed: bool) -> BinaryIO:
     return gzip.GzipFile(fileobj=file, mode="rb") if packed else file  # type: ignore[return-value]
 
 
-def _iter_rows(uri: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield (line, fields) of the rows below the header of a submission, packed or not."""
+def iter_table(uri: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield (last line, fields) of the records of a table, the header first, without blank ones.
+
+    Accepts what editors and spreadsheets write, see `text.open_text`; commas, semicolons or tabs
+    between fields; and spaces around them. `iter_record_blocks` is strict, as Kaggle is.
+
+    Args:
+        uri: a .csv or .csv.gz file.
+
+    Raises:
+        InputError: the file cannot be opened, or a line cannot be read.
+    """
     csv.field_size_limit(LONGEST)
-    with open_binary(uri) as file:
-        lines = BoundedLines(io.TextIOWrapper(file, encoding="utf-8", newline=""))
-        rows = csv.reader(lines, strict=True)
-        if tuple(next(rows, ())) != CSV_HEADER:
-            raise InputError(f"the first line must be {','.join(CSV_HEADER)}")
-        for row in rows:
-            yield lines.number, row
+    number = 0
+    with storage.open_read(uri) as file:
+        try:
+            lines = _iter_lines(text.open_text(gunzip_if(file, uri.endswith(".gz"))))
+            head = next(lines, "")
+            delimiter = max(",;\t", key=head.count)
+            rows = csv.reader(itertools.chain([head], lines), delimiter=delimiter, strict=True)
+            for row in rows:
+                number = rows.line_num
+                fields = [field.strip() for field in row]
+                if fields and fields != [""]:
+                    yield number, fields
+        except StorageUnavailableError:
+            raise
+        except (InputError, UnicodeError, EOFError, OSError, zlib.error, csv.Error) as error:
+            raise InputError(f"{uri}: line {number + 1}: {error}") from error
+
+
+def _iter_lines(file: TextIO) -> Iterator[str]:
+    for line in iter(partial(file.readline, LONGEST + 1), ""):
+        if len(line) > LONGEST:
+            raise InputError(f"more than {LONGEST} characters")
+        if not line.isascii() and _UNDECODED.search(line):
+            raise InputError(text.NOT_TEXT)
+        yield line
+
+
+def iter_rows(uri: str, header: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
+    """Yield (last line, fields) of the rows below the header of a table, see `iter_table`.
+
+    Raises:
+        InputError: the file cannot be read, has another header, or a row has more or fewer fields.
+    """
+    table = iter_table(uri)
+    _, first = next(table, (1, []))
+    if first != list(header):
+        raise InputError(
+            f"{uri}: line 1: the first line must be {','.join(header)}, not "
+            f"{','.join(first)[:60]!r}"
+        )
+    for line, row in table:
+        if len(row) != len(header):
+            columns = plural(len(row), "column")
+            raise InputError(f"{uri}: line {line}: {columns}, expected {len(header)}")
+        yield line, row
 
 
 def read_names(uri: str) -> list[str]:
@@ -173,7 +214,7 @@ def read_names(uri: str) -> list[str]:
     Raises:
         InputError: the file cannot be opened, is not such a list, or lists an image twice.
     """
-    names = [row[0] for _, row in _iter_rows(uri) if row]
+    names = [row[0] for _, row in iter_rows(uri, CSV_HEADER)]
     if repeated := [name for name, count in Counter(names).items() if count > 1]:
         first = repr(repeated[0])[1:-1]  # no control characters on the terminal
         count = plural(len(repeated), "image")
@@ -187,9 +228,7 @@ def read_rows(uri: str) -> Iterator[Row]:
     Raises:
         InputError: the file cannot be opened or is not a submission.
     """
-    for line, row in _iter_rows(uri):
-        if len(row) != 2:
-            raise InputError(f"{uri}: line {line}: {plural(len(row), 'column')}, expected 2")
+    for _, row in iter_rows(uri, CSV_HEADER):
         yield row[0], row[1]
 
 
@@ -204,15 +243,24 @@ def digests(uri: str, names: Sequence[str]) -> dict[str, str]:
     Raises:
         InputError: an image does not have exactly one row; or see `read_rows`.
     """
+    try:
+        return _digests(uri, names)
+    except StorageUnavailableError:
+        raise
+    except InputError as error:
+        raise InputError(f"--submission {error}") from error
+
+
+def _digests(uri: str, names: Sequence[str]) -> dict[str, str]:
     wanted, result = set(names), dict[str, str]()
     for name, runs in read_rows(uri):
         if name in result:
-            raise InputError(f"--submission {uri}: {name} has more than one row")
+            raise InputError(f"{uri}: {name} has more than one row")
         if name in wanted:
             result[name] = digest(runs)
     if missing := sorted(wanted - set(result)):
         raise InputError(
-            f"--submission {uri}: no row for {len(missing)} of {plural(len(wanted), 'image')}, the "
+            f"{uri}: no row for {len(missing)} of {plural(len(wanted), 'image')}, the "
             f"first is {missing[0]}"
         )
     return result

@@ -19,6 +19,7 @@ from carvana_ray.data.catalog import image_and_mask_dirs, list_folder
 from carvana_ray.data.checksums import load_checksums
 from carvana_ray.data.pairs import MASK_SUFFIXES, pair_with_masks
 from carvana_ray.data.split import split_cars
+from carvana_ray.data.text import read_lines
 from carvana_ray.errors import BadImageError, InputError
 from carvana_ray.images.validate import image_size
 from carvana_ray.storage import FileInfo
@@ -107,7 +108,7 @@ def pair_files(image_files: Sequence[FileInfo], mask_files: Sequence[FileInfo]) 
 def _split_cars(flags: TrainFlags, pairs: Pairs) -> Cars:
     holdout: str | Sequence[str] = flags.holdout_cars
     if storage.exists(file := storage.resolve(flags.holdout_cars)):
-        holdout = storage.read(file).decode().splitlines()
+        holdout = read_lines(file, "--holdout-cars")
     cars = layout.unique_cars(image.name for image, _ in pairs)
     return split_cars(cars, holdout, flags.val_cars, flags.seed)
 

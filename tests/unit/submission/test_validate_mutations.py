@@ -248,8 +248,19 @@ NO_CSV = {
 def test_data_that_are_not_csv_are_an_input_error(tmp_path: Path, name: str, data: bytes) -> None:
     with pytest.raises(InputError, match=rf"{name}: not a CSV file: \w"):
         faults_of(tmp_path / name, data)
-    with pytest.raises(InputError, match=name):
+
+
+@pytest.mark.parametrize(("name", "data"), NO_CSV.values(), ids=NO_CSV)
+def test_data_that_are_not_text_are_no_list_but_utf_16_is(
+    tmp_path: Path, name: str, data: bytes, request: pytest.FixtureRequest
+) -> None:
+    (tmp_path / name).write_bytes(data)
+    if "UTF" in request.node.name:
+        assert csv_reader.read_names(str(tmp_path / name))
+        return
+    with pytest.raises(InputError, match=rf"{name}: line \d+: \w") as error:
         csv_reader.read_names(str(tmp_path / name))
+    assert "\n" not in str(error.value)
 
 
 @pytest.fixture
