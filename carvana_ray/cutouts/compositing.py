@@ -1,7 +1,7 @@
 """Turn an image and its mask into the bytes of a cut-out. Knows no storage and no torch.
 
 Alpha is 255 for the car and 0 for the background. Hard alpha is the mask itself; soft alpha follows
-the network's soft mask and is 128 or more exactly where the mask is true.
+the network's soft mask at the mask's edge and is 128 or more exactly where the mask is true.
 """
 
 import contextlib
@@ -16,14 +16,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageColor, ImageOps
 
 from carvana_ray import images
+from carvana_ray.cutouts.alpha import hard_alpha, limit_alpha, limit_to_band, soft_alpha
+from carvana_ray.cutouts.edge_colors import decontaminate_edges
 from carvana_ray.errors import InputError
 from carvana_ray.images import turns, validate
 from carvana_ray.images.decode import load_colors
 
 TRANSPARENT = "transparent"
-OPAQUE_FROM = 250  # alpha from which a pixel counts as pure car color
-MIN_BLOCK = 4  # pixels; an unsure network blurs edges over several pixels on a fine grid too
-SPREAD = 2  # blocks averaged to each side; alpha rises over about one block at an edge
 # 7 real cut-outs of 1918 x 1280, one core: level 1 takes 56 ms and 597 kB, 3 65 ms and 574 kB, 6
 # (Pillow's default) 117 ms and 523 kB, 9 439 ms and 517 kB (2026-11-22).
 PNG = {"compress_level": 1}
@@ -56,17 +55,12 @@ class CutoutStyle:
         return f".{self.format}"
 
 
-def version(style: CutoutStyle, downscale: int | None) -> int:
+def version(style: CutoutStyle) -> int:
     """Return the version of the pixels that an image, a mask and a style give.
 
     Cut-outs of several versions are never mixed. Raise it where pixels change, and only there.
-
-    Args:
-        style: of the cut-outs.
-        downscale: of the model; None if the masks are rows of a submission.
     """
-    decontaminated = style.soft and not style.mask_only
-    return 4 if decontaminated and downscale is not None and downscale < MIN_BLOCK else 3
+    return 5 if style.soft else 3
 
 
 def render(
@@ -78,9 +72,9 @@ def render(
     """Cut the car out of one image file and return the bytes of the cut-out's file.
 
     Give either `soft_mask` or `mask`. With `soft_mask` and ``style.soft``, edges are those of
-    `soft_alpha`, and their colors those of `decontaminate_edges`. Otherwise alpha is 255 in the
-    mask (that of `images.enlarge` if `soft_mask` is given), else 0. An alpha of the image itself
-    limits that of the cut-out.
+    `soft_alpha` within the band of `limit_to_band`, and their colors those of
+    `decontaminate_edges`. Otherwise alpha is 255 in the mask (that of `images.enlarge` if
+    `soft_mask` is given), else 0. An alpha of the image itself limits that of the cut-out.
 
     The cut-out is upright: it is turned by the image's EXIF orientation. The color profile is
     copied, and all other metadata is dropped. Before another background colors are sRGB.
@@ -108,7 +102,7 @@ def render(
         assert mask is not None
         alpha = hard_alpha(mask)
     elif style.soft:
-        alpha = soft_alpha(soft_mask, height, width)
+        alpha = limit_to_band(soft_alpha(soft_mask, height, width))
     else:
         alpha = hard_alpha(images.enlarge(soft_mask, height, width))
     if not style.mask_only or header.has_transparency_data:
@@ -119,112 +113,11 @@ def render(
         return encode(upright.convert("L" if style.soft else "1"), style)
     image = decoded.rgb
     if style.soft and soft_mask is not None:
-        block = images.infer_downscale(height, width, *soft_mask.shape)
-        image = decontaminate_edges(image, alpha, block)
+        image = decontaminate_edges(image, alpha)
     if turn != 1:
         image = Image.fromarray(turns.to_upright(np.asarray(image), turn))
         alpha = turns.to_upright(alpha, turn)
     return encode(composite(image, alpha, style.background), style, decoded.profile)
-
-
-def soft_alpha(soft_mask: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    """Return the alpha of soft edges: ``clip(ceil(2 S - 128), 0, 255)`` of the upsampled S.
-
-    Twice the contrast, because an upsampled edge is two blocks wide, and background where the
-    network is in doubt would shine through. Values of S below a quarter become transparent. Exactly
-    one half (127.5) rounds down to 127, so that alpha is 128 or more exactly where
-    `images.enlarge` says car.
-
-    Args:
-        soft_mask: uint8 [h, w], on a grid that divides the image into whole blocks.
-        height, width: size of the image and of the result, uint8 [H, W].
-    """
-    doubled = 2 * images.upsample(soft_mask, height, width) - 128  # exact in float32
-    return np.ceil(doubled).clip(0, 255).astype(np.uint8)
-
-
-def limit_alpha(alpha: NDArray[np.uint8], own: Image.Image | None, soft: bool) -> NDArray[np.uint8]:
-    """Return alpha, uint8 [H, W], where the image itself has at least as much: nothing reappears.
-
-    Args:
-        alpha: of the cut-out.
-        own: alpha of the image, mode L; None if all of it is opaque.
-        soft: False: the result has the values 0 and 255 alone, and `own` counts from 128 on.
-    """
-    if own is None:
-        return alpha
-    limit = np.asarray(own)
-    return np.minimum(alpha, limit if soft else hard_alpha(limit >= 128))
-
-
-def hard_alpha(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Return the alpha of a mask: uint8 [H, W], 255 where it is true, else 0."""
-    return mask.view(np.uint8) * np.uint8(255)
-
-
-def decontaminate_edges(image: Image.Image, alpha: NDArray[np.uint8], block: int) -> Image.Image:
-    """Remove the background's color from the soft edges of an image.
-
-    A pixel with 0 < alpha < 255 mixes car and background: on a dark background it would be a pale
-    line. Its color C becomes ``alpha C + (1 - alpha) M``. M is the mean of the pixels with alpha
-    of at least `OPAQUE_FROM` within `SPREAD` blocks; a pixel without such neighbors keeps C. M is
-    smooth, so it is computed on the network's grid, or one of `MIN_BLOCK`: a sixteenth of the work.
-
-    Args:
-        image: RGB, [H, W].
-        alpha: uint8 [H, W].
-        block: side of a block of the network's grid, in pixels.
-
-    Returns:
-        RGB, [H, W]. Pixels with alpha of 0 or 255 are unchanged.
-    """
-    height, width = alpha.shape
-    block = max(block, MIN_BLOCK)
-    edge = np.flatnonzero((alpha > 0) & (alpha < 255))
-    if not len(edge):
-        return image
-    means = _opaque_means(image, alpha >= OPAQUE_FROM, block)
-    near = _sample_bilinear(means, (edge // width + 0.5) / block, (edge % width + 0.5) / block)
-    has_car = near[:, 3] >= 0.5
-    edge, mean = edge[has_car], near[has_car, :3] / near[has_car, 3:]
-    pixels = np.array(image).reshape(-1, 3)
-    weight = alpha.reshape(-1)[edge, None] / np.float32(255)
-    pixels[edge] = np.rint(weight * pixels[edge] + (1 - weight) * mean)
-    return Image.fromarray(pixels.reshape(height, width, 3))
-
-
-def _opaque_means(image: Image.Image, opaque: NDArray[np.bool_], block: int) -> NDArray[np.float32]:
-    """Return the mean color of the opaque pixels within `SPREAD` blocks of each block.
-
-    Returns:
-        [h, w, 4]: red, green, blue and 1; zeros where less than one block's worth is opaque.
-    """
-    weighted = image.copy()
-    weighted.putalpha(Image.fromarray(hard_alpha(opaque)))
-    small = np.asarray(weighted.convert("RGBa").reduce(block), dtype=np.float32) / np.float32(255)
-    h, w, _ = small.shape
-    padded = np.pad(small, [(SPREAD, SPREAD), (SPREAD, SPREAD), (0, 0)])
-    window = range(2 * SPREAD + 1)
-    column_sums = functools.reduce(np.add, (padded[start : start + h] for start in window))
-    sums = functools.reduce(np.add, (column_sums[:, start : start + w] for start in window))
-    weight = sums[..., 3:]
-    means = np.where(weight >= 1, sums / np.maximum(weight, 1), 0)
-    means[..., :3] *= 255
-    return means
-
-
-def _sample_bilinear(
-    values: NDArray[np.float32], y: NDArray[np.float64], x: NDArray[np.float64]
-) -> NDArray[np.float32]:
-    """Return values [h, w, c] at n points (y, x): [n, c]. The center of block 0 is at 0.5."""
-    h, w, _ = values.shape
-    y, x = np.clip(y - 0.5, 0, h - 1), np.clip(x - 0.5, 0, w - 1)
-    top, left = y.astype(np.intp), x.astype(np.intp)
-    bottom, right = np.minimum(top + 1, h - 1), np.minimum(left + 1, w - 1)
-    dy, dx = ((position % 1).astype(np.float32)[:, None] for position in (y, x))
-    upper = values[top, left] * (1 - dx) + values[top, right] * dx
-    lower = values[bottom, left] * (1 - dx) + values[bottom, right] * dx
-    return upper * (1 - dy) + lower * dy
 
 
 def composite(image: Image.Image, alpha: NDArray[np.uint8], background: Background) -> Image.Image:

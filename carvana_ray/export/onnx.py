@@ -60,7 +60,7 @@ class MaskGraph(nn.Module):
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Return the mask (255 car, 0 background) and the alpha of a batch of images.
 
-        Alpha is that of `carvana_ray.cutouts.compositing.soft_alpha`.
+        Alpha is that of `carvana_ray.cutouts.alpha.soft_alpha`.
 
         Args:
             pixels: uint8 [B, H, W, 3] with channels in any order, or gray levels uint8 [B, h, w].

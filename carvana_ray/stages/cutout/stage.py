@@ -113,7 +113,7 @@ def _settings(
         "format": style.format,
         "mask_only": style.mask_only,
         "downscale": manifest.downscale if manifest else None,
-        "version": version(style, manifest.downscale if manifest else None),
+        "version": version(style),
         **({"decode": flags.decode} if manifest and flags.decode != "cpu" else {}),
     }
 

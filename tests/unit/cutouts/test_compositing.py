@@ -10,6 +10,7 @@ from PIL import ExifTags, Image, ImageCms, ImageOps
 
 from carvana_ray import images
 from carvana_ray.cutouts import compositing
+from carvana_ray.cutouts.alpha import hard_alpha, limit_to_band, soft_alpha
 from carvana_ray.cutouts.compositing import CutoutStyle
 from carvana_ray.errors import BadImageError, InputError
 
@@ -51,40 +52,6 @@ def alpha_of(data: bytes) -> np.ndarray:
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("seed", range(3))
-def test_soft_alpha_is_128_or_more_exactly_where_the_mask_is_true(
-    size: tuple[int, int, int], seed: int
-) -> None:
-    soft_mask = random_soft_mask(*size, seed)
-    alpha = compositing.soft_alpha(soft_mask, *size[:2])
-    assert alpha.dtype == np.uint8
-    assert np.array_equal(alpha >= 128, images.enlarge(soft_mask, *size[:2]))
-
-
-@pytest.mark.parametrize("level", range(256))
-def test_soft_alpha_has_twice_the_contrast_of_the_soft_mask(level: int) -> None:
-    soft_mask = np.full((3, 5), level, np.uint8)
-    assert (compositing.soft_alpha(soft_mask, 12, 18) == min(max(2 * level - 128, 0), 255)).all()
-
-
-def test_exactly_one_half_is_background_in_alpha_and_mask() -> None:
-    soft_mask = np.array([[127, 128]], np.uint8)  # halfway between the two blocks: 127.5
-    smooth = images.upsample(soft_mask, 3, 6)
-    assert (smooth == 127.5).any() == (images.infer_downscale(3, 6, 1, 2) % 2 == 1)
-    for downscale in (1, 2, 4, 8):
-        size = downscale, 2 * downscale
-        soft = compositing.soft_alpha(soft_mask, *size)
-        assert np.array_equal(soft >= 128, images.enlarge(soft_mask, *size))
-
-
-def test_hard_alpha_is_the_mask() -> None:
-    mask = np.random.default_rng(0).random((7, 5)) < 0.5
-    alpha = compositing.hard_alpha(mask)
-    assert set(np.unique(alpha)) == {0, 255}
-    assert np.array_equal(alpha == 255, mask)
-
-
-@pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("kind", ["png", "webp"])
 def test_rendered_files_have_the_alpha_of_the_mask(size: tuple[int, int, int], kind: str) -> None:
     height, width, _ = size
@@ -93,9 +60,9 @@ def test_rendered_files_have_the_alpha_of_the_mask(size: tuple[int, int, int], k
     soft = alpha_of(compositing.render(data, style(format=kind), soft_mask))
     hard = alpha_of(compositing.render(data, style(format=kind, soft=False), soft_mask))
     rows = alpha_of(compositing.render(data, style(format=kind, soft=False), mask=mask))
-    assert np.array_equal(soft, compositing.soft_alpha(soft_mask, height, width))
+    assert np.array_equal(soft, limit_to_band(soft_alpha(soft_mask, height, width)))
     assert np.array_equal(soft >= 128, mask)
-    assert np.array_equal(hard, compositing.hard_alpha(mask))
+    assert np.array_equal(hard, hard_alpha(mask))
     assert np.array_equal(rows, hard)
 
 
@@ -119,7 +86,7 @@ def test_mask_only_writes_one_bit_or_soft_alpha(size: tuple[int, int, int]) -> N
     assert np.array_equal(np.asarray(hard), images.enlarge(soft_mask, *size[:2]))
     soft = opened(compositing.render(data, style(mask_only=True), soft_mask))
     assert soft.mode == "L"
-    assert np.array_equal(np.asarray(soft), compositing.soft_alpha(soft_mask, *size[:2]))
+    assert np.array_equal(np.asarray(soft), limit_to_band(soft_alpha(soft_mask, *size[:2])))
 
 
 @pytest.mark.parametrize("background", [(0, 0, 0), (255, 255, 255), (200, 3, 160)])
@@ -155,92 +122,26 @@ def test_a_background_image_is_scaled_to_cover_and_cropped_to_its_center(
     assert middle[1] > 200
 
 
-def disk_on_pale_background(
-    height: int, width: int, block: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return a dark disk blended by soft alpha over a pale background; alpha; the disk's color."""
-    y, x = np.mgrid[:height, :width]
-    distance = np.hypot(y - height / 2, x - width / 2) - min(height, width) / 3
-    alpha = np.clip(128 - distance * 128 / block, 0, 255).astype(np.uint8)
-    car, background = np.array([20.0, 40.0, 90.0]), np.array([230.0, 225.0, 220.0])
-    a = alpha[..., None] / 255
-    return np.rint(a * car + (1 - a) * background).astype(np.uint8), alpha, car
-
-
-@pytest.mark.parametrize("block", [1, 2, 4, 8])
-@pytest.mark.parametrize("size", [(120, 150), (61, 77)])
-def test_decontamination_moves_edge_colors_toward_the_car_and_changes_nothing_else(
-    block: int, size: tuple[int, int]
-) -> None:
-    pixels, alpha, car = disk_on_pale_background(*size, block)
-    result = np.asarray(
-        compositing.decontaminate_edges(Image.fromarray(pixels), alpha, block)
-    ).astype(float)
-    edge = (alpha > 0) & (alpha < 255)
-    assert np.array_equal(result[~edge], pixels[~edge])
-    before = np.abs(pixels[edge] - car).max(-1)
-    after = np.abs(result[edge] - car).max(-1)
-    assert (after <= before + 2).all()
-    assert after.mean() < 0.5 * before.mean()
-
-
-@pytest.mark.parametrize("half_width", [2, 4, 8])
-@pytest.mark.parametrize("block", [1, 2])
-def test_decontamination_is_that_of_blocks_of_4_pixels_on_a_finer_grid(
-    half_width: int, block: int
-) -> None:
-    """The colors of an image depend on its alpha, not on the grid that alpha comes from."""
-    pixels, alpha, car = disk_on_pale_background(150, 190, half_width)
-    image = Image.fromarray(pixels)
-    result = np.asarray(compositing.decontaminate_edges(image, alpha, block))
-    expected = np.asarray(compositing.decontaminate_edges(image, alpha, 4))
-    assert np.array_equal(result, expected)
-    if half_width <= 4:
-        distance = np.abs(result[(alpha > 0) & (alpha < 255)] - car).max(-1)
-        assert (distance > 100).mean() < 0.01, "hardly an edge pixel stays pale"
-
-
-@pytest.mark.parametrize(
-    ("downscale", "digest"), [(4, "cdd5ba90d018f122"), (8, "e2e8ece962543fac")]
-)
-def test_soft_cutouts_of_version_3_have_the_pixels_of_earlier_releases(
-    downscale: int, digest: str
-) -> None:
+def test_hard_cutouts_have_the_pixels_of_earlier_releases() -> None:
     """Otherwise a resumed job would mix two kinds: other pixels need another version."""
-    assert compositing.version(style(), downscale) == 3
+    assert _digest(soft=False) == "bfc9e9a6ed8fc998"
+
+
+def test_soft_cutouts_of_version_5_have_the_pixels_of_the_first() -> None:
+    assert compositing.version(style()) == 5
+    assert _digest() == "d0e367180fed3e74"
+
+
+def _digest(**changes: Any) -> str:
     rng = np.random.default_rng(0)
     image = Image.fromarray(rng.integers(0, 256, (61, 77, 3), dtype=np.uint8))
-    soft_mask = rng.integers(0, 256, images.grid_size(61, 77, downscale), dtype=np.uint8)
-    pixels = opened(compositing.render(file_of(image), style(), soft_mask)).tobytes()
-    assert hashlib.sha256(pixels).hexdigest()[:16] == digest
+    soft_mask = rng.integers(0, 256, images.grid_size(61, 77, 4), dtype=np.uint8)
+    pixels = opened(compositing.render(file_of(image), style(**changes), soft_mask)).tobytes()
+    return hashlib.sha256(pixels).hexdigest()[:16]
 
 
-def test_only_colors_of_soft_edges_on_fine_grids_are_of_version_4() -> None:
-    assert {compositing.version(style(), downscale) for downscale in (1, 2)} == {4}
-    others = [{"soft": False}, {"mask_only": True}, {"soft": False, "mask_only": True}]
-    assert {compositing.version(style(**other), 1) for other in others} == {3}
-    assert compositing.version(style(), None) == 3, "rows of a submission"
-
-
-def test_decontamination_keeps_edges_without_opaque_pixels_nearby() -> None:
-    pixels, alpha, _ = disk_on_pale_background(90, 90, 4)
-    faint = np.minimum(alpha, compositing.OPAQUE_FROM - 1)
-    result = compositing.decontaminate_edges(Image.fromarray(pixels), faint, 4)
-    assert np.array_equal(np.asarray(result), pixels)
-
-
-@pytest.mark.parametrize("fill", [0, 255])
-def test_decontamination_keeps_an_image_without_soft_edges(fill: int) -> None:
-    image = random_image(20, 30)
-    result = compositing.decontaminate_edges(image, np.full((20, 30), fill, np.uint8), 4)
-    assert np.array_equal(np.asarray(result), np.asarray(image))
-
-
-def test_decontamination_keeps_an_image_of_a_single_color() -> None:
-    _, alpha, _ = disk_on_pale_background(80, 100, 4)
-    image = Image.new("RGB", (100, 80), (90, 30, 200))
-    result = np.asarray(compositing.decontaminate_edges(image, alpha, 4)).astype(int)
-    assert np.abs(result - np.array((90, 30, 200))).max() <= 2
+def test_hard_cutouts_are_of_version_3() -> None:
+    assert {compositing.version(style(soft=False, mask_only=m)) for m in (False, True)} == {3}
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])

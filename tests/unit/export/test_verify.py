@@ -15,7 +15,7 @@ from support.export_models import (
 from support.pairs import draw_pair
 
 from carvana_ray import images
-from carvana_ray.cutouts import compositing
+from carvana_ray.cutouts.alpha import soft_alpha
 from carvana_ray.errors import IncompleteError
 from carvana_ray.export import onnx, verify
 from carvana_ray.export.verify import ExportedModel
@@ -49,7 +49,7 @@ def test_masks_and_alphas_match_torch_for_any_size_and_batch(
     soft_masks = predictor.soft_masks(np.stack(grays)).numpy()
     expected = images.enlarge(soft_masks, *size)
     assert np.count_nonzero(masks != expected) <= verify.TOLERATED_FRACTION * masks.size
-    soft = np.stack([compositing.soft_alpha(soft_mask, *size) for soft_mask in soft_masks])
+    soft = np.stack([soft_alpha(soft_mask, *size) for soft_mask in soft_masks])
     # One level of the soft mask is two levels of alpha.
     assert np.abs(alphas.astype(int) - soft).max() <= 2
     np.testing.assert_array_equal(masks, alphas >= 128)

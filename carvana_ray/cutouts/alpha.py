@@ -1,0 +1,104 @@
+"""Alpha of a cut-out: uint8 [H, W], 255 for the car, 0 for the background. Knows no colors.
+
+Alpha lies in between at the mask's edge only. What the network half believes far from the edge, for
+example letters on the wall, does not shine through.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from carvana_ray import images
+
+STEPS = 8  # from the edge until alpha is 0 or 255
+FINE_BELOW = 640  # pixels of the shorter side: a step is one pixel below it, else two
+
+
+def soft_alpha(soft_mask: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """Return ``clip(ceil(2 S - 128), 0, 255)`` of the upsampled soft mask S, without a band.
+
+    Twice the contrast, because an upsampled edge is two blocks wide. Values of S below a quarter
+    become transparent. Exactly one half (127.5) rounds down to 127, so that alpha is 128 or more
+    exactly where `images.enlarge` says car.
+
+    Args:
+        soft_mask: uint8 [h, w], on a grid that divides the image into whole blocks.
+        height, width: size of the image and of the result, uint8 [H, W].
+    """
+    doubled = 2 * images.upsample(soft_mask, height, width) - 128  # exact in float32
+    return np.ceil(doubled).clip(0, 255).astype(np.uint8)
+
+
+def hard_alpha(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Return the alpha of a mask: uint8 [H, W], 255 where it is true, else 0."""
+    return mask.view(np.uint8) * np.uint8(255)
+
+
+def limit_alpha(alpha: NDArray[np.uint8], own: Image.Image | None, soft: bool) -> NDArray[np.uint8]:
+    """Return alpha, uint8 [H, W], where the image itself has at least as much: nothing reappears.
+
+    Args:
+        alpha: of the cut-out.
+        own: alpha of the image, mode L; None if all of it is opaque.
+        soft: False: the result has the values 0 and 255 alone, and `own` counts from 128 on.
+    """
+    if own is None:
+        return alpha
+    limit = np.asarray(own)
+    return np.minimum(alpha, limit if soft else hard_alpha(limit >= 128))
+
+
+def limit_to_band(alpha: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Limit soft alpha to a band along the edge of its mask, where alpha is 128 or more.
+
+    The limit leaves alpha free at the edge and moves evenly to 0 outside and to 255 inside within
+    `STEPS` steps: about 16 pixels, 8 in small images, never more than 23. An edge of a sure network
+    is steeper than the limit on all grids of up to 16 pixels, so it stays as it is. The mask stays,
+    with its holes and thin parts. Steps are counted on cells of one or two pixels a side.
+
+    Args:
+        alpha: uint8 [H, W], as `soft_alpha` returns it.
+
+    Returns:
+        uint8 [H, W]. Alpha is 128 or more exactly where it was.
+    """
+    mask = alpha >= 128
+    side = 1 if min(alpha.shape) < FINE_BELOW else 2
+    cells = np.asarray(Image.fromarray(hard_alpha(mask)).reduce(side))
+    highest = _closeness(cells > 0, side)[: alpha.shape[0], : alpha.shape[1]]
+    lowest = 255 - _closeness(cells < 255, side)[: alpha.shape[0], : alpha.shape[1]]
+    return np.where(mask, np.maximum(alpha, lowest), np.minimum(alpha, highest))
+
+
+def _closeness(cells: NDArray[np.bool_], side: int) -> NDArray[np.uint8]:
+    """Return how close each pixel is to the true cells.
+
+    It is 127 up to one step from them, falls evenly, and is 0 from `STEPS` steps on.
+
+    Args:
+        cells: bool [h, w].
+        side: of a cell, in pixels.
+
+    Returns:
+        uint8 [h * side, w * side].
+    """
+    steps = cells.astype(np.uint8)
+    for step in range(1, STEPS):
+        cells = _grow(cells, corners=step % 2 == 0)  # octagons, which are nearly circles
+        steps += cells
+    levels = (steps * (127 / (STEPS - 1))).clip(0, 127).astype(np.uint8)
+    h, w = cells.shape
+    full = Image.fromarray(levels).resize((w * side, h * side), Image.Resampling.BILINEAR)
+    return np.asarray(full)
+
+
+def _grow(cells: NDArray[np.bool_], corners: bool) -> NDArray[np.bool_]:
+    """Return the true cells and their neighbors in rows and columns, or at the corners too."""
+    rows = cells.copy()
+    rows[:, 1:] |= cells[:, :-1]
+    rows[:, :-1] |= cells[:, 1:]
+    source = rows if corners else cells
+    grown = rows.copy()
+    grown[1:] |= source[:-1]
+    grown[:-1] |= source[1:]
+    return grown
