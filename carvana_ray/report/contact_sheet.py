@@ -7,17 +7,41 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from carvana_ray.images import load_rgb, turns, validate
+
 Tile = tuple[str, NDArray[np.uint8]]  # caption, image [h, w, 3]
 
 RED, BLUE = (230, 40, 40), (40, 110, 255)
 
 
-def load_thumbnail(data: bytes, width: int) -> NDArray[np.uint8]:
-    """Return an image file as RGB, uint8 [h, width, 3]."""
-    image = Image.open(io.BytesIO(data))
-    height = max(1, round(image.height * width / image.width))
-    image.draft("RGB", (width, height))
-    return np.asarray(image.convert("RGB").resize((width, height), Image.Resampling.BOX))
+def load_upright(data: bytes, width: int = 0) -> NDArray[np.uint8]:
+    """Return an image file as viewers show it, in RGB.
+
+    Args:
+        data: of any format that `images.load_rgb` reads.
+        width: of the result, uint8 [h, width, 3]; 0: as large as the image.
+
+    Raises:
+        BadImageError: see `images.load_rgb`.
+    """
+    image = validate.open_image(data)
+    turn = validate.exif_orientation(image)
+    height, whole = turns.upright_size(image.height, image.width, turn)
+    upright = width or whole, max(1, round(height * (width or whole) / whole))
+    stored = upright[::-1] if turns.swaps_axes(turn) else upright
+    if image.format == "JPEG":  # decoded at about the size that is needed
+        image.draft("RGB", stored)
+        image = image.convert("RGB")
+    else:
+        image = load_rgb(data)
+    pixels = np.asarray(image.resize(stored, Image.Resampling.BOX))
+    return np.ascontiguousarray(turns.to_upright(pixels, turn))
+
+
+def turn_upright(data: bytes, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return the mask of an image's stored pixels as viewers show the image."""
+    turn = validate.exif_orientation(validate.open_image(data))
+    return np.ascontiguousarray(turns.to_upright(mask, turn))
 
 
 def coverage(mask: NDArray[np.bool_], height: int, width: int) -> NDArray[np.float32]:
@@ -59,20 +83,20 @@ def render_sheet(rows: Sequence[Sequence[Tile]], title: str) -> bytes:
         rows: tiles of each row; rows may differ in length and height.
         title: first line of the sheet.
     """
-    line, gap = 16, 4
+    line, gap = 24, 6
+    draw_font, title_font = ImageFont.load_default(17), ImageFont.load_default(20)
     width = max(tile.shape[1] for row in rows for _, tile in row)
-    heights = [line + gap + max(tile.shape[0] for _, tile in row) for row in rows]
-    size = (max(map(len, rows)) * (width + gap) + gap, 2 * line + sum(heights))
-    page = Image.new("RGB", size, "white")
-    draw, font = ImageDraw.Draw(page), ImageFont.load_default(13)
-    draw.text((gap, 6), title, fill="black", font=font)
-    top = 2 * line
-    for row, height in zip(rows, heights, strict=True):
+    captions = [line if any(caption for caption, _ in row) else 0 for row in rows]
+    heights = [max(tile.shape[0] for _, tile in row) for row in rows]
+    tops = np.cumsum([2 * line, *(sum(pair) + gap for pair in zip(captions, heights, strict=True))])
+    page = Image.new("RGB", (max(map(len, rows)) * (width + gap) + gap, int(tops[-1])), "white")
+    draw = ImageDraw.Draw(page)
+    draw.text((gap, 10), title, fill="black", font=title_font)
+    for row, top, caption_height in zip(rows, tops.tolist(), captions, strict=False):
         for column, (caption, tile) in enumerate(row):
             left = gap + column * (width + gap)
-            draw.text((left, top), caption, fill="black", font=font)
-            page.paste(Image.fromarray(tile), (left, top + line))
-        top += height
+            draw.text((left, top), caption, fill="black", font=draw_font)
+            page.paste(Image.fromarray(tile), (left, top + caption_height))
     buffer = io.BytesIO()
     page.save(buffer, "JPEG", quality=88)
     return buffer.getvalue()

@@ -1,24 +1,30 @@
 """Images of results: contact sheets as JPEG, and the figures of the report."""
 
-from collections.abc import Sequence
+import io
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from carvana_ray import images, rle, storage
+from carvana_ray.cutouts import compositing
+from carvana_ray.cutouts.compositing import CutoutStyle
 from carvana_ray.data import quarantine
 from carvana_ray.report import contact_sheet, overlays
 from carvana_ray.report.contact_sheet import Tile
+from carvana_ray.report.cutout_figure import cutout_figure
 from carvana_ray.report.overlays import Caption, Figure
 
 SHEET_CARS = 4  # cars with a contact sheet
 CAR_COLUMNS, CAR_TILE_WIDTH = 8, 240
 WORST_ON_SHEET, WORST_COLUMNS, WORST_TILE_WIDTH = 8, 4, 480
-WORST_FIGURES, MEDIAN_FIGURES, EXAMPLE_FIGURES = 8, 4, 8  # on the page
+WORST_FIGURES, MEDIAN_FIGURES, EXAMPLE_FIGURES = 8, 4, 4  # on the page
 
 Row = dict[str, Any]
 Mask = NDArray[np.bool_]
+SoftMask = NDArray[np.uint8]
 
 
 def car_sheets(folder: str, cars: dict[str, list[Row]]) -> dict[str, bytes]:
@@ -33,7 +39,7 @@ def car_sheets(folder: str, cars: dict[str, list[Row]]) -> dict[str, bytes]:
         pairs = []
         for row in _readable(rows):
             data, mask = _load(folder, row)
-            image = contact_sheet.load_thumbnail(data, CAR_TILE_WIDTH)
+            image = contact_sheet.load_upright(data, CAR_TILE_WIDTH)
             cut = contact_sheet.overlay_checkerboard(image, mask)
             pairs.append(((row["img"], image), ("", cut)))
         if pairs:
@@ -54,8 +60,8 @@ def worst_sheet(folder: str, masks: str, mask_of: dict[str, str], scores: list[R
     pairs = []
     for row in scores:
         data, mask = _load(folder, row)
-        image = contact_sheet.load_thumbnail(data, WORST_TILE_WIDTH)
-        errors = contact_sheet.overlay_errors(image, mask, _true_mask(masks, mask_of, row))
+        image = contact_sheet.load_upright(data, WORST_TILE_WIDTH)
+        errors = contact_sheet.overlay_errors(image, mask, _true_mask(masks, mask_of, row, data))
         pairs.append(((f"{row['img']}  Dice {row['dice']:.4f}", image), ("", errors)))
     title = "Worst images. Red: mask without car. Blue: car without mask."
     return contact_sheet.render_sheet(_in_lines(pairs, WORST_COLUMNS), title)
@@ -85,7 +91,7 @@ def scored_figures(
             f"Too much: {row['more']:.2%} of the car. Missed: {row['less']:.2%}.",
         ]
         data, mask = _load(folder, row)
-        truth = _true_mask(masks, mask_of, row)
+        truth = _true_mask(masks, mask_of, row, data)
         figures.append(overlays.scored_figure(row["img"], data, mask, truth, {"lines": lines}))
     return figures
 
@@ -107,14 +113,38 @@ def unscored_figures(
     return figures
 
 
-def pick_rows(cars: dict[str, list[Row]]) -> list[Row]:
-    """Return up to `EXAMPLE_FIGURES` good rows, by car: equally many and evenly spaced."""
-    count = max(EXAMPLE_FIGURES // max(len(cars), 1), 1)
+def cutout_figures(
+    folder: str, rows: Sequence[Row], soft_masks: Mapping[str, SoftMask]
+) -> list[Figure]:
+    """Return the figures of cut-outs, as `cutout` makes them.
+
+    Args:
+        folder: folder of the images.
+        rows: of shards.
+        soft_masks: of the network, uint8 [h, w], by image; an image without one has hard edges.
+    """
+    figures = []
+    for row in rows:
+        data, hard = storage.read(storage.join(folder, row["img"])), None
+        if (soft_mask := soft_masks.get(row["img"])) is None:
+            hard = rle.decode(row["rle_mask"], row["height"], row["width"])
+        style = CutoutStyle(soft_mask is not None, None, "png", mask_only=False)
+        cutout = Image.open(io.BytesIO(compositing.render(data, style, soft_mask, hard)))
+        photo = Image.fromarray(contact_sheet.load_upright(data))
+        figures.append(cutout_figure(row["img"], photo, cutout))
+    return figures
+
+
+def pick_rows(cars: Mapping[str, Sequence[Row]]) -> list[Row]:
+    """Return up to `EXAMPLE_FIGURES` good rows, about as many of each car, of views all around."""
+    good = [found for rows in cars.values() if (found := _readable(rows))][:EXAMPLE_FIGURES]
     picked = []
-    for rows in cars.values():
-        good = _readable(rows)
-        picked += [good[len(good) * index // count] for index in range(min(count, len(good)))]
-    return picked[:EXAMPLE_FIGURES]
+    for number, rows in enumerate(good):
+        count = len(range(number, EXAMPLE_FIGURES, len(good)))
+        offset = (number + 0.5) / len(good)
+        places = (int(len(rows) * (index + offset) / count) for index in range(count))
+        picked += [rows[place] for place in dict.fromkeys(places)]
+    return picked
 
 
 def _readable(rows: Sequence[Row]) -> list[Row]:
@@ -122,10 +152,15 @@ def _readable(rows: Sequence[Row]) -> list[Row]:
 
 
 def _load(folder: str, row: Row) -> tuple[bytes, Mask]:
-    """Return an image file and its predicted mask."""
+    """Return an image file and its predicted mask, turned upright as viewers show the image."""
     data = storage.read(storage.join(folder, row["img"]))
-    return data, rle.decode(row["rle_mask"], row["height"], row["width"])
+    mask = rle.decode(row["rle_mask"], row["height"], row["width"])
+    return data, contact_sheet.turn_upright(data, mask)
 
 
-def _true_mask(masks: str, mask_of: dict[str, str], row: Row) -> Mask:
-    return images.load_mask(storage.read(storage.join(masks, mask_of[row["img"]])))
+def _true_mask(masks: str, mask_of: dict[str, str], row: Row, data: bytes) -> Mask:
+    """Return the true mask of an image file, upright."""
+    truth = images.load_mask(storage.read(storage.join(masks, mask_of[row["img"]])))
+    if truth.shape != (row["height"], row["width"]):  # it is upright already
+        return truth
+    return contact_sheet.turn_upright(data, truth)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from carvana_ray.report.contact_sheet import BLUE, RED, coverage, load_thumbnail
+from carvana_ray.report.contact_sheet import BLUE, RED, coverage, load_upright
 
 Mask = NDArray[np.bool_]
 
@@ -30,6 +30,7 @@ class Layer(TypedDict):
     label: str  # of its button
     alt: str
     src: str  # data URI
+    real: NotRequired[bool]  # whether it has an alpha of its own, and hides the photo
 
 
 class Caption(TypedDict, total=False):
@@ -58,25 +59,27 @@ def scored_figure(name: str, data: bytes, mask: Mask, truth: Mask, caption: Capt
 
     Args:
         name, data: name and bytes of the image file.
-        mask, truth: predicted and true mask, bool [H, W].
+        mask, truth: predicted and true mask, bool [H, W], upright as the figure is.
         caption: sentences and reasons of the figure.
     """
-    image = load_thumbnail(data, SCORED_WIDTH)
+    image = load_upright(data, SCORED_WIDTH)
     size = image.shape[:2]
     legend = "red where the mask has no car, blue where it misses some"
     layers = [
-        _layer("errors", "Errors", f"Errors of {name}: {legend}", error_layer(mask, truth, *size)),
-        _layer("cut", "Cut-out", f"{name}, the car cut out", cutout_layer(mask, *size)),
-        _layer("mask", "Mask", f"The mask of {name}", mask_layer(mask, *size)),
-        _layer("truth", "True mask", f"The true mask of {name}", mask_layer(truth, *size)),
+        make_layer(
+            "errors", "Errors", f"Errors of {name}: {legend}", error_layer(mask, truth, *size)
+        ),
+        make_layer("cut", "Cut-out", f"{name}, the car cut out", cutout_layer(mask, *size)),
+        make_layer("mask", "Mask", f"The mask of {name}", mask_layer(mask, *size)),
+        make_layer("truth", "True mask", f"The true mask of {name}", mask_layer(truth, *size)),
     ]
     top, left = find_worst_window(mask ^ truth, *CLOSE_UP)
     part = np.s_[top : top + CLOSE_UP[0], left : left + CLOSE_UP[1]]
-    close = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))[part]
+    close = load_upright(data)[part]
     source = error_layer(mask[part], truth[part], *close.shape[:2])
-    errors = _layer("errors", "Errors", f"The worst part of {name}: {legend}, striped", source)
-    figure = _figure(name, image, layers, caption)
-    return {**figure, "close": _figure(name, close, [errors], {})}
+    errors = make_layer("errors", "Errors", f"The worst part of {name}: {legend}, striped", source)
+    figure = make_figure(name, image, layers, caption)
+    return {**figure, "close": make_figure(name, close, [errors], {})}
 
 
 def unscored_figure(name: str, data: bytes, mask: Mask, caption: Caption) -> Figure:
@@ -84,21 +87,24 @@ def unscored_figure(name: str, data: bytes, mask: Mask, caption: Caption) -> Fig
 
     With a caption it first shows the outline, which the caption is about, else the cut-out car.
     """
-    image = load_thumbnail(data, UNSCORED_WIDTH)
+    image = load_upright(data, UNSCORED_WIDTH)
     size = image.shape[:2]
     alt = f"{name} with the outline of its mask"
     layers = [
-        _layer("outline", "Outline", alt, outline_layer(mask, *size)),
-        _layer("cut", "Cut-out", f"{name}, the car cut out", cutout_layer(mask, *size)),
+        make_layer("outline", "Outline", alt, outline_layer(mask, *size)),
+        make_layer("cut", "Cut-out", f"{name}, the car cut out", cutout_layer(mask, *size)),
     ]
-    return _figure(name, image, layers if caption else layers[::-1], caption)
+    return make_figure(name, image, layers if caption else layers[::-1], caption)
 
 
-def _layer(key: str, label: str, alt: str, source: str) -> Layer:
+def make_layer(key: str, label: str, alt: str, source: str) -> Layer:
+    """Return a layer of this key, label of its button, alt text and data URI."""
     return {"key": key, "label": label, "alt": alt, "src": source}
 
 
-def _figure(name: str, image: NDArray[np.uint8], layers: list[Layer], caption: Caption) -> Figure:
+def make_figure(
+    name: str, image: NDArray[np.uint8], layers: list[Layer], caption: Caption
+) -> Figure:
     height, width = image.shape[:2]
     return {
         "name": name,
@@ -115,7 +121,11 @@ def _data_uri(kind: str, data: bytes) -> str:
 
 
 def encode_photo(pixels: NDArray[np.uint8]) -> str:
-    """Return an image [h, w, 3] as a data URI (WebP), in the best quality within `PHOTO_BYTES`."""
+    """Return an image as a data URI (WebP), in the best quality within `PHOTO_BYTES`.
+
+    Args:
+        pixels: uint8 [h, w, 3], or with alpha [h, w, 4].
+    """
     image = Image.fromarray(pixels)
     max_bytes = PHOTO_BYTES * image.width * image.height
     while True:

@@ -41,6 +41,7 @@ from carvana_ray.stages.predict.replica import (
     reader_resources,
     replica_resources,
 )
+from carvana_ray.stages.predict.soft_masks import predict_soft_masks
 from carvana_ray.submission.plan import MIN_SHARD_SIZE
 from carvana_ray.training.run import Pairs, Rows, pair_files, summarize
 from carvana_ray.unet import metrics
@@ -290,6 +291,7 @@ def write_report(
         name: figures.scored_figures(job.folder, job.masks, job.mask_of, rows)
         for name, rows in shown.items()
     }
+    drawn["shown"] = _show_cutouts(job, scores)
     timer.end("write the results")
     crcs = {row["img"]: row["crc32"] for row in scores}
     training = summarize(job.history)
@@ -311,3 +313,16 @@ def write_report(
         },
     }
     builder.add_section(storage.resolve(flags.out), "evaluate", section)
+
+
+def _show_cutouts(job: EvaluationJob, scores: list[Score]) -> list[figures.Figure]:
+    """Return the figures of some images as `cutout` would write them."""
+    cars: dict[str, list[Score]] = {}
+    for row in sorted(scores, key=lambda row: row["img"]):
+        cars.setdefault(layout.car_of(row["img"]), []).append(row)
+    rows = figures.pick_rows(cars)
+    names = {row["img"] for row in rows}
+    entries = [image for image, _ in job.pairs if image.name in names]
+    model = ModelRef(job.model, job.manifest.sha256)
+    soft_masks = predict_soft_masks(job.folder, entries, model, job.manifest)
+    return figures.cutout_figures(job.folder, rows, soft_masks)

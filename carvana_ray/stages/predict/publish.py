@@ -8,10 +8,12 @@ from carvana_ray import storage
 from carvana_ray.errors import BadImagesError
 from carvana_ray.report import figures
 from carvana_ray.report.builder import PAGE, add_section
+from carvana_ray.report.overlays import Figure
 from carvana_ray.report.provenance import provenance
 from carvana_ray.runtime.progress import StageTimer
 from carvana_ray.stages.predict.plan_run import PredictRun
 from carvana_ray.stages.predict.review_masks import review_masks
+from carvana_ray.stages.predict.soft_masks import predict_soft_masks
 from carvana_ray.submission import merge
 from carvana_ray.submission.merge import MergeSummary
 
@@ -66,7 +68,7 @@ def write_report(
         **provenance(run.flags, run.manifest, folder, crcs),
         **results,
         "bad": [[row["img"], row["status"]] for row in merged.bad],
-        "shown": figures.unscored_figures(folder, figures.pick_rows(merged.sheet_rows)),
+        "shown": _show_cutouts(run, figures.pick_rows(merged.sheet_rows)),
         "seconds": seconds,
         "speed": {"Prediction: pictures a second": rate} if rate else {},
     }
@@ -74,3 +76,11 @@ def write_report(
     if results["result"]["submission"]:
         for name, image in figures.car_sheets(folder, merged.sheet_rows).items():
             storage.write_atomic(storage.join(run.out, "sheets", name), image, replace=True)
+
+
+def _show_cutouts(run: PredictRun, rows: list[dict[str, Any]]) -> list[Figure]:
+    """Return the figures of some images as `cutout` would write them."""
+    names, folder = {row["img"] for row in rows}, run.catalog.folder
+    entries = [entry for entry in run.catalog.entries if entry.name in names]
+    soft_masks = predict_soft_masks(folder, entries, run.model, run.manifest)
+    return figures.cutout_figures(folder, rows, soft_masks)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from carvana_ray.images import turns
 from carvana_ray.report import contact_sheet
 
 GRAY = np.full((40, 60, 3), 100, dtype=np.uint8)
@@ -30,7 +31,7 @@ def test_a_thumbnail_has_the_requested_width_and_the_colors(
 ) -> None:
     buffer = io.BytesIO()
     Image.new("RGB", size, (200, 40, 90)).save(buffer, kind, quality=95)
-    image = contact_sheet.load_thumbnail(buffer.getvalue(), 240)
+    image = contact_sheet.load_upright(buffer.getvalue(), 240)
     assert image.shape == shape
     assert image.dtype == np.uint8
     assert np.abs(image.astype(int) - (200, 40, 90)).max() <= 4
@@ -40,7 +41,7 @@ def test_a_thumbnail_has_the_requested_width_and_the_colors(
 def test_a_thumbnail_is_in_color_whatever_the_mode(mode: str) -> None:
     buffer = io.BytesIO()
     Image.new(mode, (30, 20)).save(buffer, "PNG" if mode != "CMYK" else "JPEG")
-    assert contact_sheet.load_thumbnail(buffer.getvalue(), 15).shape == (10, 15, 3)
+    assert contact_sheet.load_upright(buffer.getvalue(), 15).shape == (10, 15, 3)
 
 
 def test_fractions_of_whole_blocks_are_their_means() -> None:
@@ -121,5 +122,26 @@ def test_a_sheet_holds_all_its_tiles(count: int, columns: int, rows: int) -> Non
         assert 50 < len(right) <= 60, number
         centers.append((down.mean(), right.mean()))
     for number, (down, right) in enumerate(centers):
-        place = (round((down - centers[0][0]) / 60), round((right - centers[0][1]) / 64))
+        place = (round((down - centers[0][0]) / 70), round((right - centers[0][1]) / 66))
         assert place == divmod(number, columns)
+
+
+def test_a_row_without_captions_is_close_to_the_row_above() -> None:
+    tile = ("", np.zeros((40, 60, 3), np.uint8))
+    plain = opened(contact_sheet.render_sheet([[tile], [tile]], "t")).height
+    named = opened(contact_sheet.render_sheet([[("name", tile[1])], [tile]], "t")).height
+    assert named - plain == 24
+    assert plain <= 48 + 2 * (40 + 6)
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_images_and_masks_are_shown_upright(turn: int) -> None:
+    upright = np.random.default_rng(turn).integers(0, 256, (30, 20, 3), dtype=np.uint8)
+    stored = np.ascontiguousarray(turns.to_stored(upright, turn))
+    exif, buffer = Image.Exif(), io.BytesIO()
+    exif[0x0112] = turn
+    Image.fromarray(stored).save(buffer, "PNG", exif=exif)
+    assert np.array_equal(contact_sheet.load_upright(buffer.getvalue()), upright)
+    assert contact_sheet.load_upright(buffer.getvalue(), 10).shape == (15, 10, 3)
+    mask = contact_sheet.turn_upright(buffer.getvalue(), stored[..., 0] > 99)
+    assert np.array_equal(mask, upright[..., 0] > 99)

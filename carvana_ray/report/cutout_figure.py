@@ -1,0 +1,69 @@
+"""A cut-out with its own alpha, cropped to the car: what a run is for, at the top of its page."""
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from carvana_ray.report import overlays
+from carvana_ray.report.overlays import Figure, Layer
+
+WIDTH = 600  # pixels of a figure, at most
+STRAY = 0.002  # of a mask's pixels: less than so many beyond an edge are no part of the car
+CROP_ROOM = 0.05  # around the car, as a fraction of its size
+
+
+def cutout_figure(name: str, photo: Image.Image, cutout: Image.Image) -> Figure:
+    """Return the figure of a cut-out as `cutouts.compositing` makes it, cropped to the car.
+
+    Args:
+        name: of the image.
+        photo: the image, RGB, upright.
+        cutout: RGBA of the same size.
+    """
+    box = crop_box(_car_box(np.asarray(cutout.getchannel("A")) >= 128), *photo.size)
+    width = min(WIDTH, box[2] - box[0])
+    size = width, max(1, round(width * (box[3] - box[1]) / (box[2] - box[0])))
+    photo, cutout = (image.resize(size, Image.Resampling.BOX, box) for image in (photo, cutout))
+    pixels, alpha = np.asarray(photo), np.asarray(cutout.getchannel("A"))
+    cut = overlays.make_layer(
+        "cut", "Cut-out", f"{name}, the car cut out", overlays.encode_photo(np.asarray(cutout))
+    )
+    alt = f"{name} with the outline of its mask"
+    layers: list[Layer] = [
+        {**cut, "real": True},
+        overlays.make_layer(
+            "outline", "Outline", alt, overlays.outline_layer(alpha >= 128, *alpha.shape)
+        ),
+    ]
+    return overlays.make_figure(name, pixels, layers, {})
+
+
+def _car_box(mask: NDArray[np.bool_]) -> tuple[int, int, int, int] | None:
+    """Return left, top, right, bottom of a mask without its stray pieces; None if it is empty."""
+    if not mask.any():
+        return None
+    edges = []
+    for sums in (mask.sum(0), mask.sum(1)):
+        inside = np.flatnonzero(sums.cumsum() > STRAY * sums.sum())[0]
+        behind = np.flatnonzero(sums[::-1].cumsum() > STRAY * sums.sum())[0]
+        edges.append((int(inside), len(sums) - int(behind)))
+    (left, right), (top, bottom) = edges
+    return left, top, right, bottom
+
+
+def crop_box(
+    car: tuple[int, int, int, int] | None, width: int, height: int
+) -> tuple[int, int, int, int]:
+    """Return the part of an image that shows the car with some room, 3:2 where the image allows.
+
+    Args:
+        car: left, top, right, bottom of the car; None: the whole image.
+        width, height: of the image.
+    """
+    left, top, right, bottom = car or (0, 0, width, height)
+    wide = (right - left) * (1 + 2 * CROP_ROOM)
+    wide = round(min(max(wide, (bottom - top) * (1 + 2 * CROP_ROOM) * 1.5), width))
+    high = round(min(max(wide / 1.5, bottom - top), height))
+    x = min(max((left + right - wide) // 2, 0), width - wide)
+    y = min(max((top + bottom - high) // 2, 0), height - high)
+    return x, y, x + wide, y + high

@@ -1,0 +1,34 @@
+"""Soft masks of a few images, predicted in this process: for the cut-outs that the report shows."""
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from carvana_ray.checkpoints.model import ModelManifest, ModelRef
+from carvana_ray.data.quarantine import OK
+from carvana_ray.runtime.resources import WorkerAllocation
+from carvana_ray.stages.ingest.read_images import block_row, read_images
+from carvana_ray.stages.predict.mask_predictor import SoftMaskPredictor, read_options
+from carvana_ray.storage import FileInfo
+
+
+def predict_soft_masks(
+    folder: str, entries: Sequence[FileInfo], model: ModelRef, manifest: ModelManifest
+) -> dict[str, NDArray[np.uint8]]:
+    """Return the soft mask, uint8 [h, w], of each image, by name, computed on CPUs.
+
+    An image that cannot be read any more is left out, and all are if the model cannot be loaded.
+
+    Args:
+        folder: folder of the images.
+        entries: the images, as listed.
+        model, manifest: the model.
+    """
+    workers = WorkerAllocation(1, len(os.sched_getaffinity(0)), use_gpu=False)
+    options = read_options(folder, manifest, None, workers)
+    rows = {key: [value] for key, value in block_row("", entries).items()}
+    found = SoftMaskPredictor(model, workers)(read_images(rows, options))
+    columns = (found[name] for name in ("img", "status", "soft_mask"))
+    return {name: mask for name, status, mask in zip(*columns, strict=True) if status == OK}
