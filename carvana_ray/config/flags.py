@@ -105,6 +105,11 @@ class SampleFlags(SeedFlags):
     sample_test_cars: int = option(
         4, "number of cars without masks, 16 images each", least=0, group="sample"
     )
+    scenes: Literal["studio", "varied"] = option(
+        "studio",
+        "studio: one room; varied: another room, camera and light in each image",
+        group="sample",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

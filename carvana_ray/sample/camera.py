@@ -11,7 +11,6 @@ from carvana_ray.sample.car import Car, Studio
 
 WIDTH, HEIGHT = 1918, 1280
 VIEWS = 16
-FOCAL_PX = 2268.0  # measured in the real images: see `car._draw_studio`
 
 Points = NDArray[np.float32]
 AnyPoints = NDArray[np.float32] | NDArray[np.float64]
@@ -34,16 +33,32 @@ def to_world(points: AnyPoints, view: int, turn_deg: float) -> Points:
     return np.asarray(points @ turn, dtype=np.float32)
 
 
+def to_car(point: Points, car: Car, view: int) -> Points:
+    """Return a point [3] in car axes, given in world axes: the inverse of `car_to_world`."""
+    turn = to_world(np.eye(3), view, car.turn_deg)
+    return np.asarray(turn @ point, dtype=np.float32) - np.array([*car.offset_m, 0.0], np.float32)
+
+
 def project(points: Points, studio: Studio) -> tuple[Points, Points]:
     """Return the pixels [..., 2] of world points [..., 3], and their depth [...] in meters.
 
-    The image plane is vertical and the lens is shifted. The real camera is slightly tilted, which
-    makes less of a difference than there is between cars.
+    The lens is shifted: without a tilt the image plane is vertical. The real camera is slightly
+    tilted, which makes less of a difference than there is between cars.
     """
     depth = points[..., 1] + np.float32(studio.distance_m)
-    scale = np.float32(FOCAL_PX) / depth
+    down = np.float32(studio.camera_height_m) - points[..., 2]
+    if studio.tilt_deg:
+        sine, cosine = (np.float32(f(np.radians(studio.tilt_deg))) for f in (np.sin, np.cos))
+        depth, down = depth * cosine + down * sine, down * cosine - depth * sine
+    depth = np.maximum(depth, np.float32(0.05))
+    scale = np.float32(studio.focal_px) / depth
     x = np.float32(studio.center_x) + points[..., 0] * scale
-    y = np.float32(studio.horizon) + (np.float32(studio.camera_height_m) - points[..., 2]) * scale
+    y = np.float32(studio.horizon) + down * scale
+    if studio.roll_deg:
+        sine, cosine = (np.float32(f(np.radians(studio.roll_deg))) for f in (np.sin, np.cos))
+        dx, dy = x - np.float32(WIDTH / 2), y - np.float32(HEIGHT / 2)
+        x = np.float32(WIDTH / 2) + dx * cosine - dy * sine
+        y = np.float32(HEIGHT / 2) + dx * sine + dy * cosine
     return np.stack([x, y], axis=-1), depth
 
 

@@ -8,8 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from carvana_ray.sample.body_styles import STYLES, Style
+from carvana_ray.sample.variety import Variety
 
 Rgb = tuple[float, float, float]
+Finish = tuple[Rgb, float, float, float]
+"""A material: albedo (linear light, 0..1), metalness, gloss, transmission."""
 
 # Name, probability, albedo (linear light, 0..1) and metalness of each color. The probabilities
 # follow the real images, where most cars are white, black, gray or silver.
@@ -40,6 +43,40 @@ _PACKAGES = ("", "w/Tech", "w/Winter", "AWD", "i Grand")
 
 
 @dataclass(frozen=True)
+class Light:
+    """Light on a car, as factors of the white wall's; the defaults are the studio's.
+
+    Attributes:
+        ambient, up, down: diffuse light on an upright surface, and its change per unit of the
+            normal's upward part, for surfaces that look up and down.
+        foot: fraction of the light that reaches a surface at the floor; all from 0.65 m.
+        key: direction to a lamp, times its strength; (0, 0, 0) for none.
+        front, behind: reflected light from behind the camera, and what is added in front of it.
+        black: subtracted from the stored brightness; real black cars are darker than computed.
+        lamps_seed: seed of the lamps that a car reflects; None for the studio's light panels.
+        shadow, contact: darkness of the soft shadow and of the spots under the wheels.
+        cast: offset (x, y) of the hard shadow on the floor per meter of height, if any.
+        cast_shade: darkness of that shadow, 0..1.
+        cast_blur_px: its softness, in pixels of a 480 x 320 image.
+    """
+
+    ambient: float = 0.86
+    up: float = 0.17
+    down: float = 0.36
+    foot: float = 0.72
+    key: Rgb = (0.0, 0.0, 0.0)
+    front: float = 0.64
+    behind: float = 0.36
+    black: float = 0.055
+    lamps_seed: int | None = None
+    shadow: float = 1.0
+    contact: float = 1.0
+    cast: tuple[float, float] | None = None
+    cast_shade: float = 0.0
+    cast_blur_px: float = 2.0
+
+
+@dataclass(frozen=True)
 class Studio:
     """A studio session: camera position and lighting.
 
@@ -52,6 +89,15 @@ class Studio:
         brightness_slope: change of brightness from the center to the right edge, in gray values.
         panel_phase: phase of the light panels' pattern, in radians.
         stain_seed: seed of the floor's stains.
+        focal_px: focal length in pixels; the default is measured in the real images.
+        tilt_deg, roll_deg: downward rotation of the camera, and its rotation about its axis.
+        foot_px, foot_curve_px, foot_slope_px: distance of the wall's foot below the horizon at
+            `center_x`, and what is added at the edges of the image, evenly and to the right.
+        foot_blur_px: softness of the edge between floor and wall.
+        turntable_m: radius of the turntable; 0 for none.
+        gloss: reflectance of the floor.
+        light: light on the car.
+        calm: whether a varied scene is a plain studio, as most photographs of single cars are.
     """
 
     distance_m: float
@@ -64,6 +110,17 @@ class Studio:
     brightness_slope: float
     panel_phase: float
     stain_seed: int
+    focal_px: float = 2268.0
+    tilt_deg: float = 0.0
+    roll_deg: float = 0.0
+    foot_px: float = 57.0
+    foot_curve_px: float = 22.0
+    foot_slope_px: float = 0.0
+    foot_blur_px: float = 0.0
+    turntable_m: float = 3.2  # 1930 px wide in the real images
+    gloss: float = 0.07
+    light: Light = Light()
+    calm: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,6 +142,13 @@ class Car:
         offset_m, turn_deg: position (x, y) and rotation on the turntable.
         year, make, model, trim, package: row of the table of cars.
         studio: the session.
+        variety: kinds of variety of the car's images; None in the studio.
+        shape: proportions, if they are not those of the style.
+        finishes: materials that differ from those of `materials.material_table`, by name.
+        two_tone: whether roof and pillars have the finish "roof".
+        decals_seed: seed of stickers and lettering on the body; None for none.
+        extras_seed: seed of parts fixed to the body, such as spoilers and roof boxes.
+        rim: radius of the rim by that of the wheel; 0 for the style's.
     """
 
     style: str
@@ -117,11 +181,18 @@ class Car:
     trim: str
     package: str
     studio: Studio
+    variety: Variety | None = None
+    shape: Style | None = None
+    finishes: tuple[tuple[str, Finish], ...] = ()
+    two_tone: bool = False
+    decals_seed: int | None = None
+    extras_seed: int | None = None
+    rim: float = 0.0
 
     @property
     def proportions(self) -> Style:
-        """Proportions of the car's body style."""
-        return STYLES[self.style]
+        """Proportions of the car's body."""
+        return self.shape or STYLES[self.style]
 
     @property
     def axles_m(self) -> tuple[float, float]:
@@ -130,7 +201,7 @@ class Car:
         return front, front + self.proportions.wheelbase * self.length_m
 
 
-def draw_car(rng: np.random.Generator) -> Car:
+def draw_studio_car(rng: np.random.Generator) -> Car:
     """Return a random car in a random studio session."""
     name = _draw_style(rng)
     style = STYLES[name]
@@ -194,7 +265,7 @@ def _draw_studio(rng: np.random.Generator) -> Studio:
     """Return a random session; means and spreads are measured in the real images.
 
     Cars of 3.70 m and 4.90 m length measure 315 px per meter in side views and 378 at their fronts.
-    The camera is therefore 7.6 m from the center of the turntable, and `camera.FOCAL_PX` follows.
+    The camera is therefore 7.6 m from the center of the turntable, and `Studio.focal_px` follows.
     """
     return Studio(
         distance_m=float(np.clip(rng.normal(7.60, 0.35), 6.8, 8.4)),

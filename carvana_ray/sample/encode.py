@@ -9,10 +9,10 @@ from PIL import Image
 JPEG_QUALITY = 55  # gives files of about 100 kB, like the real images
 
 
-def encode_jpeg(image: NDArray[np.uint8]) -> bytes:
+def encode_jpeg(image: NDArray[np.uint8], quality: int = JPEG_QUALITY) -> bytes:
     """Return the JPEG of an RGB image, uint8 [H, W, 3], with 4:2:0 chroma subsampling."""
     file = io.BytesIO()
-    Image.fromarray(image).save(file, "JPEG", quality=JPEG_QUALITY, subsampling="4:2:0")
+    Image.fromarray(image).save(file, "JPEG", quality=quality, subsampling="4:2:0")
     return file.getvalue()
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
 from carvana_ray.sample.body import FRONT, SIDE
-from carvana_ray.sample.car import Car
+from carvana_ray.sample.car import Car, Finish
 
 Floats = NDArray[np.float64]
 Polygon = list[tuple[float, float]]
@@ -29,7 +29,7 @@ TIRE_PX = 130.0  # radius of the wheel in the atlas
 MATERIALS = (
     "paint", "gap", "glass", "dark_glass", "trim", "plastic", "chrome", "head_lamp", "tail_lamp",
     "amber", "plate", "plate_print", "grille", "tire", "rim", "rim_shade", "well", "bed",
-    "cloth", "lining", "white_lamp",
+    "cloth", "lining", "white_lamp", "roof", "lower", "print", "sticker",
 )  # fmt: skip
 _IDS = {name: number for number, name in enumerate(MATERIALS)}
 
@@ -98,7 +98,7 @@ def material_table(car: Car) -> MaterialTable:
     """Return the properties of the car's materials, in the order of MATERIALS."""
     red, green, blue = (0.01 + 0.14 * channel for channel in car.paint)
     # Albedo, metalness, gloss, transmission.
-    table: dict[str, tuple[tuple[float, float, float], float, float, float]] = {
+    table: dict[str, Finish] = {
         "paint": (car.paint, car.metallic, 1.0, 0.0),
         "gap": ((red, green, blue), 0.0, 0.2, 0.0),
         "glass": ((0.004, 0.006, 0.005), 0.0, 1.1, 0.74),
@@ -120,7 +120,12 @@ def material_table(car: Car) -> MaterialTable:
         "cloth": (car.cloth, 0.0, 0.0, 0.0),
         "lining": ((0.16, 0.155, 0.145), 0.0, 0.0, 0.0),
         "white_lamp": ((0.46, 0.46, 0.45), 0.3, 1.2, 0.0),
+        "roof": (car.paint, car.metallic, 1.0, 0.0),
+        "lower": (car.paint, car.metallic, 1.0, 0.0),
+        "print": ((0.012, 0.012, 0.012), 0.0, 0.5, 0.0),
+        "sticker": ((0.70, 0.70, 0.70), 0.0, 0.5, 0.0),
     }
+    table |= dict(car.finishes)
     rows = [table[name] for name in MATERIALS]
     columns = [np.array([row[k] for row in rows], dtype=np.float32) for k in range(4)]
     return MaterialTable(*columns)

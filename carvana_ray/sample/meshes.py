@@ -19,27 +19,13 @@ from carvana_ray.sample.body import (
 )
 from carvana_ray.sample.car import Car
 from carvana_ray.sample.materials import plain_uv, project_uv, wheel_uv
+from carvana_ray.sample.parts import draw_parts
+from carvana_ray.sample.surfaces import Mesh, Point, faces, join_meshes, plain, superquadric
 
 Floats = NDArray[np.float64]
-Point = tuple[float, float, float]
 
 _TIRE_WIDTH_M = 0.215
 _WHEEL_INSET_M = 0.020  # distance of the wheels from the body's side
-
-
-@dataclass(frozen=True)
-class Mesh:
-    """Faces with four vertices each; faces do not share vertices.
-
-    Attributes:
-        points: vertices, [F, 4, 3].
-        normals: normals of length 1 at the vertices, [F, 4, 3].
-        uv: texture coordinates of the vertices in pixels, [F, 4, 2].
-    """
-
-    points: Floats
-    normals: Floats
-    uv: Floats
 
 
 @dataclass(frozen=True)
@@ -54,6 +40,7 @@ class CarMeshes:
         fin: fin antenna on the roof, if any.
         interior: dashboard, steering wheel and seats.
         mast: lower and upper end of a mast antenna, if any.
+        low, high: parts under the sills and on the roof or the trunk, if any.
     """
 
     shell: Mesh
@@ -64,21 +51,15 @@ class CarMeshes:
     fin: Mesh | None
     interior: Mesh
     mast: tuple[Point, Point] | None
-
-
-def join_meshes(meshes: list[Mesh]) -> Mesh:
-    """Return one mesh with the faces of all meshes, in order."""
-    return Mesh(
-        np.concatenate([mesh.points for mesh in meshes]),
-        np.concatenate([mesh.normals for mesh in meshes]),
-        np.concatenate([mesh.uv for mesh in meshes]),
-    )
+    low: Mesh | None = None
+    high: Mesh | None = None
 
 
 def build_meshes(car: Car) -> CarMeshes:
     """Return the car's meshes."""
     lines = outline(car)
     grid, normals, drawings = shell_grid(car)
+    low, high = draw_parts(car, lines)
     return CarMeshes(
         shell=_shell(car, grid, normals, drawings),
         wheels=tuple(_wheel(car, lines, axle, side) for axle in (0, 1) for side in (1, -1)),
@@ -88,48 +69,17 @@ def build_meshes(car: Car) -> CarMeshes:
         fin=_fin(car, lines),
         interior=_interior(car, lines),
         mast=_mast(car, lines),
+        low=low,
+        high=high,
     )
 
 
-def _faces(grid: Floats) -> Floats:
-    """Return the vertices of a grid's faces: [S, R, K] becomes [(S - 1) * (R - 1), 4, K]."""
-    corners = [grid[:-1, :-1], grid[1:, :-1], grid[1:, 1:], grid[:-1, 1:]]
-    return np.stack(corners, axis=2).reshape(-1, 4, grid.shape[-1])
-
-
 def _shell(car: Car, grid: Floats, normals: Floats, drawings: NDArray[np.int64]) -> Mesh:
-    points, drawing = _faces(grid), drawings.reshape(-1)
+    points, drawing = faces(grid), drawings.reshape(-1)
     uv = np.empty((len(points), 4, 2))
     for number in (SIDE, FRONT, REAR):
         uv[drawing == number] = project_uv(car, points[drawing == number], number)
-    return Mesh(points, _faces(normals), uv)
-
-
-def _superquadric(
-    center: Point, radii: Point, material: str, power: float = 0.7, rings: int = 9
-) -> Mesh:
-    """Return a superquadric (Barr 1981): an ellipsoid for power 1, boxier for smaller powers."""
-    latitude = np.linspace(-np.pi / 2, np.pi / 2, rings)[:, None]
-    longitude = np.linspace(0, 2 * np.pi, 2 * rings - 1)[None, :]
-
-    def signed_power(value: Floats, power: float) -> Floats:
-        return np.sign(value) * np.abs(value) ** power
-
-    def surface(power: float) -> Floats:
-        radius = signed_power(np.cos(latitude), power)
-        x = radius * signed_power(np.cos(longitude), power)
-        y = radius * signed_power(np.sin(longitude), power)
-        return np.stack([x, y, signed_power(np.sin(latitude), power) + 0 * longitude], axis=-1)
-
-    normals = surface(2 - power) / np.array(radii)
-    normals /= np.linalg.norm(normals, axis=-1, keepdims=True)
-    points = _faces(surface(power) * radii + center)
-    return Mesh(points, _faces(normals), _plain(points, material))
-
-
-def _plain(points: Floats, material: str) -> Floats:
-    """Return texture coordinates [F, 4, 2] that show one material on all faces."""
-    return np.broadcast_to(np.array(plain_uv(material)), (*points.shape[:2], 2))
+    return Mesh(points, faces(normals), uv)
 
 
 def _wheel(car: Car, lines: Outline, axle: int, side: int) -> Mesh:
@@ -149,9 +99,17 @@ def _wheel(car: Car, lines: Outline, axle: int, side: int) -> Mesh:
     points = np.stack([center + radius * ring * sine, y, radius * (1 + ring * cosine)], axis=-1)
     lateral = side * np.sqrt(1 - radial**2) + 0 * angle
     normals = np.stack([radial * sine, lateral, radial * cosine], axis=-1)
-    uv = _faces(wheel_uv(ring * sine, ring * cosine))
+    uv = faces(wheel_uv(ring * sine, ring * cosine))
     uv[uv.shape[0] * 5 // 8 :] = plain_uv("tire")  # the last three of eight bands
-    return Mesh(_faces(points), _faces(normals), uv)
+    wheel = Mesh(faces(points), faces(normals), uv)
+    if not car.variety or not (car.variety.bodies or car.variety.camera):
+        return wheel
+    # Seen from low or from near, the far wheels show their inner sides.
+    rim = points[-1]
+    hub = np.broadcast_to([center, side * (outer - _TIRE_WIDTH_M), radius], rim.shape)
+    disc = faces(np.stack([rim, hub]))
+    inward = np.broadcast_to([0.0, -float(side), 0.0], disc.shape)
+    return join_meshes([wheel, Mesh(disc, inward, plain(disc, "tire"))])
 
 
 def _well(car: Car, lines: Outline) -> Mesh:
@@ -164,10 +122,10 @@ def _well(car: Car, lines: Outline) -> Mesh:
     half[[0, -1]] = 0.0
     y = np.stack([half, half, -half, -half], axis=1)
     z = np.stack([low, high, high, low], axis=1)
-    points = _faces(np.stack([car.length_m / 2 - behind[:, None] + 0 * y, y, z], axis=-1))
+    points = faces(np.stack([car.length_m / 2 - behind[:, None] + 0 * y, y, z], axis=-1))
     outward = points - [0.0, 0.0, (arch + car.clearance_m) / 2]
     normals = outward / np.linalg.norm(outward, axis=-1, keepdims=True)
-    return Mesh(points, normals, _plain(points, "well"))
+    return Mesh(points, normals, plain(points, "well"))
 
 
 def _mirror(car: Car, lines: Outline, side: int) -> Mesh:
@@ -176,11 +134,11 @@ def _mirror(car: Car, lines: Outline, side: int) -> Mesh:
     x, y = car.length_m / 2 - behind, side * (car.width_m / 2 + 0.075)
     size = 1.25 if car.style == "pickup" else 1.0
     cap = "trim" if car.mirrors_black else "paint"
-    head = _superquadric((x, y, waist + 0.085), (0.065, 0.105 * size, 0.07 * size), cap, 0.75)
-    glass = _superquadric(
+    head = superquadric((x, y, waist + 0.085), (0.065, 0.105 * size, 0.07 * size), cap, 0.75)
+    glass = superquadric(
         (x - 0.055, y, waist + 0.085), (0.02, 0.09 * size, 0.056 * size), "dark_glass", 0.7, 7
     )
-    foot = _superquadric(
+    foot = superquadric(
         (x + 0.02, y - side * 0.09, waist + 0.02), (0.04, 0.075, 0.03), "trim", 0.8, 7
     )
     return join_meshes([foot, glass, head])
@@ -196,8 +154,8 @@ def _rail(car: Car, lines: Outline, side: int) -> Mesh:
     center = roof * [1, side, 1] + np.stack([0 * lift, 0 * lift, lift], axis=-1)
     tube = center[:, None, :] + 0.019 * ring[None]
     normals = np.broadcast_to(ring, tube.shape)
-    points = _faces(tube)
-    return Mesh(points, _faces(normals), _plain(points, "chrome" if car.chrome else "trim"))
+    points = faces(tube)
+    return Mesh(points, faces(normals), plain(points, "chrome" if car.chrome else "trim"))
 
 
 def _fin(car: Car, lines: Outline) -> Mesh | None:
@@ -205,7 +163,7 @@ def _fin(car: Car, lines: Outline) -> Mesh | None:
         return None
     behind = (car.proportions.roof_rear - 0.055) * car.length_m
     z = lines.top_at(behind)
-    fin = _superquadric((car.length_m / 2 - behind, 0.0, z), (0.10, 0.022, 0.06), "paint", 1.0, 9)
+    fin = superquadric((car.length_m / 2 - behind, 0.0, z), (0.10, 0.022, 0.06), "paint", 1.0, 9)
     # The fin is painted after the roof, which therefore does not hide its lower half.
     points = fin.points.copy()
     points[..., 2] = np.maximum(points[..., 2], z - 0.008)
@@ -234,18 +192,18 @@ def _interior(car: Car, lines: Outline) -> Mesh:
     wheel = length / 2 - style.cowl * length - 0.55
     dash = length / 2 - style.cowl * length - 0.15
     meshes = [
-        _superquadric((dash, 0.0, waist - 0.06), (0.32, 0.70, 0.08), "trim", 0.6),
-        _superquadric((wheel, 0.36, waist + 0.02), (0.035, 0.18, 0.15), "trim", 1.0),
+        superquadric((dash, 0.0, waist - 0.06), (0.32, 0.70, 0.08), "trim", 0.6),
+        superquadric((wheel, 0.36, waist + 0.02), (0.035, 0.18, 0.15), "trim", 1.0),
     ]
     for y in (0.36, -0.36):
         seat, headrest = (front, y, waist - 0.10), (front - 0.05, y, head - 0.02)
-        meshes.append(_superquadric(seat, (0.09, 0.23, 0.29), "cloth", 0.6))
-        meshes.append(_superquadric(headrest, (0.05, 0.12, 0.085), "cloth", 0.7))
+        meshes.append(superquadric(seat, (0.09, 0.23, 0.29), "cloth", 0.6))
+        meshes.append(superquadric(headrest, (0.05, 0.12, 0.085), "cloth", 0.7))
     rear = front - 0.80
     has_space = length / 2 - style.roof_rear * length < rear - 0.10
     if has_space and len(style.doors) > 2:
-        meshes.append(_superquadric((rear, 0.0, waist - 0.12), (0.10, 0.62, 0.26), "cloth", 0.5))
+        meshes.append(superquadric((rear, 0.0, waist - 0.12), (0.10, 0.62, 0.26), "cloth", 0.5))
         for y in (0.34, -0.34):
             headrest = (rear - 0.05, y, waist + 0.19)
-            meshes.append(_superquadric(headrest, (0.04, 0.12, 0.07), "cloth", 0.7))
+            meshes.append(superquadric(headrest, (0.04, 0.12, 0.07), "cloth", 0.7))
     return join_meshes(meshes)

@@ -7,14 +7,18 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
-from carvana_ray.sample import backdrop, camera, raster
+from carvana_ray.sample import backdrop, camera, cars, clutter, film, pictures, raster
 from carvana_ray.sample.camera import HEIGHT, WIDTH
 from carvana_ray.sample.car import Car
 from carvana_ray.sample.meshes import CarMeshes, build_meshes
 from carvana_ray.sample.raster import Box
+from carvana_ray.sample.rooms import fraction_image
 from carvana_ray.sample.scene import bounding_box, build_scene, paint_order
 from carvana_ray.sample.shading import shade
+from carvana_ray.sample.shadows import draw_shadow
+from carvana_ray.sample.variety import Dice
 
+_PICTURES = 0.4  # fraction of the others that show a picture instead of a room
 _NOISE = 2.6  # standard deviation of the sensor noise, in gray values
 
 
@@ -38,12 +42,14 @@ def photograph(
     """
     if not 1 <= view <= camera.VIEWS:
         raise ValueError(f"view {view}: expected 1 to {camera.VIEWS}")
+    car, dice = cars.pose(car, view, rng)
     meshes = build_meshes(car)
     scene = build_scene(car, meshes, view)
-    image = backdrop.draw_backdrop(car, meshes, view)
+    image, picture = _background(car, meshes, view, dice)
     box = bounding_box(scene)
     left, top, right, bottom = box
-    face_ids = raster.rasterize(scene.pixels, paint_order(scene, view), box)
+    order = paint_order(scene, _camera_in_car_axes(car, view))
+    face_ids = raster.rasterize(scene.pixels, order, box)
     crop = Image.fromarray(shade(car, scene, face_ids, np.asarray(image.crop(box)), box))
     antenna = _antenna(car, meshes, view, box)
     crop.paste((24, 24, 25), (0, 0), antenna)
@@ -52,7 +58,62 @@ def photograph(
     image.paste(crop.filter(blur), (left, top))
     mask = np.zeros((HEIGHT, WIDTH), dtype=np.bool_)
     mask[top:bottom, left:right] = (face_ids > 0) | (np.asarray(antenna) >= 128)
-    return _add_noise(image, rng), mask
+    if picture:
+        image = _pasted(image, picture, mask, dice["backdrops"])
+    return _develop(image, dice, rng, car.studio.calm), mask
+
+
+def _background(
+    car: Car, meshes: CarMeshes, view: int, dice: Dice
+) -> tuple[Image.Image, Image.Image | None]:
+    """Return what is behind the car, and the picture that replaces it afterwards, if any."""
+    picture = None
+    if "backdrops" in dice and dice["backdrops"].uniform() < _PICTURES and not car.studio.calm:
+        picture = pictures.draw_picture(dice["backdrops"])
+        if dice["backdrops"].uniform() < 0.5:  # the car stands before the picture
+            light = fraction_image(1 - draw_shadow(car, meshes, view))
+            shade = light.resize(picture.size, Image.Resampling.BICUBIC)
+            shaded = ImageChops.multiply(picture, Image.merge("RGB", (shade, shade, shade)))
+            return shaded, None
+    room = backdrop.draw_backdrop(car, meshes, view, dice)
+    if "clutter" in dice:
+        clutter.draw_clutter(car.studio, room, dice["clutter"])
+    if "sharpness" in dice:
+        room = film.blur_background(room, dice["sharpness"], car.studio.calm)
+    return room, picture
+
+
+def _pasted(
+    image: Image.Image, picture: Image.Image, mask: NDArray[np.bool_], rng: np.random.Generator
+) -> Image.Image:
+    """Return the picture with the car cut out of an image, with a hard or a soft edge."""
+    alpha = Image.fromarray(mask.astype(np.uint8) * 255)
+    softness = float(rng.choice((0.0, rng.uniform(0.5, 2.5))))
+    if softness:
+        alpha = alpha.filter(ImageFilter.BoxBlur(softness))
+    return Image.composite(image, picture, alpha)
+
+
+def _develop(
+    image: Image.Image, dice: Dice, rng: np.random.Generator, calm: bool
+) -> NDArray[np.uint8]:
+    """Return what the camera makes of the image."""
+    if "sharpness" in dice:
+        image = film.blur_image(image, dice["sharpness"])
+    if "color" in dice:
+        image = film.grade(image, dice["color"], 0.5 if calm else 1.0)
+    if "noise" not in dice:
+        return np.asarray(film.add_noise(image, _NOISE, rng)).copy()
+    deviation = float(
+        dice["noise"].choice(
+            (dice["noise"].uniform(0, 4), dice["noise"].uniform(4, 16)), p=(0.75, 0.25)
+        )
+    )
+    return np.asarray(film.compress(film.add_noise(image, deviation, rng), dice["noise"])).copy()
+
+
+def _camera_in_car_axes(car: Car, view: int) -> raster.Floats:
+    return camera.to_car(camera.camera_position(car.studio), car, view)
 
 
 def _antenna(car: Car, meshes: CarMeshes, view: int, box: Box) -> Image.Image:
@@ -72,14 +133,3 @@ def _antenna(car: Car, meshes: CarMeshes, view: int, box: Box) -> Image.Image:
     ImageDraw.Draw(fine).polygon([ax - 6, ay, ax + 6, ay, bx + 3, by, bx - 3, by], fill=255)
     image.paste(fine.reduce(4), corner)
     return image
-
-
-def _add_noise(image: Image.Image, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Return the image with sensor noise."""
-    # Random bytes index 256 quantiles of a normal distribution: ten times as fast as exact noise.
-    quantiles = np.sort(rng.standard_normal(256 * 64, dtype=np.float32)).reshape(256, 64)
-    levels = np.clip(np.rint(quantiles.mean(axis=1) * _NOISE) + 128, 0, 255).astype(np.uint8)
-    indices = np.frombuffer(rng.bytes(WIDTH * HEIGHT), dtype=np.uint8)
-    layer = Image.fromarray(levels.take(indices).reshape(HEIGHT, WIDTH))
-    noise = Image.merge("RGB", (layer, layer, layer))
-    return np.asarray(ImageChops.add(image, noise, 1, -128)).copy()

@@ -8,8 +8,12 @@ from numpy.typing import NDArray
 from carvana_ray.sample import camera
 from carvana_ray.sample.camera import HEIGHT, WIDTH
 from carvana_ray.sample.car import Car
-from carvana_ray.sample.meshes import CarMeshes, join_meshes
+from carvana_ray.sample.meshes import CarMeshes
 from carvana_ray.sample.raster import Box, Floats, far_first, is_front_facing
+from carvana_ray.sample.surfaces import join_meshes
+
+_HALF_WIDTH_M = 1.0  # of any car: a camera farther out sees a side
+_MAST_PX = 260  # no mast of an antenna is higher
 
 
 @dataclass(frozen=True)
@@ -49,8 +53,11 @@ def build_scene(car: Car, meshes: CarMeshes, view: int) -> Scene:
     named |= {f"wheel{number}": wheel for number, wheel in enumerate(meshes.wheels)}
     named |= {f"mirror{number}": mirror for number, mirror in enumerate(meshes.mirrors)}
     named |= {f"rail{number}": rail for number, rail in enumerate(meshes.rails)}
-    if meshes.fin:
-        named["fin"] = meshes.fin
+    named |= {
+        name: mesh
+        for name, mesh in (("fin", meshes.fin), ("low", meshes.low), ("high", meshes.high))
+        if mesh
+    }
     parts, start = {}, 0
     for name, mesh in named.items():
         parts[name] = range(start, start := start + len(mesh.points))
@@ -63,37 +70,41 @@ def build_scene(car: Car, meshes: CarMeshes, view: int) -> Scene:
     return Scene(points, normals, uv, pixels, depth, front_facing, parts)
 
 
-def paint_order(scene: Scene, view: int) -> NDArray[np.int64]:
+def paint_order(scene: Scene, camera_at: Floats) -> NDArray[np.int64]:
     """Return the faces visible from outside, in painting order (painter's algorithm).
 
     The shell covers the wheels and the well. Mirrors and rails on the far side come before it.
+
+    Args:
+        scene: the faces.
+        camera_at: position of the camera in car axes, [3].
     """
-    near = _near_sides(view)
+    near = _near_sides(camera_at)
     wheels = [f"wheel{number}" for number in range(4)]
     wheels.sort(key=lambda name: -float(scene.depth[scene.faces_of(name)].mean()))
     far_wheels = [name for name in wheels if int(name[-1]) % 2 not in near]
     near_wheels = [name for name in wheels if name not in far_wheels]
     # Seen from the front, both mirrors stick out of the body.
-    from_front = view <= 3 or view >= 15
+    from_front = bool(camera_at[0] > 0.6 * np.hypot(*camera_at[:2]))
     mirrors, rails = ["mirror0", "mirror1"], ["rail0", "rail1"]
     near_mirrors = [name for name in mirrors if from_front or int(name[-1]) in near]
     far_mirrors = [name for name in mirrors if name not in near_mirrors]
     near_rails = [name for name in rails if int(name[-1]) in near or not near]
     far_rails = [name for name in rails if name not in near_rails]
-    names = [*far_mirrors, *far_rails, *far_wheels, "well", *near_wheels]
-    names += ["shell", *near_rails, "fin", *near_mirrors]
+    names = [*far_mirrors, *far_rails, *far_wheels, "well", "low", *near_wheels]
+    names += ["shell", *near_rails, "fin", "high", *near_mirrors]
     return np.concatenate([scene.front_faces(name) for name in names])
 
 
-def _near_sides(view: int) -> tuple[int, ...]:
+def _near_sides(camera_at: Floats) -> tuple[int, ...]:
     """Return the sides that face the camera: 0 left, 1 right; none in front and rear views."""
-    if view in (1, 9):
+    if abs(camera_at[1]) < _HALF_WIDTH_M:
         return ()
-    return (0,) if view < 9 else (1,)
+    return (0,) if camera_at[1] > 0 else (1,)
 
 
 def bounding_box(scene: Scene) -> Box:
     """Return the part of the image that holds the car and its antenna."""
     low, high = scene.pixels.min(axis=(0, 1)), scene.pixels.max(axis=(0, 1))
-    left, top = max(0, int(low[0]) - 6), max(0, int(low[1]) - 260)
+    left, top = max(0, int(low[0]) - 6), max(0, int(low[1]) - _MAST_PX)
     return left, top, min(WIDTH, int(high[0]) + 6), min(HEIGHT, int(high[1]) + 6)

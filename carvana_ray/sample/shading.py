@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from carvana_ray.sample import lights
 from carvana_ray.sample.camera import camera_position
 from carvana_ray.sample.car import Car, Studio
 from carvana_ray.sample.materials import ATLAS_TOP_M, PX_PER_M, Texture, material_table
@@ -18,7 +19,6 @@ from carvana_ray.sample.texture import draw_atlas
 Pixels = NDArray[np.int64]  # indices of pixels in the flattened crop, [N]
 
 _ENVIRONMENT_SIZE = 128  # rows and columns of the environment map
-_BLACK = 0.055  # subtracted from the stored brightness: real black cars are darker than computed
 _GLASS_TINT = (0.97, 1.03, 1.0)  # window panes are slightly green
 _U, _V, _LIGHT = 0, 1, 5  # channels of `_vertex_values`
 
@@ -64,6 +64,7 @@ def shade(
     *albedo, transmission, metalness, gloss = texture.at(u, v)
     limit = np.float32(_ENVIRONMENT_SIZE - 1)
     right, up = (np.clip(part, 0, limit).astype(np.int32) for part in direction)
+    black = car.studio.light.black
     reflection = _environment_map(car.studio).take(up * _ENVIRONMENT_SIZE + right)
     specular *= gloss
     specular *= reflection
@@ -78,8 +79,8 @@ def shade(
         value[glass] += transmission[glass] * inner[channel]
         value += specular
         np.sqrt(np.maximum(value, 0, out=value), out=value)
-        value *= np.float32(255 / (1 - _BLACK))
-        value -= np.float32(255 * _BLACK / (1 - _BLACK))
+        value *= np.float32(255 / (1 - black))
+        value -= np.float32(255 * black / (1 - black))
         colors[:, channel] = np.clip(value, 2, 252, out=value)
     result[pixels] = colors
     return result.reshape(background.shape)
@@ -91,7 +92,7 @@ def _vertex_values(car: Car, scene: Scene) -> Floats:
     Texture coordinates u and v, coordinates of the reflection in the environment map (right and
     up), specular reflectance, diffuse light.
     """
-    normals = scene.normals
+    normals, lamps = scene.normals, car.studio.light
     to_camera = camera_position(car.studio) - scene.points
     to_camera /= np.linalg.norm(to_camera, axis=-1, keepdims=True)
     cosine = np.einsum("fck,fck->fc", normals, to_camera)
@@ -99,11 +100,14 @@ def _vertex_values(car: Car, scene: Scene) -> Floats:
     # Schlick's approximation of Fresnel reflectance (1994), with power 4 instead of 5.
     fresnel = 0.05 + 0.95 * np.clip(1 - cosine, 0, 1) ** 4
     # The studio is darker behind the camera than in front of it.
-    specular = np.minimum(fresnel, 0.75) * (0.64 + 0.36 * np.clip(reflected[..., 1] + 0.6, 0, 1))
+    toward_wall = np.clip(reflected[..., 1] + 0.6, 0, 1)
+    specular = np.minimum(fresnel, 0.75) * (lamps.front + lamps.behind * toward_wall)
     up = normals[..., 2]
-    light = 0.86 + np.where(up > 0, 0.17, 0.36) * up
+    light = lamps.ambient + np.where(up > 0, lamps.up, lamps.down) * up
     light += 0.05 * normals[..., 0] * np.sign(car.studio.brightness_slope)
-    light *= 0.72 + 0.28 * np.clip(scene.points[..., 2] / 0.65, 0, 1)
+    if any(lamps.key):
+        light += np.maximum(normals @ np.array(lamps.key, dtype=np.float32), 0)
+    light *= lamps.foot + (1 - lamps.foot) * np.clip(scene.points[..., 2] / 0.65, 0, 1)
     half = (_ENVIRONMENT_SIZE - 1) / 2
     direction = [(reflected[..., 0] + 1) * half, (reflected[..., 2] + 1) * half]
     values = np.stack([*direction, specular, light], axis=-1)
@@ -112,6 +116,8 @@ def _vertex_values(car: Car, scene: Scene) -> Floats:
 
 def _environment_map(studio: Studio) -> Floats:
     """Return the light from each direction, float32, [up, right] flattened."""
+    if studio.light.lamps_seed is not None:
+        return lights.environment(studio, _ENVIRONMENT_SIZE).reshape(-1)
     up = np.linspace(-1, 1, _ENVIRONMENT_SIZE, dtype=np.float32)[:, None]
     right = np.linspace(-1, 1, _ENVIRONMENT_SIZE, dtype=np.float32)[None, :]
 

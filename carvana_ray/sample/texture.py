@@ -4,7 +4,7 @@ import math
 
 from PIL import Image, ImageDraw
 
-from carvana_ray.sample import front_rear, sides
+from carvana_ray.sample import decals, front_rear, sides
 from carvana_ray.sample.body import outline
 from carvana_ray.sample.car import Car
 from carvana_ray.sample.materials import TIRE_PX, WHEEL_CENTER_PX, blank_atlas, material_id
@@ -14,9 +14,11 @@ def draw_atlas(car: Car) -> Image.Image:
     """Return the car's atlas, mode L, 2540 x 432: each pixel is the number of a material."""
     image, side, front, rear = blank_atlas()
     lines = outline(car)
+    decals.draw_under(car, lines, (side, front, rear))
     sides.draw(car, lines, side)
     front_rear.draw_front(car, lines, front)
     front_rear.draw_rear(car, lines, rear)
+    decals.draw_over(car, lines, (side, front, rear))
     _wheel(car, image)
     return image
 
@@ -29,7 +31,7 @@ def _wheel(car: Car, image: Image.Image) -> None:
         r = radius * TIRE_PX
         draw.ellipse((x - r, y - r, x + r, y + r), fill=material_id(material))
 
-    rim = 0.64 if car.style == "pickup" else 0.70
+    rim = car.rim or (0.64 if car.style == "pickup" else 0.70)
     for material, radius in (
         ("tire", 1.07), ("rim_shade", 0.87), ("tire", 0.855), ("gap", rim + 0.02),
         ("rim", rim), ("rim_shade", rim - 0.045),

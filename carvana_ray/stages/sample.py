@@ -28,6 +28,8 @@ from carvana_ray.stages.ray_metrics import meter
 
 VIEWS_PER_BLOCK = 4  # 1 s of drawing: long enough for a task, short enough for the progress display
 MARKER = "sample.json"
+# A varied image has been a JPEG already, of a quality of its own.
+_QUALITY: dict[str, int] = {"studio": sample.JPEG_QUALITY, "varied": 80}
 
 
 @dataclass(frozen=True)
@@ -37,16 +39,21 @@ class SampleCar:
     Attributes:
         folder: `TRAIN` for a car with masks, `TEST` for one without.
         number: within its folder, from 0.
+        scenes: "studio" or "varied".
     """
 
     folder: str
     number: int
     seed: int
+    scenes: sample.Scenes = "studio"
 
     @property
     def name(self) -> str:
         """12 hexadecimal digits, as Kaggle's."""
-        return hashlib.sha256(f"{self.seed} {self.folder} {self.number}".encode()).hexdigest()[:12]
+        text = f"{self.seed} {self.folder} {self.number}"
+        if self.scenes != "studio":  # so that one folder never mixes both
+            text += f" {self.scenes}"
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def image_name(self, view: int) -> str:
         """Return the file name of a view, 1 to 16."""
@@ -55,6 +62,10 @@ class SampleCar:
     def rng(self, view: int = 0) -> np.random.Generator:
         """Return the generator of one view, or of the car itself (0)."""
         return np.random.default_rng((self.seed, int(self.folder == TEST), self.number, view))
+
+    def draw(self) -> sample.Car:
+        """Return the car's drawing."""
+        return sample.draw_car(self.rng(), scenes=self.scenes)
 
 
 def check(flags: config.SampleFlags) -> None:
@@ -84,7 +95,10 @@ def run(
         "train_cars": flags.sample_cars,
         "test_cars": flags.sample_test_cars,
     }
-    marker, text = storage.join(out, MARKER), json.dumps({"seed": flags.seed, **result}).encode()
+    made = {"seed": flags.seed, **result}
+    if flags.scenes != "studio":
+        made["scenes"] = flags.scenes
+    marker, text = storage.join(out, MARKER), json.dumps(made).encode()
     if not (storage.exists(marker) and storage.read(marker) == text):
         done = sum(len(_list_names(storage.join(out, folder))) for folder in (TRAIN, TEST))
         work = f"draw {count_of(total, 'images', done)}"
@@ -96,8 +110,12 @@ def run(
 
 def sample_cars(flags: config.SampleFlags) -> list[SampleCar]:
     """Return the cars of a sample: those with masks, then those without."""
-    train = [SampleCar(TRAIN, number, flags.seed) for number in range(flags.sample_cars)]
-    return train + [SampleCar(TEST, number, flags.seed) for number in range(flags.sample_test_cars)]
+    counts = {TRAIN: flags.sample_cars, TEST: flags.sample_test_cars}
+    return [
+        SampleCar(folder, number, flags.seed, flags.scenes)
+        for folder, count in counts.items()
+        for number in range(count)
+    ]
 
 
 def _list_names(folder: str) -> list[str]:
@@ -131,8 +149,8 @@ def draw_views(batch: Columns, *, out: str) -> Columns:
         columns [n]: img, rle_mask (empty for a test image).
     """
     row = single_row(batch)
-    car = SampleCar(row["folder"], int(row["number"]), int(row["seed"]))
-    drawing = sample.draw_car(car.rng())
+    car = SampleCar(row["folder"], int(row["number"]), int(row["seed"]), row["scenes"])
+    drawing = car.draw()
     views = [int(view) for view in row["views"]]
     masks = [_draw_view(car, drawing, view, out) for view in views]
     return {
@@ -151,7 +169,8 @@ def _draw_view(car: SampleCar, drawing: sample.Car, view: int, out: str) -> str:
         if car.folder == TRAIN:  # before the image, so that an image that exists has its mask
             # A mask without an image may be of another release, which drew another car.
             storage.write_atomic(mask_uri, sample.encode_mask(mask), replace=True)
-        storage.write_atomic(image_uri, sample.encode_jpeg(image))  # all draw the same one
+        # All draw the same one.
+        storage.write_atomic(image_uri, sample.encode_jpeg(image, _QUALITY[car.scenes]))
     if car.folder == TEST:
         return ""
     return rle.encode(images.load_mask(storage.read(mask_uri)))
@@ -159,9 +178,7 @@ def _draw_view(car: SampleCar, drawing: sample.Car, view: int, out: str) -> str:
 
 def _write_tables(cars: Sequence[SampleCar], masks: Mapping[str, str], out: str) -> None:
     """Write the CSVs that Kaggle provides with the images."""
-    metadata = [
-        {"id": car.name, **sample.make_and_model(sample.draw_car(car.rng()))} for car in cars
-    ]
+    metadata = [{"id": car.name, **sample.make_and_model(car.draw())} for car in cars]
     test_images = sorted(
         car.image_name(view) for car in cars if car.folder == TEST for view in range(1, VIEWS + 1)
     )

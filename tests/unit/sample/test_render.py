@@ -156,3 +156,8 @@ def test_an_antenna_is_thin_and_in_the_mask() -> None:
 def test_a_view_outside_1_to_16_is_rejected(car: sample.Car, view: int) -> None:
     with pytest.raises(ValueError, match=f"view {view}: expected 1 to 16"):
         sample.photograph(car, view, rng(0))
+
+
+def test_the_studio_is_drawn_as_ever() -> None:
+    pair = sample.photograph(sample.draw_car(rng(3, 2)), 3, rng(4, 2))
+    assert digest(pair).startswith("2ff81e501fdfe8f5")
