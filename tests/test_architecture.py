@@ -27,7 +27,8 @@ TASKS += ["stages.predict.write_shards", "stages.predict.measure_masks"]
 TASKS += ["stages.cutout.write_cutouts"]
 LIGHT = ["images.decode", "images.resize", "images.augment", "rle", "sample", "training.batch_plan"]
 LIGHT += ["stages.precheck"]
-STANDARD = ["config", "config.cli", "config.recipes", "errors", "data.layout"]
+STANDARD = ["config", "config.cli", "config.commands", "config.completion", "config.recipes"]
+STANDARD += ["errors", "data.layout"]
 
 
 def imports(source: str) -> set[str]:

@@ -3,6 +3,7 @@
 from carvana_ray.config.flags import (
     STARTER,
     CheckFlags,
+    CompletionFlags,
     ExportFlags,
     LogFlags,
     ModelFlags,

@@ -159,8 +159,8 @@ def _add_flag(group: "argparse._ArgumentGroup", field: "dataclasses.Field[Any]",
         (value, *_) = [k for k in typing.get_args(kind) if k is not NoneType] or [kind]
         options["type"] = value
     if field.metadata["positional"]:
-        own = {"nargs": "?", **options, "default": argparse.SUPPRESS}
-        group.add_argument(field.name, help=text, **own)
+        own = {"nargs": options.get("nargs", "?"), "metavar": field.metadata["metavar"]}
+        group.add_argument(field.name, default=argparse.SUPPRESS, help=text, **own)
         text = "the same, as a flag"
     group.add_argument(name, default=field.default, help=text, **options)
 

@@ -91,7 +91,10 @@ class SeedFlags(RayFlags):
 
 @dataclass(frozen=True, kw_only=True)
 class SampleFlags(SeedFlags):
-    """Draw the sample data set."""
+    """Draw a sample data set.
+
+    The program draws cars in a studio, 16 views each, in Kaggle's layout. It downloads nothing.
+    """
 
     out: str = option(
         "runs/sample",
@@ -114,7 +117,10 @@ class SampleFlags(SeedFlags):
 
 @dataclass(frozen=True, kw_only=True)
 class CheckFlags(LogFlags):
-    """Check that Kaggle accepts a submission file."""
+    """Check whether Kaggle accepts a submission file.
+
+    Exit code 1 means that the file has faults.
+    """
 
     submission: str = option(
         "",
@@ -144,7 +150,10 @@ class CheckFlags(LogFlags):
 
 @dataclass(frozen=True, kw_only=True)
 class ExportFlags(LogFlags):
-    """Export a model with its preprocessing as one ONNX file, and check that its masks agree."""
+    """Export a model as an ONNX file that includes the preprocessing.
+
+    The command compares the masks of the file with those of the model.
+    """
 
     model: str = option(
         "",
@@ -185,3 +194,17 @@ class ExportFlags(LogFlags):
         if self.model == STARTER:  # its folder is part of the installation
             return self.out or f"{STARTER}.onnx"
         return self.out or f"{self.model.rstrip('/')}/model.onnx"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompletionFlags:
+    """Print a script that completes commands, flags and their values in a shell."""
+
+    shell: Literal["bash", "zsh", "fish"] = option(
+        None, "bash, zsh or fish", positional=True, group="input", metavar="SHELL"
+    )
+
+    def __post_init__(self) -> None:
+        require_valid(self)
+        if not self.shell:
+            raise InputError("SHELL is missing: bash, zsh or fish")

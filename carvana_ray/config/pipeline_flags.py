@@ -12,7 +12,10 @@ from carvana_ray.errors import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class PipelineFlags(PredictFlags, TrainFlags, SampleFlags):
-    """Run all jobs in order: sample (without --data), train, evaluate, predict."""
+    """Run sample (without --data), train, evaluate and predict, in order.
+
+    The same command resumes: it skips finished work.
+    """
 
     data: str = option(
         "",

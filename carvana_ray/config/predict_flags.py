@@ -14,7 +14,10 @@ TAKEN_NAMES |= {"train_masks"}
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateFlags(ModelFlags):
-    """Score a model on cars that it was not trained on."""
+    """Score a model on cars that it was not trained on.
+
+    The command prints the mean Dice at full size and writes OUT/report.html.
+    """
 
     model: str = option(
         "", "model folder, or starter (default: OUT/model)", group="model", metavar="FOLDER"
@@ -35,7 +38,10 @@ def _stem(submission: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class PredictFlags(EvaluateFlags):
-    """Predict the masks of all images, as a submission file."""
+    """Predict the mask of each image and write a submission file.
+
+    The same command resumes: it skips finished images.
+    """
 
     data: str = option(
         "",
@@ -99,7 +105,10 @@ class PredictFlags(EvaluateFlags):
 
 @dataclass(frozen=True, kw_only=True)
 class CutoutFlags(EvaluateFlags):
-    """Cut cars out of images: files with a transparent or another background."""
+    """Cut cars out of images: files with a transparent or another background.
+
+    The cut-outs go to OUT/cutouts. The same command skips finished images.
+    """
 
     model: str = option(
         "",

@@ -11,7 +11,10 @@ from carvana_ray.errors import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class TrainFlags(ModelFlags, SeedFlags):
-    """Train a model on images with masks."""
+    """Train a model on images with masks.
+
+    The model goes to OUT/model. The same command resumes after the last finished epoch.
+    """
 
     init_from: str = option(
         "",

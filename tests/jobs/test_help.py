@@ -11,7 +11,8 @@ import pytest
 from support.commands import REPOSITORY
 
 from carvana_ray.config import cli
-from carvana_ray.stages.command_line import COMMANDS, run_command
+from carvana_ray.config.commands import COMMANDS
+from carvana_ray.stages.command_line import run_command
 
 DOCUMENTS = [
     REPOSITORY / "README.md",

@@ -12,8 +12,8 @@ from PIL import Image
 
 from carvana_ray import config
 from carvana_ray.checkpoints.manifest import FORMAT, MANIFEST
+from carvana_ray.config.commands import COMMANDS
 from carvana_ray.errors import InputError
-from carvana_ray.stages.command_line import COMMANDS
 from carvana_ray.stages.precheck import precheck
 
 SLOW_IMPORTS = "ray", "torch", "pyarrow", "boto3"
