@@ -80,7 +80,7 @@ def by_chain(paths: list[str], downscale: int, block: int) -> Iterator[int]:
         block_row("", [listed[Path(path).name] for path in block_paths])
         for block_paths in _blocks(paths, block)
     ]
-    options = ReadOptions(folder, downscale, None, placeholder_size=size)
+    options = ReadOptions(folder, downscale, None, trained_size=size)
     read = functools.partial(read_images, options=options)
     return _counts(from_blocks(rows).map_batches(read, batch_size=None, num_cpus=1))
 

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 from carvana_ray.images.resize import DOWNSCALES, grid_size
+from carvana_ray.images.turns import swaps_axes, to_upright
 from carvana_ray.images.validate import decode_errors_as, exif_orientation, open_image
 
 _MEAN_OF_RGB = (1 / 3, 1 / 3, 1 / 3, 0)
@@ -45,15 +46,59 @@ def to_gray(image: Image.Image, downscale: int = 4) -> NDArray[np.uint8]:
     height, width = grid_size(image.height, image.width, downscale)
     # Rounded down, unlike the grid: the decoder takes the smallest scale that is at least as large
     # as requested, and for (480, 320) of 1918 x 1280 it would silently take half the size.
-    if min(image.size) >= downscale:
-        image.draft(None, (image.width // downscale, image.height // downscale))
+    gray = decode_gray(image, (image.width // downscale, image.height // downscale))
+    return np.asarray(gray if gray.size == (width, height) else gray.reduce(downscale))
+
+
+def decode_gray(image: Image.Image, at_least: tuple[int, int]) -> Image.Image:
+    """Return the gray levels of an image from `validate.open_image`, mode L.
+
+    Args:
+        image: nothing decoded it yet.
+        at_least: (width, height) to which a decoder may shrink the image, by 2, 4 or 8.
+    """
+    if min(at_least) > 0:
+        image.draft(None, at_least)
     with decode_errors_as("truncated"):
         image.load()
         if image.mode != "L" or image.has_transparency_data:
             image = _on_white(image).convert("L", _MEAN_OF_RGB)
-    if image.size != (width, height):
-        image = image.reduce(downscale)
-    return np.asarray(image)
+    return image
+
+
+def load_upright(data: bytes, at_least: tuple[int, int] | None = None) -> Image.Image:
+    """Decode an image as viewers show it: upright, mode RGB, transparent parts before white.
+
+    Args:
+        data: see `load_gray`.
+        at_least: (width, height) of the upright image to which a JPEG may be shrunk, by 2, 4 or 8.
+
+    Raises:
+        BadImageError: ``truncated``, or see `validate.open_image`.
+    """
+    image = open_image(data)
+    turn = exif_orientation(image)
+    if at_least:
+        width, height = at_least[::-1] if swaps_axes(turn) else at_least
+        image.draft(None, (max(width, 1), max(height, 1)))
+    with decode_errors_as("truncated"):
+        image.load()
+        rgb = _on_white(image)
+    return rgb if turn == 1 else Image.fromarray(to_upright(np.asarray(rgb), turn))
+
+
+def load_upright_gray(image: Image.Image, downscale: int, orientation: int) -> NDArray[np.uint8]:
+    """Return the gray levels of an upright image, in blocks that start at its upright corner.
+
+    Args:
+        image: from `validate.open_image`; nothing decoded it yet.
+        downscale: see `load_gray`.
+        orientation: of the image's EXIF block.
+    """
+    if orientation == 1:
+        return to_gray(image, downscale)
+    upright = Image.fromarray(to_upright(to_gray(image, 1), orientation))
+    return np.asarray(upright.reduce(downscale))
 
 
 @dataclass(frozen=True)

@@ -23,10 +23,22 @@ def infer_downscale(height: int, width: int, h: int, w: int) -> int:
     Raises:
         ValueError: no downscale does.
     """
+    if factor := whole_factor(height, width, h, w):
+        return factor
+    raise ValueError(f"a grid of {h} x {w} is not a whole fraction of {height} x {width}")
+
+
+def whole_factor(height: int, width: int, h: int, w: int) -> int | None:
+    """Return `infer_downscale`, or None if no downscale turns (H, W) into a grid of (h, w)."""
     for downscale in (*DOWNSCALES, -(-height // h)):
         if grid_size(height, width, downscale) == (h, w):
             return downscale
-    raise ValueError(f"a grid of {h} x {w} is not a whole fraction of {height} x {width}")
+    return None
+
+
+def _same_aspect(height: int, width: int, h: int, w: int) -> bool:
+    """Return whether one scale turns (H, W) into (h, w), each to within a point of the grid."""
+    return max((h - 1) / height, (w - 1) / width) <= min((h + 1) / height, (w + 1) / width)
 
 
 def shrink_mask(mask: NDArray, downscale: int = 4) -> NDArray[np.uint8]:
@@ -64,7 +76,7 @@ def enlarge(share: NDArray, height: int, width: int) -> NDArray[np.bool_]:
         bool [H, W], or [B, H, W] for a batch. True is car.
 
     Raises:
-        ValueError: no downscale turns (H, W) into (h, w), see `infer_downscale`.
+        ValueError: the grid has another aspect ratio than the image.
     """
     share = np.asarray(share)
     if share.ndim == 3:
@@ -80,17 +92,22 @@ def upsample(soft_mask: NDArray, height: int, width: int) -> NDArray[np.float32]
     """Return a soft mask at full size, by bilinear interpolation between the centers of blocks.
 
     Args:
-        soft_mask: uint8 or float [h, w].
-        height, width: full size H, W in pixels. The enlarged blocks are cropped to it.
+        soft_mask: uint8 or float [h, w]. Of a grid that no downscale gives (`scale.network_grid`)
+            a block has the same fraction of the image's height and width.
+        height, width: full size H, W in pixels. Whole blocks are cropped to it.
 
     Returns:
         float32 [H, W], in the range of `soft_mask`.
+
+    Raises:
+        ValueError: the grid has another aspect ratio than the image.
     """
     h, w = soft_mask.shape
-    factor = infer_downscale(height, width, h, w)
-    full = Image.fromarray(soft_mask.astype(np.float32)).resize(
-        (w * factor, h * factor), Image.Resampling.BILINEAR
-    )
+    factor = whole_factor(height, width, h, w)
+    if factor is None and not _same_aspect(height, width, h, w):
+        raise ValueError(f"a grid of {h} x {w} does not fit an image of {height} x {width}")
+    size = (w * factor, h * factor) if factor else (width, height)
+    full = Image.fromarray(soft_mask.astype(np.float32)).resize(size, Image.Resampling.BILINEAR)
     return np.asarray(full)[:height, :width]
 
 

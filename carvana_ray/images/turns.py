@@ -18,7 +18,7 @@ def swaps_axes(orientation: int) -> bool:
     return orientation >= 5
 
 
-def upright_size(height: int, width: int, orientation: int) -> tuple[int, int]:
+def turned_size(height: int, width: int, orientation: int) -> tuple[int, int]:
     """Return the (H, W) of an image as viewers show it."""
     return (width, height) if swaps_axes(orientation) else (height, width)
 

@@ -12,6 +12,7 @@ from PIL import ExifTags, Image, ImageFile
 
 from carvana_ray.errors import BadImageError, plural
 from carvana_ray.images.formats import IMAGE_FORMATS, Jpeg, format_of, reader
+from carvana_ray.images.turns import turned_size
 
 MAX_PIXELS = 2**26  # larger images are refused: 67 megapixels take 201 MB in RGB
 MAX_BYTES = 8 * MAX_PIXELS  # of a file; more than so many pixels take in any of the formats
@@ -125,6 +126,11 @@ def image_size(data: bytes) -> tuple[int, int]:
     """Return an image's (H, W) from its header. Errors are those of `open_image`."""
     image = open_image(data)
     return image.height, image.width
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Return the (H, W) as viewers show it of an image from `open_image`."""
+    return turned_size(image.height, image.width, exif_orientation(image))
 
 
 def exif_orientation(image: Image.Image) -> int:

@@ -49,6 +49,9 @@ class EncodedImages:
 
     def grid(self, row: int) -> tuple[int, int]:
         """Return the (h, w) of an image on the network's grid."""
+        if not self.files[row]:
+            h, w = self.gray[row].shape
+            return h, w
         return images.grid_size(*self.sizes[row], self.downscale)
 
     def stack(self, rows: Sequence[int]) -> Tensor:

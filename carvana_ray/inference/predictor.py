@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from carvana_ray import images
+from carvana_ray import images, rle
 from carvana_ray.inference.fused import FusedUNet
 from carvana_ray.inference.mask_kernels import run_boundaries
 from carvana_ray.inference.nvjpeg import EncodedImages
@@ -26,6 +26,7 @@ from carvana_ray.unet.network import UNet, compute_dtype
 PIXELS, PIXELS_ON_CPU = 64 * 320 * 480, 16 * 320 * 480  # that the network sees at a time
 FULL_SIZE_PIXELS = 16 * 1280 * 1920  # three float32 arrays of this size exist at a time: 472 MB
 
+Size = tuple[int, int]  # height, width
 RunBounds = NDArray[np.int32]
 GrayBatch = NDArray[np.uint8] | Tensor  # uint8 [B, h, w], in memory or on the device
 Result = TypeVar("Result")
@@ -81,44 +82,77 @@ class Predictor:
         return self._redo_non_finite(*self._forward(gray), gray)
 
     def soft_masks_mixed(
-        self, batch: ImageBatch, sizes: Sequence[tuple[int, int]]
+        self,
+        batch: ImageBatch,
+        sizes: Sequence[Size],
+        orientations: Sequence[int] | None = None,
     ) -> list[NDArray[np.uint8]]:
         """Return the soft masks of images of any sizes, uint8 [h, w] each, in their order.
 
         Args:
-            batch, sizes: see `run_bounds_mixed`.
+            batch, sizes, orientations: see `run_bounds_mixed`.
         """
 
-        def infer(parts: Iterable[GrayBatch], *_: int) -> Iterator[NDArray[np.uint8]]:
+        def infer(
+            parts: Iterable[GrayBatch], size: Size, grid: Size, turn: int
+        ) -> Iterator[NDArray[np.uint8]]:
             for part in parts:
-                yield from self.soft_masks(part).cpu().numpy()
+                for soft_mask in self.soft_masks(part).cpu().numpy():
+                    yield images.to_stored(soft_mask, turn)
 
-        return self._for_each_size(infer, batch, sizes)
+        return self._for_each_kind(infer, batch, sizes, orientations)
 
     def run_bounds_mixed(
-        self, batch: ImageBatch, sizes: Sequence[tuple[int, int]]
+        self,
+        batch: ImageBatch,
+        sizes: Sequence[Size],
+        orientations: Sequence[int] | None = None,
     ) -> list[RunBounds]:
         """Return the run bounds of the masks of images of any sizes, in their order.
 
-        They are those of `to_run_bounds`.
+        They are those of `to_run_bounds`. Masks of images that are turned or not on the grid of a
+        downscale (`scale.network_grid`) are enlarged by the CPU, so that every device makes the
+        same mask.
 
         Args:
-            batch: uint8 [h, w] for each image, or `EncodedImages`.
-            sizes: full size (H, W) of each image.
+            batch: upright gray levels, uint8 [h, w] for each image, or `EncodedImages`.
+            sizes: full size (H, W) of each image as it is stored.
+            orientations: of EXIF, 1 to 8, of each image; None if all are 1. Masks are those of the
+                stored pixels.
         """
-        return self._for_each_size(self._run_bounds_of_parts, batch, sizes)
 
-    def _for_each_size(
+        def infer(
+            parts: Iterator[GrayBatch], size: Size, grid: Size, turn: int
+        ) -> Iterable[RunBounds]:
+            grids = [images.grid_size(*size, downscale) for downscale in images.DOWNSCALES]
+            if turn == 1 and grid in grids:
+                return self._run_bounds_of_parts(parts, *size)
+            return [
+                _run_bounds(images.enlarge(images.to_stored(soft_mask, turn), *size))
+                for part in parts
+                for soft_mask in self.soft_masks(part).cpu().numpy()
+            ]
+
+        return self._for_each_kind(infer, batch, sizes, orientations)
+
+    def _for_each_kind(
         self,
-        infer: Callable[[Iterator[GrayBatch], int, int], Iterable[Result]],
+        infer: Callable[[Iterator[GrayBatch], Size, Size, int], Iterable[Result]],
         batch: ImageBatch,
-        sizes: Sequence[tuple[int, int]],
+        sizes: Sequence[Size],
+        orientations: Sequence[int] | None,
     ) -> list[Result]:
-        """Return the results of `infer` for images of any sizes, in their order."""
+        """Return the results of `infer` for images of any sizes, grids and orientations, in order.
+
+        `infer` gets the images of one kind in parts, and their full size, grid and orientation.
+        """
+        turns = orientations or [1] * len(sizes)
+        rows_of: dict[tuple[Size, Size, int], list[int]] = {}
+        for row, (size, turn) in enumerate(zip(sizes, turns, strict=True)):
+            rows_of.setdefault((size, _grid_of(batch, row), turn), []).append(row)
         results: dict[int, Result] = {}
-        for size in dict.fromkeys(sizes):
-            rows = [row for row, other in enumerate(sizes) if other == size]
-            results |= zip(rows, infer(self._parts(batch, rows), *size), strict=True)
+        for kind, rows in rows_of.items():
+            results |= zip(rows, infer(self._parts(batch, rows), *kind), strict=True)
         return [results[row] for row in range(len(batch))]
 
     @torch.inference_mode()
@@ -177,9 +211,8 @@ class Predictor:
         return soft_masks
 
     def _parts(self, batch: ImageBatch, rows: Sequence[int]) -> Iterator[GrayBatch]:
-        """Yield the images of one size, as many at a time as the network may see."""
-        first = rows[0]
-        h, w = batch.grid(first) if isinstance(batch, EncodedImages) else batch[first].shape
+        """Yield the images of one grid, as many at a time as the network may see."""
+        h, w = _grid_of(batch, rows[0])
         count = max_batch(h, w, self._fold, self._on_gpu)
         is_whole_batch = len(rows) == len(batch)
         for start in range(0, len(rows), count):
@@ -190,6 +223,11 @@ class Predictor:
                 yield batch[start : start + count]
             else:  # not `asarray`: a batch cut out of a block of several sizes is an object array
                 yield np.stack([batch[row] for row in part])
+
+
+def _grid_of(batch: ImageBatch, row: int) -> Size:
+    h, w = batch.grid(row) if isinstance(batch, EncodedImages) else batch[row].shape
+    return h, w
 
 
 def _soft_mask(logits: list[Tensor]) -> Tensor:
@@ -228,6 +266,11 @@ def to_run_bounds(soft_masks: Tensor, height: int, width: int) -> list[RunBounds
         turn, as `rle.mask_to_runs`.
     """
     return _split_by_image(run_boundaries(soft_masks, height, width))
+
+
+def _run_bounds(mask: NDArray[np.bool_]) -> RunBounds:
+    """Return the run bounds of a mask [H, W], as `to_run_bounds`."""
+    return np.stack(rle.mask_to_runs(mask), axis=1).reshape(-1).astype(np.int32)
 
 
 def _split_by_image(boundaries: Tensor) -> list[RunBounds]:

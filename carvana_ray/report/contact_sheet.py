@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from carvana_ray.images import load_rgb, turns, validate
+from carvana_ray import images
+from carvana_ray.images import turns, validate
 
 Tile = tuple[str, NDArray[np.uint8]]  # caption, image [h, w, 3]
 
@@ -18,24 +19,15 @@ def load_upright(data: bytes, width: int = 0) -> NDArray[np.uint8]:
     """Return an image file as viewers show it, in RGB.
 
     Args:
-        data: of any format that `images.load_rgb` reads.
+        data: of any format that `images.load_upright` reads.
         width: of the result, uint8 [h, width, 3]; 0: as large as the image.
 
     Raises:
-        BadImageError: see `images.load_rgb`.
+        BadImageError: see `images.load_upright`.
     """
-    image = validate.open_image(data)
-    turn = validate.exif_orientation(image)
-    height, whole = turns.upright_size(image.height, image.width, turn)
-    upright = width or whole, max(1, round(height * (width or whole) / whole))
-    stored = upright[::-1] if turns.swaps_axes(turn) else upright
-    if image.format == "JPEG":  # decoded at about the size that is needed
-        image.draft("RGB", stored)
-        image = image.convert("RGB")
-    else:
-        image = load_rgb(data)
-    pixels = np.asarray(image.resize(stored, Image.Resampling.BOX))
-    return np.ascontiguousarray(turns.to_upright(pixels, turn))
+    height, whole = validate.upright_size(validate.open_image(data))
+    size = width or whole, max(1, round(height * (width or whole) / whole))
+    return np.asarray(images.load_upright(data, size).resize(size, Image.Resampling.BOX))
 
 
 def turn_upright(data: bytes, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

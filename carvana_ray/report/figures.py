@@ -61,7 +61,7 @@ def worst_sheet(folder: str, masks: str, mask_of: dict[str, str], scores: list[R
     for row in scores:
         data, mask = _load(folder, row)
         image = contact_sheet.load_upright(data, WORST_TILE_WIDTH)
-        errors = contact_sheet.overlay_errors(image, mask, _true_mask(masks, mask_of, row, data))
+        errors = contact_sheet.overlay_errors(image, mask, _true_mask(masks, mask_of, row))
         pairs.append(((f"{row['img']}  Dice {row['dice']:.4f}", image), ("", errors)))
     title = "Worst images. Red: mask without car. Blue: car without mask."
     return contact_sheet.render_sheet(_in_lines(pairs, WORST_COLUMNS), title)
@@ -91,7 +91,7 @@ def scored_figures(
             f"Too much: {row['more']:.2%} of the car. Missed: {row['less']:.2%}.",
         ]
         data, mask = _load(folder, row)
-        truth = _true_mask(masks, mask_of, row, data)
+        truth = _true_mask(masks, mask_of, row)
         figures.append(overlays.scored_figure(row["img"], data, mask, truth, {"lines": lines}))
     return figures
 
@@ -158,9 +158,6 @@ def _load(folder: str, row: Row) -> tuple[bytes, Mask]:
     return data, contact_sheet.turn_upright(data, mask)
 
 
-def _true_mask(masks: str, mask_of: dict[str, str], row: Row, data: bytes) -> Mask:
-    """Return the true mask of an image file, upright."""
-    truth = images.load_mask(storage.read(storage.join(masks, mask_of[row["img"]])))
-    if truth.shape != (row["height"], row["width"]):  # it is upright already
-        return truth
-    return contact_sheet.turn_upright(data, truth)
+def _true_mask(masks: str, mask_of: dict[str, str], row: Row) -> Mask:
+    """Return the true mask of an image: the mask that a tool draws on the upright image."""
+    return images.load_mask(storage.read(storage.join(masks, mask_of[row["img"]])))

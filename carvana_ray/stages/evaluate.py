@@ -24,6 +24,7 @@ from carvana_ray.data.catalog import image_and_mask_dirs
 from carvana_ray.data.pairs import MASK_SUFFIXES
 from carvana_ray.data.quarantine import OK, UNREACHABLE
 from carvana_ray.errors import BadImageError, FileMissingError, IncompleteError, InputError
+from carvana_ray.images.turns import turned_size
 from carvana_ray.report import builder, figures
 from carvana_ray.report.provenance import provenance
 from carvana_ray.runtime.preflight import announce, describe_workers
@@ -34,6 +35,7 @@ from carvana_ray.stages import ray_metrics
 from carvana_ray.stages.ingest.blocks import Columns
 from carvana_ray.stages.ingest.datasets import from_blocks
 from carvana_ray.stages.ingest.read_images import block_row, read_images
+from carvana_ray.stages.ingest.read_pairs import require_upright
 from carvana_ray.stages.predict.mask_predictor import MaskPredictor, read_options
 from carvana_ray.stages.predict.replica import (
     Replica,
@@ -194,9 +196,10 @@ def score(batch: Columns, *, masks: str, pairs: Pairs, downscale: int) -> Column
         downscale: of the model.
 
     Returns:
-        columns [n]: img, height, width, crc32, rle_mask, status, and float64 `VALUES`: dice;
-        ceiling, the Dice that a network without errors would reach on the model's grid; more and
-        less, the false car and the false background pixels as fractions of the car's pixels.
+        columns [n]: img, height, width, orientation, crc32, rle_mask (of the stored pixels),
+        status, and float64 `VALUES`: dice; ceiling, the Dice that a network without errors would
+        reach on the model's grid; more and less, the false car and the false background pixels as
+        fractions of the car's pixels.
     """
     values = np.zeros((len(batch["img"]), len(VALUES)))
     texts = np.array([rle.text_from_bounds(b) for b in batch["run_bounds"]], dtype=object)
@@ -205,18 +208,19 @@ def score(batch: Columns, *, masks: str, pairs: Pairs, downscale: int) -> Column
     for row, name in enumerate(batch["img"]):
         if status[row] != OK:  # the mask is a placeholder of any size
             continue
-        size, mask = (int(batch["height"][row]), int(batch["width"][row])), mask_of[name]
+        stored, mask = (int(batch["height"][row]), int(batch["width"][row])), mask_of[name]
+        turn = int(batch["orientation"][row])
         try:
             truth = images.load_mask(storage.read(storage.join(masks, mask.name), expected=mask))
-            if truth.shape != size:
-                raise BadImageError(f"wrong-size: the mask is {truth.shape}, the image {size}")
-            values[row] = _compare(rle.decode(texts[row], *size), truth, downscale)
+            require_upright(truth.shape, turned_size(*stored, turn), stored, turn)
+            predicted = images.to_upright(rle.decode(texts[row], *stored), turn)
+            values[row] = _compare(predicted, truth, downscale)
         except (BadImageError, FileMissingError) as error:
             status[row] = f"{mask.name}: {error}"
         except OSError as error:
             status[row] = f"{UNREACHABLE}: {error}"
             break
-    kept = {name: batch[name] for name in ("img", "height", "width", "crc32")}
+    kept = {name: batch[name] for name in ("img", "height", "width", "orientation", "crc32")}
     scores = dict(zip(VALUES, values.T, strict=True))
     return {**kept, "rle_mask": texts, "status": status, **scores}
 

@@ -182,7 +182,7 @@ def finish_run(
     quarantine_uri = quarantine.write_csv(folder, bad)
     if summary.rotated:
         rotated = plural(summary.rotated, "image")
-        log.info("EXIF orientation ignored in %s: masks match the pixels as stored", rotated)
+        log.info("%s with an EXIF orientation: masks match the pixels as stored", rotated)
     if not may_publish(flags, summary):
         earlier = f" {result['submission']} is of an earlier run." if summary.state else ""
         raise BadImagesError(

@@ -21,7 +21,7 @@ from carvana_ray.data.pairs import MASK_SUFFIXES, pair_with_masks
 from carvana_ray.data.split import split_cars
 from carvana_ray.data.text import read_lines
 from carvana_ray.errors import BadImageError, InputError
-from carvana_ray.images.validate import image_size
+from carvana_ray.images.validate import open_image, upright_size
 from carvana_ray.storage import FileInfo
 from carvana_ray.training.batch_plan import BatchPlan
 
@@ -142,12 +142,12 @@ def _hash_run(
 
 
 def _first_size(flags: TrainFlags, image_dir: str, train: Pairs) -> tuple[int, int]:
-    """Return (H, W) of the first training image; with ``--on-bad-picture skip``, first good one."""
+    """Return the upright (H, W) of the first training image that is good, or of the first one."""
     candidates = train if flags.on_bad_picture == "skip" else train[:1]
     for image, _ in candidates:
         uri = storage.join(image_dir, image.name)
         try:
-            return image_size(storage.read(uri))
+            return upright_size(open_image(storage.read(uri)))
         except BadImageError as error:
             bad_image = InputError(f"{uri}: {error}")
     raise bad_image

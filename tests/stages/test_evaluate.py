@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from support.runs import first_pairs, listed
 
 from carvana_ray import images, rle
@@ -21,7 +22,9 @@ def pairs_of(data: Path, count: int) -> Pairs:
     return listed(first_pairs(data, count), data / "train", data / "train_masks")
 
 
-def batch_of(names: list[str], masks: list[np.ndarray]) -> dict[str, Any]:
+def batch_of(
+    names: list[str], masks: list[np.ndarray], turns: tuple[int, ...] = ()
+) -> dict[str, Any]:
     """Return the columns that prediction gives for these masks."""
     bounds = [np.int32(rle.mask_to_runs(mask)).T.tobytes() for mask in masks]
     return {
@@ -31,6 +34,7 @@ def batch_of(names: list[str], masks: list[np.ndarray]) -> dict[str, Any]:
         "run_bounds": np.array(bounds, dtype=object),
         "status": np.array(["ok"] * len(masks)),
         "crc32": np.arange(len(masks)),
+        "orientation": np.array(turns or [1] * len(masks)),
     }
 
 
@@ -53,6 +57,22 @@ def test_scores_are_kaggles_dice(data: Path) -> None:
     batch |= {"height": np.array([7, 7]), "status": np.array(["unreachable: x", "truncated: y"])}
     scored = evaluate.score(batch, **keywords)
     assert scored["status"].tolist() == ["unreachable: x", "truncated: y"], "size is not compared"
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_the_mask_of_a_turned_image_is_compared_upright(tmp_path: Path, turn: int) -> None:
+    truth = np.zeros((40, 60), np.bool_)
+    truth[5:20, 30:] = True
+    Image.fromarray(truth).save(tmp_path / "a_mask.png")
+    pairs = listed([("a_mask.png", "a_mask.png")], tmp_path, tmp_path)
+    keywords: Any = {"masks": str(tmp_path), "pairs": pairs, "downscale": 4}
+    stored = images.to_stored(truth, turn)
+    scored = evaluate.score(batch_of(["a_mask.png"], [stored], (turn,)), **keywords)
+    assert scored["status"].tolist() == ["ok"]
+    assert scored["dice"].tolist() == [1]
+    if turn >= 5:
+        scored = evaluate.score(batch_of(["a_mask.png"], [truth], (turn,)), **keywords)
+        assert scored["status"][0].startswith("a_mask.png: orientation: ")
 
 
 def test_a_bad_true_mask_is_a_bad_status(data: Path, tmp_path: Path) -> None:

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from carvana_ray import images, storage
+from carvana_ray import storage
 from carvana_ray.data.quarantine import OK, UNREACHABLE
 from carvana_ray.errors import BadImageError, FileMissingError, FileTooLargeError
+from carvana_ray.images.scale import load_network_gray, network_grid, training_scale
 from carvana_ray.images.validate import (
     MAX_BYTES,
     compare_crc,
@@ -39,9 +40,9 @@ class ReadOptions:
     """How to read the images of a job."""
 
     folder: str  # URI
-    downscale: int  # see `images.load_gray`
+    downscale: int  # of the model
     size: tuple[int, int] | None  # (H, W) that every image must have
-    placeholder_size: tuple[int, int]  # (H, W) of a bad image when `size` is None
+    trained_size: tuple[int, int]  # (H, W) of the model's training images, and of a bad image
     keep_encoded: bool = False  # pass on the JPEG files that nvJPEG can decode
     whole_blocks: bool = True  # a block is of no use if one of its images cannot be reached
     low_priority: bool = False  # leave the CPUs to the processes that feed a GPU
@@ -55,7 +56,8 @@ class ReadResult:
     status: str  # `OK`, or the reason why there are no pixels
     crc32: int  # of the file's bytes; 0 if they were not read
     orientation: int  # of EXIF, 1 to 8
-    gray: Gray  # [h, w] on the network's grid, zero for a bad image, 0 x 0 for an encoded one
+    # Upright [h, w] on the network's grid, zero for a bad image, 0 x 0 for an encoded one.
+    gray: Gray
     encoded: bytes = b""  # the JPEG file if the GPU is to decode it
 
 
@@ -147,9 +149,10 @@ def read_images(batch: Columns, options: ReadOptions) -> Columns:
 
     Returns:
         columns [n]: file, row (0 to n - 1), rows (n), img, status (`OK`, the reason why the image
-        is bad, or `UNREACHABLE` and the reason), crc32, height, width, orientation, and image:
-        uint8 [n, h, w], or n arrays [h, w] of several sizes. With `options.keep_encoded` there is
-        also encoded, bytes: the JPEG file where the GPU is to decode it (its image is 0 x 0).
+        is bad, or `UNREACHABLE` and the reason), crc32, height and width (of the stored pixels),
+        orientation, and image, upright: uint8 [n, h, w], or n arrays [h, w] of several sizes. With
+        `options.keep_encoded` there is also encoded, bytes: the JPEG file where the GPU is to
+        decode it (its image is 0 x 0).
     """
     if options.low_priority:
         lower_priority()
@@ -236,10 +239,13 @@ def _read_one(answer: bytes | Exception, crc: int | None, options: ReadOptions) 
         size = image.height, image.width
         if options.size:
             require_size(size, options.size)
-        small = options.keep_encoded and len(data) <= MAX_ENCODED_BYTES
-        encoded = data if small and nvjpeg_can_decode(image) else b""
-        gray = np.empty((0, 0), np.uint8) if encoded else images.to_gray(image, options.downscale)
-        return ReadResult(size, OK, crc32, exif_orientation(image), gray, encoded)
+        turn = exif_orientation(image)
+        usual = turn == 1 and training_scale(*size, options.trained_size) == 1
+        small = options.keep_encoded and usual and len(data) <= MAX_ENCODED_BYTES
+        if small and nvjpeg_can_decode(image):
+            return ReadResult(size, OK, crc32, turn, np.empty((0, 0), np.uint8), data)
+        gray = load_network_gray(image, options.downscale, options.trained_size, turn)
+        return ReadResult(size, OK, crc32, turn, gray)
     except BadImageError as error:
         return _placeholder(str(error), options, crc32)
     except OSError as error:
@@ -247,6 +253,6 @@ def _read_one(answer: bytes | Exception, crc: int | None, options: ReadOptions) 
 
 
 def _placeholder(status: str, options: ReadOptions, crc32: int = 0) -> ReadResult:
-    size = options.size or options.placeholder_size
-    gray = np.zeros(images.grid_size(*size, options.downscale), np.uint8)
+    size = options.size or options.trained_size
+    gray = np.zeros(network_grid(*size, options.downscale, options.trained_size), np.uint8)
     return ReadResult(size, status, crc32, orientation=1, gray=gray)

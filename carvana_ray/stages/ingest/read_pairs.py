@@ -7,11 +7,19 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from carvana_ray import images, storage
 from carvana_ray.data.quarantine import UNREACHABLE
 from carvana_ray.errors import BadImageError
-from carvana_ray.images.validate import MAX_BYTES, open_image, require_crc
+from carvana_ray.images.decode import load_upright_gray
+from carvana_ray.images.validate import (
+    MAX_BYTES,
+    exif_orientation,
+    open_image,
+    require_crc,
+    upright_size,
+)
 from carvana_ray.stages.ingest.blocks import Columns, single_row
 from carvana_ray.stages.ingest.read_images import (
     UNKNOWN,
@@ -24,8 +32,6 @@ from carvana_ray.stages.ingest.read_images import (
 )
 from carvana_ray.storage import FileInfo
 
-Gray = NDArray[np.uint8]
-
 
 @dataclass(frozen=True, kw_only=True)
 class PairOptions:
@@ -34,7 +40,7 @@ class PairOptions:
     image_dir: str  # URI
     mask_dir: str  # URI
     downscale: int  # see `images.load_gray`
-    size: tuple[int, int]  # (H, W) that every image and mask must have
+    size: tuple[int, int]  # (H, W) that every upright image and mask must have
     low_priority: bool = False  # leave the CPUs to the other processes of Ray
 
 
@@ -52,7 +58,7 @@ def pairs_row(
 
 
 def read_pairs(batch: Columns, options: PairOptions) -> Columns:
-    """Map a row of `pairs_row` to its images and soft masks on the network's grid.
+    """Map a row of `pairs_row` to its upright images and soft masks on the network's grid.
 
     A bad file does not stop the block, so that one run finds all bad files. After a file that
     cannot be reached no other file of the block is tried: training cannot start without it, and
@@ -77,9 +83,13 @@ def read_pairs(batch: Columns, options: PairOptions) -> Columns:
         image_file, mask_file = next(files), next(files)
         name = pair[0].name  # in the message of an error
         try:
-            image[index] = _load_image(image_file, row["image_crcs"][index], options)
+            opened = _open_image(image_file, row["image_crcs"][index], options)
+            turn, stored = exif_orientation(opened), (opened.height, opened.width)
+            image[index] = load_upright_gray(opened, options.downscale, turn)
             name = pair[1].name
-            soft_mask[index] = _load_soft_mask(mask_file, row["mask_crcs"][index], options)
+            mask = _load_mask(mask_file, row["mask_crcs"][index])
+            require_upright(mask.shape, options.size, stored, turn)
+            soft_mask[index] = images.shrink_mask(mask, options.downscale)
         except BadImageError as error:
             errors[index] = f"{name}: {error}"
         except OSError as error:
@@ -88,17 +98,37 @@ def read_pairs(batch: Columns, options: PairOptions) -> Columns:
     return {"image": image, "soft_mask": soft_mask, "error": np.array(errors)}
 
 
-def _load_image(answer: bytes | Exception, crc: int, options: PairOptions) -> Gray:
+def require_upright(
+    mask: tuple[int, ...], image: tuple[int, int], stored: tuple[int, int], orientation: int
+) -> None:
+    """Raise `BadImageError` if a mask does not fit its image as viewers show it.
+
+    A mask that fits both ways (orientations 2 to 4, and squares) counts as upright: the tools that
+    people draw masks with show the image upright.
+
+    Args:
+        mask: (H, W) of the mask.
+        image, stored: (H, W) of the image, upright and as stored.
+        orientation: of the image's EXIF block.
+    """
+    if mask == stored != image:
+        raise BadImageError(
+            f"orientation: the mask fits the stored pixels of the image ({stored[0]} x "
+            f"{stored[1]}), which its EXIF orientation {orientation} turns to {image[0]} x "
+            f"{image[1]} (height x width); turn the mask, or remove the orientation"
+        )
+    require_size(mask, image)
+
+
+def _open_image(answer: bytes | Exception, crc: int, options: PairOptions) -> Image.Image:
     data = require_readable(answer)
     require_crc(data, crc_or_none(crc))
     image = open_image(data)
-    require_size((image.height, image.width), options.size)
-    return images.to_gray(image, options.downscale)
+    require_size(upright_size(image), options.size)
+    return image
 
 
-def _load_soft_mask(answer: bytes | Exception, crc: int, options: PairOptions) -> Gray:
+def _load_mask(answer: bytes | Exception, crc: int) -> NDArray[np.bool_]:
     data = require_readable(answer)
     require_crc(data, crc_or_none(crc))
-    mask = images.load_mask(data)
-    require_size(mask.shape, options.size)
-    return images.shrink_mask(mask, options.downscale)
+    return images.load_mask(data)

@@ -108,7 +108,8 @@ class MaskPredictor:
         encoded = None
         if self._decode:
             encoded = EncodedImages(files, gray, sizes, self._downscale, self._device, self._decode)
-        results = predict(gray if encoded is None else encoded, sizes)
+        turns = batch["orientation"].tolist()
+        results = predict(gray if encoded is None else encoded, sizes, turns)
         if encoded is not None and encoded.errors:
             batch["status"] = batch["status"].astype(object)
             for row, reason in encoded.errors.items():
@@ -136,7 +137,7 @@ def read_options(
         folder,
         manifest.downscale,
         size,
-        placeholder_size=(manifest.height, manifest.width),
+        trained_size=(manifest.height, manifest.width),
         keep_encoded=workers.decode_on_gpu,
         low_priority=workers.use_gpu,
     )

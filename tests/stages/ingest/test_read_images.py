@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 from support.blocks import batch_of, listed
+from support.corpus import exif, jpeg
 from support.pairs import draw_pair
 
 from carvana_ray import storage
+from carvana_ray.images.turns import to_upright
 from carvana_ray.stages.ingest import read_images as module
 from carvana_ray.stages.ingest.read_images import (
     ReadOptions,
@@ -25,7 +27,7 @@ SIZE = (1280, 1918)
 
 def read(folder: Path | str, names: list[str], **options: Any) -> dict[str, Any]:
     """Read one block of images at 1/8 of `SIZE`."""
-    defaults = {"downscale": 8, "size": SIZE, "placeholder_size": SIZE}
+    defaults = {"downscale": 8, "size": SIZE, "trained_size": SIZE}
     return read_images(
         batch_of(block_row("x", listed(folder, names))),
         ReadOptions(str(folder), **{**defaults, **options}),
@@ -53,6 +55,29 @@ def test_a_bad_image_is_a_row_with_a_reason(good: str, tmp_path: Path) -> None:
     assert not block["image"][0].any()
     assert list(block["row"]) == [0, 1, 2]
     assert list(block["rows"]) == [3, 3, 3]
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_gray_levels_are_upright_and_sizes_those_of_the_stored_pixels(
+    tmp_path: Path, turn: int
+) -> None:
+    (tmp_path / "a.jpg").write_bytes(jpeg(exif=exif(turn)))
+    (tmp_path / "b.jpg").write_bytes(jpeg())
+    block = read(tmp_path, ["a.jpg", "b.jpg"], size=None, trained_size=(320, 480))
+    turned, plain = block["image"]
+    assert np.array_equal(turned, to_upright(plain, turn))
+    assert (block["height"][0], block["width"][0]) == (320, 480)
+    assert block["orientation"].tolist() == [turn, 1]
+
+
+def test_a_turned_or_scaled_image_is_not_left_to_the_gpu(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(jpeg(exif=exif(3)))
+    (tmp_path / "b.jpg").write_bytes(jpeg())
+    (tmp_path / "c.jpg").write_bytes(draw_pair(1, (160, 240))[0])
+    names = ["a.jpg", "b.jpg", "c.jpg"]
+    block = read(tmp_path, names, size=None, trained_size=(320, 480), keep_encoded=True)
+    assert [bool(file) for file in block["encoded"]] == [False, True, False]
+    assert [gray.shape for gray in block["image"]] == [(40, 60), (0, 0), (40, 60)]
 
 
 def test_a_missing_image_is_a_row(good: str, tmp_path: Path) -> None:
@@ -133,11 +158,11 @@ def test_an_image_of_another_size_than_required_is_bad(tmp_path: Path) -> None:
         (tmp_path / f"{number}.jpg").write_bytes(draw_pair(number, (300, width))[0])
     (tmp_path / "2.jpg").write_bytes(draw_pair(2, (300, 402))[0][:2000])  # its pixels are cut short
     names, size = ["0.jpg", "1.jpg", "2.jpg"], (300, 400)
-    block = read(tmp_path, names, downscale=4, size=size, placeholder_size=size)
+    block = read(tmp_path, names, downscale=4, size=size, trained_size=size)
     assert first_words(block) == ["ok", "wrong-size", "wrong-size"]
     assert block["image"].shape == (3, 75, 100), "a placeholder"
     assert list(zip(block["height"], block["width"], strict=True)) == [size] * 3
-    block = read(tmp_path, names, downscale=4, size=None, placeholder_size=size)
+    block = read(tmp_path, names, downscale=4, size=None, trained_size=size)
     assert first_words(block) == ["ok", "ok", "truncated"]
     assert (block["height"][2], block["width"][2]) == size, "of the placeholder"
 
@@ -162,7 +187,9 @@ def test_a_block_holds_images_of_several_sizes(tmp_path: Path) -> None:
     sizes = [(300, 400), (256, 512), (300, 400)]
     for number, size in enumerate(sizes):
         (tmp_path / f"{number}.jpg").write_bytes(draw_pair(number, size)[0])
-    block = read(tmp_path, ["0.jpg", "1.jpg", "2.jpg"], downscale=4, size=None)
+    block = read(
+        tmp_path, ["0.jpg", "1.jpg", "2.jpg"], downscale=4, size=None, trained_size=(256, 512)
+    )
     assert [gray.shape for gray in block["image"]] == [(75, 100), (64, 128), (75, 100)]
     assert list(zip(block["height"], block["width"], strict=True)) == sizes
     assert np.issubdtype(block["height"].dtype, np.integer)

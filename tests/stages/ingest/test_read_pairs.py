@@ -2,10 +2,13 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from support.blocks import batch_of
+from support.corpus import exif, save
+from support.pairs import waves
 from support.runs import SIZE, first_pairs, listed
 
 from carvana_ray import images
@@ -25,6 +28,44 @@ def test_a_pair_is_loaded_as_the_image_functions_load_it(data: Path) -> None:
         truth = images.load_mask((data / "train_masks" / mask).read_bytes())
         assert np.array_equal(loaded["image"][index], gray)
         assert np.array_equal(loaded["soft_mask"][index], images.shrink_mask(truth, 8))
+
+
+def read_pair(folder: Path, turn: int, image: np.ndarray, mask: np.ndarray) -> dict[str, Any]:
+    """Read one pair of stored pixels and a mask; the run expects 40 x 60."""
+    (folder / "a.png").write_bytes(save(image, "PNG", exif=exif(turn)))
+    (folder / "a_mask.png").write_bytes(save(mask, "PNG"))
+    options = PairOptions(image_dir=str(folder), mask_dir=str(folder), downscale=4, size=(40, 60))
+    return read_pairs(
+        batch_of(pairs_row(listed([("a.png", "a_mask.png")], folder, folder), {})), options
+    )
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_an_image_is_turned_to_its_upright_mask(tmp_path: Path, turn: int) -> None:
+    upright = waves(40, 60)
+    mask = np.zeros((40, 60), np.uint8)
+    mask[5:20, 30:] = 255
+    loaded = read_pair(tmp_path, turn, images.to_stored(upright, turn), mask)
+    assert loaded["error"].tolist() == [""]
+    assert np.array_equal(loaded["image"][0], images.load_gray(save(upright, "PNG"), 4))
+    assert np.array_equal(loaded["soft_mask"][0], images.shrink_mask(mask > 0, 4))
+
+
+@pytest.mark.parametrize("turn", [5, 6, 7, 8])
+def test_a_mask_of_the_stored_pixels_is_refused(tmp_path: Path, turn: int) -> None:
+    stored = images.to_stored(waves(40, 60), turn)
+    loaded = read_pair(tmp_path, turn, stored, np.zeros(stored.shape[:2], np.uint8))
+    (error,) = loaded["error"]
+    assert error.startswith("a_mask.png: orientation: "), error
+    assert "60 x 40" in error
+    assert f"EXIF orientation {turn}" in error
+
+
+@pytest.mark.parametrize("turn", [1, 6])
+def test_a_mask_of_another_size_is_refused_for_its_size(tmp_path: Path, turn: int) -> None:
+    stored = images.to_stored(waves(40, 60), turn)
+    loaded = read_pair(tmp_path, turn, stored, np.zeros((40, 61), np.uint8))
+    assert loaded["error"][0].startswith("a_mask.png: wrong-size: ")
 
 
 @pytest.mark.parametrize("changed", ["train", "train_masks"])

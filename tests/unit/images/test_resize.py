@@ -68,7 +68,7 @@ def test_the_downscale_of_a_grid_is_inferred_and_another_grid_is_refused(downsca
     assert infer_downscale(21, 33, *grid_size(21, 33, downscale)) == downscale
     with pytest.raises(ValueError, match="not a whole fraction"):
         infer_downscale(1280, 1918, math.ceil(1280 / downscale) - 1, math.ceil(1918 / downscale))
-    with pytest.raises(ValueError, match="not a whole fraction"):
+    with pytest.raises(ValueError, match="does not fit an image of 1280 x 1918"):
         enlarge(np.zeros((10, 10), dtype=np.uint8), 1280, 1918)
 
 

@@ -17,7 +17,7 @@ def test_pixels_are_turned_as_pillow_turns_them(turn: int, shape: tuple[int, ...
     image.getexif()[0x0112] = turn
     expected = np.asarray(ImageOps.exif_transpose(image))
     assert np.array_equal(turns.to_upright(pixels, turn), expected)
-    assert turns.upright_size(*shape[:2], turn) == expected.shape[:2]
+    assert turns.turned_size(*shape[:2], turn) == expected.shape[:2]
 
 
 @pytest.mark.parametrize("turn", TURNS)

@@ -73,6 +73,37 @@ def test_images_of_several_sizes_keep_their_order(network: UNet) -> None:
     assert texts[1::2] == rle_texts(cpu_predictor, large, 160, 240)
 
 
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_the_mask_of_a_turned_image_is_that_of_its_stored_pixels(network: UNet, turn: int) -> None:
+    """Among others that are not turned, and for blocks that the right and lower border cut."""
+    cpu_predictor = Predictor(network, torch.device("cpu"))
+    upright = grays(3)
+    (mask,) = rle_texts(cpu_predictor, upright[1:2], 160, 240)
+    stored = images.to_stored(rle.decode(mask, 160, 240), turn)
+    sizes, turns = [(160, 240), stored.shape, (158, 238)], [1, turn, 1]
+    found = cpu_predictor.run_bounds_mixed(list(upright), sizes, turns)
+    texts = [rle.text_from_bounds(one.tobytes()) for one in found]
+    assert texts[1] == rle.encode(stored)
+    assert texts[0] == rle_texts(cpu_predictor, upright[:1], 160, 240)[0]
+    assert texts[2] == rle_texts(cpu_predictor, upright[2:], 158, 238)[0]
+    soft_masks = cpu_predictor.soft_masks_mixed(list(upright), sizes, turns)
+    assert rle.encode(images.enlarge(soft_masks[1], *stored.shape)) == texts[1]
+
+
+@pytest.mark.parametrize("size", [(77, 115), (533, 800), (1000, 1500), (20, 30), (2, 3)])
+def test_the_mask_of_an_image_at_another_scale_is_its_soft_mask_enlarged(
+    network: UNet, size: tuple[int, int]
+) -> None:
+    cpu_predictor = Predictor(network, torch.device("cpu"))
+    batch = grays(2)
+    soft_masks = cpu_predictor.soft_masks_mixed(batch, [(160, 240)] * 2)
+    (mixed, plain) = cpu_predictor.run_bounds_mixed(batch, [size, (160, 240)])
+    text = rle.text_from_bounds(mixed.tobytes())
+    assert text == rle.encode(images.enlarge(soft_masks[0], *size))
+    expected = rle.encode(images.enlarge(soft_masks[1], 160, 240))
+    assert rle.text_from_bounds(plain.tobytes()) == expected
+
+
 def test_images_of_one_size_may_come_as_an_object_array(network: UNet) -> None:
     """Ray Data gives them so when a batch is cut out of a block of several sizes."""
     cpu_predictor = Predictor(network, torch.device("cpu"))

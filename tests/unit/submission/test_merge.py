@@ -462,7 +462,7 @@ def test_images_with_an_orientation_are_counted_and_logged(
     assert merged.rotated == 2
     with caplog.at_level(logging.INFO):
         job.finish(merged)
-    assert "EXIF orientation ignored in 2 images: " in caplog.text
+    assert "2 images with an EXIF orientation: " in caplog.text
     assert json.loads(job.success.read_bytes())["exif_rotated"] == 2
 
 

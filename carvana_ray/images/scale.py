@@ -1,0 +1,82 @@
+"""The grid on which the network sees an image, at the scale of the images it was trained on.
+
+A network knows cars of one size in pixels. So an image with far more or fewer pixels than those of
+its training is resized to as many, with its own aspect ratio, whatever camera took it.
+"""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from carvana_ray.images.decode import decode_gray, to_gray
+from carvana_ray.images.resize import DOWNSCALES, grid_size, whole_factor
+from carvana_ray.images.turns import to_upright
+
+Size = tuple[int, int]  # height, width
+
+MAX_RATIO = 1.4  # in height and width; within it an image keeps its size
+
+
+def training_scale(height: int, width: int, trained: Size) -> float:
+    """Return the factor that gives an image as many pixels as the training images have.
+
+    It is 1 for images whose size is within `MAX_RATIO` of theirs. Areas are compared: a portrait
+    or a square of a car has about the scale of a landscape with as many pixels.
+    """
+    ratio = math.sqrt(trained[0] * trained[1] / (height * width))
+    return 1.0 if 1 / MAX_RATIO <= ratio <= MAX_RATIO else ratio
+
+
+def network_grid(height: int, width: int, downscale: int, trained: Size) -> Size:
+    """Return the network's (h, w) for an image of (H, W).
+
+    Args:
+        height, width: of the image.
+        downscale: of the model.
+        trained: (H, W) of the model's training images.
+    """
+    scale = training_scale(height, width, trained)
+    if scale == 1:
+        return grid_size(height, width, downscale)
+    h, w = (max(1, round(length * scale / downscale)) for length in (height, width))
+    return h, w
+
+
+def load_network_gray(
+    image: Image.Image, downscale: int, trained: Size, orientation: int = 1
+) -> NDArray[np.uint8]:
+    """Return what the network sees of an image: gray levels on its grid, upright.
+
+    Args:
+        image: from `validate.open_image`; nothing decoded it yet.
+        downscale, trained: see `network_grid`.
+        orientation: of EXIF. `turns.to_stored` turns the soft mask back.
+
+    Returns:
+        uint8 [h, w] of `network_grid`; axes are exchanged if the orientation does so.
+
+    Raises:
+        BadImageError: see `to_gray`.
+    """
+    grid = network_grid(image.height, image.width, downscale, trained)
+    if grid == grid_size(image.height, image.width, downscale):
+        gray = to_gray(image, downscale)
+    else:
+        gray = _resized_gray(image, *grid)
+    return to_upright(gray, orientation)
+
+
+def _resized_gray(image: Image.Image, h: int, w: int) -> NDArray[np.uint8]:
+    """Return the gray levels of an image on a grid of any (h, w): `images.upsample` inverts it."""
+    height, width = image.height, image.width
+    if factor := whole_factor(height, width, h, w):  # blocks, as `upsample` takes them
+        first = max(part for part in DOWNSCALES if factor % part == 0)
+        return np.asarray(Image.fromarray(to_gray(image, first)).reduce(factor // first))
+    gray = decode_gray(image, (w, h))
+    # A decoder that shrinks rounds up; the last pixels then lie partly outside.
+    shrunk = max(1, round(width / gray.width))
+    box = (0, 0, min(width / shrunk, gray.width), min(height / shrunk, gray.height))
+    kind = Image.Resampling.BOX if w <= box[2] else Image.Resampling.BICUBIC
+    return np.asarray(gray.resize((w, h), kind, box))
