@@ -23,12 +23,13 @@ FORMAT = 1
 PAGE = "report.html"
 STRIP = 4  # cut-outs at the top
 
+WAITED = "Training: share of time that waited for pictures"
 # Keys that parts keep from earlier versions, and their names on the page.
 LABELS = {
     "Evaluation: pictures a second": "Evaluation: images per second",
     "Prediction: pictures a second": "Prediction: images per second",
     "Training: pictures a second": "Training: images per second",
-    "Training: share of time that waited for pictures": "Training: fraction of time without data",
+    WAITED: "Training: time without data",
     "start, list the pictures": "start, list the images",
     "plan, compare with what is there": "plan, find finished shards",
     "look at the masks once more": "review the masks",
@@ -107,5 +108,6 @@ def _run_time(parts: Mapping[str, Part]) -> dict[str, Any]:
         title = "Whole pipeline" if kind == "pipeline" else kind.capitalize()
         total = f"{sum(row[1] for row in rows):,.1f} s in all."
         plots.append(charts.to_chart(charts.bars(rows, longest, most), f"{title}: seconds", total))
-        speed |= {LABELS.get(name, name): rate for name, rate in part.get("speed", {}).items()}
+        for name, rate in part.get("speed", {}).items():
+            speed[LABELS.get(name, name)] = f"{rate:.1%}" if name == WAITED else rate
     return {"charts": plots, "speed": speed}

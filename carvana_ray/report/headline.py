@@ -103,7 +103,8 @@ def _describe(parts: Mapping[str, Part]) -> str:
     facts.append(f"model {newest['model'][:12]}" + (f" (recipe {recipe})" if recipe else ""))
     facts.append(str(newest["made"]))
     if commit := _lineage(newest, "versions", "commit"):
-        facts.append(f"code {commit[:12]}")
+        changed = " with changes" if commit.endswith("-dirty") else ""
+        facts.append(f"code {commit[:12]}{changed}")
     return " \N{MIDDLE DOT} ".join(facts)
 
 

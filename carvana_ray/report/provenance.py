@@ -2,15 +2,20 @@
 
 import hashlib
 import importlib.metadata
+import json
 import platform
+import subprocess
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from carvana_ray import __version__, config
 from carvana_ray.checkpoints.model import ModelManifest
 from carvana_ray.config import cli
 
+CODE = Path(__file__).parents[2]  # the folder of the package: a clone's, or site-packages
+GIT_TIMEOUT_S = 10
 PACKAGES = "ray", "torch", "numpy", "pillow", "pyarrow"
 
 
@@ -49,6 +54,7 @@ def provenance(
             },
             "versions": {
                 "carvana_ray": __version__,
+                "commit": code_commit(),
                 "python": platform.python_version(),
                 **{name: importlib.metadata.version(name) for name in PACKAGES},
                 "system": platform.platform(),
@@ -61,3 +67,28 @@ def data_digest(crcs: Mapping[str, int]) -> str:
     """Return the SHA-256 of a line "name crc32" for each image, in order of name."""
     lines = "".join(f"{name} {crcs[name]:08x}\n" for name in sorted(crcs))
     return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def code_commit(folder: Path = CODE) -> str | None:
+    """Return the git commit of the code, ending in ``-dirty`` if its files were changed.
+
+    None if it is unknown: the package was installed from files, or git does not answer. Only a
+    clone of its own counts: the folder may be part of an environment in another repository.
+    """
+    if (folder / ".git").exists():
+        command = ["git", "-C", str(folder), "--no-optional-locks", "describe", "--always"]
+        command += ["--dirty", "--abbrev=40", "--exclude=*"]
+        try:
+            done = subprocess.run(
+                command, capture_output=True, text=True, timeout=GIT_TIMEOUT_S, check=True
+            )
+        except (OSError, subprocess.SubprocessError):
+            return None
+        return done.stdout.strip() or None
+    try:  # pip notes the commit of a package that it installed from a repository
+        note = importlib.metadata.distribution(__package__.split(".")[0]).read_text(
+            "direct_url.json"
+        )
+        return json.loads(note or "{}").get("vcs_info", {}).get("commit_id")
+    except (importlib.metadata.PackageNotFoundError, ValueError, AttributeError):
+        return None

@@ -17,7 +17,7 @@ from carvana_ray.data.catalog import Catalog
 from carvana_ray.data.quarantine import OK
 from carvana_ray.report.figures import unscored_figures
 from carvana_ray.report.overlays import Caption
-from carvana_ray.review.ranking import rank, to_csv
+from carvana_ray.review.ranking import EMPTY_SCORE, ReviewItem, rank, to_csv
 from carvana_ray.review.shape import MaskShape
 from carvana_ray.stages.ingest.datasets import RETRIES, from_blocks
 from carvana_ray.stages.predict.measure_masks import FIELDS, measure_masks
@@ -71,13 +71,19 @@ def review_masks(
         listed = sum(item.listed for item in items)
         shown = items[: min(max(listed, MIN_FIGURES), MAX_FIGURES)]
         rows = [_shard_row(shard_uris[item.name], item.name) for item in shown]
-        captions = [Caption(lines=[f"Score {i.score:.1f}"], reasons=list(i.reasons)) for i in shown]
+        captions = [_caption(item) for item in shown]
         figures = unscored_figures(catalog.folder, rows, captions)
         section |= {"looked": len(items), "listed": listed, "figures": figures}
     except (OSError, ValueError, pa.ArrowException, ray.exceptions.RayError) as error:
         section["problem"] = str(error).splitlines()[0]
         log.warning("review.csv could not be written: %s", section["problem"])
     return section, crcs
+
+
+def _caption(item: ReviewItem) -> Caption:
+    """Return the words about an image. The score of an empty mask says nothing about it."""
+    lines = [f"Score {item.score:.1f}"] if item.score < EMPTY_SCORE else []
+    return Caption(lines=lines, reasons=list(item.reasons))
 
 
 def _measure_all(

@@ -75,6 +75,9 @@ def test_a_note_names_the_model_its_recipe_the_time_and_the_code_where_known() -
     note = headline({"evaluate": part}).notes[-1]
     assert f"model {SHA[:12]} (recipe best)" in note
     assert note.endswith("code 0123456789ab")
+    part["lineage"]["versions"]["commit"] += "-dirty"
+    assert headline({"evaluate": part}).notes[-1].endswith("code 0123456789ab with changes")
+    part["lineage"]["versions"]["commit"] = "0123456789abcdef"
     pipeline = {"model": SHA, "seconds": {}}  # it says neither when nor with what it was made
     assert headline({"evaluate": part, "pipeline": pipeline}).notes[-1] == note
 
