@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from carvana_ray import images
 from carvana_ray.images import turns, validate
 
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 Tile = tuple[str, NDArray[np.uint8]]  # caption, image [h, w, 3]
 
 RED, BLUE = (230, 40, 40), (40, 110, 255)
@@ -87,8 +88,17 @@ def render_sheet(rows: Sequence[Sequence[Tile]], title: str) -> bytes:
     for row, top, caption_height in zip(rows, tops.tolist(), captions, strict=False):
         for column, (caption, tile) in enumerate(row):
             left = gap + column * (width + gap)
-            draw.text((left, top), caption, fill="black", font=draw_font)
+            draw.text((left, top), _fit(caption, width, draw_font), fill="black", font=draw_font)
             page.paste(Image.fromarray(tile), (left, top + caption_height))
     buffer = io.BytesIO()
     page.save(buffer, "JPEG", quality=88)
     return buffer.getvalue()
+
+
+def _fit(text: str, width: int, font: Font) -> str:
+    """Return a text, or its start and an ellipsis, that is at most `width` pixels long."""
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(f"{text}\N{HORIZONTAL ELLIPSIS}") > width:
+        text = text[:-1]
+    return f"{text}\N{HORIZONTAL ELLIPSIS}"

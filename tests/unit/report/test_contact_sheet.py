@@ -145,3 +145,11 @@ def test_images_and_masks_are_shown_upright(turn: int) -> None:
     assert contact_sheet.load_upright(buffer.getvalue(), 10).shape == (15, 10, 3)
     mask = contact_sheet.turn_upright(buffer.getvalue(), stored[..., 0] > 99)
     assert np.array_equal(mask, upright[..., 0] > 99)
+
+
+def test_a_long_caption_ends_before_the_next_tile() -> None:
+    tiles = [("w" * 255, np.zeros((40, 60, 3), np.uint8)), ("", np.zeros((40, 60, 3), np.uint8))]
+    page = np.asarray(opened(contact_sheet.render_sheet([tiles], "t")).convert("L"))
+    captions = page[48:72]
+    assert captions[:, 6:66].min() < 100
+    assert captions[:, 74:].min() > 200
