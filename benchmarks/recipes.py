@@ -23,7 +23,7 @@ import dataclasses
 import json
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -97,7 +97,12 @@ def batches(plan: BatchPlan, recipe: Recipe, data: torch.Tensor) -> Iterator[Bat
 
 
 def train(
-    recipe: Recipe, seed: int, epochs: int, data: torch.Tensor
+    recipe: Recipe,
+    seed: int,
+    epochs: int,
+    data: torch.Tensor,
+    base: int = 32,
+    change: Callable[[Batch], Batch] = lambda batch: batch,
 ) -> tuple[TrainState, dict[str, float]]:
     """Train on all data; return the state, the minutes and the rate."""
     plan = BatchPlan(
@@ -108,7 +113,7 @@ def train(
         epochs=epochs,
         seed=seed,
     )
-    model = ModelWithLoss(build_model(32, recipe, seed)).to(data.device)
+    model = ModelWithLoss(build_model(base, recipe, seed)).to(data.device)
     steps = plan.epochs * plan.train_steps
     state = init_state(model, model, recipe, recipe.learning_rate, steps)
     worker = loop.WorkerContext(
@@ -119,7 +124,7 @@ def train(
         progress=lambda done: None,
     )
     began = time.perf_counter()
-    loop.train(state, batches(plan, recipe, data), plan, worker, lambda _: None)
+    loop.train(state, map(change, batches(plan, recipe, data)), plan, worker, lambda _: None)
     rows = state.history
     seconds = sum(row["images"] / row["images_per_second"] for row in rows)
     return state, {
@@ -130,8 +135,15 @@ def train(
 
 def score(
     state: TrainState, recipe: Recipe, gray: torch.Tensor, truth: torch.Tensor
-) -> dict[str, float]:
-    """Return Dice of the masks of images uint8 [n, h, w] and the rate; truth is bool [n, H, W]."""
+) -> tuple[list[float], float]:
+    """Return each image's Dice and the rate in images/s.
+
+    Args:
+        state: of the training whose network is scored.
+        recipe: says whether images are mirrored too.
+        gray: uint8 [n, h, w].
+        truth: bool [n, H, W].
+    """
     predictor = Predictor(state.model, gray.device, recipe.tta_flip)
     batch = max_batch(gray.shape[1], gray.shape[2], recipe.unshuffle)
     scores, seconds = [], 0.0
@@ -147,11 +159,7 @@ def score(
             mask = mask_kernels.enlarge(soft_mask[None], *SIZE)[0]
             both = (mask & true_mask).sum().item()
             scores.append(2 * both / (mask.sum() + true_mask.sum()).item())
-    return {
-        "dice": float(np.mean(scores)),
-        "dice_min": min(scores),
-        "predicted_per_second": (len(gray) - batch) / seconds if seconds else 0.0,
-    }
+    return scores, (len(gray) - batch) / seconds if seconds else 0.0
 
 
 def main() -> None:
@@ -184,7 +192,9 @@ def main() -> None:
         scaled = data[recipe.downscale]
         state, took = train(recipe, seed, epochs, scaled[:, ~held])
         row = {"recipe": name, "seed": seed, "epochs": epochs, **took}
-        rows.append(row | score(state, recipe, scaled[0][held], truth))
+        scores, rate = score(state, recipe, scaled[0][held], truth)
+        row |= {"dice": float(np.mean(scores)), "dice_min": min(scores)}
+        rows.append(row | {"predicted_per_second": rate})
         print(" ".join(f"{k} {v:.6g}" if k != "recipe" else v for k, v in rows[-1].items()))
     result = {
         "rows": rows,

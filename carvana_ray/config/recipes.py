@@ -72,5 +72,15 @@ RECIPES = {
         batch_size=16,
     ),
     "best": Recipe(unshuffle=4, affine_augment=True, tta_flip=True, downscale=1, epochs=60),
+    # For drawn cars in many scenes: a wide view of the image, cars of any size and place.
+    "starter": Recipe(
+        unshuffle=2,
+        affine_augment=True,
+        max_shift=0.12,
+        max_log_scale=0.4,
+        tta_flip=True,
+        epochs=30,
+        batch_size=32,
+    ),
 }
 RECIPE_DEFAULTED = ("downscale", "epochs", "batch_size")  # flags whose default the recipe sets

@@ -23,10 +23,10 @@ class TrainFlags(ModelFlags, SeedFlags):
         metavar="FOLDER",
     )
     # The next five are None only with --init-from, until `finetune.resolve_flags` reads the model.
-    recipe: Literal["default", "2017", "best"] = option(
+    recipe: Literal["default", "2017", "best", "starter"] = option(
         None,
         "default: fast; best: full resolution, 60 epochs, half the errors; 2017: the original "
-        "project's (default: default, or --init-from's)",
+        "project's; starter: for drawn cars in many scenes (default: default, or --init-from's)",
         group="model",
     )
     downscale: int = option(
