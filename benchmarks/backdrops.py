@@ -25,8 +25,12 @@ from carvana_ray.checkpoints.manifest import resolve_model
 from carvana_ray.checkpoints.model import load_model
 from carvana_ray.data import layout
 from carvana_ray.inference.predictor import Predictor
+from carvana_ray.sample import cars
+from carvana_ray.sample.backdrop import draw_backdrop
+from carvana_ray.sample.meshes import build_meshes
 
 SIZE = (layout.WIDTH, layout.HEIGHT)
+UNSEEN = 2**20  # a seed of rooms that no training draws
 Floats = NDArray[np.float32]
 
 
@@ -67,12 +71,12 @@ def tiles() -> Image.Image:
 
 
 def room(seed: int) -> Image.Image:
-    """Return an empty drawn room of the kind that the starter model was trained on."""
-    rng = np.random.default_rng((sample_seed, seed))
-    return Image.fromarray(sample.empty_scene(rng))
+    """Return a drawn room without its car, of the kind that the starter model was trained on."""
+    rng = np.random.default_rng((UNSEEN, seed))
+    car, dice = cars.pose(sample.draw_car(rng, "varied"), 1, rng)
+    return draw_backdrop(car, build_meshes(car), 1, dice)
 
 
-sample_seed = 2**20  # no training draws from it
 BACKDROPS: dict[str, Callable[[], Image.Image]] = {
     "white": functools.partial(plain, 250),
     "gray": functools.partial(plain, 128),
@@ -113,9 +117,9 @@ def main() -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     predictor = Predictor(network, device, manifest.tta_flip)
     names = [path.name for path in sorted((flags.data / "train").glob("*.jpg"))]
-    cars = layout.unique_cars(names)[flags.skip_cars :]
+    scored = layout.unique_cars(names)[flags.skip_cars :]
     step = layout.VIEWS // flags.views
-    files = [f"{car}_{view:02d}" for car in cars for view in range(1, layout.VIEWS + 1, step)]
+    files = [f"{car}_{view:02d}" for car in scored for view in range(1, layout.VIEWS + 1, step)]
     folders = flags.data / "train", flags.data / "train_masks"
     paths = [(folders[0] / f"{name}.jpg", folders[1] / f"{name}_mask.gif") for name in files]
     everything: dict[str, list[float]] = {}
@@ -129,11 +133,13 @@ def main() -> None:
                 truth = images.load_mask(pair[1].read_bytes())
                 scores.append(2 * float((mask & truth).sum()) / float(mask.sum() + truth.sum()))
             everything[name] = scores
-            print(f"{name:8} {np.mean(scores):.4f}  p10 {np.percentile(scores, 10):.4f}", flush=True)
+            print(
+                f"{name:8} {np.mean(scores):.4f}  p10 {np.percentile(scores, 10):.4f}", flush=True
+            )
     rows = {name: round(float(np.mean(scores)), 5) for name, scores in everything.items()}
     scores = [score for some in everything.values() for score in some]
     total = {"dice": float(np.mean(scores)), "p10": float(np.percentile(scores, 10))}
-    print(json.dumps({"images": len(scores), "cars": len(cars), **total, "backdrops": rows}))
+    print(json.dumps({"images": len(scores), "cars": len(scored), **total, "backdrops": rows}))
 
 
 if __name__ == "__main__":
