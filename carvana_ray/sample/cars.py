@@ -139,7 +139,7 @@ def _aimed(car: Car, view: int, rng: np.random.Generator) -> Car:
 def _framed(car: Car, view: int, rng: np.random.Generator, usual: bool) -> Car:
     """Return the car with the focal length and the lens shift that place it in the image."""
     left, top, right, bottom = _extent(car, view)
-    of_width = rng.uniform(0.6, 0.95) if usual else rng.uniform(0.3, 1.1)
+    of_width = rng.uniform(0.6, 0.95) if usual else rng.uniform(0.35, 1.1)
     focal = of_width * WIDTH * car.studio.distance_m / car.length_m
     largest = min(1.02 * WIDTH / (right - left), 0.93 * HEIGHT / (bottom - top)) * 1000
     focal = float(np.clip(focal, 0.25 * WIDTH / (right - left) * 1000, largest))
@@ -172,7 +172,7 @@ def _extent(car: Car, view: int) -> tuple[float, float, float, float]:
 
 def _with_foot(studio: Studio, rng: np.random.Generator, car: Car) -> Studio:
     """Return the studio with a wall that stands behind the car."""
-    nearest = 0.5 * car.length_m + 0.4
+    nearest = 5.0 if studio.calm else 0.5 * car.length_m + 0.4
     away = float(np.exp(rng.uniform(np.log(nearest), np.log(60.0))))
     upright = replace(studio, roll_deg=0.0)
     pixels, _ = camera.project(np.array([[0.0, away, 0.0]], dtype=np.float32), upright)

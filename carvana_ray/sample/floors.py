@@ -15,7 +15,7 @@ def draw_floor(studio: Studio, rng: np.random.Generator) -> Image.Image:
     """Return a floor without shadows over the whole image, RGB, 1918 x 1280."""
     tint = rng.normal(0, 1, 3) * float(rng.choice((3.0, 20.0), p=(0.75, 0.25)))
     color = _levels(studio, rng)[..., None] + (tint - tint.mean()).astype(np.float32)
-    floor = to_image(color).resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)
+    floor = to_image(color).resize((WIDTH, HEIGHT), Image.Resampling.BILINEAR)
     pen = ImageDraw.Draw(floor)
     often = (0.88, 0.1, 0.01, 0.01) if studio.calm else (0.4, 0.25, 0.2, 0.15)
     covering = int(rng.choice(4, p=often))
@@ -48,9 +48,11 @@ def shaded(
         reflection: gray values, [320, 480, 3].
     """
     size = floor.size
-    mirrored = to_image(reflection).resize(size, Image.Resampling.BILINEAR)
-    floor.paste(mirrored, (0, 0), fraction_image(reflectance).resize(size))
-    shade = fraction_image(light).resize(size, Image.Resampling.BICUBIC)
+    if reflectance.max() > 0.01:
+        mirrored = to_image(reflection).resize(size, Image.Resampling.BILINEAR)
+        part = fraction_image(reflectance).resize(size, Image.Resampling.BILINEAR)
+        floor.paste(mirrored, (0, 0), part)
+    shade = fraction_image(light).resize(size, Image.Resampling.BILINEAR)
     return ImageChops.multiply(floor, Image.merge("RGB", (shade, shade, shade)))
 
 

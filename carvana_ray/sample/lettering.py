@@ -91,11 +91,11 @@ def _draw_ink(rng: np.random.Generator, level: float) -> Ink:
 
 def _word(studio: Studio, pen: ImageDraw.ImageDraw, rng: np.random.Generator) -> None:
     """Draw large letters of two stroke widths along the wall."""
-    letters = rng.choice(list(_STROKES), int(rng.integers(3, 11)))
-    pitch = WIDTH * rng.uniform(0.35, 1.15) / len(letters)
+    letters = rng.choice(list(_STROKES), int(rng.integers(4, 11)))
+    pitch = WIDTH * rng.uniform(0.65 if studio.calm else 0.35, 1.15) / len(letters)
     height = float(np.clip(pitch * rng.uniform(0.6, 1.7), 40, 420))
     left = studio.center_x - pitch * len(letters) / 2 + rng.normal(0, 60)
-    up = rng.choice((4.0, rng.uniform(0, 160)))
+    up = rng.choice((4.0, rng.uniform(0, 160)), p=(0.7, 0.3))
     widths = np.sort(rng.uniform(0.05, 0.24, 2))
     first_bold = int(rng.integers(0, len(letters) + 1))
     ink, bent = _draw_ink(rng, studio.wall_level), rng.uniform(0, 0.1)

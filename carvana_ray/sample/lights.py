@@ -21,7 +21,7 @@ def draw_light(rng: np.random.Generator, calm: bool) -> Light:
         ambient=float(rng.uniform(0.72 if calm else 0.6, 1.02)) - 0.5 * hard,
         up=float(rng.uniform(0.0, 0.4)),
         down=float(rng.uniform(0.15, 0.55)) * (1 - 0.4 * hard),
-        foot=float(rng.uniform(0.55, 1.0)),
+        foot=float(rng.uniform(0.4, 0.95)),
         key=(hard * across, hard * away, hard * math.sin(height)),
         front=float(rng.uniform(0.5, 1.0)),
         behind=float(rng.uniform(0.0, 0.6)),

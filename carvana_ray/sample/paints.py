@@ -24,7 +24,7 @@ def paint(car: Car, rng: np.random.Generator) -> Car:
         mirrors_black=bool(rng.uniform() < 0.3),
         cladding=bool(rng.uniform() < (0.15 if car.style in ("sedan", "coupe") else 0.5)),
         chrome=bool(rng.uniform() < 0.5),
-        rim_albedo=float(rng.choice((rng.uniform(0.25, 0.6), rng.uniform(0.01, 0.15)))),
+        rim_albedo=float(rng.uniform(0.25, 0.7) if rng.uniform() < 0.7 else rng.uniform(0.01, 0.2)),
     )
 
 
@@ -37,18 +37,18 @@ def _paint(rng: np.random.Generator) -> Finish:
     hue = rng.uniform(-1, 1, 3)
     hue = hue - hue.max()  # the strongest channel keeps its brightness
     color = np.clip(stored * (1 + saturation * hue), 0.03, 1.0) ** 2
-    metalness = float(rng.choice((0.0, rng.uniform(0.0, 0.65))))
+    metalness = float(rng.choice((0.0, rng.uniform(0.0, 0.9))))
     return (
         _rgb(color),
         metalness,
-        float(rng.choice((rng.uniform(0.7, 1.4), 0.1), p=(0.93, 0.07))),
+        float(rng.choice((rng.uniform(0.7, 1.5), rng.uniform(1.5, 3.5), 0.1), p=(0.6, 0.35, 0.05))),
         0.0,
     )
 
 
 def _glass(rng: np.random.Generator) -> dict[str, Finish]:
     tint: Rgb = (0.004, 0.005, 0.005)
-    clear = float(rng.choice((rng.uniform(0.65, 0.92), rng.uniform(0.05, 0.65)), p=(0.7, 0.3)))
+    clear = float(rng.choice((rng.uniform(0.5, 0.88), rng.uniform(0.05, 0.5)), p=(0.6, 0.4)))
     dark = float(rng.choice((0.01, rng.uniform(0.03, 0.5))))
     return {
         "glass": (tint, 0.0, float(rng.uniform(0.6, 1.8)), clear),

@@ -1,5 +1,6 @@
-"""The sample stage: an image that exists has its own mask."""
+"""The sample stage: an image that exists has its own mask, and scenes are not mixed."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,19 @@ def test_a_mask_without_its_image_is_drawn_again(tmp_path: Path) -> None:
     mask.parent.mkdir()
     other = np.zeros((1280, 1918), bool)
     mask.write_bytes(sample.encode_mask(other))
-    row = {"folder": TRAIN, "number": 0, "seed": 1, "views": [1]}
+    row = {**asdict(SampleCar(TRAIN, 0, 1)), "views": [1]}
     drawn = draw_views(batch_of(row), out=str(tmp_path))
     assert (tmp_path / "train" / name).exists()
     text = rle.encode(images.load_mask(mask.read_bytes()))
     assert text == drawn["rle_mask"][0]
     assert text != rle.encode(other)
+
+
+def test_varied_scenes_are_other_images_under_other_names(tmp_path: Path) -> None:
+    studio, varied = SampleCar(TRAIN, 0, 1), SampleCar(TRAIN, 0, 1, "varied")
+    assert studio.name != varied.name
+    drawn = draw_views(batch_of({**asdict(varied), "views": [2]}), out=str(tmp_path))
+    assert drawn["img"].tolist() == [varied.image_name(2)]
+    _, mask = sample.photograph(sample.draw_car(varied.rng(), scenes="varied"), 2, varied.rng(2))
+    assert drawn["rle_mask"][0] == rle.encode(mask)
+    assert (tmp_path / "train" / varied.image_name(2)).exists()
