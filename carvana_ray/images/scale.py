@@ -16,7 +16,10 @@ from carvana_ray.images.turns import to_upright
 
 Size = tuple[int, int]  # height, width
 
-MAX_RATIO = 1.4  # in height and width; within it an image keeps its size
+# In height and width; within it an image keeps its size. Real cars, two small models: Dice falls by
+# 0.001 to 0.009 at 1.1 times the training size, by 0.004 to 0.034 at 1.25, by 0.05 to 0.13 at 2 and
+# by 0.15 to 0.47 at a quarter. Scaled it stays within 0.002 from a quarter to three times.
+MAX_RATIO = 1.2
 
 
 def training_scale(height: int, width: int, trained: Size) -> float:
