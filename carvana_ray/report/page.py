@@ -6,6 +6,7 @@ browser refuses all else, so even a name that slipped through unescaped could do
 
 import base64
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import NamedTuple
@@ -25,6 +26,8 @@ _TEMPLATES = Environment(
     lstrip_blocks=True,
     undefined=StrictUndefined,
 )
+_HASH = re.compile("[0-9a-f]{32,}(-dirty)?")
+_TEMPLATES.tests["hash"] = lambda value: bool(_HASH.fullmatch(str(value)))
 
 
 class Section(NamedTuple):

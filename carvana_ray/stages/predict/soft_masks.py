@@ -28,7 +28,10 @@ def predict_soft_masks(
     """
     workers = WorkerAllocation(1, len(os.sched_getaffinity(0)), use_gpu=False)
     options = read_options(folder, manifest, None, workers)
-    rows = {key: [value] for key, value in block_row("", entries).items()}
-    found = SoftMaskPredictor(model, workers)(read_images(rows, options))
-    columns = (found[name] for name in ("img", "status", "soft_mask"))
-    return {name: mask for name, status, mask in zip(*columns, strict=True) if status == OK}
+    predict, soft_masks = SoftMaskPredictor(model, workers), {}
+    for image in entries:  # one by one, for the memory of a small driver
+        rows = {key: [value] for key, value in block_row("", [image]).items()}
+        found = predict(read_images(rows, options))
+        if found["status"][0] == OK:
+            soft_masks[image.name] = found["soft_mask"][0]
+    return soft_masks

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from support.report_parts import EVIL, SHA, Tags, both, evaluation, prediction
+from support.report_parts import EVIL, SHA, Tags, both, evaluation, prediction, scored
 
 from carvana_ray import storage
 from carvana_ray.report import builder
@@ -108,19 +108,18 @@ def test_jobs_of_one_model_share_a_page_and_those_of_another_do_not(tmp_path: Pa
     assert storage.read(target) == builder.to_html({"predict": prediction()})
 
 
-def test_provenance_that_parts_have_in_common_is_shown_once() -> None:
-    same = both()
-    for part in same.values():
-        part["lineage"] = {"versions": {"ray": "2.60.0"}}
-    html = builder.to_html(same).decode()
-    assert html.count("2.60.0") == 1
-    assert "Versions (evaluate and predict)" in html
-
-
-def test_provenance_shows_the_length_of_a_list_and_its_first_values() -> None:
+def test_the_time_without_data_is_a_percentage() -> None:
     part = evaluation()
-    part["lineage"] = {"data": {"pictures": 3, "a": list("vwxyz"), "b": [], "c": None}}
-    text = Tags(builder.to_html({"evaluate": part}).decode()).text
-    for words in ("images|3|", "a|5: v, w, x, y \N{HORIZONTAL ELLIPSIS}|", "b|none|"):
-        assert words in text, words
-    assert "|c|" not in text
+    part["speed"] = {"Training: share of time that waited for pictures": 0.0018}
+    assert (
+        "Training: time without data|0.2%"
+        in Tags(builder.to_html({"evaluate": part}).decode()).text
+    )
+
+
+def test_cut_outs_at_the_top_are_those_of_the_prediction_or_else_of_the_evaluation() -> None:
+    parts = both()
+    parts["evaluate"]["shown"] = [scored("of_evaluation.jpg", size=(80, 120))]
+    assert "of_evaluation" not in builder.to_html(parts).decode()
+    assert "of_evaluation" in builder.to_html({"evaluate": parts["evaluate"]}).decode()
+    assert 'id="cutouts"' not in builder.to_html({"evaluate": evaluation()}).decode()

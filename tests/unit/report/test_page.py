@@ -104,3 +104,28 @@ def test_the_policy_allows_the_pages_own_style_and_script_and_nothing_else() -> 
 def test_only_the_first_reasons_are_shown_and_the_others_counted() -> None:
     text = page_of("images.html", "harmless").text
     assert "and 2 more" in text
+
+
+def test_a_hash_is_short_in_sight_and_whole_under_the_pointer_and_when_copied() -> None:
+    values = {"sha": "5b" * 32, "commit": "ab" * 20 + "-dirty", "system": "Linux-6.1-x86_64-" * 3}
+    section = Section("a", "", "provenance.html", [Facts("Model", {**values, "n": 8}, {})])
+    tags = Tags(render_page(top_of("t"), [section]).decode())
+    hashes = [found["title"] for tag, found in tags.elements if found.get("class") == "hash"]
+    assert hashes == [values["sha"], values["commit"]]
+    assert all(value in tags.text for value in values.values())
+
+
+def test_what_repeats_is_folded_away_and_counted() -> None:
+    figures = [scored(f"{n}.jpg", size=(80, 120)) for n in range(5)]
+    section = Section("a", "", "images.html", ImageGrid(figures, "tiles", 2))
+    html = render_page(top_of("t"), [section]).decode()
+    shown, folded = html.split("<summary>3 more</summary>")
+    assert (shown.count("<article"), folded.count("<article")) == (2, 3)
+
+
+def test_the_bar_has_the_layers_of_the_page_and_none_without_images() -> None:
+    section = Section("a", "", "images.html", ImageGrid([scored("a.jpg", size=(80, 120))]))
+    tags = Tags(render_page(top_of("t"), [section]).decode())
+    values = [found["value"] for tag, found in tags.elements if tag == "input"]
+    assert values == ["", "cut", "mask", "errors", "truth", "photo"]
+    assert "fieldset" not in Tags(render_page(top_of("t"), []).decode()).tags
