@@ -83,16 +83,38 @@ class CutoutIndex:
 
     def require_settings(self, settings: Mapping[str, Any], folder: str) -> None:
         """Raise `InputError` if the cut-outs of a folder were made with other settings."""
-        changed = [
-            f"{name}: was {self.settings.get(name)}, is now {settings.get(name)}"
+        changed = {
+            name: _describe_change(name, self.settings.get(name), settings.get(name))
             for name in dict.fromkeys((*settings, *self.settings))
             if self.settings.get(name) != settings.get(name)
-        ]
+        }
         if changed:
+            # Of two models more settings may differ, such as the downscale, and the name says all.
+            words = changed.get("model") or "; ".join(changed.values())
             raise InputError(
-                f"{folder}: has cut-outs made with other settings ({'; '.join(changed)}); use "
-                "another --out, or remove that folder"
+                f"{folder}: has cut-outs made with other settings ({words}); use another folder, "
+                f"such as --out {storage.parent(folder)}-2, or remove the old cut-outs"
             )
+
+
+def _describe_change(name: str, old: Any, new: Any) -> str:
+    """Return in words how a setting differs."""
+    if name == "model":
+        return "another model, or masks of a submission"
+    if name == "version":
+        return "another version of this program"
+    values = [str(value) for value in (old, new)]
+    if name == "background":
+        values = [_describe_background(value) for value in (old, new)]
+        if values[0] == values[1]:
+            return "another background image"
+    return f"{name.replace('_', ' ')}: was {values[0]}, is now {values[1]}"
+
+
+def _describe_background(value: Any) -> str:
+    if isinstance(value, list):
+        return "#" + "".join(f"{part:02x}" for part in value)
+    return "an image" if str(value).startswith("picture") else str(value)
 
 
 def cutout_name(image: str, suffix: str) -> str:

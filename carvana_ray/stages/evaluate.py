@@ -1,4 +1,4 @@
-"""Evaluate a model: Dice at full size on the cars that training held out.
+"""Evaluate a model: Dice at full size on cars that training did not see.
 
 held-out images -> read_images -> MaskPredictor -> score (against the true masks) -> tables, report
 """
@@ -6,6 +6,7 @@ held-out images -> read_images -> MaskPredictor -> score (against the true masks
 import csv
 import io
 import json
+import logging
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +22,6 @@ from carvana_ray.checkpoints.model import ModelManifest, ModelRef
 from carvana_ray.config import EvaluateFlags
 from carvana_ray.data import layout
 from carvana_ray.data.catalog import image_and_mask_dirs
-from carvana_ray.data.pairs import MASK_SUFFIXES
 from carvana_ray.data.quarantine import OK, UNREACHABLE
 from carvana_ray.errors import BadImageError, FileMissingError, IncompleteError, InputError
 from carvana_ray.images.turns import turned_size
@@ -45,8 +45,11 @@ from carvana_ray.stages.predict.replica import (
 )
 from carvana_ray.stages.predict.soft_masks import predict_soft_masks
 from carvana_ray.submission.plan import MIN_SHARD_SIZE
-from carvana_ray.training.run import Pairs, Rows, pair_files, summarize
+from carvana_ray.training.run import Pairs, Rows, summarize
+from carvana_ray.training.unseen import pairs_to_score
 from carvana_ray.unet import metrics
+
+log = logging.getLogger(__name__)
 
 Score = dict[str, Any]  # a row of `score`
 VALUES = "dice", "ceiling", "more", "less"
@@ -60,6 +63,7 @@ class EvaluationJob:
         model, folder, masks: URIs of the folders of the model, the images and the true masks.
         manifest, history: of the model.
         pairs: the (image, mask) files to score, as listed.
+        note: which cars these are, if they are not those that the training held out.
     """
 
     model: str
@@ -68,6 +72,7 @@ class EvaluationJob:
     folder: str
     masks: str
     pairs: Pairs
+    note: str = ""
 
     @property
     def mask_of(self) -> dict[str, str]:
@@ -76,7 +81,7 @@ class EvaluationJob:
 
 
 def check(flags: EvaluateFlags) -> EvaluationJob:
-    """Return the job: the model and the images of the cars that its training held out.
+    """Return the job: the model and the images of the cars to score.
 
     Raises:
         InputError: model or images are missing or invalid, or --out cannot be written.
@@ -86,8 +91,9 @@ def check(flags: EvaluateFlags) -> EvaluationJob:
     history = checkpoint.load_history(model, manifest)
     folder, masks = image_and_mask_dirs(flags.data)
     storage.require_writable(storage.resolve(flags.out))
-    pairs = held_out_pairs(folder, masks, manifest.holdout_cars)
-    return EvaluationJob(model, manifest, history, folder, masks, pairs[: flags.limit or None])
+    pairs, note = pairs_to_score(folder, masks, manifest)
+    pairs = pairs[: flags.limit or None]
+    return EvaluationJob(model, manifest, history, folder, masks, pairs, note)
 
 
 def run(
@@ -106,32 +112,14 @@ def run(
     out = storage.resolve(flags.out)
     summary = f"{count_of(len(job.pairs), 'images')}; {checkpoint.describe_model(job.manifest)}"
     announce("evaluate", summary, out, describe_workers(workers))
+    if job.note:
+        log.info("%s", job.note)
     timer.end("start, list the pictures")
     scores, rate = score_dataset(job, workers)
     timer.end("read, predict, compare")
     result = write_tables(out, job, scores)
     write_report(flags, job, scores, rate, result, timer)
     return {**result, "seconds": round(time.monotonic() - began, 1)}
-
-
-def held_out_pairs(folder: str, masks: str, cars: list[str]) -> Pairs:
-    """Return the (image, mask) files of the held-out cars.
-
-    Raises:
-        InputError: the model held out no cars, or their images or masks are missing.
-    """
-    if not cars:
-        raise InputError(
-            "--model: training held out no cars; train with --holdout-cars to evaluate the model"
-        )
-    entries = storage.list_files(folder, layout.IMAGE_SUFFIXES)
-    entries = [entry for entry in entries if layout.car_of(entry.name) in set(cars)]
-    if missing := sorted(set(cars) - set(layout.unique_cars(entry.name for entry in entries))):
-        raise InputError(
-            f"--data: {folder} has no images of some held-out cars of the model ({len(missing)} of "
-            f"{len(cars)}); the first is {missing[0]}; use the folder that the model was trained on"
-        )
-    return pair_files(entries, storage.list_files(masks, MASK_SUFFIXES))
 
 
 def score_dataset(job: EvaluationJob, workers: WorkerAllocation) -> tuple[list[Score], float]:

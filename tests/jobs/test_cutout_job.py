@@ -143,7 +143,7 @@ def test_other_settings_and_another_model_are_refused(
     before = files_in(tmp_path)
     for flags, said in (
         ({"submission": submission, "background": "red"}, "background: was transparent, is now"),
-        ({"model": model}, "model: was none, rows of a submission, is now"),
+        ({"model": model}, "(another model, or masks of a submission); use another folder"),
         ({"submission": submission, "format": "webp"}, "format: was png, is now webp"),
     ):
         with pytest.raises(InputError, match=said):

@@ -10,7 +10,6 @@ from PIL import Image
 from support.runs import first_pairs, listed
 
 from carvana_ray import images, rle
-from carvana_ray.errors import InputError
 from carvana_ray.stages import evaluate
 from carvana_ray.training.run import Pairs
 from carvana_ray.unet import metrics
@@ -111,15 +110,3 @@ def test_means_are_those_of_each_car_and_view_in_order() -> None:
     ]
     assert list(evaluate.mean_dice_by("car", scores).items()) == [("a", 0.95), ("b", 0.5)]
     assert list(evaluate.mean_dice_by("view", scores).items()) == [("2", 0.7), ("10", 1.0)]
-
-
-def test_held_out_cars_must_exist(data: Path) -> None:
-    folders = f"{data}/train", f"{data}/train_masks"
-    pairs = evaluate.held_out_pairs(*folders, ["000000000001"])
-    assert [image.name for image, _ in pairs] == [
-        f"000000000001_{view:02d}.jpg" for view in range(1, 9)
-    ]
-    with pytest.raises(InputError, match="--holdout-cars"):
-        evaluate.held_out_pairs(*folders, [])
-    with pytest.raises(InputError, match=r"no images of some held-out cars .*1 of 2.* is stranger"):
-        evaluate.held_out_pairs(*folders, ["000000000001", "stranger"])

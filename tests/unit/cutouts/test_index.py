@@ -80,6 +80,25 @@ def test_the_cutout_of_a_changed_image_is_removed_and_pending(tmp_path: Path) ->
     assert pending(tmp_path, changed) == []
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"model": "def", "edge": "hard"}, "(another model, or masks of a submission)"),
+        ({"background": [255, 0, 16]}, "(background: was #010203, is now #ff0010)"),
+        ({"background": "picture of SHA-256 0"}, "(background: was #010203, is now an image)"),
+        ({"version": 4}, "(another version of this program)"),
+    ],
+)
+def test_a_changed_setting_is_said_in_words(
+    tmp_path: Path, changes: dict[str, Any], words: str
+) -> None:
+    pending(tmp_path / "o/cutouts", sources_of("a.jpg"))
+    with pytest.raises(InputError) as error:
+        pending(tmp_path / "o/cutouts", sources_of("a.jpg"), **changes)
+    assert f"made with other settings {words}" in str(error.value)
+    assert f"such as --out {tmp_path}/o-2, " in str(error.value)
+
+
 def test_other_settings_are_named_and_refused(tmp_path: Path) -> None:
     pending(tmp_path, sources_of("a.jpg"))
     with pytest.raises(
