@@ -100,10 +100,10 @@ def run(
         made["scenes"] = flags.scenes
     marker, text = storage.join(out, MARKER), json.dumps(made).encode()
     if not (storage.exists(marker) and storage.read(marker) == text):
-        done = sum(len(_list_names(storage.join(out, folder))) for folder in (TRAIN, TEST))
-        work = f"draw {count_of(total, 'images', done)}"
+        drawn = {name for part in (TRAIN, TEST) for name in _list_names(storage.join(out, part))}
+        work = f"draw {count_of(total, 'images', len(drawn))}"
         announce("sample", work, out, count_of(cluster.cpus, "CPUs"))
-        _write_tables(cars, _draw_all(cars, out), out)
+        _write_tables(cars, _draw_all(cars, out, drawn), out)
         storage.write_atomic(marker, text, replace=True)
     return {**result, "seconds": round(time.monotonic() - began, 1)}
 
@@ -123,20 +123,24 @@ def _list_names(folder: str) -> list[str]:
     return [file.name for file in files]
 
 
-def _draw_all(cars: Sequence[SampleCar], out: str) -> dict[str, str]:
-    """Draw all views of all cars; return the run-length text of each training image's mask."""
+def _draw_all(cars: Sequence[SampleCar], out: str, drawn: set[str]) -> dict[str, str]:
+    """Draw all views of all cars but those `drawn` before.
+
+    Returns:
+        the run-length text of each training image's mask, by image name.
+    """
     blocks = [
         {**asdict(car), "views": list(range(first, first + VIEWS_PER_BLOCK))}
         for car in cars
         for first in range(1, VIEWS + 1, VIEWS_PER_BLOCK)
     ]
-    drawn = from_blocks(blocks).map_batches(
+    rows = from_blocks(blocks).map_batches(
         functools.partial(draw_views, out=out), batch_size=None, num_cpus=1
     )
     masks: dict[str, str] = {}
-    with meter("draw", len(cars) * VIEWS) as progress:
-        for row in drawn.iter_rows():
-            progress.set(progress.done + 1)
+    with meter("draw", len(cars) * VIEWS, len(drawn)) as progress:
+        for row in rows.iter_rows():
+            progress.set(progress.done + int(row["img"] not in drawn))
             if row["rle_mask"]:
                 masks[row["img"]] = row["rle_mask"]
     return masks

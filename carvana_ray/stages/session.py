@@ -80,7 +80,15 @@ def local_resources(num_cpus: int | None = None) -> ClusterResources:
 
 
 def log_resources(cluster: ClusterResources) -> None:
-    """Log the nodes, CPUs and GPUs of a session."""
+    """Log the machines, CPUs and GPUs of a session."""
+    if not os.environ.get("RAY_ADDRESS"):
+        # The user knows the CPUs of the machine, not the logical one more of `local_resources`.
+        cpus = count_of(os.cpu_count() or 1, "CPUs")
+        if cluster.cpus != _default_cpus():
+            cpus = count_of(cluster.cpus, "logical CPUs")
+        gpus = count_of(cluster.gpus, "GPUs") if cluster.gpus else "no GPU"
+        log.info("Ray: this machine, %s, %s", cpus, gpus)
+        return
     counts = (cluster.nodes, "nodes"), (cluster.cpus, "CPUs"), (cluster.gpus, "GPUs")
     log.info("Ray: %s", ", ".join(count_of(*count) for count in counts))
     if cluster.autoscaler_max:

@@ -3,11 +3,18 @@
 import io
 import re
 import sys
+import time
 
 import pytest
 
 from carvana_ray.runtime import progress
 from carvana_ray.runtime.progress import LINE_EVERY_S, ProgressMeter, StageTimer
+
+
+@pytest.fixture(autouse=True)
+def no_ticks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test alone refreshes a meter."""
+    monkeypatch.setattr(progress, "TICK_S", 3600)
 
 
 class Clock:
@@ -55,15 +62,65 @@ def test_the_start_of_processes_does_not_slow_the_rate() -> None:
         assert meter.rate == pytest.approx(5)
 
 
-def test_without_a_report_there_is_one_line_that_says_it_starts() -> None:
+def test_before_the_first_image_the_lines_say_how_long_it_takes_and_become_rarer() -> None:
     stream, clock = io.StringIO(), Clock()
     with ProgressMeter("x", 100, stream=stream, clock=clock) as meter:
-        clock.now += 30
-        meter.set(0)
+        for _ in range(100):
+            clock.now += 1
+            meter.set(0)
         assert meter.rate == 0
-        clock.now += 30
-        meter.set(0)
-    assert stream.getvalue() == "x: starting, 100 images\nx: 0 of 100, 0.0 images/s\n"
+    assert stream.getvalue().splitlines() == [
+        "x: starting, 100 images",
+        "x: 0 of 100, still starting after 10 s",
+        "x: 0 of 100, still starting after 30 s",
+        "x: 0 of 100, still starting after 1 min",
+        "x: 0 of 100",
+    ]
+
+
+def test_while_nothing_moves_there_is_neither_rate_nor_time_left() -> None:
+    stream, clock = io.StringIO(), Clock()
+    with ProgressMeter("train", 3456, stream=stream, clock=clock) as meter:
+        meter.set(16)
+        for _ in range(10):
+            clock.now += 1
+            meter.set(meter.done + 16)
+        for _ in range(40):
+            clock.now += 1
+            meter.set(meter.done)
+        clock.now += 10
+        meter.set(meter.done + 16)
+        shown = stream.getvalue().splitlines()
+    assert shown[1] == "train: 176 of 3456, 16.0 images/s, 3 min left"
+    assert shown[2].endswith("images/s, 3 min left"), "a pause of ten seconds is no halt"
+    assert shown[3:5] == [
+        "train: 176 of 3456, no new image for 20 s",
+        "train: 176 of 3456, no new image for 40 s",
+    ]
+    assert shown[5].startswith("train: 192 of 3456, 2.9 images/s, ")
+
+
+def test_images_that_come_in_blocks_keep_their_rate_between_two_blocks() -> None:
+    stream, clock = io.StringIO(), Clock()
+    with ProgressMeter("predict", 1024, stream=stream, clock=clock) as meter:
+        for second in range(240):
+            clock.now += 1
+            meter.set(second // 30 * 64)
+    assert "no new image" not in "".join(stream.getvalue().splitlines()[8:])
+
+
+def test_the_time_without_an_image_is_shown_without_a_report(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(progress, "TICK_S", 0.01)
+    stream, clock = io.StringIO(), Clock()
+    with ProgressMeter("x", 100, stream=stream, clock=clock):
+        clock.now += 12
+        for _ in range(500):
+            if "12 s" in stream.getvalue():
+                break
+            time.sleep(0.01)
+    assert "x: 0 of 100, still starting after 12 s\n" in stream.getvalue()
 
 
 def test_lines_are_at_least_ten_seconds_apart() -> None:
@@ -136,7 +193,7 @@ def test_a_terminal_has_a_bar_and_no_lines(monkeypatch: pytest.MonkeyPatch) -> N
     assert "predict" in shown
     assert "1000/1000" in shown
     assert "35.0 images/s" in shown
-    assert "starting" not in shown
+    assert "predict: starting" not in shown
 
 
 def screen(text: str, columns: int) -> list[str]:
@@ -171,7 +228,7 @@ def test_a_terminal_has_one_live_line_with_rate_and_time_left(
         (line,) = screen(stream.getvalue(), columns)
         assert "456/100064" in line
         assert "20.0 images/s" in line
-        assert line.rstrip().endswith("1:23:01")
+        assert line.rstrip().endswith("1 h 23 min left")
 
 
 @pytest.mark.parametrize("name", ["dumb", "unknown", ""])
@@ -182,7 +239,7 @@ def test_a_terminal_without_cursor_control_has_lines(
     stream = Terminal()
     with ProgressMeter("x", 1, stream=stream):
         pass
-    assert stream.getvalue() == "x: starting, 1 image\nx: 0 of 1, 0.0 images/s\n"
+    assert stream.getvalue() == "x: starting, 1 image\nx: 0 of 1\n"
 
 
 def test_nothing_is_shown_after_show_false(
