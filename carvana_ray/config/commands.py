@@ -84,7 +84,8 @@ COMMANDS = {
         """\
   carvana-ray pipeline --out runs/demo --downscale 8 --base 8 --epochs 12   # on a drawn sample
   carvana-ray pipeline --data carvana --out runs/first
-  carvana-ray pipeline --data carvana --out runs/dry --limit 320 --epochs 1
+  carvana-ray pipeline --data carvana --out runs/dry --limit 320 --epochs 1 \\
+      --downscale 8 --base 8                                           # a try, minutes on CPUs
   ray job submit --working-dir . -- python jobs/pipeline.py --data s3://bucket/carvana \\
       --out s3://bucket/runs/first --workers 2
 """,

@@ -24,6 +24,18 @@ def format_duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
+def format_rough(seconds: float) -> str:
+    """Return a duration that is not known well: ``1 min``, ``25 min``, ``3 h``, ``2 days``."""
+    minutes, hours = seconds / 60, seconds / 3600
+    if minutes < 9.5:
+        return f"{max(round(minutes), 1)} min"
+    if minutes < 57.5:
+        return f"{5 * round(minutes / 5)} min"
+    if hours < 2.75:
+        return f"{round(2 * hours) / 2:g} h"
+    return f"{round(hours)} h" if hours < 47.5 else f"{round(hours / 24)} days"
+
+
 def short_path(uri: str, folder: str) -> str:
     """Return the path relative to a folder if it is below that folder, else the URI as it is."""
     prefix = folder.rstrip("/") + "/"

@@ -22,6 +22,7 @@ from carvana_ray.runtime.wording import count_of
 from carvana_ray.stages import evaluate, sample
 from carvana_ray.stages.predict import stage as predict
 from carvana_ray.stages.train import stage as train
+from carvana_ray.stages.train.log_forecast import log_prediction
 from carvana_ray.training import finetune, tensorboard
 
 Results = dict[str, dict[str, Any]]  # the result of each step
@@ -30,8 +31,11 @@ Results = dict[str, dict[str, Any]]  # the result of each step
 def check(flags: config.PipelineFlags) -> None:
     """Raise `InputError` if a step cannot run with these flags or this data."""
     if flags.data:
-        train.check(_train_flags(flags, flags.data))
-        load_catalog(flags.data, flags.limit, flags.partial)
+        train_flags = _train_flags(flags, flags.data)
+        training = train.check(train_flags)
+        catalog = load_catalog(flags.data, flags.limit, flags.partial)
+        resolved = finetune.resolve_flags(train_flags, training.base_model)
+        log_prediction(resolved, training, len(catalog.entries))
         return
     if flags.tensorboard:
         tensorboard.require_writer()

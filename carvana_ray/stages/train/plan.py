@@ -60,7 +60,7 @@ class TrainJob:
         return storage.join(self.out, tensorboard.FOLDER, self.run.run_id)
 
 
-def check(flags: config.TrainFlags) -> TrainingRun:
+def check_run(flags: config.TrainFlags) -> TrainingRun:
     """Return the planned run.
 
     Raises:

@@ -31,7 +31,8 @@ from carvana_ray.runtime.wording import count_of
 from carvana_ray.stages import ray_metrics
 from carvana_ray.stages.train.assemble_batches import BatchSpec
 from carvana_ray.stages.train.dataset import decode_pairs
-from carvana_ray.stages.train.plan import TrainJob, check, is_finished, plan_job
+from carvana_ray.stages.train.log_forecast import log_training, warn_of_small_store
+from carvana_ray.stages.train.plan import TrainJob, check_run, is_finished, plan_job
 from carvana_ray.stages.train.progress_actor import poll_progress, start_progress_actor
 from carvana_ray.stages.train.publish import load_published, publish_curves, publish_model
 from carvana_ray.stages.train.trainer import start_training, wait_for_training
@@ -40,6 +41,14 @@ from carvana_ray.training.loop import DivergedError
 from carvana_ray.training.run import TrainingRun, drop_bad_pairs, summarize
 
 log = logging.getLogger(__name__)
+
+
+def check(flags: config.TrainFlags) -> TrainingRun:
+    """Return the planned run, and log how long it takes on this machine; raises as `check_run`."""
+    run = check_run(flags)
+    if not is_finished(storage.join(storage.resolve(flags.out), "model"), run):
+        log_training(finetune.resolve_flags(flags, run.base_model), run)
+    return run
 
 
 def run(
@@ -116,6 +125,9 @@ def _announce(job: TrainJob, done: int) -> None:
     signals.set_stop_note(lambda: stop_note(job.checkpoint_dir, job.flags.epochs))
     if done:
         log.info("training resumes after epoch %d", done)
+    h, w = job.grid
+    store = int(ray.cluster_resources().get("object_store_memory", 0))
+    warn_of_small_store(decoded=2 * h * w * len(job.run.pairs), store=store)
 
 
 def _wait(job: TrainJob, spec: BatchSpec, training: "Future[object]", done: int) -> None:

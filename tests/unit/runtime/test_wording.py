@@ -2,7 +2,13 @@
 
 import pytest
 
-from carvana_ray.runtime.wording import count_of, format_bytes, format_duration, short_path
+from carvana_ray.runtime.wording import (
+    count_of,
+    format_bytes,
+    format_duration,
+    format_rough,
+    short_path,
+)
 
 
 def test_a_count_has_its_noun_and_the_part_that_is_done() -> None:
@@ -48,3 +54,19 @@ def test_a_path_below_the_current_folder_is_short() -> None:
     assert short_path("/home/melissa/a", "/home/me") == "/home/melissa/a"
     assert short_path("s3://bucket/a", "/home/me") == "s3://bucket/a"
     assert short_path("/tmp/a", "/") == "/tmp/a"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (3, "1 min"),
+        (500, "8 min"),
+        (1400, "25 min"),
+        (3500, "1 h"),
+        (5400, "1.5 h"),
+        (11_000, "3 h"),
+        (200_000, "2 days"),
+    ],
+)
+def test_a_forecast_is_rough(seconds: float, said: str) -> None:
+    assert format_rough(seconds) == said
