@@ -83,14 +83,16 @@ def log_resources(cluster: ClusterResources) -> None:
     """Log the machines, CPUs and GPUs of a session."""
     if not os.environ.get("RAY_ADDRESS"):
         # The user knows the CPUs of the machine, not the logical one more of `local_resources`.
-        cpus = count_of(os.cpu_count() or 1, "CPUs")
-        if cluster.cpus != _default_cpus():
-            cpus = count_of(cluster.cpus, "logical CPUs")
-        gpus = count_of(cluster.gpus, "GPUs") if cluster.gpus else "no GPU"
-        log.info("Ray: this machine, %s, %s", cpus, gpus)
+        own = cluster.cpus == _default_cpus()
+        found = count_of(cluster.cpus - own, "CPUs" if own else "logical CPUs")
+        log.info(
+            "Ray: this machine, %s, %s",
+            found,
+            count_of(cluster.gpus, "GPUs") if cluster.gpus else "no GPU",
+        )
         return
-    counts = (cluster.nodes, "nodes"), (cluster.cpus, "CPUs"), (cluster.gpus, "GPUs")
-    log.info("Ray: %s", ", ".join(count_of(*count) for count in counts))
+    totals = (cluster.nodes, "nodes"), (cluster.cpus, "CPUs"), (cluster.gpus, "GPUs")
+    log.info("Ray: %s", ", ".join(count_of(*count) for count in totals))
     if cluster.autoscaler_max:
         cpus, gpus = cluster.autoscaler_max
         log.info(

@@ -1,5 +1,6 @@
 """A session of Ray says what it has, and else nothing; an address that nothing answers is told."""
 
+import logging
 import os
 import socket
 import subprocess
@@ -11,7 +12,8 @@ import pytest
 from support.commands import Run
 
 from carvana_ray.errors import InputError
-from carvana_ray.stages.session import _require_listener, _use_short_temp_dir
+from carvana_ray.runtime.resources import ClusterResources
+from carvana_ray.stages.session import _require_listener, _use_short_temp_dir, log_resources
 
 SMALL = """
 import sys
@@ -73,6 +75,28 @@ def test_an_address_that_is_none_is_an_error_of_one_line(run_job: Run, tmp_path:
     assert done.returncode == 2
     assert done.stderr.startswith("sample: error: RAY_ADDRESS cluster: ")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("cluster", "address", "said"),
+    [
+        (ClusterResources((os.cpu_count() or 1) + 1, 0, 1), "", f"{os.cpu_count()} CPUs, no GPU"),
+        (ClusterResources(64, 1, 1), "", "64 logical CPUs, 1 GPU"),
+        (ClusterResources(8, 0, 2), "10.0.0.1:6379", "Ray: 2 nodes, 8 CPUs, 0 GPUs"),
+    ],
+)
+def test_the_log_counts_the_cpus_that_the_user_knows(
+    cluster: ClusterResources,
+    address: str,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    caplog.set_level(logging.INFO)
+    log_resources(cluster)
+    (line,) = caplog.messages
+    assert line.endswith(said)
 
 
 LONG = "/scratch/net/people/somebody/slurm_jobdir/1355700/tmp.t0016"

@@ -51,7 +51,7 @@ def test_a_long_training_is_told_once_with_what_is_shorter(
     for _ in range(2):
         log_forecast.log_training(flags_of(tmp_path), run)
     assert caplog.messages == [
-        "train: takes about 1 h on 2 CPUs",
+        "train: takes about 55 min on 2 CPUs",
         "shorter: --downscale 8 --base 8 takes about 1 min; one H200 GPU takes about 1 min",
     ]
 
@@ -75,7 +75,7 @@ def test_epochs_that_are_done_do_not_count(
 ) -> None:
     (tmp_path / "checkpoints/run/epoch-0004").mkdir(parents=True)
     log_forecast.log_training(flags_of(tmp_path), run)
-    assert caplog.messages[0] == "train: takes about 15 min on 2 CPUs"
+    assert caplog.messages[0] == "train: takes about 10 min on 2 CPUs"
     (tmp_path / "checkpoints/run/epoch-0005").mkdir()
     caplog.clear()
     log_forecast.log_training(flags_of(tmp_path), run)
