@@ -8,8 +8,8 @@ import pytest
 
 from carvana_ray import config
 from carvana_ray.config import cli
+from carvana_ray.config.commands import COMMANDS
 from carvana_ray.stages.closing import Closing
-from carvana_ray.stages.command_line import COMMANDS
 
 HOME = "/home/me"
 TRAIN = {"model": f"{HOME}/runs/first/model", "val_dice": 0.9914}
