@@ -60,6 +60,9 @@ def headline(parts: Mapping[str, Part]) -> Headline:
         verdict = judge_unscored(review["listed"], review["looked"])
         if evaluation:
             notes.append(f"Prediction without true masks: {verdict.sentence}")
+        if bad := prediction["result"]["bad"]:
+            lost = "" if prediction["result"]["submission"] else "; no submission was written"
+            notes.append(f"{count_of(bad, 'images')} could not be used{lost}.")
     scale = None
     if evaluation:
         dice = float(np.mean([row[3] for row in evaluation["scores"]]))

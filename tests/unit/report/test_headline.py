@@ -65,6 +65,22 @@ def test_a_prediction_alone_has_no_grade_and_no_scale() -> None:
     assert top.scale is None
 
 
+@pytest.mark.parametrize(
+    ("bad", "submission", "notes"),
+    [
+        (0, "x.csv", []),
+        (1, None, ["1 image could not be used; no submission was written."]),
+        (2, "x.csv", ["2 images could not be used."]),
+    ],
+)
+def test_bad_images_are_named_at_the_top(
+    bad: int, submission: str | None, notes: list[str]
+) -> None:
+    part = prediction()
+    part["result"] |= {"bad": bad, "submission": submission}
+    assert headline({"predict": part}).notes[:-1] == notes
+
+
 def test_a_note_names_the_model_its_recipe_the_time_and_the_code_where_known() -> None:
     part = evaluation()
     assert headline({"evaluate": part}).notes[-1].endswith(f"model {SHA[:12]} · {part['made']}")
