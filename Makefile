@@ -32,7 +32,7 @@ format: .venv/ready  ## format the code and fix what ruff can fix
 .venv/ready: requirements.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	$(BIN)/python -m pip install --quiet --editable '.[test]' --constraint requirements.txt
 	touch $@
 
 clean:  ## remove the environment and caches, but no results (runs/)
