@@ -71,6 +71,38 @@ def test_ticks_cover_all_values_and_can_be_told_apart(low: float, high: float) -
     assert all(float(x).is_integer() for x in axes.get_xticks())
 
 
+@pytest.mark.parametrize("low", [1e-5, 0.0049, 0.05, 0.7, 1.0])
+@pytest.mark.parametrize("factor", [1.0, 1.3, 4.0, 90.0, 1e5])
+def test_ticks_of_a_log_axis_are_few_and_cover_all_values(low: float, factor: float) -> None:
+    nan = float("nan")
+    figure = charts.lines([("a", [(1, low), (2, nan), (3, low * factor)])], "epoch", log=True)
+    svg(figure)
+    (axes,) = figure.axes
+    assert axes.get_yscale() == "log"
+    bottom, top = axes.get_ylim()
+    assert bottom <= low * (1 + 1e-9)
+    assert top >= low * factor * (1 - 1e-9)
+    ticks = [float(label.get_text()) for label in axes.get_yticklabels()]
+    assert 2 <= len(ticks) <= charts.MAX_TICKS + 4
+    assert ticks == sorted(set(ticks))
+    assert (bottom, top) == (ticks[0], ticks[-1])
+
+
+def test_charts_of_bars_can_share_a_scale_and_a_height() -> None:
+    short, long = charts.bars([("a", 1.0, "1")], 4.0, 3), charts.bars([("a", 4.0, "4")] * 3, 4.0)
+    assert short.get_size_inches().tolist() == long.get_size_inches().tolist()
+    assert short.axes[0].get_xlim() == long.axes[0].get_xlim() == (0, 4)
+
+
+def test_charts_of_a_row_have_a_common_height() -> None:
+    rows = [("a", 0.1, 0.2, 0.3)] * 16
+    height = charts.height_of_ranges(16)
+    few = charts.ranges(rows[:2], "Dice", height)
+    shown = charts.histogram([0.5], "Dice", ("ceiling", 0.5), height)
+    heights = {one.get_size_inches()[1] for one in (few, charts.ranges(rows, "Dice"), shown)}
+    assert len(heights) == 1
+
+
 def test_one_value_makes_a_chart() -> None:
     for figure in (
         charts.lines([("a", [(1, 0.5)])], "epoch"),
