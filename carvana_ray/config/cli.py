@@ -68,6 +68,12 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
+def describe(field: "dataclasses.Field[Any]") -> str:
+    """Return the help text of a flag, with its default."""
+    text, default = field.metadata["help"], field.default
+    return text if default is False or default in (None, "", ()) else f"{text} (default: {default})"
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Print the error in one line, without the usage that argparse adds; exit."""
@@ -144,12 +150,10 @@ def _usage(field: "dataclasses.Field[Any]") -> str:
 
 
 def _add_flag(group: "argparse._ArgumentGroup", field: "dataclasses.Field[Any]", kind: Any) -> None:
-    text, name = field.metadata["help"], flag(field.name)
+    text, name = describe(field), flag(field.name)
     if kind is bool:
         group.add_argument(name, action="store_true", help=text)
         return
-    if field.default not in (None, "", ()):
-        text += f" (default: {field.default})"
     options: dict[str, Any] = {"metavar": field.metadata["metavar"]}
     if typing.get_origin(kind) is Literal:
         options = {"choices": typing.get_args(kind)}

@@ -20,7 +20,7 @@ from carvana_ray.runtime import signals
 
 PROGRAM = completion.PROGRAM
 HELP = """\
-{program} cuts cars out of studio photographs: a few on a laptop, or millions on a Ray cluster.
+Cut cars out of studio photographs: a few on a laptop, or millions on a Ray cluster.
 
 usage: {program} COMMAND [flags]
 

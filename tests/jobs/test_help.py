@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 from support.commands import REPOSITORY
+from support.flag_tables import PAGE, page
 
 from carvana_ray.config import cli
 from carvana_ray.config.commands import COMMANDS
-from carvana_ray.stages.command_line import run_command
+from carvana_ray.stages.command_line import main, run_command
 
 DOCUMENTS = [
     REPOSITORY / "README.md",
@@ -50,7 +51,7 @@ def parsed(monkeypatch: pytest.MonkeyPatch) -> None:
 def is_valid(name: str, argv: list[str]) -> bool:
     """Return whether a command accepts these flags; the error is on stderr."""
     try:
-        run_command(name, argv)
+        main([name, *argv])
     except ParsedError:
         return True
     except SystemExit:
@@ -116,7 +117,21 @@ def test_the_commands_of_the_documents_are_valid(
     path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name, argv in commands(path.read_text()):
-        assert name in COMMANDS, f"{path.name}: {name}"
+        assert name in {*COMMANDS, "completion"}, f"{path.name}: {name}"
         words = [word for word in argv if word != "..."]  # left out there
         # A name without flags is a mention, such as "`carvana-ray export` writes a file".
         assert not words or is_valid(name, words), f"{shlex.join(argv)}: {capsys.readouterr().err}"
+
+
+def test_the_page_of_flags_is_that_of_the_program() -> None:
+    assert PAGE.read_text() == page(), "cd tests && python -m support.flag_tables"
+
+
+@pytest.mark.usefixtures("parsed")
+def test_the_example_of_the_program_s_own_help_is_valid(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["--help"]) == 0
+    ((name, argv),) = commands(capsys.readouterr().out)
+    assert name == "cutout"
+    assert is_valid(name, argv)
