@@ -34,6 +34,7 @@ from numpy.typing import NDArray
 from carvana_ray import images
 from carvana_ray.config.recipes import RECIPES, Recipe
 from carvana_ray.data import layout
+from carvana_ray.data.cars import KAGGLE
 from carvana_ray.data.split import split_cars
 from carvana_ray.images import augment
 from carvana_ray.inference import mask_kernels
@@ -174,12 +175,12 @@ def main() -> None:
     flags = reader.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     names = [path.name for path in sorted((flags.data / "train").glob("*.jpg"))]
-    cars = split_cars(layout.unique_cars(names), flags.holdout_cars, "0", 0)
+    cars = split_cars(KAGGLE.unique(names), flags.holdout_cars, "0", 0)
     pairs = [
         (flags.data / "train" / name, flags.data / "train_masks" / f"{name[:-4]}_mask.gif")
         for name in names
     ]
-    held = torch.tensor([layout.car_of(name) in set(cars[2]) for name in names], device=device)
+    held = torch.tensor([KAGGLE.car_of(name) in set(cars[2]) for name in names], device=device)
     todo = [(name, seed) for name in flags.recipes for seed in flags.seeds]
     first, step = map(int, flags.share.split("/"))
     scales = sorted({COMPARED[name].downscale for name, _ in todo} | {1})

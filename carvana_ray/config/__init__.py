@@ -12,5 +12,5 @@ from carvana_ray.config.flags import (
     SeedFlags,
 )
 from carvana_ray.config.pipeline_flags import PipelineFlags
-from carvana_ray.config.predict_flags import CutoutFlags, EvaluateFlags, PredictFlags
+from carvana_ray.config.predict_flags import CutoutFlags, EvaluateFlags, PredictFlags, UseModelFlags
 from carvana_ray.config.train_flags import TrainFlags

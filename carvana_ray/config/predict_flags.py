@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from carvana_ray.config.cars_flag import CarsFlags
 from carvana_ray.config.cli import option
 from carvana_ray.config.flags import ModelFlags
 from carvana_ray.errors import InputError
@@ -13,11 +14,8 @@ TAKEN_NAMES |= {"train_masks"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateFlags(ModelFlags):
-    """Score a model on cars that it was not trained on.
-
-    The command prints the mean Dice at full size and writes OUT/report.html.
-    """
+class UseModelFlags(ModelFlags):
+    """Flags of every job that uses a model."""
 
     model: str = option(
         "", "model folder, or starter (default: OUT/model)", group="model", metavar="FOLDER"
@@ -34,6 +32,14 @@ class EvaluateFlags(ModelFlags):
 
 def _stem(submission: str) -> str:
     return submission.removesuffix(".gz").removesuffix(".csv")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateFlags(UseModelFlags, CarsFlags):
+    """Score a model on cars that it was not trained on.
+
+    The command prints the mean Dice at full size and writes OUT/report.html.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +110,7 @@ class PredictFlags(EvaluateFlags):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CutoutFlags(EvaluateFlags):
+class CutoutFlags(UseModelFlags):
     """Cut cars out of images: files with a transparent or another background.
 
     The cut-outs go to OUT/cutouts. The same command skips finished images.

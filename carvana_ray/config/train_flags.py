@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from carvana_ray.config.cars_flag import CarsFlags
 from carvana_ray.config.cli import option
 from carvana_ray.config.flags import ModelFlags, SeedFlags
 from carvana_ray.config.recipes import RECIPE_DEFAULTED, RECIPES
@@ -10,7 +11,7 @@ from carvana_ray.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainFlags(ModelFlags, SeedFlags):
+class TrainFlags(ModelFlags, SeedFlags, CarsFlags):
     """Train a model on images with masks.
 
     The model goes to OUT/model. The same command resumes after the last finished epoch.

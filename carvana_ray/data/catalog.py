@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from carvana_ray import storage
 from carvana_ray.data import layout
+from carvana_ray.data.cars import KAGGLE, CarNames, load_car_names
 from carvana_ray.data.checksums import load_checksums
 from carvana_ray.data.csv_reader import read_names
 from carvana_ray.data.layout import IMAGE_SUFFIXES, SAMPLE_SUBMISSION, require_safe_names
@@ -26,6 +27,7 @@ class Catalog:
         order: their names in the order of the submission's rows.
         size: the (H, W) that all must have, or None for any.
         crcs: known CRC-32 of files, by name.
+        cars: how their names give cars.
     """
 
     folder: str
@@ -33,15 +35,17 @@ class Catalog:
     order: list[str]
     size: tuple[int, int] | None
     crcs: dict[str, int]
+    cars: CarNames = KAGGLE
 
 
-def load_catalog(data: str, limit: int = 0, partial: bool = False) -> Catalog:
+def load_catalog(data: str, limit: int = 0, partial: bool = False, cars_by: str = "") -> Catalog:
     """Return the images of ``DATA/test`` if that folder exists, else those of ``DATA``.
 
     Args:
         data: value of --data.
         limit: take only this many images, the first by name; 0 takes all.
         partial: accept that images listed in ``sample_submission.csv`` are missing.
+        cars_by: see `load_car_names`.
 
     Raises:
         InputError: there are no images, or they do not match ``sample_submission.csv``.
@@ -57,7 +61,8 @@ def load_catalog(data: str, limit: int = 0, partial: bool = False) -> Catalog:
         size = layout.HEIGHT, layout.WIDTH
     entries = entries[: limit or None]
     names = {entry.name for entry in entries}
-    return Catalog(folder, entries, [name for name in order if name in names], size, crcs)
+    cars = load_car_names(data, cars_by, names)
+    return Catalog(folder, entries, [name for name in order if name in names], size, crcs, cars)
 
 
 def _match_list(uri: str, folder: str, names: set[str], partial: bool) -> list[str]:

@@ -1,4 +1,4 @@
-"""Kaggle's data set by name: folders, file names, car and view of an image, the CSV header."""
+"""Kaggle's data set by name: folders, file names, the CSV header."""
 
 import re
 from collections.abc import Iterable
@@ -17,7 +17,6 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".tif", ".tiff", ".
 HEIC_SUFFIXES = (".heic", ".heif")
 
 KAGGLE_NAME = re.compile(r"[0-9a-f]{12}_(0[1-9]|1[0-6])\.jpg")
-_CAR_AND_VIEW = re.compile(r"(.+)_(\d{2})")
 # Not allowed anywhere in a name: path separators, control characters, line ends, characters that
 # change the direction of text on a terminal, and \ud800-\udfff, which Python reads for bytes that
 # are not UTF-8. Not allowed at the start: a dot (hidden file), a space, and = + - @ (a flag, or a
@@ -39,27 +38,6 @@ def require_safe_names(names: Iterable[str], where: str) -> None:
             "(not allowed: a path, a leading . = + - @ or space, control characters, more than 255 "
             "characters); rename the files"
         )
-
-
-def parse_name(name: str) -> tuple[str, int]:
-    """Return the car and the view (0 to 99) of an image's file name.
-
-    ``0cdf5b5d0ce1_04.jpg`` is view 4 of car ``0cdf5b5d0ce1``. A name without ``_NN`` is view 0 of
-    its own car, so that images of any source can be split by car.
-    """
-    stem = name.rsplit(".", 1)[0]
-    match = _CAR_AND_VIEW.fullmatch(stem)
-    return (match[1], int(match[2])) if match else (stem, 0)
-
-
-def car_of(name: str) -> str:
-    """Return the car of an image's file name, see `parse_name`."""
-    return parse_name(name)[0]
-
-
-def unique_cars(names: Iterable[str]) -> list[str]:
-    """Return the cars of images, each once, sorted."""
-    return sorted({car_of(name) for name in names})
 
 
 def mask_stem(name: str) -> str:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from carvana_ray.data.layout import VIEWS, parse_name
+from carvana_ray.data.cars import KAGGLE, CarNames
+from carvana_ray.data.layout import VIEWS
 from carvana_ray.errors import plural
 from carvana_ray.review import turntable
 from carvana_ray.review.shape import MaskShape
@@ -46,12 +47,12 @@ class ReviewItem:
         return self.score >= REVIEW_SCORE
 
 
-def rank(shapes: Mapping[str, MaskShape]) -> list[ReviewItem]:
+def rank(shapes: Mapping[str, MaskShape], cars_by: CarNames = KAGGLE) -> list[ReviewItem]:
     """Return an item for each image, the most unusual first, from the masks' shapes by image."""
     signals = {name: _shape_signals(shape) for name, shape in shapes.items()}
     cars: dict[str, dict[int, str]] = {}
     for name in shapes:
-        car, view = parse_name(name)
+        car, view = cars_by.parse(name)
         cars.setdefault(car, {})[view] = name
     not_compared = dict(shapes)
     for names in cars.values():

@@ -7,7 +7,7 @@ cluster does not have.
 from dataclasses import dataclass
 from importlib.util import find_spec
 
-from carvana_ray.config import EvaluateFlags, ModelFlags, TrainFlags
+from carvana_ray.config import ModelFlags, TrainFlags, UseModelFlags
 from carvana_ray.errors import InputError
 from carvana_ray.runtime.wording import count_of
 
@@ -97,7 +97,7 @@ def _require_totals(flag: str, workers: int, use_gpu: bool, cluster: ClusterReso
 
 def _decode_on_gpu(flags: ModelFlags, use_gpu: bool) -> bool:
     """Return whether GPUs decode JPEGs; raise `InputError` if --decode gpu cannot be met."""
-    if not isinstance(flags, EvaluateFlags) or flags.decode == "cpu":
+    if not isinstance(flags, UseModelFlags) or flags.decode == "cpu":
         return False
     if not use_gpu:
         raise InputError("--decode gpu: the model runs on CPUs here; use --decode cpu")

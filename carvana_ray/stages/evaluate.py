@@ -21,6 +21,7 @@ from carvana_ray.checkpoints.manifest import resolve_model
 from carvana_ray.checkpoints.model import ModelManifest, ModelRef
 from carvana_ray.config import EvaluateFlags
 from carvana_ray.data import layout
+from carvana_ray.data.cars import KAGGLE, CarNames
 from carvana_ray.data.catalog import image_and_mask_dirs
 from carvana_ray.data.quarantine import OK, UNREACHABLE
 from carvana_ray.errors import BadImageError, FileMissingError, IncompleteError, InputError
@@ -64,6 +65,7 @@ class EvaluationJob:
         manifest, history: of the model.
         pairs: the (image, mask) files to score, as listed.
         note: which cars these are, if they are not those that the training held out.
+        cars: how names give cars.
     """
 
     model: str
@@ -73,6 +75,7 @@ class EvaluationJob:
     masks: str
     pairs: Pairs
     note: str = ""
+    cars: CarNames = KAGGLE
 
     @property
     def mask_of(self) -> dict[str, str]:
@@ -91,9 +94,9 @@ def check(flags: EvaluateFlags) -> EvaluationJob:
     history = checkpoint.load_history(model, manifest)
     folder, masks = image_and_mask_dirs(flags.data)
     storage.require_writable(storage.resolve(flags.out))
-    pairs, note = pairs_to_score(folder, masks, manifest)
+    pairs, note, cars = pairs_to_score(flags.data, manifest, flags.cars_by)
     pairs = pairs[: flags.limit or None]
-    return EvaluationJob(model, manifest, history, folder, masks, pairs, note)
+    return EvaluationJob(model, manifest, history, folder, masks, pairs, note, cars)
 
 
 def run(
@@ -231,11 +234,11 @@ def write_tables(out: str, job: EvaluationJob, scores: list[Score]) -> dict[str,
         "dice_min": round(scores[0]["dice"], 6),
         "report": storage.join(out, builder.PAGE),
     }
-    means = {"view": mean_dice_by("view", scores), "car": mean_dice_by("car", scores)}
+    means = {group: mean_dice_by(group, scores, job.cars) for group in ("view", "car")}
     worst = scores[: figures.WORST_ON_SHEET]
     files = {
         "evaluation.json": json.dumps({**result, "model": job.model, **means}, indent=1).encode(),
-        "evaluation.csv": _to_csv(scores),
+        "evaluation.csv": _to_csv(scores, job.cars),
         "sheets/worst.jpg": figures.worst_sheet(job.folder, job.masks, job.mask_of, worst),
     }
     for name, data in files.items():
@@ -243,11 +246,11 @@ def write_tables(out: str, job: EvaluationJob, scores: list[Score]) -> dict[str,
     return result
 
 
-def mean_dice_by(group: str, scores: list[Score]) -> dict[str, float]:
+def mean_dice_by(group: str, scores: list[Score], cars: CarNames = KAGGLE) -> dict[str, float]:
     """Return the mean Dice of each ``car`` or each ``view``, in order."""
     groups: dict[Any, list[float]] = {}
     for row in scores:
-        car, view = layout.parse_name(row["img"])
+        car, view = cars.parse(row["img"])
         groups.setdefault(car if group == "car" else view, []).append(row["dice"])
     return {str(name): _mean(groups[name]) for name in sorted(groups)}
 
@@ -256,12 +259,12 @@ def _mean(values: list[float]) -> float:
     return round(float(np.mean(values)), 6)
 
 
-def _to_csv(scores: list[Score]) -> bytes:
+def _to_csv(scores: list[Score], cars: CarNames) -> bytes:
     text = io.StringIO(newline="")
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["img", "car", "view", "dice"])
     for row in sorted(scores, key=lambda row: row["img"]):
-        table.writerow([row["img"], *layout.parse_name(row["img"]), f"{row['dice']:.6f}"])
+        table.writerow([row["img"], *cars.parse(row["img"]), f"{row['dice']:.6f}"])
     return text.getvalue().encode()
 
 
@@ -292,7 +295,7 @@ def write_report(
         **drawn,
         "result": result,
         "scores": [
-            [row["img"], *layout.parse_name(row["img"]), *(round(row[key], 6) for key in VALUES)]
+            [row["img"], *job.cars.parse(row["img"]), *(round(row[key], 6) for key in VALUES)]
             for row in scores
         ],
         "history": job.history,

@@ -17,6 +17,7 @@ import numpy as np
 
 from carvana_ray import config, images, rle, sample, storage
 from carvana_ray.data import layout
+from carvana_ray.data.cars import KAGGLE
 from carvana_ray.data.layout import CSV_HEADER, TEST, TRAIN, VIEWS
 from carvana_ray.errors import InputError
 from carvana_ray.runtime.preflight import announce
@@ -74,7 +75,7 @@ def check(flags: config.SampleFlags) -> None:
     names = {(car.folder, car.name) for car in sample_cars(flags)}
     for folder in (TRAIN, TEST):
         for file in _list_names(storage.join(out, folder)):
-            if (folder, layout.car_of(file)) not in names:
+            if (folder, KAGGLE.car_of(file)) not in names:
                 raise InputError(
                     f"--out: {storage.join(out, folder)} holds {file}, which is not of this "
                     "sample; use an empty folder"

@@ -13,9 +13,9 @@ from typing import Any, BinaryIO
 
 from carvana_ray import config, storage
 from carvana_ray.data import quarantine
+from carvana_ray.data.cars import KAGGLE, CarNames
 from carvana_ray.data.catalog import Catalog
 from carvana_ray.data.csv_reader import Row
-from carvana_ray.data.layout import car_of
 from carvana_ray.errors import (
     BadImagesError,
     FileChangedError,
@@ -48,10 +48,11 @@ class MergeSummary:
     rotated: int = 0  # number of images whose EXIF orientation tells viewers to rotate them
     sheet_rows: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # by car
     pixel_counts: dict[str, int] = field(default_factory=dict)  # height times width, by image
+    cars: CarNames = KAGGLE
 
     def add_row(self, row: dict[str, Any]) -> None:
         """Add a row of a shard."""
-        name, car = row["img"], car_of(row["img"])
+        name, car = row["img"], self.cars.car_of(row["img"])
         self.pixel_counts[name] = row["height"] * row["width"]
         self.rotated += row["orientation"] != 1
         if row["status"] != quarantine.OK:
@@ -89,7 +90,7 @@ def merge_shards(
             of this catalog.
         IncompleteError: a shard was damaged in the meantime, or the disk is full.
     """
-    summary = MergeSummary(sheet_cars, published)
+    summary = MergeSummary(sheet_cars, published, cars=catalog.cars)
     target, marker = storage.resolve(flags.submission_uri), storage.resolve(flags.marker_uri)
     try:
         with storage.atomic_writer(target, expected=published) as file:

@@ -14,7 +14,7 @@ from carvana_ray import storage
 from carvana_ray.checkpoints.model import ModelManifest
 from carvana_ray.config import TrainFlags
 from carvana_ray.config.recipes import RECIPES
-from carvana_ray.data import layout
+from carvana_ray.data.cars import describe_cars, load_car_names
 from carvana_ray.data.catalog import image_and_mask_dirs, list_folder
 from carvana_ray.data.checksums import load_checksums
 from carvana_ray.data.pairs import MASK_SUFFIXES, pair_with_masks
@@ -40,6 +40,7 @@ class TrainingRun:
         size: (H, W) of all images.
         run_id: hash of everything that the model depends on.
         crcs: CRC-32 by file name, for files of known checksum.
+        cars_in_words: see `describe_cars`.
     """
 
     image_dir: str
@@ -51,6 +52,7 @@ class TrainingRun:
     run_id: str
     crcs: dict[str, int] = field(repr=False)
     base_model: ModelManifest | None = None
+    cars_in_words: str = ""
 
 
 def plan_run(
@@ -66,9 +68,11 @@ def plan_run(
     """
     image_dir, mask_dir = image_and_mask_dirs(flags.data)
     pairs, files = _list_pairs(image_dir, mask_dir, flags.limit)
-    cars = _split_cars(flags, pairs)
+    names = [image.name for image, _ in pairs]
+    car_names = load_car_names(storage.resolve(flags.data), flags.cars_by, names)
+    cars = _split_cars(flags, car_names.unique(names))
     train, val = (
-        [pair for pair in pairs if layout.car_of(pair[0].name) in names]
+        [pair for pair in pairs if car_names.car_of(pair[0].name) in names]
         for names in (set(cars[0]), set(cars[1]))
     )
     return TrainingRun(
@@ -88,6 +92,7 @@ def plan_run(
         run_id=_hash_run(flags, cars, train, val, files, base_model),
         crcs=load_checksums(storage.resolve(flags.data)),
         base_model=base_model,
+        cars_in_words=describe_cars(car_names, names),
     )
 
 
@@ -105,11 +110,10 @@ def pair_files(image_files: Sequence[FileInfo], mask_files: Sequence[FileInfo]) 
     return [(image_of[i], mask_of[m]) for i, m in pair_with_masks(image_of, mask_of)]
 
 
-def _split_cars(flags: TrainFlags, pairs: Pairs) -> Cars:
+def _split_cars(flags: TrainFlags, cars: list[str]) -> Cars:
     holdout: str | Sequence[str] = flags.holdout_cars
     if storage.exists(file := storage.resolve(flags.holdout_cars)):
         holdout = read_lines(file, "--holdout-cars")
-    cars = layout.unique_cars(image.name for image, _ in pairs)
     return split_cars(cars, holdout, flags.val_cars, flags.seed)
 
 

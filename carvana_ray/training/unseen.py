@@ -3,23 +3,40 @@
 from carvana_ray import storage
 from carvana_ray.checkpoints.model import ModelManifest
 from carvana_ray.data import layout
+from carvana_ray.data.cars import CarNames, load_car_names, pattern_of_model
+from carvana_ray.data.catalog import image_and_mask_dirs
 from carvana_ray.data.pairs import MASK_SUFFIXES
 from carvana_ray.errors import InputError
 from carvana_ray.runtime.wording import count_of
 from carvana_ray.training.run import Pairs, pair_files
 
 
-def pairs_to_score(folder: str, masks: str, manifest: ModelManifest) -> tuple[Pairs, str]:
-    """Return the (image, mask) files of `cars_to_score`, and its words about them.
+def pairs_to_score(
+    data: str, manifest: ModelManifest, cars_by: str = ""
+) -> tuple[Pairs, str, CarNames]:
+    """Return the (image, mask) files of `cars_to_score`, its words about them, and their names.
+
+    The rule of the model's training gives the cars that it held out. Other data have their own.
+
+    Args:
+        data: value of --data.
+        manifest: of the model.
+        cars_by: value of --cars-by.
 
     Raises:
         InputError: see `cars_to_score`; or images or masks are missing.
     """
+    folder, masks = image_and_mask_dirs(data)
     entries = storage.list_files(folder, layout.IMAGE_SUFFIXES)
-    found = set(layout.unique_cars(entry.name for entry in entries))
-    cars, note = cars_to_score(found, manifest, folder)
-    entries = [entry for entry in entries if layout.car_of(entry.name) in cars]
-    return pair_files(entries, storage.list_files(masks, MASK_SUFFIXES)), note
+    names, held = [entry.name for entry in entries], set(manifest.holdout_cars)
+    rule = load_car_names(storage.resolve(data), cars_by, names)
+    by_model = pattern_of_model(cars_by, manifest.training)
+    if by_model != cars_by:
+        of_model = load_car_names(storage.resolve(data), by_model, names)
+        rule = of_model if held and held <= set(of_model.unique(names)) else rule
+    cars, note = cars_to_score(set(rule.unique(names)), manifest, folder)
+    entries = [entry for entry in entries if rule.car_of(entry.name) in cars]
+    return pair_files(entries, storage.list_files(masks, MASK_SUFFIXES)), note, rule
 
 
 def cars_to_score(found: set[str], manifest: ModelManifest, folder: str) -> tuple[set[str], str]:

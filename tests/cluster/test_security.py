@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from support.report_parts import both
 
-from carvana_ray.data import layout as carvana
+from carvana_ray.data.cars import KAGGLE
 from carvana_ray.report import builder as parts
 
 REPOSITORY = Path(__file__).parents[2]
@@ -195,4 +195,4 @@ def test_a_name_never_becomes_a_part_of_a_page(name: str) -> None:
     assert found.attributes == harmless.attributes
     assert not any(one.startswith("on") for one in found.attributes)
     assert name in found.texts, "as text, to the letter"
-    assert carvana.car_of(name) in found.texts
+    assert KAGGLE.car_of(name) in found.texts

@@ -10,6 +10,8 @@ from PIL import Image
 from support.runs import first_pairs, listed
 
 from carvana_ray import images, rle
+from carvana_ray.config.cars_flag import car_pattern
+from carvana_ray.data.cars import CarNames
 from carvana_ray.stages import evaluate
 from carvana_ray.training.run import Pairs
 from carvana_ray.unet import metrics
@@ -108,5 +110,7 @@ def test_means_are_those_of_each_car_and_view_in_order() -> None:
         {"img": "a_10.jpg", "dice": 1.0},
         {"img": "a_02.jpg", "dice": 0.9},
     ]
-    assert list(evaluate.mean_dice_by("car", scores).items()) == [("a", 0.95), ("b", 0.5)]
-    assert list(evaluate.mean_dice_by("view", scores).items()) == [("2", 0.7), ("10", 1.0)]
+    cars = CarNames(car_pattern("CAR_VIEW"))
+    assert list(evaluate.mean_dice_by("car", scores, cars).items()) == [("a", 0.95), ("b", 0.5)]
+    assert list(evaluate.mean_dice_by("view", scores, cars).items()) == [("2", 0.7), ("10", 1.0)]
+    assert list(evaluate.mean_dice_by("car", scores)) == ["a_02", "a_10", "b_02"]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from carvana_ray.data.layout import car_of
+from carvana_ray.data.cars import KAGGLE
 from carvana_ray.report import overlays
 from carvana_ray.report.builder import Part
 
@@ -67,7 +67,7 @@ def scored(name: str, noise: bool = False, size: tuple[int, int] = (1280, 1918))
 def evaluation(
     name: str = "0123456789ab_01.jpg", images: int = 3, figures: int = 1, noise: bool = False
 ) -> Part:
-    rows: list[list[Any]] = [[name, car_of(name), 1, 0.5, 0.9994, 0.2, 0.1]]
+    rows: list[list[Any]] = [[name, KAGGLE.car_of(name), 1, 0.5, 0.9994, 0.2, 0.1]]
     for n in range(1, images):
         car, dice = f"{n // 16:012x}", 0.99 + 0.009 * n / images
         view = n % 16 + 1

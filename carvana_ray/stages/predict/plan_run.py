@@ -79,7 +79,9 @@ def list_input(flags: PredictFlags, manifest: ModelManifest) -> PredictInput:
         InputError: the images cannot be used.
     """
     published = storage.state(storage.resolve(flags.submission_uri))  # before the listing
-    return PredictInput(manifest, load_catalog(flags.data, flags.limit, flags.partial), published)
+    cars_by = flags.cars_by or manifest.training.get("cars_by", "")
+    catalog = load_catalog(flags.data, flags.limit, flags.partial, cars_by)
+    return PredictInput(manifest, catalog, published)
 
 
 def plan_run(flags: PredictFlags, cluster: ClusterResources, given: PredictInput) -> PredictRun:

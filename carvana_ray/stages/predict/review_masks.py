@@ -65,7 +65,7 @@ def review_masks(
     crcs: dict[str, int] = {}
     try:
         shapes, crcs, shard_uris = _measure_all(folder, parts, catalog, cpus)
-        items = rank(shapes)
+        items = rank(shapes, catalog.cars)
         if is_current():
             storage.write_atomic(storage.join(out, FILE), to_csv(items, shapes), replace=True)
         listed = sum(item.listed for item in items)

@@ -123,6 +123,9 @@ def _announce(job: TrainJob, done: int) -> None:
     where = preflight.describe_workers(job.workers)
     preflight.announce("train", f"{summary}; {network}", job.out, where)
     signals.set_stop_note(lambda: stop_note(job.checkpoint_dir, job.flags.epochs))
+    train, val, holdout = map(len, job.run.cars)
+    cars = job.run.cars_in_words
+    log.info("%s: %d to train on, %d for validation, %d held out", cars, train, val, holdout)
     if done:
         log.info("training resumes after epoch %d", done)
     h, w = job.grid

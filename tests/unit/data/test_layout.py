@@ -1,4 +1,4 @@
-"""File names: their car and view, their mask, and names that are not safe."""
+"""File names: those of Kaggle, and names that are not safe."""
 
 import os
 
@@ -8,26 +8,6 @@ from hypothesis import strategies as st
 
 from carvana_ray.data import layout
 from carvana_ray.errors import InputError
-
-
-@pytest.mark.parametrize(
-    ("name", "car", "view"),
-    [
-        ("0cdf5b5d0ce1_04.jpg", "0cdf5b5d0ce1", 4),
-        ("0cdf5b5d0ce1_16.jpg", "0cdf5b5d0ce1", 16),
-        ("red_car_07.png", "red_car", 7),
-        ("a.b_01.jpeg", "a.b", 1),
-        ("a_99.jpg", "a", 99),
-        ("a_1.jpg", "a_1", 0),
-        ("a_001.jpg", "a_001", 0),
-        ("lonely.jpg", "lonely", 0),
-        ("_04.jpg", "_04", 0),
-        ('a, "b"_02.jpg', 'a, "b"', 2),
-    ],
-)
-def test_a_file_name_has_a_car_and_a_view(name: str, car: str, view: int) -> None:
-    assert layout.parse_name(name) == (car, view)
-    assert layout.car_of(name) == car
 
 
 def test_kaggle_names_match_and_similar_names_do_not() -> None:
@@ -44,10 +24,6 @@ def test_kaggle_names_match_and_similar_names_do_not() -> None:
         "x0cdf5b5d0ce1_01.jpg",
     ):
         assert not layout.KAGGLE_NAME.fullmatch(name)
-
-
-def test_the_cars_of_images_are_listed_once_in_order() -> None:
-    assert layout.unique_cars(["b_02.jpg", "a_01.jpg", "b_01.jpg", "c.jpg"]) == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize(

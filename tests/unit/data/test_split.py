@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from carvana_ray.data import split
-from carvana_ray.data.layout import car_of, unique_cars
+from carvana_ray.data.cars import KAGGLE
 from carvana_ray.errors import InputError
 
 CARS = [f"{number:012x}" for number in range(40)]
@@ -60,9 +60,9 @@ def test_a_split_is_a_partition_that_the_order_of_the_cars_does_not_change(
 
 def test_all_views_of_a_car_stay_together() -> None:
     names = [f"{car}_{view:02d}.jpg" for car in CARS for view in range(1, 17)]
-    train, val, held = split.split_cars(unique_cars(names), "0.15", "0.1", 0)
+    train, val, held = split.split_cars(KAGGLE.unique(names), "0.15", "0.1", 0)
     for part in (train, val, held):
-        own = [name for name in names if car_of(name) in part]
+        own = [name for name in names if KAGGLE.car_of(name) in part]
         assert len(own) == 16 * len(part)
     assert not set(train) & set(val)
     assert not set(train) & set(held)

@@ -13,7 +13,9 @@ import pytest
 from numpy.typing import NDArray
 
 from carvana_ray import rle, sample
-from carvana_ray.data.layout import HEIGHT, WIDTH, unique_cars
+from carvana_ray.config.cars_flag import car_pattern
+from carvana_ray.data.cars import KAGGLE, CarNames
+from carvana_ray.data.layout import HEIGHT, WIDTH
 from carvana_ray.review.ranking import ReviewItem, rank, to_csv
 from carvana_ray.review.shape import MaskShape, measure
 from carvana_ray.sample import meshes, raster, scene
@@ -107,7 +109,7 @@ def faulty(kind: str, mask_of: MaskOf, car: str, other: str, view: int, seed: in
 def count_first(kind: str, mask_of: MaskOf, shapes: dict[str, MaskShape], seed: int) -> int:
     """Return how often, in `PLANTED` trials, the faulty view is ranked first of its car's 16."""
     rng = np.random.default_rng(seed)
-    cars, first = unique_cars(shapes), 0
+    cars, first = KAGGLE.unique(shapes), 0
     for number in range(PLANTED):
         car, other = rng.choice(cars, 2, replace=False)
         view = int(rng.integers(1, 17))
@@ -231,6 +233,20 @@ def test_numbered_images_that_are_no_turntable_are_not_all_listed() -> None:
         mask[top : top + int(rng.integers(80, 200)), left : left + int(rng.integers(100, 300))] = 1
         shapes[f"IMG_{view:02d}.jpg"] = shape_of(mask)
     assert sum(item.listed for item in rank(shapes)) <= 3
+    assert sum(item.listed for item in rank(shapes, CarNames(car_pattern("CAR_VIEW")))) <= 3
+
+
+def test_views_are_compared_only_if_the_names_say_so(drawn: Masks) -> None:
+    mask_of, shapes = drawn
+    by_car: dict[str, dict[str, MaskShape]] = {}
+    for name, shape in shapes.items():
+        car, view = KAGGLE.parse(name)
+        by_car.setdefault(car, {})[f"roadster-{view}.jpg"] = shape
+    views = next(iter(by_car.values()))
+    views["roadster-3.jpg"] = shape_of(np.roll(mask_of(next(iter(by_car)), 3), 90, 1))
+    first = rank(views, CarNames(car_pattern("CAR-VIEW")))[0]
+    assert (first.name, first.listed) == ("roadster-3.jpg", True)
+    assert rank(views)[0].score != first.score
 
 
 def test_no_masks_give_no_items() -> None:

@@ -475,10 +475,11 @@ def test_nothing_is_logged_without_an_orientation(
 
 
 def test_all_views_of_the_first_cars_are_kept_for_the_sheets_and_no_others(tmp_path: Path) -> None:
-    names = [f"{car}_{view:02d}" for car in "abcdefg"[: SHEET_CARS + 2] for view in (1, 2)]
+    cars = [f"{car:012x}" for car in range(SHEET_CARS + 2)]
+    names = [f"{car}_{view:02d}" for car in cars for view in (1, 2)]
     merged = Job(tmp_path, [entry(name) for name in names], shards_each=3).make().merged()
     assert {car: [row["img"] for row in rows] for car, rows in merged.sheet_rows.items()} == {
-        car: [f"{car}_01.jpg", f"{car}_02.jpg"] for car in "abcdefg"[:SHEET_CARS]
+        car: [f"{car}_01.jpg", f"{car}_02.jpg"] for car in cars[:SHEET_CARS]
     }
     assert len(merged.pixel_counts) == len(names)
 

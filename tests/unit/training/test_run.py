@@ -1,7 +1,11 @@
 """A training run's summary and the pairs that it skips; test_input has its input."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
+from support.corpus import save
 
 from carvana_ray import config
 from carvana_ray.errors import InputError
@@ -125,3 +129,42 @@ def test_too_few_good_pairs_for_a_batch_are_an_error_that_names_its_flag() -> No
     run = a_run(20, 6)
     with pytest.raises(InputError, match=r"--batch-size 4 .* 3 "):
         runs.drop_bad_pairs(flags("skip"), run, errors_at(run, *range(17)))
+
+
+def own_data(folder: Path, names: list[str]) -> Path:
+    for name in names:
+        for part, file in (("train", f"{name}.png"), ("train_masks", f"{name}_mask.png")):
+            (folder / part).mkdir(exist_ok=True, parents=True)
+            (folder / part / file).write_bytes(save(np.zeros((8, 12), np.uint8), "PNG"))
+    return folder
+
+
+def planned(data: Path, **changes: Any) -> runs.TrainingRun:
+    values = {"batch_size": 1, "val_cars": "0", **changes}
+    return runs.plan_run(config.TrainFlags(data=str(data), **values), 1)
+
+
+def test_each_own_image_is_a_car_unless_the_data_or_a_flag_say_otherwise(tmp_path: Path) -> None:
+    names = [f"{car}_{view:02d}" for car in ("cara", "carb", "carc") for view in (1, 2)]
+    data = own_data(tmp_path, names)
+    alone = planned(data, holdout_cars="2")
+    assert [len(part) for part in alone.cars] == [4, 0, 2]
+    assert len(alone.pairs) == 4
+    assert alone.cars_in_words == (
+        "6 cars (each image is one; --cars-by CAR_VIEW makes them 3 cars)"
+    )
+    grouped = planned(data, holdout_cars="1", cars_by="CAR_VIEW")
+    assert [len(part) for part in grouped.cars] == [2, 0, 1]
+    assert len(grouped.pairs) == 4
+    assert grouped.cars_in_words == "3 cars"
+    (data / "metadata.csv").write_text("id\ncara\ncarb\ncarc\n")
+    listed = planned(data, holdout_cars="1")
+    assert (listed.cars, listed.run_id) == (grouped.cars, grouped.run_id)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_file_of_held_out_cars_may_come_from_any_editor(tmp_path: Path, encoding: str) -> None:
+    data = own_data(tmp_path, ["K\u00e4fer", "sedan", "van"])
+    (tmp_path / "cars.txt").write_bytes("K\u00e4fer \r\nvan\r\n\r\n".encode(encoding))
+    run = planned(data, holdout_cars=str(tmp_path / "cars.txt"))
+    assert run.cars == (["sedan"], [], ["K\u00e4fer", "van"])

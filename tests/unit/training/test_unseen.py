@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from carvana_ray.checkpoints.model import ModelManifest
+from carvana_ray.data.cars import KAGGLE
 from carvana_ray.errors import InputError
 from carvana_ray.training.unseen import cars_to_score, pairs_to_score
 from carvana_ray.unet.network import UNetConfig
@@ -67,8 +68,30 @@ def test_other_data_are_refused(found: str, model: ModelManifest) -> None:
 def test_the_pairs_are_those_of_the_scored_cars(data: Path) -> None:
     model = model_of(held="x")
     object.__setattr__(model, "holdout_cars", ["000000000001"])
-    pairs, note = pairs_to_score(f"{data}/train", f"{data}/train_masks", model)
+    pairs, note, cars = pairs_to_score(str(data), model)
+    assert cars == KAGGLE
     assert [image.name for image, _ in pairs] == [
         f"000000000001_{view:02d}.jpg" for view in range(1, 9)
     ]
     assert note == ""
+
+
+def test_a_model_finds_the_cars_that_it_held_out_by_the_rule_of_its_training(
+    tmp_path: Path,
+) -> None:
+    for folder, end in (("train", ".jpg"), ("train_masks", "_mask.png")):
+        (tmp_path / folder).mkdir()
+        for car in "ab":
+            for view in (1, 2):
+                (tmp_path / folder / f"{car}_{view:02d}{end}").touch()
+    model = model_of("a", held="b")  # of a version without --cars-by
+    for training, names in (
+        ({}, {"b_01.jpg", "b_02.jpg"}),
+        ({"cars_by": "CAR_VIEW"}, {"b_01.jpg", "b_02.jpg"}),
+        ({"cars_by": ""}, {"a_01.jpg", "a_02.jpg", "b_01.jpg", "b_02.jpg"}),  # other data
+    ):
+        object.__setattr__(model, "training", training)
+        pairs, _, _ = pairs_to_score(str(tmp_path), model)
+        assert {image.name for image, _ in pairs} == names
+    pairs, _, _ = pairs_to_score(str(tmp_path), model, "CAR_VIEW")
+    assert {image.name for image, _ in pairs} == {"b_01.jpg", "b_02.jpg"}
