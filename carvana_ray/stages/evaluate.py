@@ -314,7 +314,7 @@ def _show_cutouts(job: EvaluationJob, scores: list[Score]) -> list[figures.Figur
     """Return the figures of some images as `cutout` would write them."""
     cars: dict[str, list[Score]] = {}
     for row in sorted(scores, key=lambda row: row["img"]):
-        cars.setdefault(layout.car_of(row["img"]), []).append(row)
+        cars.setdefault(job.cars.car_of(row["img"]), []).append(row)
     rows = figures.pick_rows(cars)
     names = {row["img"] for row in rows}
     entries = [image for image, _ in job.pairs if image.name in names]

@@ -113,7 +113,7 @@ def test_a_run_resumes_and_belongs_to_one_base_model(
         "batch_size": 4,
         "cars_by": "CAR_VIEW",
     }
-    flags = flags_of(tmp_path, holdout_cars="1", val_cars="1", **values)
+    flags = flags_of(tmp_path, holdout_cars="1", val_cars="1", cars_by="CAR_VIEW", **values)
     train.run(flags, HERE)
     manifest = load_manifest(str(tmp_path / "out/model"))
     assert (manifest.height, manifest.width) == (301, 402)

@@ -18,7 +18,7 @@ from carvana_ray.data.cars import KAGGLE, CarNames
 from carvana_ray.data.layout import HEIGHT, WIDTH
 from carvana_ray.review.ranking import ReviewItem, rank, to_csv
 from carvana_ray.review.shape import MaskShape, measure
-from carvana_ray.sample import meshes, raster, scene
+from carvana_ray.sample import meshes, raster, render, scene
 
 Mask = NDArray[np.bool_]
 MaskOf = Callable[[str, int], Mask]
@@ -40,7 +40,7 @@ def drawn_mask(car: sample.Car, view: int) -> Mask:
     stage = scene.build_scene(car, meshes.build_meshes(car), view)
     left, top, right, bottom = box = scene.bounding_box(stage)
     mask = np.zeros(SIZE, dtype=bool)
-    order = scene.paint_order(stage, view)
+    order = scene.paint_order(stage, render._camera_in_car_axes(car, view))
     mask[top:bottom, left:right] = raster.rasterize(stage.pixels, order, box) > 0
     return mask
 
