@@ -20,7 +20,6 @@ from carvana_ray.checkpoints import model as checkpoint
 from carvana_ray.checkpoints.manifest import resolve_model
 from carvana_ray.checkpoints.model import ModelManifest, ModelRef
 from carvana_ray.config import EvaluateFlags
-from carvana_ray.data import layout
 from carvana_ray.data.cars import KAGGLE, CarNames
 from carvana_ray.data.catalog import image_and_mask_dirs
 from carvana_ray.data.quarantine import OK, UNREACHABLE
