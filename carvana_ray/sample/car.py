@@ -55,6 +55,7 @@ class Light:
         black: subtracted from the stored brightness; real black cars are darker than computed.
         lamps_seed: seed of the lamps that a car reflects; None for the studio's light panels.
         shadow, contact: darkness of the soft shadow and of the spots under the wheels.
+        under: fraction of the light that is missing under the middle of the car, at least.
         cast: offset (x, y) of the hard shadow on the floor per meter of height, if any.
         cast_shade: darkness of that shadow, 0..1.
         cast_blur_px: its softness, in pixels of a 480 x 320 image.
@@ -71,6 +72,7 @@ class Light:
     lamps_seed: int | None = None
     shadow: float = 1.0
     contact: float = 1.0
+    under: float = 0.0
     cast: tuple[float, float] | None = None
     cast_shade: float = 0.0
     cast_blur_px: float = 2.0

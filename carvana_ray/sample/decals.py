@@ -35,16 +35,16 @@ def draw_over(car: Car, lines: Outline, pens: tuple[Pen, Pen, Pen]) -> None:
     rng = np.random.default_rng((car.decals_seed, 1))
     side, front, rear = pens
     waist = lines.waist_at(car.length_m / 2)
-    for _ in range(int(rng.integers(0, 4))):  # strips along the doors
+    for _ in range(int(rng.integers(1, 6))):  # strips along the doors
         z, slope = rng.uniform(car.clearance_m + 0.1, waist), rng.normal(0, 0.05)
         start, end = sorted(rng.uniform(0.02, 0.98, 2) * car.length_m)
         material = str(rng.choice(("gap", "chrome", "plastic", "print", "lower")))
         side.line(material, [(start, z), (end, z + slope)], float(rng.choice((0.01, 0.03, 0.06))))
     for pen, width in ((front, car.width_m), (rear, car.width_m)):
-        for _ in range(int(rng.integers(0, 4))):
+        for _ in range(int(rng.integers(1, 7))):
             _panel(pen, rng, (0.0, car.clearance_m + 0.25), width * 0.8, 0.3)
-    if rng.uniform() < 0.35:
-        for _ in range(int(rng.integers(1, 4))):
+    if rng.uniform() < 0.4:
+        for _ in range(int(rng.integers(1, 6))):
             _panel(side, rng, (0.5 * car.length_m, 0.6 * waist), 0.5 * car.length_m, 0.35)
     if rng.uniform() < 0.3:
         at = (rng.uniform(0.3, 0.5) * car.length_m, rng.uniform(0.5, 0.75) * waist)

@@ -31,6 +31,7 @@ def draw_light(rng: np.random.Generator, calm: bool) -> Light:
             rng.uniform(0.5, 1.9) if calm or rng.uniform() < 0.7 else rng.uniform(0.0, 0.6)
         ),
         contact=float(rng.uniform(0.6, 1.3) if calm or rng.uniform() < 0.85 else 0.0),
+        under=float(rng.uniform(0.62, 0.96) if rng.uniform() < (0.93 if calm else 0.6) else 0.0),
         cast=(-across / math.sin(height), -away / math.sin(height)) if has_cast else None,
         cast_shade=float(rng.uniform(0.1, 0.6)),
         cast_blur_px=float(rng.choice((rng.uniform(0.5, 2), rng.uniform(2, 10)))),
@@ -49,7 +50,7 @@ def environment(studio: Studio, size: int) -> Floats:
     wall = wall * (1 - rng.uniform(0, 0.35) * np.abs(up))
     horizon = _ramp(up, rng.normal(0.0, 0.06), rng.choice((0.04, 0.1, 0.3)))
     light = floor + (wall - floor) * horizon + _lamps(rng, up, right)
-    return np.ascontiguousarray(np.clip(light, 0.01, 5), dtype=np.float32)
+    return np.ascontiguousarray(np.clip(light, 0.01, 10), dtype=np.float32)
 
 
 def _lamps(rng: np.random.Generator, up: Floats, right: Floats) -> Floats:
@@ -58,12 +59,14 @@ def _lamps(rng: np.random.Generator, up: Floats, right: Floats) -> Floats:
     ceiling = _ramp(up, rng.uniform(0.35, 0.75), 0.12)
     stripes = np.sin(rng.uniform(3, 16) * right + rng.uniform(0, 6.28))
     light += ceiling * rng.uniform(-0.4, 0.5)
-    light += ceiling * rng.uniform(0, 2.5) * np.clip(0.5 + 2 * stripes, 0, 1)
-    for _ in range(int(rng.integers(0, 7))):
+    light += ceiling * np.exp(rng.uniform(-2, 1.6)) * np.clip(0.5 + 2 * stripes, 0, 1)
+    for _ in range(int(rng.integers(1, 12))):
         x, z = rng.uniform(-0.9, 0.9), rng.uniform(-0.05, 0.8)
-        width, height = rng.uniform(0.03, 0.35), rng.uniform(0.05, 0.5)
+        width, height = np.exp(rng.uniform(np.log(0.03), np.log(0.5), 2))
         patch = _band(right, x, width) * _band(up, z, height)
-        light += patch * np.float32(rng.choice((rng.uniform(-0.6, 0), rng.uniform(0.3, 2.5))))
+        light += patch * np.float32(
+            rng.choice((rng.uniform(-0.6, 0), np.exp(rng.uniform(-1, 2.2))))
+        )
     return light
 
 

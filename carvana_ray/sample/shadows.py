@@ -37,6 +37,10 @@ def draw_shadow(car: Car, meshes: CarMeshes, view: int) -> Floats:
     for margin, darkness in steps:
         patch = _shadow_patch(car, view, (0, 0), (half_length + margin, half_width + margin))
         pen.polygon(patch, fill=min(int(darkness * strength), 250))
+    for margin, part in ((0.06, 0.65), (-0.05, 0.88), (-0.2, 1.0)):
+        if car.studio.light.under:
+            patch = _shadow_patch(car, view, (0, 0), (half_length + margin, half_width + margin))
+            pen.polygon(patch, fill=int(255 * part * car.studio.light.under))
     image = image.filter(ImageFilter.GaussianBlur(3.2))
     pen = ImageDraw.Draw(image)
     for axle in (0, 1):
