@@ -13,6 +13,8 @@ import yaml
 from packaging.requirements import Requirement
 from support.commands import REPOSITORY
 
+from carvana_ray import __version__
+
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
 RANGES = {one.name: one for one in map(Requirement, PROJECT["dependencies"])}
 EXTRAS = PROJECT["optional-dependencies"]
@@ -63,6 +65,14 @@ def test_cluster_and_image_install_with_the_same_tool_and_date() -> None:
     set_up = (REPOSITORY / "cluster.yaml").read_text()
     for pattern in (r"uv==[\d.]+", r"--exclude-newer \S+", r"python3?[:.]?(3\.\d+)"):
         assert set(re.findall(pattern, set_up)) & set(re.findall(pattern, DOCKERFILE)), pattern
+
+
+def test_the_citation_names_the_package_as_it_is() -> None:
+    citation = yaml.safe_load((REPOSITORY / "CITATION.cff").read_text())
+    assert citation["title"] == PROJECT["name"]
+    assert citation["version"] == __version__
+    assert citation["license"] == PROJECT["license"]
+    assert citation["abstract"] == PROJECT["description"]
 
 
 def tracked(*folders: str) -> set[str]:

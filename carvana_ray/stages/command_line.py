@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         name, words = words[0], ["--help"]
     if name in COMMANDS:
         return run_command(name, words)
-    with _closed_pipe():
+    with _writing_stdout():
         if name in ("help", "-h", "--help"):
             print(_help(), end="")
         elif name == "--version":
@@ -77,14 +77,20 @@ def _help() -> str:
 
 
 @contextlib.contextmanager
-def _closed_pipe() -> Iterator[None]:
-    """End the process without a traceback if nobody reads its output, as after ``| head``."""
+def _writing_stdout() -> Iterator[None]:
+    """End with exit code 1 and no traceback if stdout cannot be written.
+
+    A closed pipe, as after ``| head``, needs no word; a full disk is named.
+    """
     try:
         try:
             yield
         finally:
-            sys.stdout.flush()
-    except BrokenPipeError:
+            if sys.stdout:  # None if the shell has closed it
+                sys.stdout.flush()
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):
+            print(f"{PROGRAM}: error: stdout: {error.strerror}", file=sys.stderr)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
         sys.exit(EXIT_FAILURE)
 
@@ -98,7 +104,7 @@ def run_command(name: str, argv: Sequence[str] | None = None) -> int:
     """
     command = COMMANDS[name]
     epilog = f"examples:\n{command.examples}"
-    with _closed_pipe():
+    with _writing_stdout():
         flags = cli.parse(command.flags, f"{PROGRAM} {name}", argv, epilog)
         load = functools.partial(importlib.import_module, f"carvana_ray.stages.{command.stage}")
         with signals.stoppable(name):  # before the imports, which take time

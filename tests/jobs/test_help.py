@@ -29,7 +29,7 @@ def commands(text: str) -> Iterator[tuple[str, list[str]]]:
     for line in text.replace("\\\n", " ").splitlines():
         if found := COMMAND.search(line):
             # A pipe, a redirection, `)` or a backtick ends the command.
-            words = re.split(r" [|)>]|`", found[3])[0]
+            words = re.split(r" [|>]|[)`]", found[3])[0]
             yield found[1] or found[2], shlex.split(words, comments=True)
 
 

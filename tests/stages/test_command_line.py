@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from support.commands import REPOSITORY
@@ -110,14 +111,34 @@ def test_help_version_and_usage_errors_take_less_than_half_a_second(argv: list[s
     assert 0 < min(cpu_s() for _ in range(3)) < 0.5
 
 
-@pytest.mark.parametrize("argv", ["--help", "help train", "train --help", "completion bash"])
-def test_a_closed_pipe_brings_no_traceback(argv: str) -> None:
-    line = f"{sys.executable} -m carvana_ray {argv} | true; echo ${{PIPESTATUS[0]}}"
-    done = subprocess.run(
+def with_stdout(redirection: str, argv: str) -> subprocess.CompletedProcess[str]:
+    """Run a command with a redirection; its exit code is in stdout, its errors in stderr."""
+    line = f"{sys.executable} -m carvana_ray {argv} {redirection}; echo ${{PIPESTATUS[0]}}"
+    return subprocess.run(
         ["bash", "-c", line], cwd=REPOSITORY, capture_output=True, text=True, check=True
     )
+
+
+@pytest.mark.parametrize("argv", ["--help", "help train", "--version", "completion bash"])
+def test_a_closed_pipe_brings_no_traceback(argv: str) -> None:
+    done = with_stdout("| true", argv)
     assert done.stderr == ""
     assert done.stdout in ("0\n", "1\n")  # 0 if all was written before the reader was gone
+    done = with_stdout(">&-", argv)
+    assert done.stdout == "0\n"
+    assert "Traceback" not in done.stderr
+
+
+def test_a_full_disk_is_named() -> None:
+    done = with_stdout("> /dev/full", "--version")
+    assert done.stdout == "1\n"
+    assert done.stderr == "carvana-ray: error: stdout: No space left on device\n"
+
+
+def test_a_job_whose_result_nobody_reads_brings_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("img,rle_mask\n00087a6bd4dc_01.jpg,1 1\n")
+    done = with_stdout("| true", f"check {tmp_path}/a.csv --quiet")
+    assert (done.stderr, done.stdout) == ("", "1\n")
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
