@@ -1,7 +1,7 @@
 """Images that cannot be used: their status, the limits that end a run, and quarantine.csv.
 
-Shared by prediction and cut-outs. A run skips bad images and reports them at the end. It ends early
-if so many images are bad that the cause must be something else, such as a wrong folder.
+Shared by training, prediction and cut-outs. A run skips bad images and reports them at the end. It
+ends early if so many images are bad that the cause must be something else, such as a wrong folder.
 """
 
 import csv
@@ -36,6 +36,20 @@ def write_csv(folder: str, bad: Sequence[Bad]) -> str:
     table.writerows([name, reason, f"{crc:08x}"] for name, reason, crc in bad)
     uri = storage.join(folder, FILE)
     storage.write_atomic(uri, text.getvalue().encode(), replace=True)
+    return uri
+
+
+def write_faults(folder: str, faults: Sequence[tuple[str, str]]) -> str:
+    """Write quarantine.csv for a training, as (image, reason), and return its URI.
+
+    Without faults an older file becomes empty, and none is written if there is none.
+    """
+    uri = storage.join(folder, FILE)
+    if faults or storage.exists(uri):
+        text = io.StringIO(newline="")
+        table = csv.writer(text, lineterminator="\n")
+        table.writerows([(CSV_HEADER[0], "reason"), *faults])
+        storage.write_atomic(uri, text.getvalue().encode(), replace=True)
     return uri
 
 

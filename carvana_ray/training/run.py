@@ -88,7 +88,7 @@ def plan_run(
             epochs=flags.epochs,
             seed=flags.seed,
         ),
-        size=_first_size(flags, image_dir, train),
+        size=_first_size(image_dir, train),
         run_id=_hash_run(flags, cars, train, val, files, base_model),
         crcs=load_checksums(storage.resolve(flags.data)),
         base_model=base_model,
@@ -145,10 +145,12 @@ def _hash_run(
     return hashlib.sha256(json.dumps(fields).encode()).hexdigest()[:16]
 
 
-def _first_size(flags: TrainFlags, image_dir: str, train: Pairs) -> tuple[int, int]:
-    """Return the upright (H, W) of the first training image that is good, or of the first one."""
-    candidates = train if flags.on_bad_picture == "skip" else train[:1]
-    for image, _ in candidates:
+def _first_size(image_dir: str, train: Pairs) -> tuple[int, int]:
+    """Return the upright (H, W) of the first training image that is good.
+
+    A bad one before it is named with all others after decoding.
+    """
+    for image, _ in train:
         uri = storage.join(image_dir, image.name)
         try:
             return upright_size(open_image(storage.read(uri)))
@@ -158,27 +160,36 @@ def _first_size(flags: TrainFlags, image_dir: str, train: Pairs) -> tuple[int, i
 
 
 def drop_bad_pairs(
-    flags: TrainFlags, run: TrainingRun, errors: list[str]
+    flags: TrainFlags, run: TrainingRun, errors: list[str], listed_in: str = ""
 ) -> tuple[NDArray[np.int64], BatchPlan]:
     """Return the rows of the usable pairs in ``run.pairs``, int64, and the plan for these pairs.
 
-    `errors` has the error of each pair, empty for a good pair.
+    Args:
+        flags, run: of the training.
+        errors: the error of each pair, empty for a good pair.
+        listed_in: URI of the file that lists all of them, for error messages.
 
     Raises:
-        InputError: bad pairs may not be skipped, or there are too many of them.
+        InputError: bad pairs may not be skipped, there are too many of them, or too few are left.
     """
     bad = [error for error in errors if error]
+    named = f"{'; '.join(bad[:3])}{' ...' if len(bad) > 3 else ''}"
+    named += f"; the full list is in {listed_in}" if listed_in else ""
     may_skip = flags.on_bad_picture == "skip"
     if len(bad) > (max(100, len(errors) // 100) if may_skip else 0):
         advice = "too many to skip; " if may_skip else "skip them with --on-bad-picture skip, or "
-        more = " ..." if len(bad) > 3 else ""
         raise InputError(
-            f"--data: {len(bad)} of {len(errors)} training pairs cannot be used: "
-            f"{'; '.join(bad[:3])}{more}; {advice}fix them"
+            f"--data: {len(bad)} of {len(errors)} training pairs cannot be used: {named}; "
+            f"{advice}fix them"
         )
     kept = np.array([row for row, error in enumerate(errors) if not error], dtype=np.int64)
     train = int((kept < run.plan.train).sum())
-    return kept, dataclasses.replace(run.plan, train=train, val=len(kept) - train)
+    try:
+        return kept, dataclasses.replace(run.plan, train=train, val=len(kept) - train)
+    except InputError as error:
+        raise InputError(
+            f"{error}; {len(bad)} of {len(errors)} pairs cannot be used: {named}"
+        ) from error
 
 
 def summarize(history: Rows) -> dict[str, Any]:

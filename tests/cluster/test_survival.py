@@ -314,6 +314,8 @@ def test_bad_training_images_end_the_training_or_are_skipped(
     }
     with pytest.raises(InputError, match=f"{picture.name}.*{mask.name}.*--on-bad-picture skip"):
         train.run(config.TrainFlags(**values), HERE)
+    lines = (tmp_path / "out/quarantine.csv").read_text().splitlines()[1:]
+    assert [line.split(",")[0][:15] for line in lines] == [picture.stem, mask.name[:15]]
     skipped = train.run(config.TrainFlags(**values, on_bad_picture="skip"), HERE)
     assert skipped["skipped"] == 2
     named = json.loads((tmp_path / "out/model/manifest.json").read_text())["skipped"]

@@ -32,6 +32,9 @@ from carvana_ray.stages.ingest.read_images import (
 )
 from carvana_ray.storage import FileInfo
 
+ALL_GROUND, ALL_CAR = "all ground", "all car"
+INVERTED = "car in all four corners (inverted?)"
+
 
 @dataclass(frozen=True, kw_only=True)
 class PairOptions:
@@ -65,8 +68,9 @@ def read_pairs(batch: Columns, options: PairOptions) -> Columns:
     each try might take minutes.
 
     Returns:
-        ``image`` uint8 [n, h, w], ``soft_mask`` uint8 [n, h, w], and ``error`` str [n]: empty, or
-        the name of the file and the reason, which begins with `UNREACHABLE` if storage failed.
+        ``image`` uint8 [n, h, w], ``soft_mask`` uint8 [n, h, w], ``error`` str [n]: empty, or the
+        name of the file and the reason, which begins with `UNREACHABLE` if storage failed; and
+        ``note`` str [n]: empty, or why the mask is unusual.
     """
     if options.low_priority:
         lower_priority()
@@ -74,7 +78,7 @@ def read_pairs(batch: Columns, options: PairOptions) -> Columns:
     pairs = list(zip(listed_files(row, "image_"), listed_files(row, "mask_"), strict=True))
     shape = (len(pairs), *images.grid_size(*options.size, options.downscale))
     image, soft_mask = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
-    errors = [""] * len(pairs)
+    errors, notes = [""] * len(pairs), [""] * len(pairs)
     folders = options.image_dir, options.mask_dir
     uris = [storage.join(f, file.name) for p in pairs for f, file in zip(folders, p, strict=True)]
     entries = list(itertools.chain.from_iterable(pairs))
@@ -90,12 +94,27 @@ def read_pairs(batch: Columns, options: PairOptions) -> Columns:
             mask = _load_mask(mask_file, row["mask_crcs"][index])
             require_upright(mask.shape, options.size, stored, turn)
             soft_mask[index] = images.shrink_mask(mask, options.downscale)
+            notes[index] = note_of(mask)
         except BadImageError as error:
             errors[index] = f"{name}: {error}"
         except OSError as error:
             errors[index] = f"{name}: {UNREACHABLE}: {error.strerror or error}"
             break
-    return {"image": image, "soft_mask": soft_mask, "error": np.array(errors)}
+    return {
+        "image": image,
+        "soft_mask": soft_mask,
+        "error": np.array(errors),
+        "note": np.array(notes),
+    }
+
+
+def note_of(mask: NDArray[np.bool_]) -> str:
+    """Return why a mask is unusual: `ALL_GROUND`, `ALL_CAR`, `INVERTED`, or ""."""
+    if not mask.any():
+        return ALL_GROUND
+    if mask[0, 0] and mask[0, -1] and mask[-1, 0] and mask[-1, -1]:
+        return ALL_CAR if mask.all() else INVERTED
+    return ""
 
 
 def require_upright(

@@ -8,6 +8,8 @@ wait. A pair takes 0.3 MB at downscale 4, the 5,088 pairs of Kaggle 1.6 GB of th
 """
 
 import functools
+import logging
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -20,10 +22,18 @@ from carvana_ray.runtime.wording import count_of
 from carvana_ray.stages.ingest.blocks import standardize
 from carvana_ray.stages.ingest.crash_isolation import find_crashing
 from carvana_ray.stages.ingest.datasets import RETRIES, from_blocks, keep_blocks_whole
-from carvana_ray.stages.ingest.read_pairs import PairOptions, pairs_row, read_pairs
+from carvana_ray.stages.ingest.read_pairs import (
+    ALL_CAR,
+    ALL_GROUND,
+    PairOptions,
+    pairs_row,
+    read_pairs,
+)
 from carvana_ray.stages.train.assemble_batches import CHUNK, BatchSpec, assemble_batches
 from carvana_ray.storage import FileInfo
 from carvana_ray.training.run import TrainingRun
+
+log = logging.getLogger(__name__)
 
 TASKS_PER_CPU_WORKER = 2  # with elastic workers
 TASKS_PER_GPU_WORKER = 8  # a block of 64 images takes 0.13 s of a core; an H200 uses 14 per second
@@ -52,7 +62,7 @@ def decode_pairs(
 
     Raises:
         IncompleteError: a file cannot be reached.
-        InputError: a file crashes every process that decodes it.
+        InputError: a file crashes every process that decodes it, or all masks are empty or full.
     """
     starts = range(0, len(run.pairs), CHUNK)
     rows = [pairs_row(run.pairs[start : start + CHUNK], run.crcs) for start in starts]
@@ -85,7 +95,9 @@ def decode_pairs(
         raise  # an exception of the task, not a crash
     except ray.exceptions.RayError as error:
         _raise_crash(run, options, len(chunks) * CHUNK, error)
-    return chunks, _collect_errors(chunks)
+    errors, notes = _collect_errors(chunks)
+    _warn_of_unusual_masks(run, errors, notes)
+    return chunks, errors
 
 
 def _raise_crash(
@@ -118,15 +130,34 @@ def _raise_crash(
     ) from error
 
 
-def _collect_errors(chunks: list[Any]) -> list[str]:
-    table = ray.data.from_arrow_refs(chunks).select_columns(["error"])
-    errors = [row["error"] for row in table.iter_rows()]
+def _collect_errors(chunks: list[Any]) -> tuple[list[str], list[str]]:
+    """Return the errors and the notes of all pairs; raise `IncompleteError` if storage failed."""
+    table = ray.data.from_arrow_refs(chunks).select_columns(["error", "note"])
+    rows = list(table.iter_rows())
+    errors = [row["error"] for row in rows]
     if unreachable := [error for error in errors if f": {quarantine.UNREACHABLE}" in error]:
         files = count_of(len(unreachable), "files")
         raise IncompleteError(
             f"--data: {files} cannot be reached, the first is {unreachable[0]}; run again"
         )
-    return errors
+    return errors, [row["note"] for row in rows]
+
+
+def _warn_of_unusual_masks(run: TrainingRun, errors: list[str], notes: list[str]) -> None:
+    """Count masks that are all car or all ground in one line.
+
+    Raises:
+        InputError: all good masks are.
+    """
+    first = dict(zip(reversed(notes), [mask.name for _, mask in reversed(run.pairs)], strict=True))
+    counts = Counter(filter(None, notes))
+    if not counts:
+        return
+    words = "; ".join(f"{count} {note}, such as {first[note]}" for note, count in counts.items())
+    good = errors.count("")
+    if counts[ALL_GROUND] + counts[ALL_CAR] == good:
+        raise InputError(f"--data: no mask shows a car and ground: of {good} masks {words}")
+    log.warning("look at these of %s: %s", count_of(good, "masks"), words)
 
 
 def store_budget(store: int, cached: int) -> int:

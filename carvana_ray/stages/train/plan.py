@@ -9,6 +9,8 @@ from carvana_ray.checkpoints import train_state
 from carvana_ray.checkpoints.manifest import MANIFEST
 from carvana_ray.checkpoints.model import load_model
 from carvana_ray.config.recipes import RECIPES, Recipe
+from carvana_ray.data import quarantine
+from carvana_ray.data.pairs import UnpairedError
 from carvana_ray.errors import InputError, StorageAccessError
 from carvana_ray.runtime.resources import ClusterResources, WorkerAllocation, allocate_workers
 from carvana_ray.training import finetune, tensorboard
@@ -70,8 +72,12 @@ def check_run(flags: config.TrainFlags) -> TrainingRun:
         tensorboard.require_writer()
     base_model = finetune.load_base_manifest(flags)
     flags = finetune.resolve_flags(flags, base_model)
-    run = plan_run(flags, flags.workers or 1, base_model)
     out = storage.resolve(flags.out)
+    try:
+        run = plan_run(flags, flags.workers or 1, base_model)
+    except UnpairedError as error:
+        uri = quarantine.write_faults(out, error.faults)
+        raise InputError(f"{error}; the full list is in {uri}") from error
     storage.require_writable(out)
     resumes = bool(train_state.list_epochs(_checkpoint_dir(out, run)))
     if base_model and not resumes and not is_finished(storage.join(out, "model"), run):

@@ -24,6 +24,7 @@ from carvana_ray.checkpoints import train_state
 from carvana_ray.checkpoints.manifest import MANIFEST
 from carvana_ray.checkpoints.model import describe_network
 from carvana_ray.config import cli
+from carvana_ray.data import quarantine
 from carvana_ray.errors import InputError
 from carvana_ray.runtime import preflight, signals
 from carvana_ray.runtime.resources import ClusterResources
@@ -104,13 +105,23 @@ def _train(job: TrainJob) -> list[str]:
         with ray_metrics.meter("decode", len(all_pairs)) as meter:
             shared_cpus = job.cluster.cpus if early else None
             chunks, errors = decode_pairs(job.run, job.flags.downscale, meter.set, shared_cpus)
-        kept, plan = drop_bad_pairs(job.flags, job.run, errors)
+        kept, plan = drop_bad_pairs(job.flags, job.run, errors, _list_bad_pairs(job, errors))
         if done < plan.epochs:
             ray.get(spec.progress.set_chunks.remote(chunks))
             log.debug("all pairs are decoded")
             spec = dataclasses.replace(spec, plan=plan, kept=kept)
             _wait(job, spec, training or start_training(job, spec, scratch), done)
     return [error for error in errors if error]
+
+
+def _list_bad_pairs(job: TrainJob, errors: list[str]) -> str:
+    """Write quarantine.csv; return its URI."""
+    pairs = zip(job.run.pairs, errors, strict=True)
+    bad = [(image.name, error) for (image, _), error in pairs if error]
+    uri = quarantine.write_faults(job.out, bad)
+    if bad and job.flags.on_bad_picture == "skip":
+        log.warning("%s left out, listed in %s", count_of(len(bad), "training pairs"), uri)
+    return uri
 
 
 def _announce(job: TrainJob, done: int) -> None:

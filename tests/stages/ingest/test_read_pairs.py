@@ -88,3 +88,26 @@ def test_a_pair_that_changed_since_it_was_listed_is_not_read(
     )
     loaded = read_pairs(batch_of(pairs_row(files, {})), options)
     assert loaded["error"][0] == f"{name}: unreachable: it changed since it was listed"
+
+
+@pytest.mark.parametrize(
+    ("car", "note"),
+    [
+        (slice(0, 0), "all ground"),
+        (slice(0, 40), "all car"),
+        (slice(10, 20), ""),
+        (slice(0, 20), ""),
+    ],
+)
+def test_a_mask_without_car_or_ground_is_noted(tmp_path: Path, car: slice, note: str) -> None:
+    mask = np.zeros((40, 60), np.uint8)
+    mask[car] = 255
+    loaded = read_pair(tmp_path, 1, waves(40, 60), mask)
+    assert (loaded["error"].tolist(), loaded["note"].tolist()) == ([""], [note])
+
+
+def test_a_mask_that_looks_inverted_is_noted(tmp_path: Path) -> None:
+    mask = np.full((40, 60), 255, np.uint8)
+    mask[10:30, 10:50] = 0
+    loaded = read_pair(tmp_path, 1, waves(40, 60), mask)
+    assert loaded["note"].tolist() == ["car in all four corners (inverted?)"]

@@ -19,11 +19,18 @@ from carvana_ray import images
 from carvana_ray.config.recipes import Recipe
 from carvana_ray.errors import IncompleteError, InputError
 from carvana_ray.images import augment
-from carvana_ray.stages.ingest.read_pairs import PairOptions, read_pairs
+from carvana_ray.stages.ingest.read_pairs import (
+    ALL_CAR,
+    ALL_GROUND,
+    INVERTED,
+    PairOptions,
+    read_pairs,
+)
 from carvana_ray.stages.train import dataset
 from carvana_ray.stages.train.assemble_batches import BatchSpec
 from carvana_ray.stages.train.dataset import batch_stream, decode_pairs, store_budget
 from carvana_ray.stages.train.progress_actor import start_progress_actor
+from carvana_ray.storage import FileInfo
 from carvana_ray.training.batch_plan import BatchPlan
 
 Pairs = list[tuple[str, str]]
@@ -161,7 +168,7 @@ def test_all_files_that_cannot_be_used_are_named(
     _, errors = decode_pairs(run, 8)
     assert errors[0].startswith(f"{pairs[0][0]}: not-an-image")
     assert errors[1] == ""
-    assert errors[2].startswith(f"{pairs[2][1]}: not-an-image")
+    assert errors[2].startswith(f"{pairs[2][1]}: mask-values")
     _, small = draw_pair(1, (640, 959))
     (tmp_path / "m" / pairs[1][1]).write_bytes(small)
     run = run_of(pairs[1:2], tmp_path / "p", tmp_path / "m")
@@ -237,3 +244,24 @@ def test_the_stream_leaves_space_for_the_decoded_pairs() -> None:
         assert kaggle + store_budget(int(store), kaggle) < 0.8 * store
     assert store_budget(int(40e9), kaggle) == int(20e9), "Ray's own limit, if it is enough"
     assert store_budget(int(1e9), kaggle) > 10 * 16 * 5 * 320 * 480, "ten batches in any case"
+
+
+def test_unusual_masks_are_counted_in_one_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pairs = [(f"{n}.jpg", f"{n}_mask.png") for n in range(6)]
+    files = [tuple(FileInfo(name, 1, "1") for name in pair) for pair in pairs]
+    run = dataclasses.replace(run_of([], tmp_path, tmp_path), pairs=files)
+    warn = dataset._warn_of_unusual_masks
+    warn(run, [""] * 6, [""] * 6)
+    assert not caplog.records
+    notes = ["", ALL_GROUND, INVERTED, ALL_GROUND, ALL_CAR, ""]
+    warn(run, ["", "", "", "", "", "5_mask.png: truncated"], notes)
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        "look at these of 5 masks: 2 all ground, such as 1_mask.png; "
+        "1 car in all four corners (inverted?), such as 2_mask.png; 1 all car, such as 4_mask.png"
+    )
+    notes = [ALL_GROUND, ALL_GROUND, ALL_GROUND, ALL_CAR, "", ""]
+    with pytest.raises(InputError, match="no mask shows a car and ground: of 4 masks 3 all gr"):
+        warn(run, ["", "", "", "", "bad", "bad"], notes)

@@ -65,3 +65,14 @@ def test_only_blocks_in_a_row_without_any_result_end_a_run() -> None:
         limits.add_block(["b.jpg (unreachable)"] * 16, usable=False)
     with pytest.raises(IncompleteError, match=r"cut-outs .* because of a\.jpg"):
         limits.add_block(["b.jpg (unreachable)"], usable=False)
+
+
+def test_the_faults_of_a_training_are_listed_until_there_are_none(tmp_path: Path) -> None:
+    uri = quarantine.write_faults(str(tmp_path), [])
+    assert not Path(uri).exists()
+    faults = [("a.jpg", 'a_mask.png: mask-values: 3, "odd"'), ("b.jpg", "no mask")]
+    assert quarantine.write_faults(str(tmp_path), faults) == uri
+    with open(uri, newline="") as file:
+        assert [tuple(row) for row in csv.reader(file)] == [("img", "reason"), *faults]
+    quarantine.write_faults(str(tmp_path), [])
+    assert Path(uri).read_text() == "img,reason\n"

@@ -168,3 +168,16 @@ def test_a_file_of_held_out_cars_may_come_from_any_editor(tmp_path: Path, encodi
     (tmp_path / "cars.txt").write_bytes("K\u00e4fer \r\nvan\r\n\r\n".encode(encoding))
     run = planned(data, holdout_cars=str(tmp_path / "cars.txt"))
     assert run.cars == (["sedan"], [], ["K\u00e4fer", "van"])
+
+
+def test_errors_about_bad_pairs_say_where_all_are_listed_and_why_none_are_left() -> None:
+    run = a_run(20, 6)
+    with pytest.raises(InputError, match=r"\.\.\.; the full list is in /out/quarantine\.csv; "):
+        runs.drop_bad_pairs(flags(), run, errors_at(run, *range(5)), "/out/quarantine.csv")
+    for left in (0, 3):
+        errors = errors_at(run, *range(left, 26))
+        with pytest.raises(InputError, match=f"the {left} training images") as caught:
+            runs.drop_bad_pairs(flags("skip"), run, errors, "/out/quarantine.csv")
+        text = str(caught.value)
+        assert f"{26 - left} of 26 pairs cannot be used: {errors[left]}; " in text
+        assert text.endswith(" ...; the full list is in /out/quarantine.csv")
