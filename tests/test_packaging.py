@@ -67,6 +67,14 @@ def test_cluster_and_image_install_with_the_same_tool_and_date() -> None:
         assert set(re.findall(pattern, set_up)) & set(re.findall(pattern, DOCKERFILE)), pattern
 
 
+def test_the_page_on_installation_names_the_versions_that_are_installed() -> None:
+    text = (REPOSITORY / "docs" / "install.md").read_text()
+    rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| ")]
+    tested = {row[0].removeprefix("| "): row[2] for row in rows if len(row) > 2}
+    for name, version in pins().items():
+        assert tested[name].split(",")[0] == version
+
+
 def test_the_citation_names_the_package_as_it_is() -> None:
     citation = yaml.safe_load((REPOSITORY / "CITATION.cff").read_text())
     assert citation["title"] == PROJECT["name"]
