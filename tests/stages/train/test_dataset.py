@@ -1,6 +1,7 @@
 """The stream of training batches through a real Ray Data: the batches of the plan, in order."""
 
 import dataclasses
+import itertools
 import os
 import signal
 import time
@@ -30,7 +31,6 @@ from carvana_ray.stages.train import dataset
 from carvana_ray.stages.train.assemble_batches import BatchSpec
 from carvana_ray.stages.train.dataset import batch_stream, decode_pairs, store_budget
 from carvana_ray.stages.train.progress_actor import start_progress_actor
-from carvana_ray.storage import FileInfo
 from carvana_ray.training.batch_plan import BatchPlan
 
 Pairs = list[tuple[str, str]]
@@ -250,8 +250,9 @@ def test_unusual_masks_are_counted_in_one_line(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     pairs = [(f"{n}.jpg", f"{n}_mask.png") for n in range(6)]
-    files = [tuple(FileInfo(name, 1, "1") for name in pair) for pair in pairs]
-    run = dataclasses.replace(run_of([], tmp_path, tmp_path), pairs=files)
+    for name in itertools.chain.from_iterable(pairs):
+        (tmp_path / name).touch()
+    run = run_of(pairs, tmp_path, tmp_path)
     warn = dataset._warn_of_unusual_masks
     warn(run, [""] * 6, [""] * 6)
     assert not caplog.records
