@@ -152,7 +152,9 @@ def _usage(field: "dataclasses.Field[Any]") -> str:
 def _add_flag(group: "argparse._ArgumentGroup", field: "dataclasses.Field[Any]", kind: Any) -> None:
     text, name = describe(field), flag(field.name)
     if kind is bool:
-        group.add_argument(name, action="store_true", help=text)
+        on = field.default is True  # then --no-NAME turns it off
+        action = argparse.BooleanOptionalAction if on else "store_true"
+        group.add_argument(name, action=action, default=field.default, help=text)
         return
     options: dict[str, Any] = {"metavar": field.metadata["metavar"]}
     if typing.get_origin(kind) is Literal:

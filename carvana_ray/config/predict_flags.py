@@ -128,6 +128,9 @@ class CutoutFlags(UseModelFlags):
     data: str = option(
         "", "folder with test/, or any folder of images", group="input", metavar="FOLDER"
     )
+    recursive: bool = option(
+        True, "walk the sub-folders; cut-outs keep their sub-folder", group="input"
+    )
     submission: str = option(
         "",
         "submission file, .csv or .csv.gz, that gives the masks instead of a model",

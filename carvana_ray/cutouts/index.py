@@ -2,6 +2,7 @@
 
     cutouts/_cutouts.json     settings, and folder, name, size and version of each source image
     cutouts/red_roadster.png  cut out of red_roadster.jpg
+    cutouts/monday/blue.png   cut out of monday/blue.jpg
 
 A cut-out is done when its file exists and the index lists it: the file then is of the listed
 version, also while several commands add images or have seen several versions of one image. `sync`
@@ -12,7 +13,7 @@ no version of it. A command that has written a file looks into the index afterwa
 import functools
 import json
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from carvana_ray import storage
@@ -25,10 +26,18 @@ FILE = "_cutouts.json"
 
 @dataclass(frozen=True)
 class SourceImage:
-    """An image to cut out: the URI of its folder, and its entry in that folder."""
+    """An image to cut out.
+
+    Attributes:
+        folder: URI of its folder.
+        entry: the image in that folder.
+        output: path of its cut-out without suffix, relative to the folder of cut-outs; "" is the
+            image's name. The index has it as the name of the cut-out.
+    """
 
     folder: str
     entry: FileInfo
+    output: str = field(default="", compare=False)
 
     @property
     def uri(self) -> str:
@@ -38,6 +47,10 @@ class SourceImage:
     def tag(self) -> str:
         """Size and version of the image in one text."""
         return f"{self.entry.size} {self.entry.version}"
+
+    def cutout(self, suffix: str) -> str:
+        """Return the path of its cut-out, relative to the folder of cut-outs."""
+        return (self.output or storage.name(self.entry.name).rsplit(".", 1)[0]) + suffix
 
     def without_version(self) -> "SourceImage":
         """Return the entry of an image whose cut-out, if it exists, is of no known version."""
@@ -117,20 +130,16 @@ def _describe_background(value: Any) -> str:
     return "an image" if str(value).startswith("picture") else str(value)
 
 
-def cutout_name(image: str, suffix: str) -> str:
-    """Return the file name of an image's cut-out: the image's name with another suffix."""
-    return storage.name(image).rsplit(".", 1)[0] + suffix
-
-
 def by_output_name(sources: Iterable[SourceImage], suffix: str) -> dict[str, SourceImage]:
     """Return the images by name of their cut-out.
 
     Raises:
-        InputError: two images have the same name but for the suffix.
+        InputError: two images have the same path below the folders that were named, but for the
+            suffix.
     """
     named: dict[str, SourceImage] = {}
     for source in sources:
-        name = cutout_name(source.entry.name, suffix)
+        name = source.cutout(suffix)
         if name in named:
             raise InputError(
                 f"{named[name].uri} and {source.uri}: both would become {name}; rename one, or cut "
@@ -163,7 +172,7 @@ def sync(
             images with the same name, or files that the index does not list.
     """
     while True:
-        state, index, existing = _snapshot(folder, suffix)
+        state, index, existing = _snapshot(folder, wanted, suffix)
         if index:
             index.require_settings(settings, folder)
         old = index.sources if index else {}
@@ -202,7 +211,7 @@ def _require_own(
 
 def missing(folder: str, wanted: Mapping[str, SourceImage], suffix: str) -> list[str]:
     """Return the names of the wanted cut-outs that do not exist, or whose image is another one."""
-    _, index, existing = _snapshot(folder, suffix)
+    _, index, existing = _snapshot(folder, wanted, suffix)
     listed = index.sources if index else {}
     return [name for name in wanted if name not in existing or listed.get(name) != wanted[name]]
 
@@ -223,15 +232,28 @@ def _tags(folder: str, _state: str) -> Mapping[str, str]:
     return {name: source.tag for name, source in index.sources.items()} if index else {}
 
 
-def _snapshot(folder: str, suffix: str) -> tuple[str, CutoutIndex | None, set[str]]:
-    """Return the state of the index, the index, and the cut-outs that existed meanwhile."""
+def _snapshot(
+    folder: str, wanted: Iterable[str], suffix: str
+) -> tuple[str, CutoutIndex | None, set[str]]:
+    """Return the state of the index, the index, and the cut-outs that existed meanwhile.
+
+    The cut-outs are those of the folders of the wanted ones.
+    """
+    places = {storage.parent(name) for name in wanted}
     while True:
         state, index = _load(folder)
-        existing = set[str]()
-        if storage.exists(folder):
-            existing = {entry.name for entry in storage.list_files(folder, (suffix,))}
+        existing = {name for place in places for name in _list_cutouts(folder, place, suffix)}
         if storage.state(storage.join(folder, FILE)) == state:
             return state, index, existing
+
+
+def _list_cutouts(folder: str, place: str, suffix: str) -> set[str]:
+    """Return the paths of the cut-outs in a folder below the folder of cut-outs, or in itself."""
+    uri = storage.join(folder, place) if place else folder
+    if not storage.exists(uri):
+        return set()
+    start = f"{place}/" if place else ""
+    return {f"{start}{entry.name}" for entry in storage.list_files(uri, (suffix,))}
 
 
 def _replace(folder: str, state: str, index: CutoutIndex) -> bool:

@@ -1,9 +1,8 @@
 """The images that a job works on: which files, and for a prediction the order of its rows."""
 
 import dataclasses
-import itertools
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 
 from carvana_ray import storage
 from carvana_ray.data import layout
@@ -11,6 +10,7 @@ from carvana_ray.data.cars import KAGGLE, CarNames, load_car_names
 from carvana_ray.data.checksums import load_checksums
 from carvana_ray.data.csv_reader import read_names
 from carvana_ray.data.layout import IMAGE_SUFFIXES, SAMPLE_SUBMISSION, require_safe_names
+from carvana_ray.data.listing import describe_skipped, image_suffixes, scan_folder
 from carvana_ray.errors import InputError, StorageAccessError, plural
 from carvana_ray.storage.base import FileInfo
 
@@ -28,6 +28,7 @@ class Catalog:
         size: the (H, W) that all must have, or None for any.
         crcs: known CRC-32 of files, by name.
         cars: how their names give cars.
+        skipped: number of files and folders that are no images, by kind.
     """
 
     folder: str
@@ -36,6 +37,7 @@ class Catalog:
     size: tuple[int, int] | None
     crcs: dict[str, int]
     cars: CarNames = KAGGLE
+    skipped: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
 def load_catalog(data: str, limit: int = 0, partial: bool = False, cars_by: str = "") -> Catalog:
@@ -50,7 +52,7 @@ def load_catalog(data: str, limit: int = 0, partial: bool = False, cars_by: str 
     Raises:
         InputError: there are no images, or they do not match ``sample_submission.csv``.
     """
-    folder, entries = list_images(data)
+    folder, entries, skipped = scan_images(data)
     data = storage.resolve(data)
     crcs = load_checksums(data)
     order = [entry.name for entry in entries]
@@ -61,8 +63,9 @@ def load_catalog(data: str, limit: int = 0, partial: bool = False, cars_by: str 
         size = layout.HEIGHT, layout.WIDTH
     entries = entries[: limit or None]
     names = {entry.name for entry in entries}
+    order = [name for name in order if name in names]
     cars = load_car_names(data, cars_by, names)
-    return Catalog(folder, entries, [name for name in order if name in names], size, crcs, cars)
+    return Catalog(folder, entries, order, size, crcs, cars, skipped)
 
 
 def _match_list(uri: str, folder: str, names: set[str], partial: bool) -> list[str]:
@@ -95,10 +98,27 @@ def list_images(data: str) -> tuple[str, list[FileInfo]]:
         InputError: --data is missing, the folder has no images, or a file name is not safe.
         StorageAccessError: reading the images is not permitted.
     """
-    folder = image_dir(data)
-    entries = list_folder(folder)
-    _require_access(folder, entries)
+    folder, entries, _ = scan_images(data)
     return folder, entries
+
+
+def scan_images(data: str) -> tuple[str, list[FileInfo], Mapping[str, int]]:
+    """Return `list_images`, and the number of other files and folders there, by kind."""
+    folder = image_dir(data)
+    entries, skipped = list_images_in(folder)
+    require_access(folder, entries)
+    return folder, entries, skipped
+
+
+def list_images_in(folder: str) -> tuple[list[FileInfo], Mapping[str, int]]:
+    """Return the images in a folder, at least one, and the number of others by kind.
+
+    Raises:
+        InputError: the folder has no images, or a file name is not safe.
+    """
+    entries, skipped = scan_folder(folder)
+    _require_images(folder, entries, skipped)
+    return entries, skipped
 
 
 def image_dir(data: str) -> str:
@@ -132,14 +152,23 @@ def list_folder(folder: str, limit: int | None = None) -> list[FileInfo]:
     Raises:
         InputError: the folder has no images, or a file name is not safe.
     """
-    entries = storage.list_files(folder, IMAGE_SUFFIXES, limit)
-    if not entries:
-        raise InputError(f"--data: no images ({', '.join(IMAGE_SUFFIXES)}) in {folder}")
-    require_safe_names((entry.name for entry in entries), folder)
+    entries = storage.list_files(folder, image_suffixes(), limit)
+    _require_images(folder, entries)
     return entries
 
 
-def _require_access(folder: str, entries: Sequence[FileInfo]) -> None:
+def _require_images(
+    folder: str, entries: Sequence[FileInfo], skipped: Mapping[str, int] = {}
+) -> None:
+    """Raise `InputError` if there are no images in a folder, or if a name is not safe."""
+    if not entries:
+        others = f" ({describe_skipped(skipped)})" if skipped else ""
+        suffixes = ", ".join(IMAGE_SUFFIXES)
+        raise InputError(f"--data: no images ({suffixes}) in {folder}{others}")
+    require_safe_names((entry.name for entry in entries), folder)
+
+
+def require_access(folder: str, entries: Sequence[FileInfo]) -> None:
     """Raise `StorageAccessError` if the rights to read images are missing.
 
     If the first one is not permitted, others are tried: they may be permitted.
@@ -152,43 +181,3 @@ def _require_access(folder: str, entries: Sequence[FileInfo]) -> None:
             denied = denied or answer
     if denied:
         raise denied
-
-
-def list_named_images(uris: Sequence[str]) -> tuple[str, list[FileInfo]]:
-    """Return the common folder of images, and the images, their names relative to it.
-
-    Args:
-        uris: absolute URIs of images, or of folders as for `list_images`.
-
-    Raises:
-        InputError: an image or folder does not exist, or there is no common folder.
-    """
-    entries: set[tuple[str, FileInfo]] = set()
-    files: dict[str, list[str]] = {}
-    for uri in uris:
-        if uri.lower().endswith(IMAGE_SUFFIXES):
-            files.setdefault(storage.parent(uri), []).append(storage.name(uri))
-        else:
-            folder, images = list_images(uri)
-            entries |= {(folder, image) for image in images}
-    for folder, names in files.items():
-        require_safe_names(names, folder)
-        existing = {entry.name: entry for entry in storage.list_files(folder, IMAGE_SUFFIXES)}
-        if missing := [name for name in names if name not in existing]:
-            raise InputError(f"{storage.join(folder, missing[0])}: no such image")
-        entries |= {(folder, existing[name]) for name in names}
-    parent = _common_parent({folder for folder, _ in entries})
-    start = len(parent.rstrip("/")) + 1
-    return parent, sorted(
-        dataclasses.replace(entry, name=storage.join(folder, entry.name)[start:])
-        for folder, entry in entries
-    )
-
-
-def _common_parent(folders: Iterable[str]) -> str:
-    """Return the deepest folder that contains all folders or is the only one."""
-    levels = zip(*(folder.split("/") for folder in folders), strict=False)
-    same = [names[0] for names in itertools.takewhile(lambda names: len(set(names)) == 1, levels)]
-    if not same or (same[0] == "s3:" and len(same) < 3):  # "s3:", "", bucket
-        raise InputError("images in several buckets, or on disk and in S3: run a command for each")
-    return "/".join(same) or "/"

@@ -25,13 +25,18 @@ _UNSAFE = r"/\\\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\u
 _SAFE_NAME = re.compile(rf"[^.=+\-@\s{_UNSAFE}][^{_UNSAFE}]{{0,254}}")
 
 
+def is_safe_name(name: str) -> bool:
+    """Return whether a name is safe as a file name, in a table and on a terminal."""
+    return bool(_SAFE_NAME.fullmatch(name))
+
+
 def require_safe_names(names: Iterable[str], where: str) -> None:
     """Raise `InputError` if names are not safe as file names, in a table and on a terminal.
 
     Args:
         where: the folder or file that holds the names, for the error message.
     """
-    unsafe = [name for name in names if not _SAFE_NAME.fullmatch(name)]
+    unsafe = [name for name in names if not is_safe_name(name)]
     if unsafe:
         raise InputError(
             f"{where}: {plural(len(unsafe), 'unsafe file name')}, the first is {unsafe[0][:80]!r} "

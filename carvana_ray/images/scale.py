@@ -4,6 +4,7 @@ A network knows cars of one size in pixels. So an image with far more or fewer p
 its training is resized to as many, with its own aspect ratio, whatever camera took it.
 """
 
+import logging
 import math
 
 import numpy as np
@@ -13,6 +14,8 @@ from PIL import Image
 from carvana_ray.images.decode import decode_gray, to_gray
 from carvana_ray.images.resize import DOWNSCALES, grid_size, whole_factor
 from carvana_ray.images.turns import to_upright
+
+log = logging.getLogger(__name__)
 
 Size = tuple[int, int]  # height, width
 
@@ -45,6 +48,42 @@ def network_grid(height: int, width: int, downscale: int, trained: Size) -> Size
         return grid_size(height, width, downscale)
     h, w = (max(1, round(length * scale / downscale)) for length in (height, width))
     return h, w
+
+
+class ScaleCount:
+    """Counts the images that are scaled for the network.
+
+    Args:
+        trained: (H, W) of the model's training images.
+    """
+
+    def __init__(self, trained: Size) -> None:
+        self._trained = trained
+        self._found: dict[str, list[float]] = {}  # number, smallest and largest ratio, by word
+
+    def add(self, pixels: int) -> None:
+        """Note an image by its number of pixels."""
+        scale = training_scale(pixels, 1, self._trained)
+        if scale != 1:
+            ratio = max(scale, 1 / scale)
+            word = "smaller" if scale > 1 else "larger"
+            count, least, most = self._found.get(word, (0, ratio, ratio))
+            self._found[word] = [count + 1, min(least, ratio), max(most, ratio)]
+
+    def __str__(self) -> str:
+        """Return the counts in words, or an empty text."""
+        parts = []
+        for word, (count, least, most) in sorted(self._found.items()):
+            ratio, top = f"{least:.2g}", f"{most:.2g}"
+            ratio = ratio if ratio == top else f"{ratio} to {top}"
+            images = "1 image is" if count == 1 else f"{count:.0f} images are"
+            parts.append(f"{images} {ratio} times {word}")
+        return " and ".join(parts)
+
+    def log(self) -> None:
+        """Log the counts in one line if any image is scaled."""
+        if self._found:
+            log.info("%s than the training images: scaled for the network", self)
 
 
 def load_network_gray(

@@ -22,6 +22,7 @@ from carvana_ray.checkpoints.model import ModelManifest, ModelRef
 from carvana_ray.config import EvaluateFlags
 from carvana_ray.data.cars import KAGGLE, CarNames
 from carvana_ray.data.catalog import image_and_mask_dirs
+from carvana_ray.data.listing import log_skipped, scan_folder
 from carvana_ray.data.quarantine import OK, UNREACHABLE
 from carvana_ray.errors import BadImageError, FileMissingError, IncompleteError, InputError
 from carvana_ray.images.turns import turned_size
@@ -36,7 +37,7 @@ from carvana_ray.stages.ingest.blocks import Columns
 from carvana_ray.stages.ingest.datasets import from_blocks
 from carvana_ray.stages.ingest.read_images import block_row, read_images
 from carvana_ray.stages.ingest.read_pairs import require_upright
-from carvana_ray.stages.predict.mask_predictor import MaskPredictor, read_options
+from carvana_ray.stages.predict.mask_predictor import MaskPredictor, log_scaled, read_options
 from carvana_ray.stages.predict.replica import (
     Replica,
     cpu_map_resources,
@@ -116,10 +117,13 @@ def run(
     announce("evaluate", summary, out, describe_workers(workers))
     if job.note:
         log.info("%s", job.note)
+    _, skipped = scan_folder(job.folder)
+    log_skipped(skipped)
     timer.end("start, list the pictures")
     scores, rate = score_dataset(job, workers)
     timer.end("read, predict, compare")
-    result = write_tables(out, job, scores)
+    log_scaled(job.manifest, [row["height"] * row["width"] for row in scores])
+    result = {**write_tables(out, job, scores), "skipped": dict(skipped)}
     write_report(flags, job, scores, rate, result, timer)
     return {**result, "seconds": round(time.monotonic() - began, 1)}
 

@@ -1,7 +1,8 @@
 """Input that is not there, found before torch and Ray are imported, which takes seconds.
 
-`precheck` looks at single files and lists no folder to its end. The `check` of a stage looks at
-everything, with the same functions. Files in S3 are left to it: they need boto3 and a network.
+`precheck` looks at single files, and lists a folder to its end for cut-outs only. The `check` of a
+stage looks at everything, with the same functions. Files in S3 are left to it: they need boto3 and
+a network.
 """
 
 import os
@@ -10,13 +11,13 @@ from typing import Any
 
 from carvana_ray import config, storage
 from carvana_ray.checkpoints.manifest import cutout_model, read_model_manifest, resolve_model
+from carvana_ray.cutouts import index
 from carvana_ray.data.catalog import (
     image_and_mask_dirs,
     image_dir,
     list_folder,
-    list_named_images,
 )
-from carvana_ray.data.layout import IMAGE_SUFFIXES
+from carvana_ray.data.collect import collect_images
 from carvana_ray.data.pairs import MASK_SUFFIXES
 
 
@@ -54,10 +55,14 @@ def _cutout(flags: config.CutoutFlags) -> None:
         parse_background(
             flags.background, lambda uri: storage.read(storage.resolve(uri), MAX_BYTES)
         )
-    for uri in flags.pictures:
-        _require_images(uri)
-    if flags.data:
-        _require_images(flags.data)
+    uris = flags.pictures or (flags.data,)
+    if not any(map(storage.is_remote, uris)):
+        collect_images(
+            [storage.resolve(uri) for uri in uris],
+            recursive=flags.recursive and not flags.submission,
+            avoid=[storage.resolve(flags.out)],
+            marker=index.FILE,
+        )
     if not flags.submission:
         _require_model(cutout_model(flags.model, flags.out))
     elif not storage.is_remote(flags.submission):
@@ -101,10 +106,6 @@ def _require_pairs(data: str) -> None:
 
 
 def _require_images(uri: str) -> None:
-    """Check a folder of images or an image."""
-    if storage.is_remote(uri):
-        return
-    if not uri.lower().endswith(IMAGE_SUFFIXES):
+    """Check a folder of images."""
+    if not storage.is_remote(uri):
         list_folder(image_dir(uri), limit=1)
-    elif not storage.exists(storage.resolve(uri)):
-        list_named_images([storage.resolve(uri)])  # raises the error

@@ -8,6 +8,7 @@ from carvana_ray.storage.router import (
     free_space,
     is_remote,
     join,
+    list_all,
     list_dirs,
     list_files,
     name,

@@ -22,6 +22,15 @@ class FileInfo:
     version: str  # changes with the contents: on disk the modification time in ns, in S3 the ETag
 
 
+@dataclass(frozen=True)
+class FolderContent:
+    """What a folder holds, each by name: hidden files and folders too."""
+
+    files: list[FileInfo]
+    folders: list[str]
+    linked_folders: list[str]  # links to folders, which may lead back; S3 has none
+
+
 class Store(Protocol):
     """The functions of the modules `local_disk` and `s3`.
 
@@ -35,6 +44,7 @@ class Store(Protocol):
         self, uri: str, suffixes: tuple[str, ...], limit: int | None
     ) -> list[FileInfo]: ...
     def list_dirs(self, uri: str) -> list[str]: ...
+    def list_all(self, uri: str) -> FolderContent: ...
     def read(self, uri: str, at_most: int | None, expected: FileInfo | None) -> bytes: ...
     def open_read(self, uri: str) -> BinaryIO: ...
     def state(self, uri: str) -> str: ...

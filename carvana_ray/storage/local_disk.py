@@ -20,7 +20,7 @@ from carvana_ray.errors import (
     StorageAccessError,
     StorageUnavailableError,
 )
-from carvana_ray.storage.base import CHANGED, REPLACED, FileInfo
+from carvana_ray.storage.base import CHANGED, REPLACED, FileInfo, FolderContent
 from carvana_ray.storage.temp_files import fsync, make_folder, new_name, temp_file
 
 T = TypeVar("T")
@@ -105,6 +105,24 @@ def _file_info(entry: os.DirEntry[str]) -> FileInfo | None:
         if not stat.S_ISREG(status.st_mode):
             return None
         return FileInfo(entry.name, status.st_size, str(status.st_mtime_ns))
+
+
+def list_all(uri: str) -> FolderContent:
+    content = _unless_missing(_scan_all, uri)
+    if content is None:
+        raise InputError(f"{uri}: no such folder")
+    return content
+
+
+def _scan_all(uri: str) -> FolderContent:
+    files, folders, linked = list[FileInfo](), list[str](), list[str]()
+    with os.scandir(uri) as entries:
+        for entry in entries:
+            if file := _file_info(entry):
+                files.append(file)
+            elif _is_dir(entry):
+                (linked if entry.is_symlink() else folders).append(entry.name)
+    return FolderContent(sorted(files), sorted(folders), sorted(linked))
 
 
 def list_dirs(uri: str) -> list[str]:

@@ -18,7 +18,7 @@ from typing import BinaryIO
 
 from carvana_ray.errors import InputError
 from carvana_ray.storage import local_disk
-from carvana_ray.storage.base import S3_SCHEME, FileInfo, Store
+from carvana_ray.storage.base import S3_SCHEME, FileInfo, FolderContent, Store
 
 READ_AHEAD = 16  # parallel reads from S3; at 30 ms a file, 500 files/s for a process
 
@@ -85,6 +85,18 @@ def list_files(
         StorageUnavailableError: the folder or a file in it cannot be reached.
     """
     return _store(uri).list_files(uri, suffixes, limit)
+
+
+def list_all(uri: str) -> FolderContent:
+    """Return everything in a folder; files are listed as `list_files` does.
+
+    Keys of S3 that stand for a folder are no files.
+
+    Raises:
+        InputError: the folder does not exist.
+        StorageUnavailableError: the folder or a file in it cannot be reached.
+    """
+    return _store(uri).list_all(uri)
 
 
 def list_dirs(uri: str) -> list[str]:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from carvana_ray.errors import InputError, StorageAccessError, StorageUnavailableError
-from carvana_ray.storage.base import NOT_S3, S3_SCHEME, TEMP_PREFIX, FileInfo
+from carvana_ray.storage.base import NOT_S3, S3_SCHEME, TEMP_PREFIX, FileInfo, FolderContent
 from carvana_ray.storage.s3_client import client, translate_errors
 from carvana_ray.storage.s3_read import etag, split
 from carvana_ray.storage.s3_read import open_read as open_read  # a function of this store, as below
@@ -65,6 +65,19 @@ def list_files(uri: str, suffixes: tuple[str, ...], limit: int | None) -> list[F
     if not keys:
         raise InputError(f"{uri}: no such folder")
     return sorted(files)[:limit]
+
+
+def list_all(uri: str) -> FolderContent:
+    prefix, files, folders, keys = _prefix(uri), list[FileInfo](), list[str](), 0
+    for page in _pages(uri, prefix, Delimiter="/"):
+        keys += len(page.get("Contents", [])) + len(page.get("CommonPrefixes", []))
+        for item in page.get("Contents", []):
+            if name := item["Key"][len(prefix) :]:  # else the key that stands for the folder
+                files.append(FileInfo(name, item["Size"], etag(uri, item)))
+        folders += [item["Prefix"][len(prefix) : -1] for item in page.get("CommonPrefixes", [])]
+    if not keys:
+        raise InputError(f"{uri}: no such folder")
+    return FolderContent(sorted(files), sorted(folders), [])
 
 
 def list_dirs(uri: str) -> list[str]:

@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,7 @@ from carvana_ray.checkpoints.model import ModelManifest
 from carvana_ray.config import TrainFlags
 from carvana_ray.config.recipes import RECIPES
 from carvana_ray.data.cars import describe_cars, load_car_names
-from carvana_ray.data.catalog import image_and_mask_dirs, list_folder
+from carvana_ray.data.catalog import image_and_mask_dirs, list_images_in
 from carvana_ray.data.checksums import load_checksums
 from carvana_ray.data.pairs import MASK_SUFFIXES, pair_with_masks
 from carvana_ray.data.split import split_cars
@@ -53,6 +53,7 @@ class TrainingRun:
     crcs: dict[str, int] = field(repr=False)
     base_model: ModelManifest | None = None
     cars_in_words: str = ""
+    skipped: Mapping[str, int] = field(default_factory=dict)  # files that are no images, by kind
 
 
 def plan_run(
@@ -67,7 +68,7 @@ def plan_run(
             batch size does not fit.
     """
     image_dir, mask_dir = image_and_mask_dirs(flags.data)
-    pairs, files = _list_pairs(image_dir, mask_dir, flags.limit)
+    pairs, files, skipped = _list_pairs(image_dir, mask_dir, flags.limit)
     names = [image.name for image, _ in pairs]
     car_names = load_car_names(storage.resolve(flags.data), flags.cars_by, names)
     cars = _split_cars(flags, car_names.unique(names))
@@ -93,14 +94,18 @@ def plan_run(
         crcs=load_checksums(storage.resolve(flags.data)),
         base_model=base_model,
         cars_in_words=describe_cars(car_names, names),
+        skipped=skipped,
     )
 
 
-def _list_pairs(image_dir: str, mask_dir: str, limit: int) -> tuple[Pairs, list[FileInfo]]:
-    """Return the (image, mask) files, and all files of both folders."""
-    image_files = list_folder(image_dir)[: limit or None]
+def _list_pairs(
+    image_dir: str, mask_dir: str, limit: int
+) -> tuple[Pairs, list[FileInfo], Mapping[str, int]]:
+    """Return the (image, mask) files, all of both folders, and the number of others by kind."""
+    image_files, skipped = list_images_in(image_dir)
+    image_files = image_files[: limit or None]
     mask_files = storage.list_files(mask_dir, MASK_SUFFIXES)
-    return pair_files(image_files, mask_files), image_files + mask_files
+    return pair_files(image_files, mask_files), image_files + mask_files, skipped
 
 
 def pair_files(image_files: Sequence[FileInfo], mask_files: Sequence[FileInfo]) -> Pairs:

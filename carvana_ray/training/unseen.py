@@ -2,9 +2,9 @@
 
 from carvana_ray import storage
 from carvana_ray.checkpoints.model import ModelManifest
-from carvana_ray.data import layout
 from carvana_ray.data.cars import CarNames, load_car_names, pattern_of_model
 from carvana_ray.data.catalog import image_and_mask_dirs
+from carvana_ray.data.listing import image_suffixes
 from carvana_ray.data.pairs import MASK_SUFFIXES
 from carvana_ray.errors import InputError
 from carvana_ray.runtime.wording import count_of
@@ -27,7 +27,7 @@ def pairs_to_score(
         InputError: see `cars_to_score`; or images or masks are missing.
     """
     folder, masks = image_and_mask_dirs(data)
-    entries = storage.list_files(folder, layout.IMAGE_SUFFIXES)
+    entries = storage.list_files(folder, image_suffixes())
     names, held = [entry.name for entry in entries], set(manifest.holdout_cars)
     rule = load_car_names(storage.resolve(data), cars_by, names)
     by_model = pattern_of_model(cars_by, manifest.training)

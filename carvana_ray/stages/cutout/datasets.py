@@ -14,6 +14,7 @@ from typing import Any
 import ray.data
 
 from carvana_ray.checkpoints.model import ModelRef
+from carvana_ray.cutouts.index import SourceImage
 from carvana_ray.data.csv_reader import digest, read_rows
 from carvana_ray.data.quarantine import Bad
 from carvana_ray.errors import IncompleteError
@@ -56,17 +57,19 @@ class CutoutJob:
 
     Attributes:
         entries: the images, named relative to the folder of `writer`.
-        tags: `SourceImage.tag` by image name.
+        sources: the images as the index lists them, by name.
         crcs: expected CRC-32 by image name, where known.
         writer: writes the cut-outs.
         on_rows: called with the images that are done. An exception ends the job.
+        on_sizes: called with the numbers of pixels of images that the network has seen.
     """
 
     entries: Sequence[FileInfo]
-    tags: Mapping[str, str]
+    sources: Mapping[str, SourceImage]
     crcs: Mapping[str, int]
     writer: CutoutWriter
     on_rows: Callable[[list[Bad]], None]
+    on_sizes: Callable[[list[int]], None] = lambda pixels: None
 
     def render_from_model(
         self, options: ReadOptions, model: ModelRef, workers: WorkerAllocation
@@ -98,7 +101,7 @@ class CutoutJob:
 
         def dry_run(image: FileInfo) -> None:
             soft_masks = predict_one(image, options, model, workers, SoftMaskPredictor)
-            write_from_soft_masks({**soft_masks, "tags": [""]}, dry_writer)
+            write_from_soft_masks({**soft_masks, "cutouts": [""], "tags": [""]}, dry_writer)
 
         self._run(self.entries, make_dataset, dry_run, workers)
 
@@ -144,7 +147,7 @@ class CutoutJob:
             )
 
         def input_of(image: FileInfo) -> dict[str, Any]:
-            return with_texts({**block_row("", [image]), "tags": [""]})
+            return with_texts({**block_row("", [image]), "cutouts": [""], "tags": [""]})
 
         def dry_run(row: dict[str, Any]) -> None:  # holds no texts: they are 36 MB
             write_from_rows({key: [value] for key, value in row.items()}, dry_writer)
@@ -161,6 +164,7 @@ class CutoutJob:
         input_of: Callable[[FileInfo], object] = itself,
     ) -> None:
         """Run a chain on images in blocks, see `run_with_isolation`."""
+        suffix = self.writer.style.suffix
 
         def run_blocks(
             blocks: Sequence[Block], preset_status: Mapping[FileInfo, str], max_lost: int
@@ -168,7 +172,8 @@ class CutoutJob:
             rows = [
                 {
                     **block_row(block.name, block.entries, self.crcs, preset_status),
-                    "tags": [self.tags[entry.name] for entry in block.entries],
+                    "cutouts": [self.sources[e.name].cutout(suffix) for e in block.entries],
+                    "tags": [self.sources[entry.name].tag for entry in block.entries],
                 }
                 for block in blocks
             ]
@@ -177,6 +182,7 @@ class CutoutJob:
                 done |= set(batch["file"].tolist())
                 columns = (batch[name].tolist() for name in ("img", "status", "crc32"))
                 self.on_rows(list(zip(*columns, strict=True)))
+                self.on_sizes(batch["pixels"][batch["pixels"] > 0].tolist())
             return done
 
         # A block is a batch on CPUs, the size of a small prediction's shards. Its images come from

@@ -5,6 +5,7 @@ check -> plan_run (from the index) -> render_pending (the chain) -> publish (qua
 After a crash the same command makes the cut-outs that are missing, see `cutouts.index.sync`.
 """
 
+import dataclasses
 import logging
 import time
 from collections.abc import Sequence
@@ -25,11 +26,12 @@ from carvana_ray.cutouts import index
 from carvana_ray.cutouts.compositing import TRANSPARENT, CutoutStyle, parse_background, version
 from carvana_ray.cutouts.index import SourceImage
 from carvana_ray.data import quarantine
-from carvana_ray.data.catalog import list_images, list_named_images
 from carvana_ray.data.checksums import load_checksums
+from carvana_ray.data.collect import CollectedImages, collect_images
 from carvana_ray.data.csv_reader import digests
 from carvana_ray.data.quarantine import OK, Bad, FailureLimits
 from carvana_ray.errors import BadImagesError, IncompleteError
+from carvana_ray.images.scale import ScaleCount
 from carvana_ray.images.validate import MAX_BYTES
 from carvana_ray.runtime.preflight import announce, describe_workers
 from carvana_ray.runtime.resources import ClusterResources, WorkerAllocation, allocate_workers
@@ -50,8 +52,7 @@ class CutoutInput:
     """Input of a cut-out job.
 
     Attributes:
-        folder: URI of the folder above all images.
-        entries: the images, named relative to `folder`.
+        images: the images and where their cut-outs belong.
         rows: with a submission, a hash of each image's row, by image name; otherwise empty.
         crcs: expected CRC-32 by image name, where known.
         style: how the cut-outs look.
@@ -60,14 +61,23 @@ class CutoutInput:
         model: the model's folder, see `resolve_model`.
     """
 
-    folder: str
-    entries: list[FileInfo]
+    images: CollectedImages
     rows: dict[str, str]
     crcs: dict[str, int]
     style: CutoutStyle
     settings: dict[str, Any]
     manifest: ModelManifest | None
     model: str = ""
+
+    @property
+    def folder(self) -> str:
+        """URI of the folder above all images."""
+        return self.images.folder
+
+    @property
+    def entries(self) -> list[FileInfo]:
+        """The images, named relative to `folder`."""
+        return self.images.entries
 
 
 def check(flags: CutoutFlags) -> CutoutInput:
@@ -81,13 +91,14 @@ def check(flags: CutoutFlags) -> CutoutInput:
         flags.background, lambda uri: storage.read(storage.resolve(uri), MAX_BYTES)
     )
     style = CutoutStyle(flags.soft, background, flags.format, flags.mask_only)
-    crcs: dict[str, int] = {}
-    if flags.pictures:
-        folder, entries = list_named_images([storage.resolve(uri) for uri in flags.pictures])
-    else:
-        folder, entries = list_images(flags.data)
-        crcs = load_checksums(storage.resolve(flags.data))
-    entries = entries[: flags.limit or None]
+    found = collect_images(
+        [storage.resolve(uri) for uri in flags.pictures or (flags.data,)],
+        recursive=flags.recursive and not flags.submission,
+        avoid=[storage.resolve(flags.out)],
+        marker=index.FILE,
+    )
+    crcs = load_checksums(storage.resolve(flags.data)) if flags.data else {}
+    entries = found.entries[: flags.limit or None]
     model, manifest, rows = "", None, dict[str, str]()
     if flags.submission:
         rows = digests(storage.resolve(flags.submission), [entry.name for entry in entries])
@@ -96,7 +107,8 @@ def check(flags: CutoutFlags) -> CutoutInput:
         _, manifest = load_model(model)
     storage.require_writable(storage.resolve(flags.out))
     settings = _settings(flags, style, manifest)
-    return CutoutInput(folder, entries, rows, crcs, style, settings, manifest, model)
+    images = dataclasses.replace(found, entries=entries)
+    return CutoutInput(images, rows, crcs, style, settings, manifest, model)
 
 
 def _settings(
@@ -146,9 +158,16 @@ class CutoutRun:
 class CutoutTally:
     """Counts the cut-outs and the bad images, and ends the run early when too much fails."""
 
-    def __init__(self, limits: FailureLimits) -> None:
+    def __init__(self, limits: FailureLimits, trained: tuple[int, int] | None = None) -> None:
         self.written, self.bad = 0, list[Bad]()
+        self.scales = ScaleCount(trained) if trained else None
         self._limits = limits
+
+    def count_sizes(self, pixels: Sequence[int]) -> None:
+        """Note the numbers of pixels of images that the network has seen."""
+        for count in pixels:
+            if self.scales:
+                self.scales.add(count)
 
     def add(self, rows: Sequence[Bad]) -> None:
         """Add the images of a block.
@@ -188,12 +207,14 @@ def run(
     began = time.monotonic()
     job = plan_run(flags, cluster, checked or check(flags))
     announce_run(job)
+    job.checked.images.log_skipped()
     tally, rate = render_pending(job)
     result = {
         "images": len(job.checked.entries),
         "written": tally.written,
         "resumed": job.done,
         "bad": len(tally.bad),
+        "skipped": dict(job.checked.images.skipped),
         "images_per_second": round(rate, 1),
         "seconds": round(time.monotonic() - began, 1),
         "cutouts": job.target,
@@ -213,7 +234,7 @@ def plan_run(flags: CutoutFlags, cluster: ClusterResources, checked: CutoutInput
     sources, suffix = source_images(checked), checked.style.suffix
     wanted = index.by_output_name(sources.values(), suffix)
     names = set(index.sync(target, checked.settings, wanted, suffix))
-    pending = [e for e in checked.entries if index.cutout_name(e.name, suffix) in names]
+    pending = [e for e in checked.entries if sources[e.name].cutout(suffix) in names]
     return CutoutRun(flags, checked, workers, cluster.cpus, target, sources, pending)
 
 
@@ -225,7 +246,8 @@ def source_images(checked: CutoutInput) -> dict[str, SourceImage]:
         row = checked.rows.get(image.name, "")
         version = f"{image.version} {row}" if row else image.version
         entry = FileInfo(storage.name(uri), image.size, version)
-        sources[image.name] = SourceImage(storage.parent(uri), entry)
+        output = checked.images.outputs[image.name]
+        sources[image.name] = SourceImage(storage.parent(uri), entry, output)
     return sources
 
 
@@ -243,7 +265,8 @@ def render_pending(run: CutoutRun) -> tuple[CutoutTally, float]:
     """Cut out the pending images; return their tally and the steady rate in images per second."""
     checked = run.checked
     limits = FailureLimits(checked.folder, len(run.pending), "cut-out")
-    tally = CutoutTally(limits)
+    manifest = checked.manifest
+    tally = CutoutTally(limits, (manifest.height, manifest.width) if manifest else None)
     if not run.pending:
         return tally, 0.0
     with ray_metrics.meter("cut out", len(checked.entries), run.done) as meter:
@@ -253,8 +276,7 @@ def render_pending(run: CutoutRun) -> tuple[CutoutTally, float]:
             meter.set(meter.done + len(rows))
 
         writer = CutoutWriter(checked.folder, run.target, checked.style)
-        tags = {name: source.tag for name, source in run.sources.items()}
-        job = CutoutJob(run.pending, tags, checked.crcs, writer, on_rows)
+        job = CutoutJob(run.pending, run.sources, checked.crcs, writer, on_rows, tally.count_sizes)
         if checked.manifest:
             options = read_options(checked.folder, checked.manifest, None, run.workers)
             model = ModelRef(checked.model, checked.manifest.sha256)
@@ -265,6 +287,8 @@ def render_pending(run: CutoutRun) -> tuple[CutoutTally, float]:
             uri = storage.resolve(run.flags.submission)
             job.render_from_submission(uri, checked.rows, max(1, run.cpus - 1))
             limits.raise_if_failed()
+    if tally.scales:
+        tally.scales.log()
     require_all(run, tally.bad)
     return tally, meter.rate
 
@@ -273,7 +297,7 @@ def require_all(run: CutoutRun, bad: Sequence[Bad]) -> None:
     """Raise `IncompleteError` if a cut-out that was made is not there any more."""
     suffix = run.checked.style.suffix
     wanted = index.by_output_name(run.sources.values(), suffix)
-    without = {index.cutout_name(name, suffix) for name, _, _ in bad}
+    without = {run.sources[name].cutout(suffix) for name, _, _ in bad}
     missing = set(index.missing(run.target, wanted, suffix)) - without
     if missing:
         raise IncompleteError(

@@ -9,6 +9,7 @@ Imports no torch: these tasks run in processes of their own, which should start 
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,6 @@ from numpy.typing import NDArray
 from carvana_ray import rle, storage
 from carvana_ray.cutouts import index
 from carvana_ray.cutouts.compositing import CutoutStyle, render
-from carvana_ray.cutouts.index import cutout_name
 from carvana_ray.data.quarantine import OK, UNREACHABLE
 from carvana_ray.errors import BadImageError, InputError, first_line
 from carvana_ray.images.validate import MAX_BYTES, image_size, require_crc
@@ -32,6 +32,20 @@ CHANGED = "it changed while it was being cut out"
 PROBLEM = "problem"  # first word of the status of a good image whose cut-out could not be made
 
 Row = tuple[str, str, int, str]  # file, img, crc32, status
+
+
+class Place(NamedTuple):
+    """An image and its cut-out.
+
+    Attributes:
+        name: of the image in the folder of images.
+        cutout: path of the cut-out in the folder of cut-outs.
+        tag: see `SourceImage.tag`.
+    """
+
+    name: str
+    cutout: str
+    tag: str
 
 
 @dataclass(frozen=True)
@@ -54,8 +68,7 @@ class CutoutWriter:
 
     def write(
         self,
-        name: str,
-        tag: str,
+        place: Place,
         answer: bytes | Exception,
         crc: int | None,
         mask: NDArray[np.uint8] | str,
@@ -63,7 +76,7 @@ class CutoutWriter:
         """Render and write one cut-out.
 
         Args:
-            name, tag: of the image, in the folder and in the index.
+            place: of the image and of the cut-out.
             answer: the bytes of its file, or the reason why it cannot be read.
             crc: CRC-32 that the file must have, if known; required with a soft mask.
             mask: soft mask, uint8 [h, w], or the run-length text of a mask.
@@ -77,22 +90,21 @@ class CutoutWriter:
                 require_crc(data, crc)
                 cutout = render(data, self.style, mask=_decode_mask(mask, image_size(data)))
             elif zlib.crc32(data) != crc:
-                return f"{PROBLEM}: {storage.join(self.folder, name)}: {CHANGED}"
+                return f"{PROBLEM}: {storage.join(self.folder, place.name)}: {CHANGED}"
             else:
                 cutout = render(data, self.style, mask)
         except BadImageError as error:
             return str(error)
         except OSError as error:
-            return f"{PROBLEM}: {error.filename or name}: {error.strerror or error}"
+            return f"{PROBLEM}: {error.filename or place.name}: {error.strerror or error}"
         if self.target is None:
             return OK
-        problem = self._publish(self.target, name, tag, cutout)
+        problem = self._publish(self.target, place, cutout)
         return f"{PROBLEM}: {problem}" if problem else OK
 
-    def _publish(self, target: str, name: str, tag: str, cutout: bytes) -> str:
+    def _publish(self, target: str, place: Place, cutout: bytes) -> str:
         """Write the cut-out of an image; return the problem if the write fails, else ""."""
-        file = cutout_name(name, self.style.suffix)
-        uri, image = storage.join(target, file), storage.join(self.folder, name)
+        uri, image = storage.join(target, place.cutout), storage.join(self.folder, place.name)
         try:
             if not storage.write_atomic(uri, cutout):
                 return (
@@ -100,7 +112,7 @@ class CutoutWriter:
                     "them, or this disk takes the names of two images for one: if it happens "
                     "again, rename the image"
                 )
-            if index.tags(target).get(file) == tag:
+            if index.tags(target).get(place.cutout) == place.tag:
                 return ""
             storage.remove(uri)
             return f"{image}: {CHANGED}, and another command took its new version"
@@ -109,10 +121,11 @@ class CutoutWriter:
 
 
 def write_from_soft_masks(batch: Columns, writer: CutoutWriter) -> Columns:
-    """Map columns of `SoftMaskPredictor`, and tags, to cut-outs.
+    """Map columns of `SoftMaskPredictor`, and cutouts and tags of `Place`, to cut-outs.
 
     Returns:
-        columns [n]: file, img, crc32 (of the image file) and status, see `CutoutWriter.write`.
+        columns [n]: file, img, crc32 (of the image file), status, see `CutoutWriter.write`, and
+        pixels: of an image that the network has seen, else 0.
     """
     good = batch["status"] == OK
     answers = writer.read(batch["img"][good].tolist())
@@ -120,33 +133,35 @@ def write_from_soft_masks(batch: Columns, writer: CutoutWriter) -> Columns:
     for row, name in enumerate(batch["img"].tolist()):
         crc, status = int(batch["crc32"][row]), str(batch["status"][row])
         if good[row]:
-            tag = str(batch["tags"][row])
-            status = writer.write(name, tag, next(answers), crc, batch["soft_mask"][row])
+            place = Place(name, str(batch["cutouts"][row]), str(batch["tags"][row]))
+            status = writer.write(place, next(answers), crc, batch["soft_mask"][row])
         elif status.startswith(UNREACHABLE):
             status = f"{PROBLEM}: {storage.join(writer.folder, name)}: {status}"
         rows.append((str(batch["file"][row]), name, crc, status))
-    return _columns(rows)
+    pixels = batch["height"] * batch["width"] * good
+    return {**_columns(rows), "pixels": pixels}
 
 
 def write_from_rows(batch: Columns, writer: CutoutWriter) -> Columns:
-    """Map a row of `block_row` with tags and texts, the run-length texts of masks, to cut-outs.
+    """Map a row of `block_row` with cutouts, tags, and texts of masks to cut-outs.
 
     Returns:
         as `write_from_soft_masks`.
     """
     block = single_row(batch)
-    columns = (block[key] for key in ("tags", "crcs", "preset_status", "texts"))
+    columns = (block[key] for key in ("cutouts", "tags", "crcs", "preset_status", "texts"))
     images = list(zip(listed_files(block), *columns, strict=True))
-    answers = read_listed(writer.folder, [image for image, _, _, preset, _ in images if not preset])
+    answers = read_listed(writer.folder, [image for image, *_, preset, _ in images if not preset])
     rows: list[Row] = []
-    for image, tag, expected, preset, text in images:
+    for image, cutout, tag, expected, preset, text in images:
         status, crc = str(preset), 0
         if not status:
             answer = next(answers)
             crc = zlib.crc32(answer) if isinstance(answer, bytes) else 0
-            status = writer.write(image.name, tag, answer, crc_or_none(expected), str(text))
+            place = Place(image.name, str(cutout), str(tag))
+            status = writer.write(place, answer, crc_or_none(expected), str(text))
         rows.append((str(block["file"]), image.name, crc, status))
-    return _columns(rows)
+    return {**_columns(rows), "pixels": np.zeros(len(rows), np.int64)}
 
 
 def _columns(rows: list[Row]) -> Columns:

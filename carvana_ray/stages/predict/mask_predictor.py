@@ -8,6 +8,7 @@ Prediction, evaluation and cut-outs use the same chain and differ in the last ma
 import contextlib
 import io
 import os
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from carvana_ray import images
 from carvana_ray.checkpoints.model import ModelManifest, ModelRef
 from carvana_ray.data.quarantine import OK, UNREACHABLE
 from carvana_ray.errors import InputError, first_line
+from carvana_ray.images.scale import ScaleCount
 from carvana_ray.inference import nvjpeg
 from carvana_ray.inference.nvjpeg import EncodedImages
 from carvana_ray.inference.predictor import Predictor
@@ -141,3 +143,11 @@ def read_options(
         keep_encoded=workers.decode_on_gpu,
         low_priority=workers.use_gpu,
     )
+
+
+def log_scaled(manifest: ModelManifest, pixels: Iterable[int]) -> None:
+    """Log how many images were scaled for the network, given the number of pixels of each."""
+    scales = ScaleCount((manifest.height, manifest.width))
+    for count in pixels:
+        scales.add(count)
+    scales.log()

@@ -11,6 +11,7 @@ from carvana_ray.report.builder import PAGE, add_section
 from carvana_ray.report.overlays import Figure
 from carvana_ray.report.provenance import provenance
 from carvana_ray.runtime.progress import StageTimer
+from carvana_ray.stages.predict.mask_predictor import log_scaled
 from carvana_ray.stages.predict.plan_run import PredictRun
 from carvana_ray.stages.predict.review_masks import review_masks
 from carvana_ray.stages.predict.soft_masks import predict_soft_masks
@@ -32,6 +33,7 @@ def publish(
         BadImagesError: there is no submission; review and report are written all the same.
     """
     held_back, target = None, result["submission"]
+    log_scaled(run.manifest, merged.pixel_counts.values())
     try:
         merge.finish_run(run.flags, merged, run.folder, result)
     except BadImagesError as error:

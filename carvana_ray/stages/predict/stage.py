@@ -22,6 +22,7 @@ from carvana_ray.checkpoints.manifest import resolve_model
 from carvana_ray.checkpoints.model import describe_model, load_model
 from carvana_ray.config import PredictFlags
 from carvana_ray.data.catalog import Catalog
+from carvana_ray.data.listing import log_skipped
 from carvana_ray.data.quarantine import NOT_LISTED, FailureLimits
 from carvana_ray.errors import IncompleteError
 from carvana_ray.report import figures
@@ -103,6 +104,7 @@ def run(
     result = {
         "images": len(prediction.catalog.order),
         "bad": len(merged.bad),
+        "skipped": dict(prediction.catalog.skipped),
         "shards": needed,
         "resumed_shards": max(needed - made, 0),
         "images_per_second": round(rate, 1),
@@ -125,6 +127,7 @@ def announce_run(run: PredictRun) -> None:
     summary = f"{count_of(total, 'images', total - run.pending.images)}; "
     summary += describe_model(run.manifest)
     announce("predict", summary, run.out, describe_workers(run.workers))
+    log_skipped(run.catalog.skipped)
     storage.remove(storage.join(run.folder, merge.SUCCESS))
 
 

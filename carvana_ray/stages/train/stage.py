@@ -25,6 +25,7 @@ from carvana_ray.checkpoints.manifest import MANIFEST
 from carvana_ray.checkpoints.model import describe_network
 from carvana_ray.config import cli
 from carvana_ray.data import quarantine
+from carvana_ray.data.listing import log_skipped
 from carvana_ray.errors import InputError
 from carvana_ray.runtime import preflight, signals
 from carvana_ray.runtime.resources import ClusterResources
@@ -61,6 +62,7 @@ def run(
     """
     began = time.monotonic()
     job = plan_job(flags, cluster, checked or check(flags))
+    log_skipped(job.run.skipped)
     _prepare_out(job)
     if not is_finished(job.model_dir, job.run):
         skipped = _train(job)
@@ -71,6 +73,7 @@ def run(
         "model": job.model_dir,
         **summarize(history),
         "skipped": len(manifest.skipped),
+        "left_out": dict(job.run.skipped),
         "seconds": round(time.monotonic() - began, 1),
     }
 

@@ -18,6 +18,7 @@ from carvana_ray import config, storage
 from carvana_ray.cutouts import index
 from carvana_ray.cutouts.compositing import CutoutStyle
 from carvana_ray.cutouts.index import CutoutIndex
+from carvana_ray.data.collect import CollectedImages
 from carvana_ray.data.quarantine import OK
 from carvana_ray.errors import IncompleteError
 from carvana_ray.runtime.resources import ClusterResources
@@ -64,7 +65,8 @@ class Studio:
         statuses = []
         for image in run.pending:
             tags = [run.sources[image.name].tag]
-            row = {**block_row("", [image]), "tags": tags, "texts": ["1 4"]}
+            cutouts = [run.sources[image.name].cutout(".png")]
+            row = {**block_row("", [image]), "cutouts": cutouts, "tags": tags, "texts": ["1 4"]}
             statuses += write_from_rows(batch_of(row), writer)["status"].tolist()
         try:
             stage.require_all(run, [])
@@ -75,7 +77,9 @@ class Studio:
     def plan(self, names: Sequence[str]) -> CutoutRun:
         """Return the run of a command on some images as they are now."""
         images = self.list(names)
-        checked = CutoutInput(self.photos, images, {}, {}, STYLE, {"model": "none"}, None)
+        outputs = {image.name: image.name.rpartition(".")[0] for image in images}
+        found = CollectedImages(self.photos, images, outputs)
+        checked = CutoutInput(found, {}, {}, STYLE, {"model": "none"}, None)
         flags = config.CutoutFlags(data=self.photos, out=self.out, submission="rows.csv")
         return stage.plan_run(flags, HERE, checked)
 

@@ -11,7 +11,7 @@ from PIL import Image
 from carvana_ray.cutouts import index
 from carvana_ray.cutouts.compositing import CutoutStyle
 from carvana_ray.cutouts.index import SourceImage
-from carvana_ray.stages.cutout.write_cutouts import CutoutWriter
+from carvana_ray.stages.cutout.write_cutouts import CutoutWriter, Place
 from carvana_ray.storage import FileInfo
 
 STYLE = CutoutStyle(soft=False, background=None, format="png", mask_only=True)
@@ -36,7 +36,7 @@ def listed(writer: CutoutWriter, version: str, *names: str) -> str:
 def write(writer: CutoutWriter, name: str, tag: str, text: str) -> str:
     """Cut an image out by a text; return the status."""
     (answer,) = writer.read(["car.png"])
-    return writer.write(name, tag, answer, None, text)
+    return writer.write(Place(name, name, tag), answer, None, text)
 
 
 def test_a_file_with_other_bytes_is_told_with_both_names(

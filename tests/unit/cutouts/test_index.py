@@ -43,11 +43,31 @@ def test_an_index_survives_the_round_trip_through_bytes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("image", "name"),
-    [("a.jpg", "a.png"), ("Käfer, rot.JPEG", "Käfer, rot.png"), ("x/y/a.b.webp", "a.b.png")],
+    ("image", "output", "name"),
+    [
+        ("a.jpg", "", "a.png"),
+        ("Käfer, rot.JPEG", "", "Käfer, rot.png"),
+        ("a.b.webp", "", "a.b.png"),
+        ("-x.jpg", "monday/_x", "monday/_x.png"),
+    ],
 )
-def test_a_cutout_has_the_name_of_its_image(image: str, name: str) -> None:
-    assert index.cutout_name(image, ".png") == name
+def test_a_cutout_has_the_name_of_its_image_or_of_its_output(
+    image: str, output: str, name: str
+) -> None:
+    assert SourceImage("/photos", FileInfo(image, 5, "1"), output).cutout(".png") == name
+
+
+def test_cutouts_in_sub_folders_are_found(tmp_path: Path) -> None:
+    images = [
+        SourceImage(folder, FileInfo("a.jpg", 5, "1"), output)
+        for folder, output in (("/p", "a"), ("/p/monday", "monday/a"), ("/p/x/y", "x/y/a"))
+    ]
+    wanted = index.by_output_name(images, ".png")
+    assert pending(tmp_path, wanted) == ["a.png", "monday/a.png", "x/y/a.png"]
+    (tmp_path / "monday").mkdir()
+    make(tmp_path, "a.png", "monday/a.png")
+    assert pending(tmp_path, wanted) == ["x/y/a.png"]
+    assert index.missing(str(tmp_path), wanted, ".png") == ["x/y/a.png"]
 
 
 def test_two_images_with_the_same_output_name_are_refused() -> None:

@@ -1,6 +1,7 @@
 """The images of a job: listed in order with their checksums, or refused by name."""
 
 import errno
+import importlib.util
 import os
 import zlib
 from pathlib import Path
@@ -187,51 +188,20 @@ def test_a_hidden_file_is_not_an_image(folder: Path) -> None:
     assert len(read(folder).entries) == 3
 
 
-def test_images_are_found_by_name_and_by_folder(tmp_path: Path) -> None:
-    for path in ("a/x.jpg", "a/y.PNG", "a/notes.txt", "b/c/z.webp"):
-        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / path).write_bytes(path.encode())
-
-    def named(*paths: str) -> tuple[str, list[str]]:
-        folder, entries = catalog.list_named_images([f"{tmp_path}/{path}" for path in paths])
-        for entry in entries:
-            assert (Path(folder) / entry.name).stat().st_size == entry.size
-        return str(Path(folder).relative_to(tmp_path)), [entry.name for entry in entries]
-
-    assert named("a/x.jpg") == ("a", ["x.jpg"])
-    assert named("a") == ("a", ["x.jpg", "y.PNG"])
-    assert named("a/x.jpg", "a", "a/x.jpg") == ("a", ["x.jpg", "y.PNG"])
-    assert named("b/c/z.webp", "a/y.PNG") == (".", ["a/y.PNG", "b/c/z.webp"])
+def test_other_files_are_counted_by_kind(folder: Path) -> None:
+    for name in ("notes.txt", "IMG.HEIC", ".DS_Store", "Thumbs.db", "._a_01.jpg", "LICENSE"):
+        (folder / "test" / name).touch()
+    for name in ("monday", "__MACOSX", ".git"):
+        (folder / "test" / name).mkdir()
+    expected = {".txt": 1, ".heic": 1, "system": 5, "no suffix": 1, "folder": 1}
+    if importlib.util.find_spec("pillow_heif"):
+        (folder / "test" / "IMG.HEIC").unlink()
+        del expected[".heic"]
+    assert read(folder).skipped == expected
 
 
-@pytest.mark.parametrize(
-    ("path", "message"),
-    [
-        ("a.jpg", "a.jpg: no such image"),
-        ("none", "none: no such folder"),
-        ("=a.jpg", "unsafe file name"),
-    ],
-)
-def test_a_named_file_must_exist(tmp_path: Path, path: str, message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        catalog.list_named_images([f"{tmp_path}/{path}"])
-
-
-@pytest.mark.parametrize(
-    ("folders", "parent"),
-    [
-        (["/a/b"], "/a/b"),
-        (["/a/b", "/a/bc"], "/a"),
-        (["/a", "/b"], "/"),
-        (["s3://b/x/y", "s3://b/x"], "s3://b/x"),
-        (["s3://b/x", "s3://b/y"], "s3://b"),
-    ],
-)
-def test_the_common_parent_of_folders(folders: list[str], parent: str) -> None:
-    assert catalog._common_parent(folders) == parent
-
-
-@pytest.mark.parametrize("folders", [["s3://a/x", "s3://b/x"], ["/a", "s3://a"]])
-def test_folders_without_a_common_parent_are_an_input_error(folders: list[str]) -> None:
-    with pytest.raises(InputError, match="run a command for each"):
-        catalog._common_parent(folders)
+def test_a_folder_without_images_tells_what_it_has(tmp_path: Path) -> None:
+    (tmp_path / "film.mov").touch()
+    (tmp_path / "monday").mkdir()
+    with pytest.raises(InputError, match=r"no images .* \(1 \.mov, 1 folder\)"):
+        read(tmp_path)
