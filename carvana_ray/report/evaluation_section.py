@@ -145,7 +145,9 @@ def _training(history: History) -> ChartsAndTables:
             continue
         caption = curve.note
         if name == "dice" and "val_dice" in best:
-            caption += f" The best epoch by validation is {best['epoch']}: {best['val_dice']:.4f}."
+            caption += (
+                f" Best epoch: {best['epoch']}, with Dice {best['val_dice']:.4f} in validation."
+            )
         plots.append(charts.to_chart(curve.draw(history), f"{curve.title} by epoch", caption))
     order = "loss", "dice", "accuracy", "val_loss", "val_dice", "val_accuracy"
     keys = [key for key in order if key in known]

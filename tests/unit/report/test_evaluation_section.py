@@ -40,9 +40,9 @@ def test_a_model_without_history_has_no_section_on_training() -> None:
 
 def test_the_best_epoch_is_named_where_there_was_validation() -> None:
     part = evaluation()
-    words = "The best epoch by validation is 5: 0.9800."
+    words = "Best epoch: 5, with Dice 0.9800 in validation."
     assert words in builder.to_html({"evaluate": part}).decode()
     part["history"] = [{"epoch": 1, "loss": 0.5, "dice": 0.9, "accuracy": 0.9}]
     html = builder.to_html({"evaluate": part}).decode()
-    assert "by validation" not in html
+    assert "Best epoch" not in html
     assert "Speed by epoch" not in html
