@@ -74,8 +74,14 @@ def test_a_pipeline_writes_all_documented_files(finished: Path, data: Path) -> N
 def test_the_report_of_a_pipeline_has_all_sections(finished: Path) -> None:
     page = (finished / "report.html").read_text()
     result = json.loads((finished / "evaluation.json").read_text())
-    expected = [f"{result['dice']:.4f}", "Masks to check first", "Worst images", "Dice by view"]
-    expected += ["Training", "Run time", "SHA-256 of names and CRC-32"]
+    expected = [f"{result['dice']:.4f}", "Cut-outs", "Check first", "Worst masks", "Dice by view"]
+    expected += [
+        "Training",
+        "Run time",
+        "SHA-256 of names and CRC-32",
+        "mean Dice",
+        "layer cut first real",
+    ]
     expected.append(json.loads((finished / "model/manifest.json").read_text())["sha256"])
     for words in expected:
         assert words in page, words
