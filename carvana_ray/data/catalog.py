@@ -1,6 +1,7 @@
 """The images that a job works on: which files, and for a prediction the order of its rows."""
 
 import dataclasses
+import logging
 import random
 from collections.abc import Mapping, Sequence
 
@@ -11,8 +12,12 @@ from carvana_ray.data.checksums import load_checksums
 from carvana_ray.data.csv_reader import read_names
 from carvana_ray.data.layout import IMAGE_SUFFIXES, SAMPLE_SUBMISSION, require_safe_names
 from carvana_ray.data.listing import describe_skipped, image_suffixes, scan_folder
+from carvana_ray.data.packed import advice_for_file, advised, inner_folder, require_unpacked
+from carvana_ray.data.pairs import MASK_SUFFIXES
 from carvana_ray.errors import InputError, StorageAccessError, plural
 from carvana_ray.storage.base import FileInfo
+
+log = logging.getLogger(__name__)
 
 PROBES = 100  # images that are tried if the first may not be read
 
@@ -61,6 +66,8 @@ def load_catalog(data: str, limit: int = 0, partial: bool = False, cars_by: str 
     if storage.exists(listed):
         order = _match_list(listed, folder, set(order), partial or bool(limit))
         size = layout.HEIGHT, layout.WIDTH
+    elif advice := advice_for_file(listed):
+        log.warning("the submission's rows come in order of name: %s", advice)
     entries = entries[: limit or None]
     names = {entry.name for entry in entries}
     order = [name for name in order if name in names]
@@ -116,8 +123,9 @@ def list_images_in(folder: str) -> tuple[list[FileInfo], Mapping[str, int]]:
     Raises:
         InputError: the folder has no images, or a file name is not safe.
     """
-    entries, skipped = scan_folder(folder)
-    _require_images(folder, entries, skipped)
+    with advised(folder):
+        entries, skipped = scan_folder(folder)
+        _require_images(folder, entries, skipped)
     return entries, skipped
 
 
@@ -126,8 +134,9 @@ def image_dir(data: str) -> str:
     if not data:
         raise InputError("--data is missing: a folder of images, or one that contains test/")
     data = storage.resolve(data)
+    require_unpacked(data)
     test = storage.join(data, layout.TEST)
-    return test if storage.exists(test) else data
+    return inner_folder(test, image_suffixes()) if storage.exists(test) else data
 
 
 def image_and_mask_dirs(data: str) -> tuple[str, str]:
@@ -139,7 +148,11 @@ def image_and_mask_dirs(data: str) -> tuple[str, str]:
     if not data:
         raise InputError("--data is missing: name a folder with train/ and train_masks/")
     data = storage.resolve(data)
-    return storage.join(data, layout.TRAIN), storage.join(data, layout.MASKS)
+    require_unpacked(data)
+    return (
+        inner_folder(storage.join(data, layout.TRAIN), image_suffixes()),
+        inner_folder(storage.join(data, layout.MASKS), MASK_SUFFIXES),
+    )
 
 
 def list_folder(folder: str, limit: int | None = None) -> list[FileInfo]:
@@ -152,9 +165,20 @@ def list_folder(folder: str, limit: int | None = None) -> list[FileInfo]:
     Raises:
         InputError: the folder has no images, or a file name is not safe.
     """
-    entries = storage.list_files(folder, image_suffixes(), limit)
-    _require_images(folder, entries)
+    with advised(folder):
+        entries = storage.list_files(folder, image_suffixes(), limit)
+        _require_images(folder, entries)
     return entries
+
+
+def list_masks(folder: str, limit: int | None = None) -> list[FileInfo]:
+    """Return the masks in a folder. Arguments as of `list_folder`.
+
+    Raises:
+        InputError: the folder does not exist.
+    """
+    with advised(folder):
+        return storage.list_files(folder, MASK_SUFFIXES, limit)
 
 
 def _require_images(

@@ -20,7 +20,7 @@ from typing import BinaryIO, TextIO
 from carvana_ray import storage
 from carvana_ray.data import text
 from carvana_ray.data.layout import CSV_HEADER
-from carvana_ray.errors import InputError, StorageUnavailableError, plural
+from carvana_ray.errors import FileMissingError, InputError, StorageUnavailableError, plural
 
 # Characters of a line, and of a field. The most ragged mask of 1280 x 1918 has 12.3 million; the
 # limit keeps a file without line ends, or with an open quote, from filling the memory.
@@ -245,7 +245,7 @@ def digests(uri: str, names: Sequence[str]) -> dict[str, str]:
     """
     try:
         return _digests(uri, names)
-    except StorageUnavailableError:
+    except (StorageUnavailableError, FileMissingError):
         raise
     except InputError as error:
         raise InputError(f"--submission {error}") from error

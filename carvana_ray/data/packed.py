@@ -1,9 +1,11 @@
 """Data that are still packed in archives, or that Windows has unpacked one folder too deep."""
 
+import contextlib
 import shlex
+from collections.abc import Iterator
 
 from carvana_ray import storage
-from carvana_ray.errors import InputError
+from carvana_ray.errors import InputError, StorageUnavailableError
 
 ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".7z", ".rar")
 ZIP = ".zip"
@@ -25,8 +27,13 @@ def inner_folder(folder: str, suffixes: tuple[str, ...]) -> str:
 
 
 def is_archive(uri: str) -> bool:
-    """Return whether a URI names an archive that exists."""
-    return uri.lower().endswith(ARCHIVES) and storage.exists(uri)
+    """Return whether a URI names an archive that exists, and no folder."""
+    if not uri.lower().endswith(ARCHIVES) or not storage.exists(uri):
+        return False
+    return any(
+        file.name == storage.name(uri)
+        for file in storage.list_files(storage.parent(uri), (storage.name(uri).lower(),))
+    )
 
 
 def require_unpacked(uri: str) -> None:
@@ -36,7 +43,20 @@ def require_unpacked(uri: str) -> None:
         raise InputError(f"--data: {_advice(uri, into)}, and name {into}")
 
 
-def advice_for(folder: str) -> str:
+@contextlib.contextmanager
+def advised(folder: str) -> Iterator[None]:
+    """Add what to unpack to an `InputError` that the with-block raises about a folder."""
+    try:
+        yield
+    except StorageUnavailableError:
+        raise
+    except InputError as error:
+        if not (advice := _advice_for(folder)):
+            raise
+        raise InputError(f"{error}{advice}") from error
+
+
+def _advice_for(folder: str) -> str:
     """Return what to unpack if a folder that a job needs is missing or has no images; or ""."""
     beside = storage.parent(folder), f"{folder.rstrip('/')}{ZIP}"
     if storage.exists(beside[1]):

@@ -8,6 +8,8 @@ from typing import Any
 from carvana_ray import config, storage
 from carvana_ray.data import csv_reader
 from carvana_ray.data.layout import SAMPLE_SUBMISSION
+from carvana_ray.data.packed import advice_for_file
+from carvana_ray.errors import InputError
 from carvana_ray.runtime.progress import is_terminal
 from carvana_ray.runtime.wording import count_of
 from carvana_ray.submission.validate import validate_file
@@ -67,4 +69,7 @@ def _expected_names(flags: config.CheckFlags) -> list[str] | None:
         return None
     uri = storage.resolve(flags.data)
     is_file = uri.endswith(".csv")
-    return csv_reader.read_names(uri if is_file else storage.join(uri, SAMPLE_SUBMISSION))
+    listed = uri if is_file else storage.join(uri, SAMPLE_SUBMISSION)
+    if not storage.exists(listed) and (advice := advice_for_file(listed)):
+        raise InputError(f"--data: {advice}")
+    return csv_reader.read_names(listed)

@@ -16,9 +16,9 @@ from carvana_ray.data.catalog import (
     image_and_mask_dirs,
     image_dir,
     list_folder,
+    list_masks,
 )
 from carvana_ray.data.collect import collect_images
-from carvana_ray.data.pairs import MASK_SUFFIXES
 
 
 def precheck(name: str, flags: config.LogFlags) -> None:
@@ -102,7 +102,7 @@ def _require_pairs(data: str) -> None:
     images, masks = image_and_mask_dirs(data)
     if not storage.is_remote(data):
         list_folder(images, limit=1)
-        storage.list_files(masks, MASK_SUFFIXES, limit=1)
+        list_masks(masks, limit=1)
 
 
 def _require_images(uri: str) -> None:

@@ -15,9 +15,9 @@ from carvana_ray.checkpoints.model import ModelManifest
 from carvana_ray.config import TrainFlags
 from carvana_ray.config.recipes import RECIPES
 from carvana_ray.data.cars import describe_cars, load_car_names
-from carvana_ray.data.catalog import image_and_mask_dirs, list_images_in
+from carvana_ray.data.catalog import image_and_mask_dirs, list_images_in, list_masks
 from carvana_ray.data.checksums import load_checksums
-from carvana_ray.data.pairs import MASK_SUFFIXES, pair_with_masks
+from carvana_ray.data.pairs import pair_with_masks
 from carvana_ray.data.split import split_cars
 from carvana_ray.data.text import read_lines
 from carvana_ray.errors import BadImageError, InputError
@@ -104,7 +104,7 @@ def _list_pairs(
     """Return the (image, mask) files, all of both folders, and the number of others by kind."""
     image_files, skipped = list_images_in(image_dir)
     image_files = image_files[: limit or None]
-    mask_files = storage.list_files(mask_dir, MASK_SUFFIXES)
+    mask_files = list_masks(mask_dir)
     return pair_files(image_files, mask_files), image_files + mask_files, skipped
 
 

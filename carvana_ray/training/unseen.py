@@ -3,9 +3,8 @@
 from carvana_ray import storage
 from carvana_ray.checkpoints.model import ModelManifest
 from carvana_ray.data.cars import CarNames, load_car_names, pattern_of_model
-from carvana_ray.data.catalog import image_and_mask_dirs
+from carvana_ray.data.catalog import image_and_mask_dirs, list_masks
 from carvana_ray.data.listing import image_suffixes
-from carvana_ray.data.pairs import MASK_SUFFIXES
 from carvana_ray.errors import InputError
 from carvana_ray.runtime.wording import count_of
 from carvana_ray.training.run import Pairs, pair_files
@@ -36,7 +35,7 @@ def pairs_to_score(
         rule = of_model if held and held <= set(of_model.unique(names)) else rule
     cars, note = cars_to_score(set(rule.unique(names)), manifest, folder)
     entries = [entry for entry in entries if rule.car_of(entry.name) in cars]
-    return pair_files(entries, storage.list_files(masks, MASK_SUFFIXES)), note, rule
+    return pair_files(entries, list_masks(masks)), note, rule
 
 
 def cars_to_score(found: set[str], manifest: ModelManifest, folder: str) -> tuple[set[str], str]:
