@@ -37,7 +37,7 @@ def grade(image: Image.Image, rng: np.random.Generator, strength: float) -> Imag
     if rng.uniform() < 0.35 * strength:
         image = ImageChops.multiply(image, _vignette(rng))
     level = np.linspace(0, 1, 256)
-    contrast = 1 + strength * rng.uniform(-0.4, 0.15)
+    contrast = 1 + strength * rng.uniform(-0.35, 0.25)
     gamma = np.exp(strength * rng.normal(0, 0.2))
     exposure, lift = np.exp(strength * rng.normal(0, 0.16)), strength * rng.normal(0, 0.03)
     balance = np.exp(rng.normal(0, 0.04, 3))

@@ -21,11 +21,11 @@ def draw_light(rng: np.random.Generator, calm: bool) -> Light:
         ambient=float(rng.uniform(0.72 if calm else 0.6, 1.02)) - 0.5 * hard,
         up=float(rng.uniform(0.0, 0.4)),
         down=float(rng.uniform(0.15, 0.55)) * (1 - 0.4 * hard),
-        foot=float(rng.uniform(0.4, 0.95)),
+        foot=float(rng.uniform(0.5, 0.95)),
         key=(hard * across, hard * away, hard * math.sin(height)),
         front=float(rng.uniform(0.5, 1.0)),
         behind=float(rng.uniform(0.0, 0.6)),
-        black=float(rng.uniform(0.0, 0.06)),
+        black=float(rng.uniform(0.02, 0.07)),
         lamps_seed=int(rng.integers(2**31)),
         shadow=float(
             rng.uniform(0.5, 1.9) if calm or rng.uniform() < 0.7 else rng.uniform(0.0, 0.6)
@@ -51,6 +51,17 @@ def environment(studio: Studio, size: int) -> Floats:
     horizon = _ramp(up, rng.normal(0.0, 0.06), rng.choice((0.04, 0.1, 0.3)))
     light = floor + (wall - floor) * horizon + _lamps(rng, up, right)
     return np.ascontiguousarray(np.clip(light, 0.01, 10), dtype=np.float32)
+
+
+def uneven(light: Light, points: Floats, normals: Floats) -> Floats:
+    """Return smooth factors of the light at points [..., 3]: the mirror images of a room."""
+    rng = np.random.default_rng((light.lamps_seed or 0, 1))
+    strength = rng.uniform(0, 0.22)
+    total = np.ones(points.shape[:-1], dtype=np.float32)
+    for _ in range(3):
+        wave = points @ rng.normal(0, 1.2, 3) + normals @ rng.normal(0, 2.5, 3)
+        total += strength * np.sin(wave + rng.uniform(0, 6.28))
+    return np.maximum(total, np.float32(0.25))
 
 
 def _lamps(rng: np.random.Generator, up: Floats, right: Floats) -> Floats:

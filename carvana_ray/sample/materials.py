@@ -58,12 +58,12 @@ class MaterialTable:
 
 
 class Texture:
-    """The atlas with the properties of its materials, blurred at their edges.
+    """The atlas with the properties of its materials, which may be blurred at their edges.
 
     Stored in bytes: 255 times the square root of the albedo, 200 times that of other properties.
     """
 
-    def __init__(self, atlas: Image.Image, table: MaterialTable) -> None:
+    def __init__(self, atlas: Image.Image, table: MaterialTable, *, blurred: bool = True) -> None:
         """Look up the properties of an atlas of material numbers, mode L."""
         self.width, self.height = atlas.size
         columns = table.columns
@@ -74,7 +74,8 @@ class Texture:
         for palette in (codes[:, :3], codes[:, 3:]):
             image = atlas.convert("L")
             image.putpalette(np.pad(palette, [(0, 256 - len(palette)), (0, 0)]).tobytes())
-            layer = image.convert("RGB").filter(blur).convert("RGBX")
+            layer = image.convert("RGB")
+            layer = (layer.filter(blur) if blurred else layer).convert("RGBX")
             self._layers.append(np.asarray(layer).reshape(-1, 4).view(np.uint32)[:, 0])
         levels = np.arange(256, dtype=np.float32)
         self._values = [(levels / scale) ** 2 for scale in self._scale]

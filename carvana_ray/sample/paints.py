@@ -24,7 +24,7 @@ def paint(car: Car, rng: np.random.Generator) -> Car:
         mirrors_black=bool(rng.uniform() < 0.3),
         cladding=bool(rng.uniform() < (0.15 if car.style in ("sedan", "coupe") else 0.5)),
         chrome=bool(rng.uniform() < 0.5),
-        rim_albedo=float(rng.uniform(0.25, 0.7) if rng.uniform() < 0.7 else rng.uniform(0.01, 0.2)),
+        rim_albedo=float(rng.uniform(0.4, 1.2) if rng.uniform() < 0.75 else rng.uniform(0.01, 0.3)),
     )
 
 
@@ -48,7 +48,7 @@ def _paint(rng: np.random.Generator) -> Finish:
 
 def _glass(rng: np.random.Generator) -> dict[str, Finish]:
     tint: Rgb = (0.004, 0.005, 0.005)
-    clear = float(rng.choice((rng.uniform(0.5, 0.88), rng.uniform(0.05, 0.5)), p=(0.6, 0.4)))
+    clear = float(rng.choice((rng.uniform(0.4, 0.82), rng.uniform(0.05, 0.4)), p=(0.65, 0.35)))
     dark = float(rng.choice((0.01, rng.uniform(0.03, 0.5))))
     return {
         "glass": (tint, 0.0, float(rng.uniform(0.6, 1.8)), clear),
@@ -64,15 +64,15 @@ def _others(rng: np.random.Generator) -> dict[str, Finish]:
         return (level, level, level), metalness, gloss, 0.0
 
     bright = float(rng.uniform(0.15, 0.8))
-    plate = float(rng.choice((0.7, rng.uniform(0.02, 0.7))))
+    plate = float(rng.choice((0.9, rng.uniform(0.02, 0.9))))
     return {
-        "trim": gray(0.006, 0.03, float(rng.uniform(0.2, 1.0))),
-        "plastic": gray(0.008, 0.09, 0.25),
-        "tire": gray(0.006, 0.035, float(rng.uniform(0.05, 0.4))),
-        "gap": gray(0.002, 0.06, 0.2),
+        "trim": gray(0.004, 0.02, float(rng.uniform(0.2, 1.0))),
+        "plastic": gray(0.006, 0.06, 0.25),
+        "tire": gray(0.004, 0.02, float(rng.uniform(0.05, 0.4))),
+        "gap": gray(0.002, 0.03, 0.2),
         "cloth": gray(0.01, 0.5, 0.0),
         "lining": gray(0.02, 0.4, 0.0),
-        "head_lamp": gray(0.05, 0.6, float(rng.uniform(0.8, 1.8)), 0.6),
+        "head_lamp": gray(0.12, 0.9, float(rng.uniform(0.8, 1.8)), 0.6),
         "tail_lamp": ((bright**2, 0.006, 0.009), 0.25, float(rng.uniform(0.6, 1.5)), 0.0),
         "well": gray(0.001, 0.012, 0.0),
         "plate": ((plate, plate, plate), 0.0, 0.3, 0.0),

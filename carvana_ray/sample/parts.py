@@ -25,10 +25,10 @@ def _low_parts(car: Car, rng: np.random.Generator) -> list[Mesh]:
     if rng.uniform() < 0.35:
         meshes += _mud_flaps(car, float(rng.uniform(0.03, 0.07)))
     if rng.uniform() < 0.5:
-        metal = str(rng.choice(("chrome", "gap")))
+        metal = str(rng.choice(("chrome", "gap", "plastic")))
         for side in (1, -1) if rng.uniform() < 0.5 else (1,):
             at = (tail + 0.07, side * rng.uniform(0.3, 0.75) * half, sill + 0.05)
-            meshes.append(superquadric(at, (0.11, 0.04, 0.035), metal, 0.6, 7))
+            meshes.append(superquadric(at, (0.10, 0.032, 0.03), metal, 0.6, 7))
     if rng.uniform() < (0.45 if car.clearance_m > 0.28 else 0.08):
         meshes += _side_steps(car, str(rng.choice(("plastic", "chrome"))))
     if rng.uniform() < 0.12:

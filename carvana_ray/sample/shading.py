@@ -56,7 +56,10 @@ def shade(
         box: place of the crop in the image.
     """
     crop = _Crop(box, background)
-    texture = Texture(draw_atlas(car), material_table(car))
+    # The blur is as wide as a pixel at a quarter of the size: varied cars are as sharp inside as at
+    # their edges.
+    is_sharp = car.variety is not None and car.variety.paints
+    texture = Texture(draw_atlas(car), material_table(car), blurred=not is_sharp)
     planes = PlaneInterpolator(scene.pixels, _vertex_values(car, scene))
     pixels = np.flatnonzero(face_ids)
     faces = face_ids.reshape(-1)[pixels]
@@ -107,6 +110,8 @@ def _vertex_values(car: Car, scene: Scene) -> Floats:
     light += 0.05 * normals[..., 0] * np.sign(car.studio.brightness_slope)
     if any(lamps.key):
         light += np.maximum(normals @ np.array(lamps.key, dtype=np.float32), 0)
+    if lamps.lamps_seed is not None:
+        light *= lights.uneven(lamps, scene.points, normals)
     light *= lamps.foot + (1 - lamps.foot) * np.clip(scene.points[..., 2] / 0.65, 0, 1)
     half = (_ENVIRONMENT_SIZE - 1) / 2
     direction = [(reflected[..., 0] + 1) * half, (reflected[..., 2] + 1) * half]
