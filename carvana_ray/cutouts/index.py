@@ -216,6 +216,15 @@ def missing(folder: str, wanted: Mapping[str, SourceImage], suffix: str) -> list
     return [name for name in wanted if name not in existing or listed.get(name) != wanted[name]]
 
 
+def finished(folder: str, suffix: str) -> dict[str, SourceImage]:
+    """Return the images whose cut-out exists, by name of the cut-out."""
+    _, index = _load(folder)
+    listed = index.sources if index else {}
+    places = {storage.parent(name) for name in listed}
+    existing = {name for place in places for name in _list_cutouts(folder, place, suffix)}
+    return {name: listed[name] for name in sorted(listed.keys() & existing)}
+
+
 def tags(folder: str) -> Mapping[str, str]:
     """Return the tag of each listed image by name of its cut-out.
 

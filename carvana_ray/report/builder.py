@@ -1,11 +1,11 @@
 """The report of a folder: each job adds its part, and the page shows all parts of one model.
 
-    OUT/report/evaluate.json  predict.json  pipeline.json     the result of each job
-    OUT/report.html                                            the page
+    OUT/report/evaluate.json  predict.json  cutout.json  pipeline.json     the result of each job
+    OUT/report.html                                                        the page
 
 A part holds plain values: format, made, model (SHA-256 of its weights), seconds of each step in
 order, optionally speed (names and values), and lineage (headings, below each names and values).
-`evaluation_section` and `prediction_section` list the other keys.
+`evaluation_section`, `prediction_section` and `cutout_section` list the other keys.
 """
 
 import json
@@ -14,12 +14,14 @@ from typing import Any
 
 from carvana_ray import storage
 from carvana_ray.errors import InputError
-from carvana_ray.report import charts, evaluation_section, prediction_section
+from carvana_ray.report import cutout_section, prediction_section
 from carvana_ray.report.headline import headline
+from carvana_ray.report.overlays import Figure
 from carvana_ray.report.page import ImageGrid, Section, Summary, render_page
 from carvana_ray.report.provenance_section import provenance_facts
 
 FORMAT = 1
+KINDS = "evaluate", "predict", "cutout", "pipeline"
 PAGE = "report.html"
 STRIP = 4  # cut-outs at the top
 
@@ -43,16 +45,24 @@ def add_section(out: str, kind: str, part: Part) -> str:
 
     Args:
         out: folder of all results.
-        kind: evaluate, predict or pipeline.
+        kind: one of `KINDS`.
         part: see above; its format is added.
     """
     data = json.dumps({"format": FORMAT, **part}).encode()
     storage.write_atomic(storage.join(out, "report", f"{kind}.json"), data, replace=True)
-    kinds = "evaluate", "predict", "pipeline"
-    parts = {name: found for name in kinds if (found := _read(out, name, part["model"]))}
+    parts = {name: found for name in KINDS if (found := _read(out, name, part["model"]))}
     target = storage.join(out, PAGE)
     storage.write_atomic(target, to_html(parts), replace=True)
     return target
+
+
+def model_of(out: str, kind: str) -> str:
+    """Return the SHA-256 of the model of a part that exists, else an empty text."""
+    try:
+        part = json.loads(storage.read(storage.join(out, "report", f"{kind}.json")))
+        return str(part["model"])
+    except (InputError, ValueError, TypeError, KeyError):
+        return ""
 
 
 def _read(out: str, kind: str, model: str) -> Part | None:
@@ -69,18 +79,25 @@ def to_html(parts: Mapping[str, Part]) -> bytes:
     """Return the page of some parts, by kind.
 
     Raises:
-        ValueError: there is neither an evaluation nor a prediction.
+        ValueError: there is neither an evaluation nor a prediction nor cut-outs.
     """
-    evaluation, prediction = parts.get("evaluate"), parts.get("predict")
-    if not (evaluation or prediction):
-        raise ValueError("a report needs an evaluation or a prediction")
-    shown = (prediction or {}).get("shown") or (evaluation or {}).get("shown")
+    evaluation, prediction, cutouts = (parts.get(kind) for kind in KINDS[:3])
+    results = [part for part in (cutouts, prediction, evaluation) if part]
+    if not results:
+        raise ValueError("a report needs an evaluation, a prediction or cut-outs")
+    shown: list[Figure] = next((part["shown"] for part in results if part.get("shown")), [])
     quality, quantity, links, sections = [], [], [], []
+    if cutouts:
+        quantity += cutout_section.cards(cutouts)
+        links += cutout_section.files(cutouts)
+        sections += cutout_section.sections(cutouts)
     if prediction:
         quantity += prediction_section.cards(prediction)
         links += prediction_section.files(prediction)
         sections += prediction_section.sections(prediction)
     if evaluation:
+        from carvana_ray.report import evaluation_section  # here, as it imports matplotlib
+
         quality += evaluation_section.cards(evaluation)
         quantity.insert(0, evaluation_section.count_card(evaluation))
         links += evaluation_section.files()
@@ -90,16 +107,19 @@ def to_html(parts: Mapping[str, Part]) -> bytes:
     if shown:
         grid = ImageGrid(shown[:STRIP], "strip")
         first.insert(0, Section("cutouts", "Cut-outs", "images.html", grid))
-    time = Section("time", "Run time", "run_time.html", _run_time(parts))
+    if timed := {kind: part for kind, part in parts.items() if part["seconds"]}:
+        sections.append(Section("time", "Run time", "run_time.html", _run_time(timed)))
     facts = provenance_facts(parts)
     provenance = Section("provenance", "Provenance", "provenance.html", facts)
-    return render_page(headline(parts), [*first, *sections, time, provenance])
+    return render_page(headline(parts), [*first, *sections, provenance])
 
 
 def _run_time(parts: Mapping[str, Part]) -> dict[str, Any]:
     """Return charts of the seconds of each job, on one scale, and speeds."""
+    from carvana_ray.report import charts  # here, as it imports matplotlib
+
     speed: Part = {}
-    longest = max(max(part["seconds"].values(), default=0) for part in parts.values())
+    longest = max(max(part["seconds"].values()) for part in parts.values())
     most = max(len(part["seconds"]) for part in parts.values())
     plots = []
     for kind, part in parts.items():

@@ -6,7 +6,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from carvana_ray.report.verdict import CEILING, RECIPES, Verdict, judge_dice, judge_unscored
+from carvana_ray.report.verdict import (
+    CEILING,
+    RECIPES,
+    Verdict,
+    judge_cutouts,
+    judge_dice,
+    judge_unscored,
+)
 from carvana_ray.runtime.wording import count_of
 
 SCALE_WIDTH = 400  # units of the drawing
@@ -52,9 +59,14 @@ class Headline(NamedTuple):
 
 
 def headline(parts: Mapping[str, Part]) -> Headline:
-    """Return the top of the page of some parts, an evaluation or a prediction among them."""
+    """Return the top of the page of some parts, not of a pipeline alone."""
     evaluation, prediction = parts.get("evaluate"), parts.get("predict")
     notes = []
+    if "cutout" in parts:
+        made = parts["cutout"]
+        verdict = judge_cutouts(made["finished"], made["looked"], made["listed"])
+        if evaluation or prediction:
+            notes.append(f"Cut-outs: {verdict.sentence}")
     if prediction:
         review = prediction["review"]
         verdict = judge_unscored(review["listed"], review["looked"])
@@ -102,8 +114,11 @@ def _describe(parts: Mapping[str, Part]) -> str:
     if "predict" in parts:
         facts.append(f"{count_of(parts['predict']['result']['images'], 'images')} predicted")
     newest = max(parts.values(), key=lambda part: str(part.get("made", "")))
+    if "cutout" in parts:
+        facts.append(count_of(parts["cutout"]["finished"], "cut-outs"))
     recipe = _lineage(newest, "configuration of its training", "recipe")
-    facts.append(f"model {newest['model'][:12]}" + (f" (recipe {recipe})" if recipe else ""))
+    if newest["model"]:
+        facts.append(f"model {newest['model'][:12]}" + (f" (recipe {recipe})" if recipe else ""))
     facts.append(str(newest["made"]))
     if commit := _lineage(newest, "versions", "commit"):
         changed = " with changes" if commit.endswith("-dirty") else ""

@@ -9,15 +9,18 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from carvana_ray.report.charts import Chart
 from carvana_ray.report.headline import Headline
 from carvana_ray.report.overlays import Figure
 
+if TYPE_CHECKING:  # a page of cut-outs needs no matplotlib
+    from carvana_ray.report.charts import Chart
+
+BACKGROUNDS = [("white", "On white"), ("black", "On black")]  # of layers with alpha of their own
 LAYERS = "cut", "outline", "mask", "errors", "truth"  # in the order of their buttons
 _TEMPLATES = Environment(
     loader=PackageLoader("carvana_ray.report"),
@@ -89,7 +92,7 @@ class ImageGrid(NamedTuple):
 class ChartsAndTables(NamedTuple):
     """Charts, and below them tables that are folded away: (summary, tables) each."""
 
-    charts: Sequence[Chart]
+    charts: "Sequence[Chart]"
     folded: Sequence[tuple[str, Sequence[Table]]]
 
 
@@ -111,13 +114,18 @@ def render_page(top: Headline, sections: Sequence[Section]) -> bytes:
 
 
 def _choices(sections: Sequence[Section]) -> list[tuple[str, str]]:
-    """Return (key, label) of the layers that images of the page have; "" is the first of each."""
+    """Return (key, label) of the layers that images of the page have; "" is the first of each.
+
+    A background is a choice like a layer: the style puts it below the layers with alpha.
+    """
     data = [section.data for section in sections]
     data += [value for one in data if isinstance(one, Mapping) for value in one.values()]
     grids = [one for one in data if isinstance(one, ImageGrid)]
     layers = [layer for grid in grids for figure in grid.figures for layer in figure["layers"]]
     known = {layer["key"]: layer["label"] for layer in layers}
     found = [(key, known[key]) for key in LAYERS if key in known]
+    if any(layer.get("real") for layer in layers):
+        found[1:1] = BACKGROUNDS
     return [("", "Default"), *found, ("photo", "Photo")] if found else []
 
 

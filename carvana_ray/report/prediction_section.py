@@ -49,7 +49,9 @@ def sections(part: Part) -> list[Section]:
     """Return the sections of a prediction."""
     shown = [Section("review", "Check first", "review.html", _review(part["review"]))]
     if part["result"]["bad"]:
-        shown.append(Section("bad", "Bad images", "bad_images.html", _bad(part)))
+        shown.append(
+            Section("bad", "Bad images", "bad_images.html", bad_table(part, "quarantine.csv"))
+        )
     return shown
 
 
@@ -68,9 +70,10 @@ def _review(review: Part) -> Part:
     return {"problem": None, **review, "verdict": verdict, "images": images}
 
 
-def _bad(part: Part) -> Table:
+def bad_table(part: Part, file: str) -> Table:
+    """Return the table of the first bad images of a part; `file` lists all."""
     bad, rows = part["result"]["bad"], part["bad"][:MAX_BAD]
     caption = f"{count_of(bad, 'images')} could not be used."
     if bad > len(rows):
-        caption += f" The first {len(rows)} are shown; quarantine.csv lists all."
+        caption += f" The first {len(rows)} are shown; {file} lists all."
     return Table(caption, [Column("image"), Column("reason")], rows)

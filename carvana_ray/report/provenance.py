@@ -29,29 +29,31 @@ def provenance(
         folder: folder of the images.
         crcs: CRC-32 of the bytes of each image, by name.
     """
+    data = {
+        "folder": folder,
+        "pictures": len(crcs),
+        "SHA-256 of names and CRC-32": data_digest(crcs),
+    }
+    return describe_job(flags, manifest, data)
+
+
+def describe_job(
+    flags: config.RayFlags, manifest: ModelManifest | None, data: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return made, model and lineage of a job.
+
+    Args:
+        flags: of the job.
+        manifest: of its model; None for a job without a model.
+        data: facts on its images.
+    """
     return {
         "made": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
-        "model": manifest.sha256,
+        "model": manifest.sha256 if manifest else "",
         "lineage": {
-            "model": {
-                "SHA-256 of the weights": manifest.sha256,
-                "training run": manifest.run,
-                **manifest.unet.to_json(),
-                "downscale": manifest.downscale,
-                "asked of the mirrored picture too": manifest.tta_flip,
-                "trained on": f"{manifest.height} x {manifest.width} pixels (height x width)",
-                "cars held out": manifest.holdout_cars,
-                "cars for validation": manifest.val_cars,
-                "left out": manifest.skipped,
-                "started from the weights (SHA-256)": manifest.started_from,
-            },
-            "configuration of its training": manifest.training,
+            **(_model_lineage(manifest) if manifest else {}),
             "configuration of this job": cli.to_json(flags),
-            "data": {
-                "folder": folder,
-                "pictures": len(crcs),
-                "SHA-256 of names and CRC-32": data_digest(crcs),
-            },
+            "data": data,
             "versions": {
                 "carvana_ray": __version__,
                 "commit": code_commit(),
@@ -60,6 +62,25 @@ def provenance(
                 "system": platform.platform(),
             },
         },
+    }
+
+
+def _model_lineage(manifest: ModelManifest) -> dict[str, dict[str, Any]]:
+    """Return the groups of facts on a model."""
+    return {
+        "model": {
+            "SHA-256 of the weights": manifest.sha256,
+            "training run": manifest.run,
+            **manifest.unet.to_json(),
+            "downscale": manifest.downscale,
+            "asked of the mirrored picture too": manifest.tta_flip,
+            "trained on": f"{manifest.height} x {manifest.width} pixels (height x width)",
+            "cars held out": manifest.holdout_cars,
+            "cars for validation": manifest.val_cars,
+            "left out": manifest.skipped,
+            "started from the weights (SHA-256)": manifest.started_from,
+        },
+        "configuration of its training": manifest.training,
     }
 
 

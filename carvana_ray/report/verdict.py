@@ -72,3 +72,20 @@ def judge_unscored(unusual: int, looked: int) -> Verdict:
     some = "Many" if 2 * unusual < looked else "Most"
     sentence = f"{some} masks look unusual: {unusual:,} of {looked:,}."
     return Verdict(f"{some} unusual", f"{sentence} The model may not fit these images.")
+
+
+def judge_cutouts(finished: int, looked: int, unusual: int | None) -> Verdict:
+    """Return the verdict on a folder of cut-outs.
+
+    Args:
+        finished: all cut-outs.
+        looked: those that were read.
+        unusual: of these; None if the files have no alpha.
+    """
+    if unusual is None or not looked:
+        return Verdict("Cut out", f"{count_of(finished, 'cut-outs')}.")
+    found = judge_unscored(unusual, looked)
+    if looked == finished:
+        return found
+    sentence = f"In a sample of {looked:,} of {count_of(finished, 'cut-outs')}: {found.sentence}"
+    return Verdict(found.word, sentence)

@@ -15,7 +15,7 @@ from carvana_ray.checkpoints.model import ModelManifest
 from carvana_ray.config import cli
 from carvana_ray.data.catalog import load_catalog
 from carvana_ray.errors import BadImagesError, IncompleteError
-from carvana_ray.report import add_section
+from carvana_ray.report.builder import add_section
 from carvana_ray.runtime.preflight import announce
 from carvana_ray.runtime.resources import ClusterResources, allocate_workers
 from carvana_ray.runtime.wording import count_of

@@ -1,12 +1,11 @@
 """Cut out the cars of images: one file per image, with a transparent or another background.
 
-check -> plan_run (from the index) -> render_pending (the chain) -> publish (quarantine.csv)
+check -> plan_run (from the index) -> render_pending (the chain) -> publish
 
 After a crash the same command makes the cut-outs that are missing, see `cutouts.index.sync`.
 """
 
 import dataclasses
-import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,12 +24,11 @@ from carvana_ray.config import CutoutFlags
 from carvana_ray.cutouts import index
 from carvana_ray.cutouts.compositing import TRANSPARENT, CutoutStyle, parse_background, version
 from carvana_ray.cutouts.index import SourceImage
-from carvana_ray.data import quarantine
 from carvana_ray.data.checksums import load_checksums
 from carvana_ray.data.collect import CollectedImages, collect_images
 from carvana_ray.data.csv_reader import digests
 from carvana_ray.data.quarantine import OK, Bad, FailureLimits
-from carvana_ray.errors import BadImagesError, IncompleteError
+from carvana_ray.errors import IncompleteError
 from carvana_ray.images.scale import ScaleCount
 from carvana_ray.images.validate import MAX_BYTES
 from carvana_ray.runtime.preflight import announce, describe_workers
@@ -38,11 +36,10 @@ from carvana_ray.runtime.resources import ClusterResources, WorkerAllocation, al
 from carvana_ray.runtime.wording import count_of
 from carvana_ray.stages import ray_metrics
 from carvana_ray.stages.cutout.datasets import CutoutJob
+from carvana_ray.stages.cutout.publish import publish
 from carvana_ray.stages.cutout.write_cutouts import PROBLEM, CutoutWriter
 from carvana_ray.stages.predict.mask_predictor import read_options
 from carvana_ray.storage import FileInfo
-
-log = logging.getLogger(__name__)
 
 FOLDER = "cutouts"
 
@@ -304,22 +301,3 @@ def require_all(run: CutoutRun, bad: Sequence[Bad]) -> None:
             f"{storage.join(run.target, min(missing))}: removed or made again meanwhile by another "
             f"command, in all {count_of(len(missing), 'cut-outs')}; run again"
         )
-
-
-def publish(run: CutoutRun, bad: list[Bad], result: dict[str, Any]) -> None:
-    """Write quarantine.csv next to the cut-outs, or remove that of an earlier run.
-
-    Raises:
-        BadImagesError: some images are bad, and --on-bad-picture is fail.
-    """
-    if not bad:
-        storage.remove(storage.join(run.target, quarantine.FILE))
-        return
-    uri = quarantine.write_csv(run.target, sorted(bad))
-    message = f"{quarantine.summarize(bad, uri)}. All others are cut out"
-    if run.flags.on_bad_picture == "skip":
-        log.warning("%s", message)
-        return
-    raise BadImagesError(
-        f"{message}. Repair the bad images and run again, or use --on-bad-picture skip", result
-    )

@@ -3,10 +3,11 @@
 import logging
 from typing import Any
 
-from carvana_ray import report, storage
+from carvana_ray import storage
 from carvana_ray.checkpoints import model, train_state
 from carvana_ray.config import cli
 from carvana_ray.errors import IncompleteError, InputError, StorageAccessError
+from carvana_ray.report.training_curves import draw_curves
 from carvana_ray.stages.train.plan import TrainJob
 from carvana_ray.training import tensorboard
 from carvana_ray.training.run import Rows, best_epoch
@@ -93,5 +94,5 @@ def publish_curves(job: TrainJob, history: Rows) -> None:
     """Write the curves of the history, and with ``--tensorboard`` its event files."""
     if job.flags.tensorboard:
         tensorboard.write_missing(job.tensorboard_dir, history)
-    for name, png in report.draw_curves(history).items():
+    for name, png in draw_curves(history).items():
         storage.write_atomic(storage.join(job.out, name), png, replace=True)

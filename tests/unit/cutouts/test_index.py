@@ -294,3 +294,15 @@ def check_no_entry_is_lost(home: str, rounds: int) -> None:
     for turn in range(rounds):
         body = json.loads(storage.read(storage.join(home, str(turn), index.FILE)))
         assert [row[0] for row in body["pictures"]["/photos"]] == names
+
+
+def test_finished_are_listed_cutouts_that_exist(tmp_path: Path) -> None:
+    assert index.finished(str(tmp_path), ".png") == {}
+    wanted = sources_of("b.jpg", "a.jpg", "c.jpg")
+    wanted["monday/a.png"] = SourceImage("/photos/monday", FileInfo("a.jpg", 5, "1"), "monday/a")
+    pending(tmp_path, wanted)
+    (tmp_path / "monday").mkdir()
+    make(tmp_path, "a.png", "b.png", "monday/a.png", "stranger.png")
+    found = index.finished(str(tmp_path), ".png")
+    assert list(found) == ["a.png", "b.png", "monday/a.png"]
+    assert found["a.png"] == wanted["a.png"]

@@ -1,0 +1,236 @@
+"""Contact sheet and page of a folder of cut-outs show its files, of whichever command they are."""
+
+import base64
+import io
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from support.s3_servers import Server
+
+from carvana_ray import config, storage
+from carvana_ray.cutouts import index
+from carvana_ray.cutouts.compositing import CutoutStyle, render
+from carvana_ray.data.collect import CollectedImages
+from carvana_ray.errors import BadImagesError, InputError
+from carvana_ray.report import builder
+from carvana_ray.stages.cutout import publish
+from carvana_ray.stages.cutout.stage import CutoutInput, source_images
+
+RESULT = {"images": 3, "written": 3, "resumed": 0, "bad": 0, "images_per_second": 1.5}
+RESULT |= {"seconds": 2.0}
+SETTINGS = {"model": "none", "edge": "hard", "background": "transparent", "format": "png"}
+SIZE = 90, 120
+
+
+def photo(level: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", SIZE[::-1], (level, 100, 255 - level)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def mask(holes: bool = False) -> np.ndarray:
+    car = np.zeros(SIZE, np.bool_)
+    car[20:70, 20:100] = True
+    if holes:
+        car[30:60, 30:60] = False
+    return car
+
+
+class Folder:
+    """A folder of images, and commands that cut them out."""
+
+    def __init__(self, home: str, **style: Any) -> None:
+        self.photos, self.out = storage.join(home, "photos"), storage.join(home, "out")
+        values = {"soft": False, "background": None, "format": "png", "mask_only": False}
+        self.style = CutoutStyle(**{**values, **style})
+        self.settings = {**SETTINGS, "mask_only": self.style.mask_only}
+
+    def cut_out(self, masks: dict[str, np.ndarray], bad: Any = (), **flags: Any) -> dict[str, Any]:
+        """Cut out images that are new; publish; return the result."""
+        for level, name in enumerate(masks):
+            storage.write_atomic(storage.join(self.photos, name), photo(60 * level))
+        entries = [e for e in storage.list_files(self.photos) if e.name in masks]
+        outputs = {entry.name: entry.name.rpartition(".")[0] for entry in entries}
+        images = CollectedImages(self.photos, entries, outputs)
+        checked = CutoutInput(images, {}, {}, self.style, self.settings, None)
+        target, sources = storage.join(self.out, "cutouts"), source_images(checked)
+        wanted = index.by_output_name(sources.values(), ".png")
+        names = index.sync(target, self.settings, wanted, ".png")
+        for entry in entries:
+            data = storage.read(storage.join(self.photos, entry.name))
+            cutout = render(data, self.style, mask=masks[entry.name])
+            file = sources[entry.name].cutout(".png")
+            storage.write_atomic(storage.join(target, file), cutout)
+        run = SimpleNamespace(
+            flags=config.CutoutFlags(
+                **{"data": self.photos, "out": self.out, "on_bad_picture": "skip", **flags}
+            ),
+            checked=checked,
+            target=target,
+            sources=sources,
+            pending=[e for e in entries if sources[e.name].cutout(".png") in names],
+        )
+        result = {**RESULT, "bad": len(bad)}
+        publish.publish(run, list(bad), result)  # type: ignore[arg-type]
+        return result
+
+    def part(self) -> dict[str, Any]:
+        return json.loads(storage.read(storage.join(self.out, "report", "cutout.json")))
+
+    def page(self) -> str:
+        return storage.read(storage.join(self.out, "report.html")).decode()
+
+
+def decoded(source: str) -> np.ndarray:
+    """Return the pixels of a data URI."""
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(source.split(",")[1]))))
+
+
+def test_sheet_and_page_show_the_pixels_of_the_files(tmp_path: Path) -> None:
+    folder = Folder(str(tmp_path))
+    result = folder.cut_out({"a_01.png": mask(), "b.png": mask()})
+    assert Path(result["sheet"]) == tmp_path / "out" / "sheets" / "cutouts.jpg"
+    assert Path(result["report"]) == tmp_path / "out" / "report.html"
+    for number, figure in enumerate(folder.part()["shown"]):
+        cut = figure["layers"][0]
+        assert (cut["key"], cut["real"]) == ("cut", True)
+        pixels = decoded(cut["src"]).astype(int)
+        inside = pixels[..., 3] == 255
+        assert np.abs(pixels[inside][:, :3] - (60 * number, 100, 255 - 60 * number)).mean() < 6
+        assert inside.mean() == pytest.approx(
+            50 * 80 / (figure["height"] * figure["width"]), abs=0.03
+        )
+    sheet = np.asarray(Image.open(result["sheet"])).astype(int)
+    assert sheet.shape[0] < sheet.shape[1]
+    page = folder.page()
+    assert "a_01.png" in page
+    assert "On white" in page
+    assert "On black" in page
+    assert 'href="sheets/cutouts.jpg"' in page
+
+
+def test_the_page_is_of_the_whole_folder(tmp_path: Path) -> None:
+    folder = Folder(str(tmp_path))
+    folder.cut_out({"a.png": mask(), "b.png": mask()})
+    folder.cut_out({"c.png": mask()})
+    part = folder.part()
+    assert (part["finished"], part["looked"]) == (3, 3)
+    assert [figure["name"] for figure in part["shown"]] == ["a.png", "b.png", "c.png"]
+    files = {path.name for path in (tmp_path / "out" / "cutouts").glob("*.*g")}
+    assert files == {"a.png", "b.png", "c.png"}
+
+
+def test_unusual_cut_outs_come_first_with_reasons(tmp_path: Path) -> None:
+    folder = Folder(str(tmp_path))
+    masks = {f"{number}.png": mask() for number in range(9)} | {"x.png": mask(holes=True)}
+    folder.cut_out({**masks, "y.png": np.zeros(SIZE, np.bool_)})
+    part = folder.part()
+    assert [figure["name"] for figure in part["first"]] == ["y.png", "x.png"]
+    assert part["first"][0]["reasons"] == ["the mask is empty"]
+    assert "hole" in part["first"][1]["reasons"][0]
+    assert part["listed"] == 2
+    assert "Check first" in folder.page()
+
+
+@pytest.mark.parametrize("style", [{"mask_only": True}, {"background": (255, 0, 0)}])
+def test_masks_and_other_backgrounds_are_shown_as_they_are(
+    tmp_path: Path, style: dict[str, Any]
+) -> None:
+    folder = Folder(str(tmp_path), **style)
+    folder.cut_out({"a.png": mask()})
+    (layer,) = folder.part()["shown"][0]["layers"]
+    pixels = decoded(layer["src"]).astype(int)
+    if "mask_only" in style:
+        assert layer["key"] == "mask"
+        assert np.abs(pixels[..., :3] - 255 * mask()[..., None]).mean() < 12
+    else:
+        assert layer["key"] == "cut"
+        assert np.abs(pixels[2, 2, :3] - (255, 0, 0)).max() < 12
+        assert folder.part()["listed"] is None
+
+
+def test_bad_images_are_listed_with_their_reasons(tmp_path: Path) -> None:
+    folder = Folder(str(tmp_path))
+    bad = [("z.jpg", "truncated: <b>", 7)]
+    result = folder.cut_out({"a.png": mask()}, bad)
+    assert "truncated: &lt;b&gt;" in folder.page()
+    assert (tmp_path / "out" / "cutouts" / "quarantine.csv").exists()
+    with pytest.raises(BadImagesError, match=r"z\.jpg") as error:
+        folder.cut_out({"a.png": mask()}, bad, on_bad_picture="fail")
+    assert error.value.result["report"] == result["report"]
+
+
+def test_a_folder_without_any_cut_out_has_no_page(tmp_path: Path) -> None:
+    folder = Folder(str(tmp_path))
+    storage.write_atomic(storage.join(folder.photos, "a.png"), photo(0))
+    result = folder.cut_out({}, [("a.png", "truncated", 0)])
+    assert not {"sheet", "report"} & set(result)
+    assert not (tmp_path / "out" / "report.html").exists()
+
+
+def test_files_that_cannot_be_shown_are_left_out(tmp_path: Path) -> None:
+    folder = Folder(str(tmp_path))
+    folder.cut_out({"a.png": mask(), "b.png": mask(), "c.png": mask()})
+    (tmp_path / "photos" / "a.png").unlink()
+    (tmp_path / "photos" / "b.png").write_bytes(b"no image")
+    (tmp_path / "out" / "cutouts" / "c.png").write_bytes(b"no image")
+    folder.cut_out({"d.png": mask()})
+    part = folder.part()
+    assert (part["finished"], part["looked"]) == (4, 1)
+    assert [figure["name"] for figure in part["shown"]] == ["d.png"]
+
+
+def test_a_failure_costs_no_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: Any) -> str:
+        raise InputError("no room")
+
+    monkeypatch.setattr(builder, "add_section", fail)
+    result = Folder(str(tmp_path)).cut_out({"a.png": mask()})
+    assert "report" not in result
+    assert "contact sheet and report could not be written: no room" in caplog.text
+
+
+def test_of_a_large_folder_a_bounded_sample_is_read() -> None:
+    names = [f"{number:05d}.png" for number in range(1000)]
+    finished = {name: index.SourceImage("/photos", storage.FileInfo(name, 1, "")) for name in names}
+    for new in ([], names[:1], names[400:410], names):
+        sample = list(publish.pick_sample(finished, set(new)))
+        assert len(sample) == publish.SAMPLE
+        assert len(set(sample) & set(new)) == min(
+            len(new), publish.SAMPLE if len(new) > 500 else 24
+        )
+        assert sample == sorted(sample)
+        assert len({name[2] for name in sample}) == 10, "from the whole folder"
+    few = dict(list(finished.items())[:5])
+    assert list(publish.pick_sample(few, set(names[:1]))) == names[:5]
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_masks_of_the_folders_own_submission_join_the_page_of_its_prediction(
+    tmp_path: Path, own: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, parts = Folder(str(tmp_path)), []
+    part = json.dumps({"format": 1, "model": "5b" * 32}).encode()
+    storage.write_atomic(storage.join(folder.out, "report", "predict.json"), part)
+    monkeypatch.setattr(builder, "add_section", lambda *values: parts.append(values) or "")
+    home = folder.out if own else str(tmp_path / "other")
+    folder.cut_out({"a.png": mask()}, submission=storage.join(home, "submission.csv"))
+    ((out, kind, added),) = parts
+    assert (out, kind) == (folder.out, "cutout")
+    assert added["model"] == ("5b" * 32 if own else "")
+
+
+def test_sheet_and_page_are_written_to_s3(s3: Server, bucket: Callable[[Server], str]) -> None:
+    folder = Folder(bucket(s3))
+    result = folder.cut_out({"a.png": mask(), "b.png": mask()})
+    assert storage.read(result["sheet"])[:2] == b"\xff\xd8"
+    assert re.search("Nothing unusual in 2 masks", folder.page())
