@@ -18,7 +18,6 @@ from carvana_ray.errors import EXIT_USAGE, InputError
 
 C = TypeVar("C")
 
-
 GROUPS = ("input", "sample", "model", "training", "output", "machine", "log")  # in this order
 TITLES = {"sample": "drawn sample"}
 
@@ -70,8 +69,9 @@ def flag(name: str) -> str:
 
 def describe(field: "dataclasses.Field[Any]") -> str:
     """Return the help text of a flag, with its default."""
-    text, default = field.metadata["help"], field.default
-    return text if default is False or default in (None, "", ()) else f"{text} (default: {default})"
+    default = "on" if field.default is True else field.default
+    given = default is not False and default not in (None, "", ())
+    return field.metadata["help"] + (f" (default: {default})" if given else "")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -112,8 +112,14 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {near[0]}?" if near else ""
 
 
+def names_of(field: "dataclasses.Field[Any]") -> list[str]:
+    """Return the flags of a field: one that is on by default also has ``--no-NAME``."""
+    return [flag(field.name)] + [flag(f"no-{field.name}")] * (field.default is True)
+
+
 def _suggest(word: str, config: type[Any]) -> str:
-    return did_you_mean(word, [flag(field.name) for field in dataclasses.fields(config)])
+    known = [name for field in dataclasses.fields(config) for name in names_of(field)]
+    return did_you_mean(word, known)
 
 
 def _positionals(config: type[Any]) -> "list[dataclasses.Field[Any]]":
@@ -154,7 +160,7 @@ def _add_flag(group: "argparse._ArgumentGroup", field: "dataclasses.Field[Any]",
     if kind is bool:
         on = field.default is True  # then --no-NAME turns it off
         action = argparse.BooleanOptionalAction if on else "store_true"
-        group.add_argument(name, action=action, default=field.default, help=text)
+        group.add_argument(name, action=action, default=argparse.SUPPRESS, help=text)
         return
     options: dict[str, Any] = {"metavar": field.metadata["metavar"]}
     if typing.get_origin(kind) is Literal:

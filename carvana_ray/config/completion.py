@@ -8,7 +8,7 @@ import typing
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
-from carvana_ray.config.cli import flag
+from carvana_ray.config.cli import names_of
 from carvana_ray.config.commands import Command
 
 PROGRAM = "carvana-ray"
@@ -47,7 +47,8 @@ def _flags(config: type[Any]) -> Iterator[_Flag]:
             values = "file"
         elif "FOLDER" in name:
             values = "folder"
-        yield _Flag(flag(field.name), field.metadata["help"], kind is not bool, values)
+        for one in names_of(field):
+            yield _Flag(one, field.metadata["help"], kind is not bool, values)
     yield _Flag("--help", "print the help", False, "")
 
 

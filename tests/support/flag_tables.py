@@ -41,7 +41,7 @@ def page() -> str:
 def usage(field: "dataclasses.Field[Any]", kind: Any) -> str:
     """Return a flag with its value; in a table a bar would end the cell."""
     if kind is bool:
-        return cli.flag(field.name)
+        return ", ".join(cli.names_of(field))
     if typing.get_origin(kind) is Literal:
         value = "{" + ",".join(typing.get_args(kind)) + "}"
     else:

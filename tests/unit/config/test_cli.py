@@ -169,6 +169,19 @@ def test_subset_has_the_shared_fields_and_the_changes() -> None:
         cli.subset(config.SampleFlags, whole, sample_cars=0)
 
 
+def test_a_flag_that_is_on_by_default_can_be_turned_off(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def recursive(*words: str) -> bool:
+        return cli.parse(config.CutoutFlags, "job", ["photos", *words]).recursive
+
+    assert (recursive(), recursive("--recursive"), recursive("--no-recursive")) == (1, 1, 0)
+    usage_error(config.CutoutFlags, ["--no-recursiv"], capsys, "did you mean --no-recursive?")
+    with pytest.raises(SystemExit):
+        recursive("--help")
+    assert capsys.readouterr().out.count("(default: on)") == 1
+
+
 def test_the_flag_of_a_field() -> None:
     assert cli.flag("on_bad_picture") == "--on-bad-picture"
 

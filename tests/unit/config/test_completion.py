@@ -65,6 +65,7 @@ def ask_bash(path: Path, *words: str) -> str:
         (["train", "--downscale", ""], "1 2 4 8"),
         (["train", "--ba"], "--base --batch-size"),
         (["cutout", "--edge", "hard", "--back"], "--background"),
+        (["cutout", "--no-"], "--no-recursive"),
         (["cutout", ""], ""),  # bash completes the names of files
         (["cutout", "--background", ""], ""),
         (["train", "--data", ""], "compopt -o plusdirs +o default"),
