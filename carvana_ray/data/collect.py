@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 from carvana_ray import storage
 from carvana_ray.data import layout
-from carvana_ray.data.catalog import require_access
+from carvana_ray.data.catalog import image_dir, require_access
 from carvana_ray.data.layout import is_safe_name
 from carvana_ray.data.listing import (
     FOLDER,
@@ -24,6 +24,7 @@ from carvana_ray.data.listing import (
     is_system_folder,
     kind_of,
 )
+from carvana_ray.data.packed import advised, require_unpacked
 from carvana_ray.errors import InputError
 from carvana_ray.storage import FileInfo
 
@@ -91,9 +92,8 @@ class _Collector:
         Raises:
             InputError: there is no such file or folder.
         """
-        folder = storage.join(uri, layout.TEST)
         try:
-            self.add_folder(folder if storage.exists(folder) else uri)
+            self.add_folder(image_dir(uri))
         except InputError:
             if not storage.exists(uri):
                 raise InputError(f"{uri}: no such image or folder") from None
@@ -175,11 +175,14 @@ def collect_images(
         collector.add_files(folder, names)
     found, skipped = collector.found, collector.skipped
     if not found:
+        for uri in uris:
+            require_unpacked(uri)
         others = f" ({describe_skipped(skipped)})" if skipped else ""
-        raise InputError(
-            f"--data: no images ({', '.join(layout.IMAGE_SUFFIXES)}) in {', '.join(uris[:3])}"
-            f"{' ...' if len(uris) > 3 else ''}{others}"
-        )
+        with advised(uris[0]):
+            raise InputError(
+                f"--data: no images ({', '.join(layout.IMAGE_SUFFIXES)}) in {', '.join(uris[:3])}"
+                f"{' ...' if len(uris) > 3 else ''}{others}"
+            )
     parent = common_parent({folder for folder, _ in found})
     start = len(parent.rstrip("/")) + 1
     outputs = {storage.join(f, file.name)[start:]: path for (f, file), path in found.items()}

@@ -65,7 +65,8 @@ def verify(
 
     Returns:
         ``images``, their number; ``pixels_differ``, the number of pixels that differ from torch's
-        masks of the same pixels; ``dice``, the mean Dice with the masks that `predict` writes.
+        masks of the same pixels; ``dice``, the mean Dice with the masks that `predict` writes for
+        images that are upright and of about the training size.
 
     Raises:
         IncompleteError: a mask differs in more than `TOLERATED_FRACTION` of its pixels.

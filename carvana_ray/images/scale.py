@@ -74,7 +74,7 @@ class ScaleCount:
         """Return the counts in words, or an empty text."""
         parts = []
         for word, (count, least, most) in sorted(self._found.items()):
-            ratio, top = f"{least:.2g}", f"{most:.2g}"
+            ratio, top = (f"{r:.2g}" if r < 10 else f"{r:.0f}" for r in (least, most))
             ratio = ratio if ratio == top else f"{ratio} to {top}"
             images = "1 image is" if count == 1 else f"{count:.0f} images are"
             parts.append(f"{images} {ratio} times {word}")

@@ -13,6 +13,7 @@ from carvana_ray.images.decode import load_upright_gray
 from carvana_ray.images.resize import DOWNSCALES
 from carvana_ray.images.scale import (
     MAX_RATIO,
+    ScaleCount,
     load_network_gray,
     network_grid,
     training_scale,
@@ -93,6 +94,18 @@ def test_an_image_of_any_size_has_a_grid_and_a_mask(
     assert set(np.unique(gray)) <= {199, 200, 201}
     assert images.enlarge(gray, height, width).all()
     assert gray.size <= 2 * max(160 * 240, 300 * max(gray.shape)) / downscale + max(gray.shape)
+
+
+def test_scaled_images_are_counted_in_words() -> None:
+    counted = ScaleCount((1000, 1500))
+    for ratio in (1, 1.1, 0.9):
+        counted.add(round(1_500_000 * ratio**2))
+    assert str(counted) == ""
+    for ratio in (0.5, 0.16, 1 / 120):
+        counted.add(round(1_500_000 * ratio**2))
+    assert str(counted) == "3 images are 2 to 120 times smaller"
+    counted.add(6_000_000)
+    assert str(counted) == "1 image is 2 times larger and 3 images are 2 to 120 times smaller"
 
 
 @pytest.mark.parametrize("turn", range(1, 9))
