@@ -57,9 +57,9 @@ def ask_bash(path: Path, *words: str) -> str:
     [
         ([""], f"{' '.join(COMMANDS)} help completion --help --version"),
         (["tr"], "train"),
-        (["train", "--recipe", ""], "default 2017 best"),
+        (["cutout", "--edge", ""], "auto soft hard"),
         (["train", "--recipe", "=", "b"], "best"),
-        (["train", "--recipe", "="], "default 2017 best"),
+        (["cutout", "--edge", "="], "auto soft hard"),
         (["predict", "--on-bad-picture", ""], "fail empty"),
         (["cutout", "--on-bad-picture", ""], "fail skip"),  # the same flag of another command
         (["train", "--downscale", ""], "1 2 4 8"),
@@ -92,7 +92,7 @@ def test_a_command_that_names_no_files_offers_its_flags(script: Path) -> None:
     ("line", "reply"),
     [
         ("tra", ["train"]),
-        ("train --recipe ", ["2017", "best", "default"]),
+        ("cutout --edge ", ["auto", "hard", "soft"]),
         ("train --batch", ["--batch-size"]),
         ("completion z", ["zsh"]),
         ("help exp", ["export"]),
