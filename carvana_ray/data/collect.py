@@ -10,6 +10,7 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
+from typing import NoReturn
 
 from carvana_ray import storage
 from carvana_ray.data import layout
@@ -175,14 +176,7 @@ def collect_images(
         collector.add_files(folder, names)
     found, skipped = collector.found, collector.skipped
     if not found:
-        for uri in uris:
-            require_unpacked(uri)
-        others = f" ({describe_skipped(skipped)})" if skipped else ""
-        with advised(uris[0]):
-            raise InputError(
-                f"--data: no images ({', '.join(layout.IMAGE_SUFFIXES)}) in {', '.join(uris[:3])}"
-                f"{' ...' if len(uris) > 3 else ''}{others}"
-            )
+        _raise_empty(uris, skipped)
     parent = common_parent({folder for folder, _ in found})
     start = len(parent.rstrip("/")) + 1
     outputs = {storage.join(f, file.name)[start:]: path for (f, file), path in found.items()}
@@ -192,6 +186,19 @@ def collect_images(
     )
     require_access(parent, entries)
     return CollectedImages(parent, entries, outputs, skipped, collector.named)
+
+
+def _raise_empty(uris: Sequence[str], skipped: Counter[str]) -> NoReturn:
+    """Raise `InputError` for files and folders without images, with what they have instead."""
+    for uri in uris:
+        require_unpacked(uri)
+    others = f" ({describe_skipped(skipped)})" if skipped else ""
+    named = f"{', '.join(uris[:3])}{' ...' if len(uris) > 3 else ''}"
+    error = InputError(f"--data: no images ({', '.join(layout.IMAGE_SUFFIXES)}) in {named}{others}")
+    if storage.list_dirs(storage.parent(uris[0])).count(storage.name(uris[0])):
+        with advised(uris[0]):
+            raise error
+    raise error
 
 
 def safe_path(path: str) -> str | None:
