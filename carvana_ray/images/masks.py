@@ -16,8 +16,8 @@ from carvana_ray.images.validate import MASK_FORMATS, MASK_MODES, decode_errors_
 Mask = NDArray[np.bool_]
 
 CUT = 128  # gray level from which a pixel is car, between black and white
-DARK, BRIGHT = 64, 192  # levels below and from here on are clearly ground and car
 NOISE = 32  # gray levels by which JPEG may miss black and white
+DARK, BRIGHT = NOISE, 256 - NOISE  # levels below and from here on are clearly ground and car
 MAX_SOFT = 0.2  # of the pixels that may be neither dark nor bright; a photograph has more
 MAX_TONES = 0.05  # the same of the opaque pixels of a file with transparency
 MAX_FLAT = 1 / 2000  # of the pixels that may lie in an even area of a level between, not at an edge
@@ -89,7 +89,9 @@ def _cut_opaque(image: Image.Image, lossy: bool) -> Mask:
     gray = np.asarray(image.convert("L"))
     low, high = int(gray.min()), int(gray.max())
     if lossy:
-        return gray >= CUT if high < NOISE or low >= 256 - NOISE else _cut(gray)
+        if _is_colored(image, NOISE):
+            raise BadImageError("mask-values: colors in a JPEG or WebP; use black and white")
+        return gray >= CUT if high < DARK or low >= BRIGHT else _cut(gray)
     if low == high and image.convert("RGB").getcolors(1) is None:
         raise BadImageError("mask-values: its colors are equally bright; use black and white")
     mask = _cut_two_values(gray)
@@ -100,9 +102,11 @@ def _cut_opaque(image: Image.Image, lossy: bool) -> Mask:
     return _cut(gray)
 
 
-def _is_colored(image: Image.Image) -> bool:
+def _is_colored(image: Image.Image, tolerance: int = 0) -> bool:
+    """Return whether a pixel's channels differ by more than a number of levels."""
     red, green, blue = image.convert("RGB").split()
-    return any(ImageChops.difference(red, other).getbbox() for other in (green, blue))
+    differences = (np.asarray(ImageChops.difference(red, other)) for other in (green, blue))
+    return any(difference.max() > tolerance for difference in differences)
 
 
 def _cut_deep(values: NDArray[Any]) -> Mask:

@@ -107,12 +107,7 @@ def test_a_run_resumes_and_belongs_to_one_base_model(
             (photos / f"train/car{car}_{view:02d}.jpg").write_bytes(image)
             (photos / f"train_masks/car{car}_{view:02d}_mask.gif").write_bytes(mask)
     old = write_model(tmp_path / "model")
-    values: dict[str, Any] = {
-        "data": str(photos),
-        "epochs": 2,
-        "batch_size": 4,
-        "cars_by": "CAR_VIEW",
-    }
+    values: dict[str, Any] = {"data": str(photos), "epochs": 2, "batch_size": 4}
     flags = flags_of(tmp_path, holdout_cars="1", val_cars="1", cars_by="CAR_VIEW", **values)
     train.run(flags, HERE)
     manifest = load_manifest(str(tmp_path / "out/model"))

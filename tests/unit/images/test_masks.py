@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFilter
 from support.corpus import save, sized_png
+from support.pairs import draw_pair
 
 from carvana_ray.errors import BadImageError
 from carvana_ray.images.masks import load_mask
@@ -228,10 +229,10 @@ BLURRED = Image.fromarray(HARD).filter(ImageFilter.GaussianBlur(6))
         (save(labels(0, 128, 255), "PNG"), "33% of the pixels between"),
         (save(small_third_label(), "PNG"), "an even area of 108 pixels"),
         (save(noisy_scene(), "PNG"), "gray levels"),
-        (save(noisy_scene(), "JPEG"), "gray levels"),
+        (save(noisy_scene(), "JPEG"), "colors in a JPEG"),
         (save(BLURRED, "PNG"), "gray levels"),
         (save(two_tone(0, 100), "JPEG"), "gray levels from 0 to"),
-        (save(two_tone((0, 0, 0), (255, 0, 0)), "JPEG"), "gray levels from 0 to"),
+        (save(two_tone((0, 0, 0), (255, 0, 0)), "JPEG"), "colors in a JPEG"),
         (save(np.full((8, 8), 1, np.uint8), "PNG"), "all pixels have the value 1,"),
         (save(np.full((8, 8, 3), (0, 90, 0), np.uint8), "PNG"), "all pixels have the value"),
         (save(np.full((8, 8), 7, np.uint16), "PNG"), "all pixels have the value 7,"),
@@ -246,6 +247,16 @@ def test_what_can_be_understood_in_two_ways_is_refused(data: bytes, said: str) -
     with pytest.raises(BadImageError, match=f"^mask-values: .*{said}") as error:
         load_mask(data)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "P"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF"])
+def test_an_image_is_no_mask(kind: str, mode: str) -> None:
+    for seed in range(8):
+        image = Image.open(io.BytesIO(draw_pair(seed, (80, 120))[0]))
+        data = save(image.convert("L" if (kind, mode) == ("JPEG", "P") else mode), kind)
+        with pytest.raises(BadImageError, match="^mask-values: "):
+            load_mask(data)
 
 
 DRAWINGS: list[Callable[[np.ndarray], Image.Image]] = [
