@@ -255,7 +255,7 @@ def test_an_image_is_no_mask(kind: str, mode: str) -> None:
     for seed in range(8):
         image = Image.open(io.BytesIO(draw_pair(seed, (80, 120))[0]))
         data = save(image.convert("L" if (kind, mode) == ("JPEG", "P") else mode), kind)
-        with pytest.raises(BadImageError, match="^mask-values: "):
+        with pytest.raises(BadImageError, match=r"^mask-values: "):
             load_mask(data)
 
 
