@@ -63,34 +63,29 @@ def limit_to_band(alpha: NDArray[np.uint8]) -> NDArray[np.uint8]:
     Returns:
         uint8 [H, W]. Alpha is 128 or more exactly where it was.
     """
+    height, width = alpha.shape
     mask = alpha >= 128
-    side = 1 if min(alpha.shape) < FINE_BELOW else 2
+    side = 1 if min(height, width) < FINE_BELOW else 2
     cells = np.asarray(Image.fromarray(hard_alpha(mask)).reduce(side))
-    highest = _closeness(cells > 0, side)[: alpha.shape[0], : alpha.shape[1]]
-    lowest = 255 - _closeness(cells < 255, side)[: alpha.shape[0], : alpha.shape[1]]
-    return np.where(mask, np.maximum(alpha, lowest), np.minimum(alpha, highest))
+    levels = _closeness(cells > 0) + (127 - _closeness(cells < 255))  # 127 at the edge
+    full = Image.fromarray(levels).resize(
+        (levels.shape[1] * side, levels.shape[0] * side), Image.Resampling.BILINEAR
+    )
+    limit = np.asarray(full)[:height, :width]
+    return np.where(mask, np.maximum(alpha, limit + np.uint8(1)), np.minimum(alpha, limit))
 
 
-def _closeness(cells: NDArray[np.bool_], side: int) -> NDArray[np.uint8]:
-    """Return how close each pixel is to the true cells.
-
-    It is 127 up to one step from them, falls evenly, and is 0 from `STEPS` steps on.
-
-    Args:
-        cells: bool [h, w].
-        side: of a cell, in pixels.
+def _closeness(cells: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Return how close each cell is to the true cells, bool [h, w].
 
     Returns:
-        uint8 [h * side, w * side].
+        uint8 [h, w]: 127 up to one step from them, evenly less further on, 0 from `STEPS` steps on.
     """
     steps = cells.astype(np.uint8)
     for step in range(1, STEPS):
         cells = _grow(cells, corners=step % 2 == 0)  # octagons, which are nearly circles
         steps += cells
-    levels = (steps * (127 / (STEPS - 1))).clip(0, 127).astype(np.uint8)
-    h, w = cells.shape
-    full = Image.fromarray(levels).resize((w * side, h * side), Image.Resampling.BILINEAR)
-    return np.asarray(full)
+    return (steps * (127 / (STEPS - 1))).clip(0, 127).astype(np.uint8)
 
 
 def _grow(cells: NDArray[np.bool_], corners: bool) -> NDArray[np.bool_]:

