@@ -179,3 +179,9 @@ def run_pipeline(data: Path, out: Path, run_job: Run) -> None:
     for job in ("pipeline", "train", "evaluate", "predict"):
         (line,) = re.findall(rf"^{job}: .* free in .*", done.stderr, re.MULTILINE)
         assert line.endswith(f" free in {out}"), "each job first says what it will do"
+    closing = done.stderr.splitlines()[-3:]
+    assert re.match(r"held-out cars: .* mean Dice 0\.", closing[0])
+    assert closing[1] == f"open: {out}/report.html"
+    assert f"cutout --data {data} --submission {out}/submission.csv --out {out}" in closing[2]
+    assert "train: takes about " in done.stderr
+    assert "core_worker.cc" not in done.stderr

@@ -25,6 +25,7 @@ NOTE_WAIT_S = 0.5  # for the note, which may ask a store that does not answer
 RUN_AGAIN = "run the same command again"
 
 _asked = False  # a signal came; no threading.Event, because a handler must not take a lock
+_stderr = 2  # of the start: see `stderr_filter`, which replaces it for a moment
 _note: Callable[[], str] = lambda: RUN_AGAIN  # noqa: E731
 
 
@@ -41,6 +42,8 @@ def stoppable(job: str) -> Iterator[None]:
     A second signal ends the process at once. An ignored SIGINT stays ignored: shells start
     background jobs so.
     """
+    global _stderr
+    _stderr = os.dup(2)
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
@@ -92,7 +95,7 @@ def _end(job: str) -> NoReturn:
     # Without a shutdown of Ray: a background thread may still wait in Ray, which then sometimes
     # ends the process itself, with code 1. A local session dies with the process.
     with contextlib.suppress(OSError):
-        os.write(2, f"{job}: stopped; {_read_note()}\n".encode())
+        os.write(_stderr, f"{job}: stopped; {_read_note()}\n".encode())
     os._exit(EXIT_INTERRUPTED)
 
 

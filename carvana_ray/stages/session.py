@@ -34,6 +34,8 @@ LISTENER_WAIT_S = 5.0
 MAX_TEMP_DIR_BYTES = 107 - 64
 SHORT_TEMP_DIR = "/tmp"
 
+# Ray prints a line with these words if no cluster answers, and `_join` says so in better ones.
+CONNECTION_WARNING = b"gcs_client.cc"
 # Ray prints an error with these words for each actor pool of Ray Data.
 RESTART_WARNING = b"has constructor arguments in the object store"
 
@@ -107,7 +109,8 @@ def _open(num_cpus: int | None, verbose: bool) -> None:
     _keep_signal_handlers()
     connect = functools.partial(ray.init, logging_level=level, log_to_driver=verbose)
     if joins_cluster():
-        _join(connect)
+        with contextlib.nullcontext() if verbose else drop_lines(CONNECTION_WARNING):
+            _join(connect)
         return
     # A job has more readers, writers, replicas and actors than CPUs. Beyond this number Ray ends
     # idle processes after a second, only to start new ones for the next task.

@@ -119,3 +119,17 @@ def test_the_line_says_what_is_kept_and_lost(note: str, said: str) -> None:
     done, seconds = ended(f"signals.set_stop_note({note}); send(); time.sleep(30)")
     assert (done.returncode, done.stderr) == (75, said)
     assert seconds < 10
+
+
+def test_the_line_reaches_the_terminal_while_stderr_is_filtered() -> None:
+    body = """
+    from carvana_ray.runtime.stderr_filter import drop_lines
+    signals.GRACE_S = 0.3
+    with drop_lines(b"x"):
+        try:
+            send(); time.sleep(30)
+        except BaseException:
+            time.sleep(30)
+    """
+    done, _ = ended(body)
+    assert (done.returncode, done.stderr) == (75, LINE)
