@@ -20,7 +20,7 @@ from carvana_ray.report.overlays import Figure
 if TYPE_CHECKING:  # a page of cut-outs needs no matplotlib
     from carvana_ray.report.charts import Chart
 
-BACKGROUNDS = [("white", "On white"), ("black", "On black")]  # of layers with alpha of their own
+BACKGROUNDS = [("white", "White"), ("black", "Black")]  # of layers with alpha of their own
 LAYERS = "cut", "outline", "mask", "errors", "truth"  # in the order of their buttons
 _TEMPLATES = Environment(
     loader=PackageLoader("carvana_ray.report"),

@@ -111,8 +111,8 @@ def test_sheet_and_page_show_the_pixels_of_the_files(tmp_path: Path) -> None:
     assert sheet.shape[0] < sheet.shape[1]
     page = folder.page()
     assert "a_01.png" in page
-    assert "On white" in page
-    assert "On black" in page
+    assert ">White</label>" in page
+    assert ">Black</label>" in page
     assert 'href="sheets/cutouts.jpg"' in page
 
 
