@@ -53,7 +53,8 @@ def advised(folder: str) -> Iterator[None]:
     except InputError as error:
         if not (advice := _advice_for(folder)):
             raise
-        raise InputError(f"{error}{advice}") from error
+        said = str(error).removeprefix("--data: ")
+        raise InputError(f"--data: {said}{advice}") from error
 
 
 def _advice_for(folder: str) -> str:

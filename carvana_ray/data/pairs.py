@@ -68,7 +68,7 @@ def _stem(name: str) -> str:
 
 
 def _key(stem: str) -> str:
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", stem).casefold())
+    return unicodedata.normalize("NFC", stem.casefold())
 
 
 def _best_masks(image: str, by_key: dict[str, list[str]]) -> list[str]:

@@ -55,7 +55,10 @@ def split_cars(
     else:
         held = sorted(set(holdout))
         if unknown := sorted(set(held) - set(order)):
-            raise InputError(f"--holdout-cars names {unknown[0]}, which is not a car in --data")
+            raise InputError(
+                f"--holdout-cars names {unknown[0]}, which is not a car in --data, such as "
+                f"{min(order, default='none')}; --cars-by says how file names give cars"
+            )
     rest = [car for car in order if car not in set(held)]
     val_count = resolve_count(val, len(rest), "--val-cars")
     if len(rest) <= val_count:
