@@ -241,8 +241,8 @@ def test_the_command_takes_single_images_and_folders(
     common = ("--model", model, "--out", tmp_path / "out", "--background", "#0080ff")
     done = run_job("cutout", "one/car.jpg", "two", *common, cwd=tmp_path)
     result = result_of(done)
-    keys = ["job", "images", "written", "resumed", "bad", "images_per_second", "seconds", "cutouts"]
-    assert list(result) == keys
+    keys = ["job", "images", "written", "resumed", "bad", "skipped", "images_per_second", "seconds"]
+    assert list(result) == [*keys, "cutouts", "sheet", "report"]
     assert (result["job"], result["images"], result["written"]) == ("cutout", 2, 2)
     for name, size in {"car.png": (251, 333), "gray.png": (90, 61)}.items():
         image = Image.open(tmp_path / "out/cutouts" / name)

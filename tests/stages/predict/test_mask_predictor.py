@@ -145,7 +145,7 @@ def test_a_bad_image_has_an_empty_mask_whatever_the_network_returns(
 ) -> None:
     predictor, bounds = MaskPredictor(model_in(folder), ON_CPU), np.array([0, 9], np.int32)
     monkeypatch.setattr(
-        predictor._predictor, "run_bounds_mixed", lambda _, sizes: [bounds] * len(sizes)
+        predictor._predictor, "run_bounds_mixed", lambda _, sizes, turns: [bounds] * len(sizes)
     )
     masks = predictor(read(folder, keep_encoded=False))
     good = [status == OK for status in masks["status"]]

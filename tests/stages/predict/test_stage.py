@@ -147,7 +147,7 @@ class Rounds:
     def plan_run(self, *_: object) -> SimpleNamespace:
         """Return a run of three shards; in the first round two are to make."""
         tasks = [ShardTask(PlanPart(1, (), 1), 0)] * (0 if self.listings else 2)
-        catalog = SimpleNamespace(order=["a.jpg"])
+        catalog = SimpleNamespace(order=["a.jpg"], skipped={".txt": 1})
         return SimpleNamespace(catalog=catalog, pending=PendingShards(tasks, 3, 0, []))
 
     def merge_run(self, _: object) -> MergeSummary:
