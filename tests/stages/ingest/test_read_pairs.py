@@ -12,6 +12,8 @@ from support.pairs import waves
 from support.runs import SIZE, first_pairs, listed
 
 from carvana_ray import images
+from carvana_ray.cutouts.compositing import CutoutStyle, render
+from carvana_ray.data.pairs import pair_with_masks
 from carvana_ray.stages.ingest.read_pairs import PairOptions, pairs_row, read_pairs
 
 
@@ -111,3 +113,26 @@ def test_a_mask_that_looks_inverted_is_noted(tmp_path: Path) -> None:
     mask[10:30, 10:50] = 0
     loaded = read_pair(tmp_path, 1, waves(40, 60), mask)
     assert loaded["note"].tolist() == ["car in all four corners (inverted?)"]
+
+
+@pytest.mark.parametrize("turn", [1, 3, 6])
+@pytest.mark.parametrize("soft", [True, False])
+def test_the_mask_of_a_cut_out_is_that_of_its_image(tmp_path: Path, soft: bool, turn: int) -> None:
+    """What `cutout --mask-only` writes as NAME.png, for an image with an EXIF orientation too."""
+    upright = np.zeros((40, 60), np.uint8)
+    upright[8:32, 12:48] = 255
+    image = save(images.to_stored(waves(40, 60), turn), "PNG", exif=exif(turn))
+    soft_mask = images.shrink_mask(images.to_stored(upright, turn) > 0, 4)
+    style = CutoutStyle(soft=soft, background=None, format="png", mask_only=True)
+    (tmp_path / "a.jpg").write_bytes(image)
+    (tmp_path / "a.png").write_bytes(render(image, style, soft_mask))
+    (pair,) = pair_with_masks(["a.jpg"], ["a.png"])
+    options = PairOptions(
+        image_dir=str(tmp_path), mask_dir=str(tmp_path), downscale=4, size=(40, 60)
+    )
+    files = listed([pair], tmp_path, tmp_path)
+    loaded = read_pairs(batch_of(pairs_row(files, {})), options)
+    assert loaded["error"].tolist() == [""]
+    expected = images.shrink_mask(upright > 0, 4)
+    assert np.abs(loaded["soft_mask"][0].astype(int) - expected).max() <= 64
+    assert np.array_equal(loaded["soft_mask"][0] >= 128, expected >= 128)
