@@ -24,6 +24,7 @@ from carvana_ray import images, sample
 from carvana_ray.checkpoints.manifest import resolve_model
 from carvana_ray.checkpoints.model import load_model
 from carvana_ray.data import layout
+from carvana_ray.data.cars import KAGGLE
 from carvana_ray.inference.predictor import Predictor
 from carvana_ray.sample import cars
 from carvana_ray.sample.backdrop import draw_backdrop
@@ -117,7 +118,7 @@ def main() -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     predictor = Predictor(network, device, manifest.tta_flip)
     names = [path.name for path in sorted((flags.data / "train").glob("*.jpg"))]
-    scored = layout.unique_cars(names)[flags.skip_cars :]
+    scored = KAGGLE.unique(names)[flags.skip_cars :]
     step = layout.VIEWS // flags.views
     files = [f"{car}_{view:02d}" for car in scored for view in range(1, layout.VIEWS + 1, step)]
     folders = flags.data / "train", flags.data / "train_masks"

@@ -25,6 +25,7 @@ from recipes import load_all, score, train
 from carvana_ray import images, sample
 from carvana_ray.config.recipes import RECIPES
 from carvana_ray.data import layout
+from carvana_ray.data.cars import KAGGLE
 
 Pair = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 
@@ -68,11 +69,11 @@ def collect(tasks: list[Future[tuple[list[Pair], float]]]) -> tuple[torch.Tensor
 def load_real(folder: Path, cars: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """Return gray images, uint8 [n, h, w], and masks, bool [n, H, W], of the first cars."""
     names = [path.name for path in sorted((folder / "train").glob("*.jpg"))]
-    wanted = set(layout.unique_cars(names)[:cars])
+    wanted = set(KAGGLE.unique(names)[:cars])
     pairs = [
         (folder / "train" / name, folder / "train_masks" / f"{name[:-4]}_mask.gif")
         for name in names
-        if layout.car_of(name) in wanted
+        if KAGGLE.car_of(name) in wanted
     ]
     return load_all(pairs, 4, device)[0], load_all(pairs, 1, device)[1] > 127
 
