@@ -20,7 +20,7 @@ RUN pip install --no-cache-dir uv==0.13.9 && \
     grep ^torch== requirements.txt > torch.txt && \
     uv pip install --system --no-cache --torch-backend "$TORCH_BACKEND" --no-deps -r torch.txt && \
     uv pip install --system --no-cache --exclude-newer 2026-11-22T00:00:00Z -r requirements.txt \
-        "ray[train,data,default]"
+        "ray[train,data,default]" pillow-heif
 COPY . .
 RUN pip install --no-cache-dir --no-deps . && useradd --uid 1000 --create-home carvana
 
