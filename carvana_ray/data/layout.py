@@ -12,6 +12,7 @@ CSV_HEADER = ("img", "rle_mask")
 TRAIN, MASKS, TEST = "train", "train_masks", "test"
 SAMPLE_SUBMISSION = "sample_submission.csv"
 CHECKSUMS = "crc32.csv"
+MAX_NAMED = 10  # unsafe names in a message
 # Of an image file. Its format is decided by its first bytes (`images.formats`).
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".tif", ".tiff", ".bmp", ".avif")
 HEIC_SUFFIXES = (".heic", ".heif")
@@ -38,10 +39,12 @@ def require_safe_names(names: Iterable[str], where: str) -> None:
     """
     unsafe = [name for name in names if not is_safe_name(name)]
     if unsafe:
+        first, *others = (repr(name[:80]) for name in unsafe[:MAX_NAMED])
+        more = f"; others are {', '.join(others)}" if others else ""
         raise InputError(
-            f"{where}: {plural(len(unsafe), 'unsafe file name')}, the first is {unsafe[0][:80]!r} "
+            f"{where}: {plural(len(unsafe), 'unsafe file name')}, the first is {first} "
             "(not allowed: a path, a leading . = + - @ or space, control characters, more than 255 "
-            "characters); rename the files"
+            f"characters); rename the files{more}"
         )
 
 

@@ -295,6 +295,22 @@ def test_folders_are_listed_in_order_and_without_files(tmp_path: Path) -> None:
     assert storage.list_dirs(str(tmp_path / "file")) == []
 
 
+def test_everything_in_a_folder_is_listed_by_kind(tmp_path: Path) -> None:
+    for name in ("b", "a/below", ".hidden"):
+        (tmp_path / name).mkdir(parents=True)
+    for name in ("z.jpg", ".c.jpg", "notes.txt"):
+        (tmp_path / name).write_bytes(b"12")
+    (tmp_path / "loop").symlink_to(tmp_path)
+    (tmp_path / "gone.jpg").symlink_to(tmp_path / "nowhere")
+    found = storage.list_all(str(tmp_path))
+    sizes = [(".c.jpg", 2), ("gone.jpg", 0), ("notes.txt", 2), ("z.jpg", 2)]
+    assert [(file.name, file.size) for file in found.files] == sizes
+    assert (found.folders, found.linked_folders) == ([".hidden", "a", "b"], ["loop"])
+    for missing in ("missing", "z.jpg"):
+        with pytest.raises(InputError, match="no such folder"):
+            storage.list_all(str(tmp_path / missing))
+
+
 def test_remove_dir_removes_only_the_folder(tmp_path: Path) -> None:
     (tmp_path / "a/b").mkdir(parents=True)
     (tmp_path / "a/b/file").touch()

@@ -266,6 +266,19 @@ def test_folders_are_listed_in_order_and_without_files(server: Server, home: str
     assert storage.list_dirs(f"{home}/missing") == []
 
 
+def test_everything_in_a_folder_is_listed_but_keys_that_stand_for_folders(
+    server: Server, home: str
+) -> None:
+    """Consoles and other tools write such keys; one may end in ``.jpg/``."""
+    for name in ("photos/", "photos/a.jpg", "photos/.b.jpg", "photos/jpg.jpg/", "photos/sub/c.jpg"):
+        put(server, f"{home}/{name}")
+    found = storage.list_all(f"{home}/photos")
+    assert [file.name for file in found.files] == [".b.jpg", "a.jpg"]
+    assert (found.folders, found.linked_folders) == (["jpg.jpg", "sub"], [])
+    with pytest.raises(InputError, match="no such folder"):
+        storage.list_all(f"{home}/missing")
+
+
 def test_files_and_folders_exist_and_prefixes_of_names_do_not(server: Server, home: str) -> None:
     for name in ("test_masks/a", "train-old/a", "train/a", "train_masks/a"):
         put(server, f"{home}/{name}")
