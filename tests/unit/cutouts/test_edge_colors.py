@@ -82,3 +82,18 @@ def test_decontamination_keeps_an_image_of_a_single_color() -> None:
     image = Image.new("RGB", (100, 80), (90, 30, 200))
     result = np.asarray(decontaminate_edges(image, alpha)).astype(int)
     assert np.abs(result - np.array((90, 30, 200))).max() <= 2
+
+
+def test_an_edge_takes_the_color_of_the_car_next_to_it() -> None:
+    """The car's color changes in both directions; the ground is green."""
+    _, alpha, _ = disk_on_pale_background(200, 240, 3)
+    y, x = np.mgrid[:200, :240]
+    car = np.stack([y * 1.2, np.zeros_like(y), x], axis=-1)
+    a = alpha[..., None] / 255
+    pixels = np.rint(a * car + (1 - a) * np.array([0, 255, 0])).astype(np.uint8)
+    result = np.asarray(decontaminate_edges(Image.fromarray(pixels), alpha)).astype(float)
+    edge = (alpha > 0) & (alpha < 255)
+    weight = (alpha[edge] / 255)[:, None]
+    expected = weight * pixels[edge] + (1 - weight) * car[edge]
+    assert np.abs(result[edge] - expected)[:, [0, 2]].max() < 12
+    assert np.abs(result[edge] - expected)[:, 1].max() <= 1
