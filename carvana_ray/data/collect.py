@@ -131,8 +131,11 @@ class _Collector:
         """Return whether a folder holds masks, or results of this program such as cut-outs."""
         if name == layout.MASKS or uri in self._avoid:
             return True
-        marked = (self._marker, f"cutouts/{self._marker}", "report.html")
-        return any(storage.exists(storage.join(uri, name)) for name in marked)
+
+        def has(*names: str) -> bool:
+            return all(storage.exists(storage.join(uri, name)) for name in names)
+
+        return has(self._marker) or has(f"cutouts/{self._marker}") or has("report.html", "report")
 
     def _add(self, folder: str, file: FileInfo, below: str) -> None:
         output = safe_path(f"{below}{file.name.rpartition('.')[0]}")

@@ -58,7 +58,7 @@ def test_sub_folders_are_walked_and_kept(tmp_path: Path) -> None:
 def test_results_masks_and_links_are_not_walked(tmp_path: Path) -> None:
     make(tmp_path, "a.jpg", "out/cutouts/a.png", "train_masks/a_mask.png", "old/x/_cutouts.json")
     make(tmp_path, "old/x/b.png", "older/cutouts/_cutouts.json", "older/sheets/a.jpg")
-    make(tmp_path, "run/report.html", "run/sheets/a.jpg")
+    make(tmp_path, "run/report.html", "run/report/predict.json", "run/sheets/a.jpg")
     (tmp_path / "again").symlink_to(tmp_path)
     found = collect(tmp_path, "")
     assert found.outputs == {"a.jpg": "a"}
