@@ -186,7 +186,7 @@ def _require_images(
 ) -> None:
     """Raise `InputError` if there are no images in a folder, or if a name is not safe."""
     if not entries:
-        others = f" ({describe_skipped(skipped)})" if skipped else ""
+        others = f"; left out: {describe_skipped(skipped)}" if skipped else ""
         suffixes = ", ".join(IMAGE_SUFFIXES)
         raise InputError(f"--data: no images ({suffixes}) in {folder}{others}")
     require_safe_names((entry.name for entry in entries), folder)

@@ -195,7 +195,7 @@ def _raise_empty(uris: Sequence[str], skipped: Counter[str]) -> NoReturn:
     """Raise `InputError` for files and folders without images, with what they have instead."""
     for uri in uris:
         require_unpacked(uri)
-    others = f" ({describe_skipped(skipped)})" if skipped else ""
+    others = f"; left out: {describe_skipped(skipped)}" if skipped else ""
     named = f"{', '.join(uris[:3])}{' ...' if len(uris) > 3 else ''}"
     error = InputError(f"--data: no images ({', '.join(layout.IMAGE_SUFFIXES)}) in {named}{others}")
     if storage.list_dirs(storage.parent(uris[0])).count(storage.name(uris[0])):

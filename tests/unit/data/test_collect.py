@@ -82,7 +82,7 @@ def test_files_that_are_no_images_do_not_stop_the_others(
         found.log_skipped()
     assert "left out: 1 .mov, 1 .txt, 1 unsafe name; for example " in caplog.text
     assert "'new\\nline.jpg'" in caplog.text
-    with pytest.raises(InputError, match=r"no images .*notes.txt \(1 \.txt\)"):
+    with pytest.raises(InputError, match=r"no images .*notes.txt; left out: 1 \.txt"):
         collect(tmp_path, "notes.txt")
 
 
