@@ -130,7 +130,7 @@ def _list_bad_pairs(job: TrainJob, errors: list[str]) -> str:
 def _announce(job: TrainJob, done: int) -> None:
     plan = job.run.plan
     epochs = count_of(job.flags.epochs, "epochs", done)
-    summary = f"{epochs}, each of {count_of(plan.train, 'images')}"
+    summary = f"{epochs}{', each' if done else ''} of {count_of(plan.train, 'images')}"
     if plan.val:
         summary += f" and {plan.val:,} for validation"
     network = describe_network(job.flags.recipe, job.flags.base, job.flags.downscale)
