@@ -72,9 +72,10 @@ def merge(folder: str, catalog: Catalog, parts: list[PlanPart]) -> None:
 
 def review(folder: str, catalog: Catalog, parts: list[PlanPart]) -> None:
     """Measure and rank all masks. The images do not exist, so that no figures are made."""
+    from carvana_ray.stages.engine import ray_engine
     from carvana_ray.stages.predict.review_masks import review_masks
 
-    _, crcs = review_masks(folder, folder, parts, catalog, CPUS)
+    _, crcs = review_masks(folder, folder, parts, catalog, ray_engine())
     if len(crcs) != len(catalog.entries):
         raise RuntimeError(f"{len(crcs)} of {len(catalog.entries)} masks were measured")
 

@@ -53,7 +53,8 @@ def run_program(flags: argparse.Namespace, out: Path) -> tuple[float, float]:
     length = ["--epochs", str(flags.epochs), "--batch-size", str(flags.batch_size)]
     jobs = REPOSITORY / "jobs"
     trained = seconds_of([sys.executable, f"{jobs}/train.py", *common, *network, *cars, *length])
-    return trained, seconds_of([sys.executable, f"{jobs}/predict.py", *common])
+    predict = [sys.executable, f"{jobs}/predict.py", *common, "--ray", "always"]
+    return trained, seconds_of(predict)
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """The flags of the commands that use a model: evaluate, predict and cutout."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from carvana_ray.config.cars_flag import CarsFlags
 from carvana_ray.config.cli import option
@@ -11,6 +11,13 @@ from carvana_ray.errors import InputError
 # NAME.csv and NAME.json of the program and of Kaggle, in a folder that may be --out.
 TAKEN_NAMES = {"config", "crc32", "evaluation", "metadata", "review", "sample", "sample_submission"}
 TAKEN_NAMES |= {"train_masks"}
+
+
+FEW_IMAGES = 128  # or fewer: predict and cutout of one machine run without Ray
+
+
+def _ray_option() -> Any:
+    return option("auto", f"auto: {FEW_IMAGES} images or fewer run without Ray", group="machine")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +90,7 @@ class PredictFlags(EvaluateFlags):
         False, "read all images again and predict the changed ones", group="input"
     )
     merge_only: bool = option(False, "merge the existing shards, predict nothing", group="output")
+    ray: Literal["auto", "always"] = _ray_option()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -163,6 +171,7 @@ class CutoutFlags(UseModelFlags):
         "other images",
         group="input",
     )
+    ray: Literal["auto", "always"] = _ray_option()
 
     def __post_init__(self) -> None:
         super().__post_init__()

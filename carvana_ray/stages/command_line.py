@@ -119,6 +119,10 @@ def _run(name: str, flags: config.LogFlags, load: Callable[[], Any]) -> dict[str
 
     precheck(name, flags)
     if isinstance(flags, config.RayFlags):
+        from carvana_ray.stages import few_images
+
+        if images := few_images.count_here(name, flags):
+            return few_images.run_here(name, flags, load, images)
         from carvana_ray.stages.runner import run_in_session
 
         return run_in_session(flags, load)

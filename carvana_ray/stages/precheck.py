@@ -11,14 +11,13 @@ from typing import Any
 
 from carvana_ray import config, storage
 from carvana_ray.checkpoints.manifest import cutout_model, read_model_manifest, resolve_model
-from carvana_ray.cutouts import index
 from carvana_ray.data.catalog import (
     image_and_mask_dirs,
     image_dir,
     list_folder,
     list_masks,
 )
-from carvana_ray.data.collect import collect_images
+from carvana_ray.stages.cutout.sources import image_uris, list_sources
 
 
 def precheck(name: str, flags: config.LogFlags) -> None:
@@ -55,14 +54,8 @@ def _cutout(flags: config.CutoutFlags) -> None:
         parse_background(
             flags.background, lambda uri: storage.read(storage.resolve(uri), MAX_BYTES)
         )
-    uris = flags.pictures or (flags.data,)
-    if not any(map(storage.is_remote, uris)):
-        collect_images(
-            [storage.resolve(uri) for uri in uris],
-            recursive=flags.recursive and not flags.submission,
-            avoid=[storage.resolve(flags.out)],
-            marker=index.FILE,
-        )
+    if not any(map(storage.is_remote, image_uris(flags))):
+        list_sources(flags)
     if not flags.submission:
         _require_model(cutout_model(flags.model, flags.out))
     elif not storage.is_remote(flags.submission):

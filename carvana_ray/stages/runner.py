@@ -11,9 +11,10 @@ from carvana_ray import config, storage
 from carvana_ray.config import cli
 from carvana_ray.errors import InputError
 from carvana_ray.runtime.background import run_in_background
+from carvana_ray.runtime.machine import local_resources
 from carvana_ray.runtime.resources import ClusterResources, allocate_workers
 from carvana_ray.stages.guard import Result
-from carvana_ray.stages.session import joins_cluster, local_resources, log_resources, session
+from carvana_ray.stages.session import joins_cluster, log_resources, session
 
 log = logging.getLogger(__name__)
 

@@ -16,6 +16,7 @@ from ray._private import ray_constants
 from ray._private import utils as ray_utils
 
 from carvana_ray.errors import InputError
+from carvana_ray.runtime.machine import default_cpus
 from carvana_ray.runtime.resources import ClusterResources
 from carvana_ray.runtime.stderr_filter import drop_lines
 from carvana_ray.runtime.wording import count_of
@@ -45,7 +46,7 @@ def session(num_cpus: int | None = None, verbose: bool = False) -> Iterator[Clus
     """Open a Ray session for the block, or use the open one.
 
     Args:
-        num_cpus: of a local session, see `local_resources`.
+        num_cpus: of a local session, see `default_cpus`.
         verbose: show the log of Ray and of its processes.
     """
     close = not ray.is_initialized()
@@ -67,25 +68,11 @@ def joins_cluster() -> bool:
     return ray.is_initialized() or bool(os.environ.get("RAY_ADDRESS"))
 
 
-def local_resources(num_cpus: int | None = None) -> ClusterResources:
-    """Return the resources of a local session without starting it.
-
-    The GPUs are those that torch can use; Ray also counts others.
-
-    Args:
-        num_cpus: logical CPUs; None: one per core and one more, because the processes that read
-            images mostly wait while the network computes.
-    """
-    import torch  # takes seconds, so it is imported while Ray starts
-
-    return ClusterResources(num_cpus or _default_cpus(), torch.cuda.device_count(), 1)
-
-
 def log_resources(cluster: ClusterResources) -> None:
     """Log the machines, CPUs and GPUs of a session."""
     if not os.environ.get("RAY_ADDRESS"):
-        # The user knows the CPUs of the machine, not the logical one more of `local_resources`.
-        own = cluster.cpus == _default_cpus()
+        # The user knows the CPUs of the machine, not the logical one more of `default_cpus`.
+        own = cluster.cpus == default_cpus()
         found = count_of(cluster.cpus - own, "CPUs" if own else "logical CPUs")
         log.info(
             "Ray: this machine, %s, %s",
@@ -114,9 +101,9 @@ def _open(num_cpus: int | None, verbose: bool) -> None:
         return
     # A job has more readers, writers, replicas and actors than CPUs. Beyond this number Ray ends
     # idle processes after a second, only to start new ones for the next task.
-    os.environ.setdefault("RAY_num_workers_soft_limit", str(2 * _default_cpus() + 8))
+    os.environ.setdefault("RAY_num_workers_soft_limit", str(2 * default_cpus() + 8))
     _use_short_temp_dir()
-    connect(address="local", num_cpus=num_cpus or _default_cpus(), include_dashboard=False)
+    connect(address="local", num_cpus=num_cpus or default_cpus(), include_dashboard=False)
 
 
 def _keep_signal_handlers() -> None:
@@ -195,16 +182,12 @@ def _cluster_resources() -> ClusterResources:
     return ClusterResources(cpus, gpus, len(per_node), per_node, autoscaler_max(cpus, gpus))
 
 
-def _default_cpus() -> int:
-    return (os.cpu_count() or 1) + 1
-
-
 def _configure_ray_data(verbose: bool) -> None:
     """Turn Ray Data's progress display off, which would mix with the job's own.
 
     Without `verbose` also silence the logs of Ray Data and Ray Train.
     """
-    import ray.data  # takes seconds, see `local_resources`; it also sets up its own log
+    import ray.data  # takes seconds, so it comes after the start of Ray; it sets up its own log
 
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False

@@ -20,6 +20,7 @@ from carvana_ray.runtime.resources import WorkerAllocation
 from carvana_ray.stages import evaluate
 from carvana_ray.stages.cutout import stage as cutout
 from carvana_ray.stages.ingest.read_images import ReadOptions, block_row, read_images
+from carvana_ray.stages.predict import plan_run
 from carvana_ray.stages.predict import stage as predict
 from carvana_ray.stages.predict.mask_predictor import MaskPredictor
 
@@ -82,7 +83,7 @@ def test_a_replica_that_starts_again_does_not_take_another_model(
                 os._exit(1)
             return super().__call__(batch)
 
-    monkeypatch.setattr(predict, "MaskPredictor", DiesOnce)
+    monkeypatch.setattr(plan_run, "MaskPredictor", DiesOnce)
     names = draw(tmp_path / "photos", 0, 60)
     with pytest.raises(InputError, match=f"--model {ours}: another model was written there"):
         predicted(tmp_path / "photos", ours, tmp_path / "out", shard_size=4, workers=1)
@@ -120,7 +121,7 @@ def photos(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
         os.environ.update(environment)
         return read_images(batch, options)
 
-    monkeypatch.setattr(predict, "read_images", read)
+    monkeypatch.setattr(plan_run, "read_images", read)
     return f"{request.getfixturevalue('bucket')(server)}/photos"
 
 

@@ -25,9 +25,7 @@ from carvana_ray.stages.ingest.read_images import ReadOptions, read_images
 from carvana_ray.stages.predict import plan_run as plan
 from carvana_ray.stages.predict import stage as predict
 from carvana_ray.stages.predict.plan_run import plan_run
-from carvana_ray.stages.predict.replica import predict_one
 from carvana_ray.stages.train import stage as train
-from carvana_ray.storage import FileInfo
 from carvana_ray.storage.base import TEMP_PREFIX
 
 pytestmark = pytest.mark.ray
@@ -41,17 +39,17 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize("ray", ["auto", pytest.param("always", marks=pytest.mark.slow)])
 def test_a_crashing_image_is_named_and_all_others_are_done(
-    model: Path, run_job: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ray: str, model: Path, run_job: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "site").mkdir()
     (tmp_path / "site/sitecustomize.py").write_text(KILLER)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'site'}:{os.environ.get('PYTHONPATH', '')}")
     names = draw(tmp_path / "photos", 0, 24)
     (tmp_path / "photos" / names[9]).write_bytes(b"KILL")
     flags = ("--data", tmp_path / "photos", "--model", model, "--out", tmp_path / "out")
-    done = run_job("predict", *flags, "--shard-size", 4)
+    done = run_job("predict", *flags, "--shard-size", 4, "--ray", ray)
     assert done.returncode == 3, done.stderr
     (quarantine,) = (tmp_path / "out").glob("predict/*/quarantine.csv")
     _, row = quarantine.read_text().splitlines()
@@ -79,13 +77,7 @@ def test_an_image_that_crashed_is_tried_again_by_the_next_run(
                 die(name)
         return read_images(batch, options)
 
-    def try_one(image: FileInfo, **options: Any) -> Any:
-        die(image.name)
-        return predict_one(image, **options)
-
-    monkeypatch.setattr(predict, "read_images", read)
-    for module in predict, plan:
-        monkeypatch.setattr(module, "predict_one", try_one)
+    monkeypatch.setattr(plan, "read_images", read)
     cause.touch()
     for shards_written in (3, 0):  # a second run tries the image alone, and loses no block
         before = shards_written_at(out)

@@ -257,11 +257,10 @@ def test_the_command_takes_single_images_and_folders(
 
 
 @pytest.mark.slow
-def test_a_killed_run_resumes(
-    model: Path, masks: dict[str, Any], photos: Path, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("count", [400, 128])  # on Ray and without
+def test_a_killed_run_resumes(count: int, model: Path, tmp_path: Path) -> None:
     many, out = tmp_path / "many", tmp_path / "out"
-    draw(many, 0, 400)
+    draw(many, 0, count)
     flags = ("--data", many, "--model", model, "--out", out)
     command = [sys.executable, str(REPOSITORY / "jobs/cutout.py"), *map(str, flags)]
     quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
@@ -275,24 +274,25 @@ def test_a_killed_run_resumes(
     job.wait(60)
     before = files_in(out)
     finished = {name for name in before if name.endswith(".png")}
-    assert 40 <= len(finished) < 400
+    assert 40 <= len(finished) < count
     for path in whole():
         Image.open(path).load()  # every file is complete
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     result = result_of(done)
     assert result["resumed"] >= len(finished), "tasks of the killed run may have finished"
-    assert result["written"] + result["resumed"] == 400
+    assert result["written"] + result["resumed"] == count
     after = files_in(out)
     assert {name: after[name] for name in finished} == {name: before[name] for name in finished}
-    assert len(whole()) == 400
+    assert len(whole()) == count
     assert len([name for name in after if name.startswith(".")]) <= 4, (
         "temporary files of the killed run are removed later"
     )
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("ray", ["auto", "always"])
 def test_an_image_that_crashes_is_named_and_all_others_cut_out(
-    model: Path, run_job: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ray: str, model: Path, run_job: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "site").mkdir()
     (tmp_path / "site/sitecustomize.py").write_text(KILLER)
@@ -300,7 +300,7 @@ def test_an_image_that_crashes_is_named_and_all_others_cut_out(
     names = draw(tmp_path / "photos", 0, 40)
     (tmp_path / "photos" / names[9]).write_bytes(b"KILL")
     flags = ("--data", tmp_path / "photos", "--model", model, "--out", tmp_path / "out")
-    done = run_job("cutout", *flags)
+    done = run_job("cutout", *flags, "--ray", ray)
     assert done.returncode == 3, done.stderr
     result = json.loads(done.stdout.splitlines()[-1])
     assert (result["bad"], result["written"]) == (1, 39)

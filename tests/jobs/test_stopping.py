@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from support.commands import REPOSITORY, SMALL
+from support.survival import draw
 from support.watched import END_S, JOB_S, Job, Setting
 
 pytestmark = [
@@ -94,8 +95,21 @@ def test_a_job_that_is_stopped_while_ray_starts_ends_with_75(
     assert job.process.returncode == 75
 
 
+@pytest.mark.parametrize("how", ["SIGTERM", "group"])
+def test_a_job_without_ray_that_is_stopped_ends_with_75_and_with_its_children(
+    how: str, job: Job, finished: Path, tmp_path: Path
+) -> None:
+    draw(tmp_path / "photos", 0, 128)
+    start(job, "predict", "--data", tmp_path / "photos", "--model", finished / "model")
+    job.wait(lambda: list(job.out.glob("predict/*/shards/*")), JOB_S, "the first shard")
+    assert len(job.processes()) > 1
+    assert not is_running(job, "raylet")
+    stop(job, how)
+    require_stopped(job, "predict")
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("command", ["predict", "pipeline"])
+@pytest.mark.parametrize("command", ["predict", "predict --ray always", "pipeline"])
 @pytest.mark.parametrize(
     ("how", "after"),
     [("SIGTERM", after) for after in (0.2, 0.5, 1, 2, 3, 4, 6, 9, 13)]
@@ -104,8 +118,9 @@ def test_a_job_that_is_stopped_while_ray_starts_ends_with_75(
 def test_a_job_that_is_stopped_at_any_time_ends_with_75(
     how: str, after: float, command: str, job: Job, data: Path, finished: Path
 ) -> None:
+    command, *more = command.split()
     own = {"predict": ("--model", finished / "model"), "pipeline": (*SMALL, "--epochs", 3)}
-    start(job, command, "--data", data, *own[command])
+    start(job, command, "--data", data, *own[command], *more)
     time.sleep(after)
     stop(job, how)
     require_stopped(job, command)

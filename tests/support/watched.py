@@ -72,6 +72,7 @@ class Job:
             "--shard-size": self.setting.shard_size,
             "--device": "cpu",
             "--workers": workers,
+            "--ray": "always",
             "--num-cpus": 3,  # with 2, Ray would let the actor itself read the images
         }
         words = [str(word) for flag in flags.items() for word in flag]

@@ -62,8 +62,9 @@ def publish(run: "CutoutRun", bad: list[Bad], result: dict[str, Any]) -> None:
     Raises:
         BadImagesError: some images are bad, and --on-bad-picture is fail.
     """
+    bad = sorted(bad)  # they come in any order
     if bad:
-        uri = quarantine.write_csv(run.target, sorted(bad))
+        uri = quarantine.write_csv(run.target, bad)
     else:
         storage.remove(storage.join(run.target, quarantine.FILE))
     try:
@@ -104,7 +105,7 @@ def show_folder(run: "CutoutRun", bad: Sequence[Bad], result: dict[str, Any]) ->
         "folder": storage.name(run.target),
         "sheet": SHEET,
         "settings": run.checked.settings,
-        "bad": [[name, reason] for name, reason, _ in sorted(bad)[:MAX_BAD]],
+        "bad": [[name, reason] for name, reason, _ in bad[:MAX_BAD]],
         **_figures(run.target, sample, items, names),
         "seconds": {},
     }

@@ -25,7 +25,7 @@ from carvana_ray.cutouts import index
 from carvana_ray.cutouts.compositing import TRANSPARENT, CutoutStyle, parse_background, version
 from carvana_ray.cutouts.index import SourceImage
 from carvana_ray.data.checksums import load_checksums
-from carvana_ray.data.collect import CollectedImages, collect_images
+from carvana_ray.data.collect import CollectedImages
 from carvana_ray.data.csv_reader import digests
 from carvana_ray.data.quarantine import OK, Bad, FailureLimits
 from carvana_ray.errors import IncompleteError
@@ -35,9 +35,11 @@ from carvana_ray.runtime.preflight import announce, describe_workers
 from carvana_ray.runtime.resources import ClusterResources, WorkerAllocation, allocate_workers
 from carvana_ray.runtime.wording import count_of
 from carvana_ray.stages import ray_metrics
-from carvana_ray.stages.cutout.datasets import CutoutJob
+from carvana_ray.stages.cutout.chains import CutoutJob
 from carvana_ray.stages.cutout.publish import publish
+from carvana_ray.stages.cutout.sources import list_sources
 from carvana_ray.stages.cutout.write_cutouts import PROBLEM, CutoutWriter
+from carvana_ray.stages.engine import Engine, ray_engine
 from carvana_ray.stages.predict.mask_predictor import read_options
 from carvana_ray.storage import FileInfo
 
@@ -88,12 +90,7 @@ def check(flags: CutoutFlags) -> CutoutInput:
         flags.background, lambda uri: storage.read(storage.resolve(uri), MAX_BYTES)
     )
     style = CutoutStyle(flags.soft, background, flags.format, flags.mask_only)
-    found = collect_images(
-        [storage.resolve(uri) for uri in flags.pictures or (flags.data,)],
-        recursive=flags.recursive and not flags.submission,
-        avoid=[storage.resolve(flags.out)],
-        marker=index.FILE,
-    )
+    found = list_sources(flags)
     crcs = load_checksums(storage.resolve(flags.data)) if flags.data else {}
     entries = found.entries[: flags.limit or None]
     model, manifest, rows = "", None, dict[str, str]()
@@ -187,7 +184,10 @@ class CutoutTally:
 
 
 def run(
-    flags: CutoutFlags, cluster: ClusterResources, checked: CutoutInput | None = None
+    flags: CutoutFlags,
+    cluster: ClusterResources,
+    checked: CutoutInput | None = None,
+    engine: Engine | None = None,
 ) -> dict[str, Any]:
     """Make the cut-outs that do not exist yet, and return the job's result.
 
@@ -195,6 +195,7 @@ def run(
         flags: of the job.
         cluster: where to run.
         checked: the result of `check`, if the caller has it.
+        engine: calls the maps; None for the open Ray session.
 
     Raises:
         BadImagesError: some images are bad; all others are cut out.
@@ -205,7 +206,7 @@ def run(
     job = plan_run(flags, cluster, checked or check(flags))
     announce_run(job)
     job.checked.images.log_skipped()
-    tally, rate = render_pending(job)
+    tally, rate = render_pending(job, engine or ray_engine())
     result = {
         "images": len(job.checked.entries),
         "written": tally.written,
@@ -258,7 +259,7 @@ def announce_run(run: CutoutRun) -> None:
         announce("cutout", f"{images}; masks of a submission", run.target)
 
 
-def render_pending(run: CutoutRun) -> tuple[CutoutTally, float]:
+def render_pending(run: CutoutRun, engine: Engine) -> tuple[CutoutTally, float]:
     """Cut out the pending images; return their tally and the steady rate in images per second."""
     checked = run.checked
     limits = FailureLimits(checked.folder, len(run.pending), "cut-out")
@@ -273,7 +274,9 @@ def render_pending(run: CutoutRun) -> tuple[CutoutTally, float]:
             meter.set(meter.done + len(rows))
 
         writer = CutoutWriter(checked.folder, run.target, checked.style)
-        job = CutoutJob(run.pending, run.sources, checked.crcs, writer, on_rows, tally.count_sizes)
+        job = CutoutJob(
+            run.pending, run.sources, checked.crcs, writer, engine, on_rows, tally.count_sizes
+        )
         if checked.manifest:
             options = read_options(checked.folder, checked.manifest, None, run.workers)
             model = ModelRef(checked.model, checked.manifest.sha256)

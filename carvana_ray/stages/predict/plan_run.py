@@ -1,10 +1,10 @@
 """Plan of a prediction: which run it belongs to, and which shards that run still needs."""
 
 import dataclasses
-import functools
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from carvana_ray import storage
 from carvana_ray.checkpoints.manifest import resolve_model
@@ -15,11 +15,10 @@ from carvana_ray.errors import IncompleteError, InputError
 from carvana_ray.runtime.resources import ClusterResources, WorkerAllocation, allocate_workers
 from carvana_ray.runtime.torch_trace import PROFILE_DIR
 from carvana_ray.runtime.wording import count_of
+from carvana_ray.stages.engine import Engine, MaskMaps, ray_engine
 from carvana_ray.stages.ingest.crash_isolation import find_crashing
-from carvana_ray.stages.ingest.datasets import from_blocks
-from carvana_ray.stages.ingest.read_images import ReadOptions, file_columns, read_crcs
-from carvana_ray.stages.predict.mask_predictor import read_options
-from carvana_ray.stages.predict.replica import predict_one
+from carvana_ray.stages.ingest.read_images import file_columns, read_crcs, read_images
+from carvana_ray.stages.predict.mask_predictor import MaskPredictor, read_options
 from carvana_ray.stages.ray_metrics import meter
 from carvana_ray.submission import plan, shards
 from carvana_ray.submission.plan import PlanPart
@@ -46,7 +45,7 @@ class PredictRun:
     catalog: Catalog
     published: str  # see `PredictInput`
     workers: WorkerAllocation
-    cpus: int  # of the cluster
+    engine: Engine
     folder: str  # URI, named by a hash of everything that the masks depend on
     parts: list[PlanPart]
     pending: PendingShards
@@ -67,9 +66,19 @@ class PredictRun:
         return storage.join(self.out, PROFILE_DIR) if self.flags.profile else ""
 
     @property
-    def options(self) -> ReadOptions:
-        """How to read the images."""
-        return read_options(self.catalog.folder, self.manifest, self.catalog.size, self.workers)
+    def masks(self) -> MaskMaps:
+        """The maps that read the images and predict their masks."""
+        catalog, manifest, workers = self.catalog, self.manifest, self.workers
+        options = read_options(catalog.folder, manifest, catalog.size, workers)
+        return MaskMaps(
+            partial(read_images, options=options),
+            MaskPredictor,
+            self.model,
+            workers,
+            manifest.downscale,
+            catalog.entries,
+            self.profile,
+        )
 
 
 def list_input(flags: PredictFlags, manifest: ModelManifest) -> PredictInput:
@@ -84,8 +93,15 @@ def list_input(flags: PredictFlags, manifest: ModelManifest) -> PredictInput:
     return PredictInput(manifest, catalog, published)
 
 
-def plan_run(flags: PredictFlags, cluster: ClusterResources, given: PredictInput) -> PredictRun:
+def plan_run(
+    flags: PredictFlags,
+    cluster: ClusterResources,
+    given: PredictInput,
+    engine: Engine | None = None,
+) -> PredictRun:
     """Return the run of a model on a catalog, after comparing its plan with the shards on disk.
+
+    Without an engine the maps run on the open Ray session.
 
     Raises:
         InputError: the workers do not fit the cluster, or with --merge-only, shards are missing.
@@ -99,7 +115,9 @@ def plan_run(flags: PredictFlags, cluster: ClusterResources, given: PredictInput
     run_id = plan.run_id({**settings, "data": catalog.folder, "size": catalog.size})
     folder = storage.join(out, "predict", run_id)
     parts = _extend_plan(flags, folder, catalog, plan.max_shard_size(manifest.downscale))
-    pending = shards.pending(folder, parts, catalog.entries, _expected_crcs(flags, catalog))
+    engine = engine or ray_engine()
+    crcs = _expected_crcs(flags, catalog, engine)
+    pending = shards.pending(folder, parts, catalog.entries, crcs)
     log.debug("planned: %d of %d shards to make", len(pending.tasks), pending.needed)
     for damage in pending.damaged:
         log.warning("replacing a damaged shard: %s", damage)
@@ -108,9 +126,7 @@ def plan_run(flags: PredictFlags, cluster: ClusterResources, given: PredictInput
             f"--merge-only: missing shards: {len(pending.tasks)} of {pending.needed}, the first is "
             f"{storage.join(folder, pending.tasks[0].name)}; run without --merge-only"
         )
-    run = PredictRun(
-        flags, manifest, catalog, published, workers, cluster.cpus, folder, parts, pending
-    )
+    run = PredictRun(flags, manifest, catalog, published, workers, engine, folder, parts, pending)
     return run if flags.merge_only else _retry_crashed(run)
 
 
@@ -126,8 +142,7 @@ def _retry_crashed(run: PredictRun) -> PredictRun:
     if not suspects:
         return run
     log.info("trying %s again that crashed a process", count_of(len(suspects), "images"))
-    work = functools.partial(predict_one, options=run.options, model=run.model, workers=run.workers)
-    crashing = find_crashing(suspects, work, run.workers)
+    crashing = find_crashing(suspects, run.engine.try_chain(run.masks))
     return dataclasses.replace(run, pending=run.pending.retry(crashing))
 
 
@@ -147,7 +162,7 @@ def _extend_plan(
     return parts
 
 
-def _expected_crcs(flags: PredictFlags, catalog: Catalog) -> Mapping[str, int]:
+def _expected_crcs(flags: PredictFlags, catalog: Catalog, engine: Engine) -> Mapping[str, int]:
     """Return the listed CRC-32 by image; with --verify also those of unlisted files as they are.
 
     Raises:
@@ -158,12 +173,9 @@ def _expected_crcs(flags: PredictFlags, catalog: Catalog) -> Mapping[str, int]:
     images = catalog.entries
     size = plan.shard_size(len(images))
     rows = [file_columns(images[start : start + size]) for start in range(0, len(images), size)]
-    files = from_blocks(rows).map_batches(
-        functools.partial(read_crcs, folder=catalog.folder), batch_size=None, num_cpus=1
-    )
     crcs: dict[str, int] = {}
     with meter("verify", len(images)) as progress:
-        for batch in files.iter_batches(batch_size=None):
+        for batch in engine.map_files(rows, partial(read_crcs, folder=catalog.folder)):
             for name, problem in zip(batch["img"], batch["problem"], strict=True):
                 if problem:
                     uri = storage.join(catalog.folder, name)

@@ -39,7 +39,7 @@ def publish(
     except BadImagesError as error:
         held_back, result = error, error.result
     current = partial(merge.is_current, run.flags, merged)
-    review, crcs = review_masks(run.out, run.folder, run.parts, run.catalog, run.cpus, current)
+    review, crcs = review_masks(run.out, run.folder, run.parts, run.catalog, run.engine, current)
     timer.end("look at the masks once more")
     result |= {"unusual": review["listed"], "report": storage.join(run.out, PAGE)}
     if current():

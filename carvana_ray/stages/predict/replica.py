@@ -11,13 +11,12 @@ import torch
 
 from carvana_ray.checkpoints.model import ModelRef
 from carvana_ray.runtime.resources import WorkerAllocation
+from carvana_ray.stages.engine import MaskMaps
 from carvana_ray.stages.ingest.blocks import Columns
 from carvana_ray.stages.ingest.datasets import RETRIES
 from carvana_ray.stages.ingest.read_images import (
     MAX_ENCODED_BYTES,
-    ReadOptions,
     block_row,
-    read_images,
 )
 from carvana_ray.stages.predict.mask_predictor import (
     BATCH_DECODED,
@@ -119,14 +118,8 @@ def _loaded(kind: type[MaskPredictor], model: ModelRef, workers: WorkerAllocatio
     return Replica(kind, model, workers)
 
 
-def predict_one(
-    image: FileInfo,
-    options: ReadOptions,
-    model: ModelRef,
-    workers: WorkerAllocation,
-    kind: type[MaskPredictor] = MaskPredictor,
-) -> Columns:
+def predict_one(image: FileInfo, masks: MaskMaps) -> Columns:
     """Read one image and predict its mask in the calling process, which keeps the model."""
     batch = {key: [value] for key, value in block_row("", [image]).items()}
-    replica = _loaded(kind, model, workers)  # type: ignore[arg-type]  # mypy: a class has a hash
-    return replica(read_images(batch, options))
+    replica = _loaded(masks.kind, masks.model, masks.workers)  # type: ignore[arg-type]  # mypy: a class has a hash
+    return replica(masks.read(batch))

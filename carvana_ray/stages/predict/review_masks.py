@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import ray.data
 
 from carvana_ray import storage
 from carvana_ray.data.catalog import Catalog
@@ -19,7 +18,7 @@ from carvana_ray.report.figures import unscored_figures
 from carvana_ray.report.overlays import Caption
 from carvana_ray.review.ranking import EMPTY_SCORE, ReviewItem, rank, to_csv
 from carvana_ray.review.shape import MaskShape
-from carvana_ray.stages.ingest.datasets import RETRIES, from_blocks
+from carvana_ray.stages.engine import Engine
 from carvana_ray.stages.predict.measure_masks import FIELDS, measure_masks
 from carvana_ray.stages.ray_metrics import meter
 from carvana_ray.storage import FileInfo
@@ -44,7 +43,7 @@ def review_masks(
     folder: str,
     parts: Sequence[PlanPart],
     catalog: Catalog,
-    cpus: int,
+    engine: Engine,
     is_current: Callable[[], bool] = lambda: True,
 ) -> tuple[dict[str, Any], dict[str, int]]:
     """Write ``review.csv``.
@@ -55,7 +54,7 @@ def review_masks(
         out, folder: URIs of all results and of the run.
         parts: of the plan. All shards with images of the catalog exist.
         catalog: the images.
-        cpus: of the cluster.
+        engine: calls the map.
         is_current: returns whether the submission is still of this run; else the file stays.
 
     Returns:
@@ -64,7 +63,7 @@ def review_masks(
     section = {"looked": 0, "listed": 0, "csv": FILE, "figures": []}
     crcs: dict[str, int] = {}
     try:
-        shapes, crcs, shard_uris = _measure_all(folder, parts, catalog, cpus)
+        shapes, crcs, shard_uris = _measure_all(folder, parts, catalog, engine)
         items = rank(shapes, catalog.cars)
         if is_current():
             storage.write_atomic(storage.join(out, FILE), to_csv(items, shapes), replace=True)
@@ -74,7 +73,7 @@ def review_masks(
         captions = [_caption(item) for item in shown]
         figures = unscored_figures(catalog.folder, rows, captions)
         section |= {"looked": len(items), "listed": listed, "figures": figures}
-    except (OSError, ValueError, pa.ArrowException, ray.exceptions.RayError) as error:
+    except (OSError, ValueError, pa.ArrowException, *engine.errors) as error:
         section["problem"] = str(error).splitlines()[0]
         log.warning("review.csv could not be written: %s", section["problem"])
     return section, crcs
@@ -87,20 +86,13 @@ def _caption(item: ReviewItem) -> Caption:
 
 
 def _measure_all(
-    folder: str, parts: Sequence[PlanPart], catalog: Catalog, cpus: int
+    folder: str, parts: Sequence[PlanPart], catalog: Catalog, engine: Engine
 ) -> MaskMeasurements:
     """Measure the masks of the catalog's images; the arguments are those of `review_masks`."""
     rows = _group_shards(folder, parts, set(catalog.entries))
-    dataset = from_blocks(rows).map_batches(
-        measure_masks,
-        batch_size=None,
-        compute=ray.data.TaskPoolStrategy(size=max(min(cpus, len(rows)), 1)),
-        num_cpus=0,  # the pool's size is the limit: idle replicas may still hold all CPUs
-        max_retries=RETRIES,
-    )
     measured = MaskMeasurements({}, {}, {})
     with meter("review", len(catalog.entries)) as progress:
-        for batch in dataset.iter_batches(batch_size=None):
+        for batch in engine.map_files(rows, measure_masks, light=True):
             names = batch["img"].tolist()
             measured.crcs.update(zip(names, batch["crc32"].tolist(), strict=True))
             measured.shard_uris.update(zip(names, batch["uri"].tolist(), strict=True))

@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import ray.data
-
 from carvana_ray import storage
 from carvana_ray.checkpoints.manifest import resolve_model
 from carvana_ray.checkpoints.model import describe_model, load_model
@@ -28,20 +26,14 @@ from carvana_ray.errors import IncompleteError
 from carvana_ray.report import figures
 from carvana_ray.runtime.preflight import announce, describe_workers
 from carvana_ray.runtime.progress import ProgressMeter, StageTimer
-from carvana_ray.runtime.resources import ClusterResources, WorkerAllocation
+from carvana_ray.runtime.resources import ClusterResources
 from carvana_ray.runtime.wording import count_of
+from carvana_ray.stages.engine import Engine, LastMap
+from carvana_ray.stages.ingest.blocks import Columns
 from carvana_ray.stages.ingest.crash_isolation import run_with_isolation
-from carvana_ray.stages.ingest.datasets import RETRIES, from_blocks
-from carvana_ray.stages.ingest.read_images import block_row, read_images
-from carvana_ray.stages.predict.mask_predictor import MaskPredictor
+from carvana_ray.stages.ingest.read_images import block_row
 from carvana_ray.stages.predict.plan_run import PredictInput, PredictRun, list_input, plan_run
 from carvana_ray.stages.predict.publish import publish
-from carvana_ray.stages.predict.replica import (
-    Replica,
-    predict_one,
-    reader_resources,
-    replica_resources,
-)
 from carvana_ray.stages.predict.write_shards import write_shards
 from carvana_ray.stages.ray_metrics import meter
 from carvana_ray.storage import FileInfo
@@ -67,14 +59,21 @@ def check(flags: PredictFlags) -> PredictInput:
 
 
 def run(
-    flags: PredictFlags, cluster: ClusterResources, checked: PredictInput | None = None
+    flags: PredictFlags,
+    cluster: ClusterResources,
+    checked: PredictInput | None = None,
+    engine: Engine | None = None,
 ) -> dict[str, Any]:
     """Predict the masks that do not exist yet, publish the submission, return the job's result.
 
     Runs may share --out. If another one publishes after this one has listed the images, this one
     lists them again, so that the submission that stays is of the newest listing.
 
-    `checked` is the result of `check`, if the caller has it.
+    Args:
+        flags: of the job.
+        cluster: where to run.
+        checked: the result of `check`, if the caller has it.
+        engine: calls the maps; None for the open Ray session.
 
     Raises:
         BadImagesError: images could not be read, and the flags do not allow empty masks for them.
@@ -84,7 +83,7 @@ def run(
     start = checked or check(flags)
     made, rate = 0, 0.0
     for rounds_left in reversed(range(MAX_ROUNDS)):
-        prediction = plan_run(flags, cluster, start)
+        prediction = plan_run(flags, cluster, start, engine)
         announce_run(prediction)
         timer.end("plan, compare with what is there")
         made += len(prediction.pending.tasks)
@@ -138,7 +137,7 @@ def predict_pending(run: PredictRun) -> float:
     if not tasks:
         return 0.0
     limits = failure_limits(run.flags, run.catalog.folder, len(run.catalog.entries))
-    predict = partial(predict_one, options=run.options, model=run.model, workers=workers)
+    engine, masks = run.engine, run.masks
 
     with meter("predict", run.pending.images) as progress:
         tally = ShardTally(limits, progress, run.pending.bad)
@@ -146,57 +145,34 @@ def predict_pending(run: PredictRun) -> float:
         def make_shards(
             tasks: Sequence[ShardTask], preset_status: Mapping[FileInfo, str], max_lost: int
         ) -> set[str]:
-            written = shard_dataset(run, tasks, preset_status, max_lost)
-            files = {tally.add(row) for row in written.iter_rows()}
-            if run.profile:
-                uri = storage.join(run.profile, "predict-data.txt")
-                storage.write_atomic(uri, written.stats().encode(), replace=True)
-            return files
+            rows = block_rows(run.catalog, tasks, preset_status)
+            blocks = engine.chain(rows, masks, shard_writer(run, tasks), max_lost)
+            return {tally.add(row) for block in blocks for row in _rows_of(block)}
 
         with run.model.blamed():
-            run_with_isolation(tasks, make_shards, predict, workers, crashing=run.pending.crashing)
+            run_with_isolation(
+                tasks,
+                make_shards,
+                engine.try_chain(masks),
+                engine.held * workers.count,
+                run.pending.crashing,
+            )
             limits.raise_if_failed()
     return progress.rate
 
 
-def shard_dataset(
-    run: PredictRun,
-    tasks: Sequence[ShardTask],
-    preset_status: Mapping[FileInfo, str],
-    max_lost: int,
-) -> ray.data.Dataset:
-    """Return the chain from listed images to shards. Its rows are those of `write_shards`.
+def shard_writer(run: PredictRun, tasks: Sequence[ShardTask]) -> LastMap:
+    """Return the last map of the chain from listed images to shards.
 
-    Args:
-        run: the prediction.
-        tasks: the shards to make; each is one block.
-        preset_status: status of images that must not be read.
-        max_lost: number of shards that may be lost with their processes.
+    Without a bound Ray starts a process for each waiting block, and a start takes longer than a
+    write.
     """
-    workers, run_id = run.workers, storage.name(run.folder)
+    run_id = storage.name(run.folder)
     keys = {task.name: shards.shard_key(run_id, task.part, task.shard) for task in tasks}
     damaged = {task.name for task in tasks if task.replace}
-    return (
-        from_blocks(block_rows(run.catalog, tasks, preset_status), max_lost)
-        .map_batches(
-            partial(read_images, options=run.options),
-            **reader_resources(workers, run.catalog.entries),
-        )
-        .map_batches(
-            Replica,
-            fn_constructor_kwargs={
-                "kind": MaskPredictor,
-                "model": run.model,
-                "workers": workers,
-                "profile": run.profile,
-            },
-            **replica_resources(workers, run.manifest.downscale),
-        )
-        .map_batches(
-            partial(write_shards, folder=run.folder, keys=keys, replace=damaged),
-            **_writer_resources(workers, len(tasks)),
-        )
-    )
+    write = partial(write_shards, folder=run.folder, keys=keys, replace=damaged)
+    at_once = run.workers.count * (WRITERS_OF_A_GPU if run.workers.use_gpu else WRITERS)
+    return LastMap(write, min(len(tasks), at_once), tables=True)
 
 
 def block_rows(
@@ -214,20 +190,9 @@ def block_rows(
     return rows
 
 
-def _writer_resources(workers: WorkerAllocation, tasks: int) -> dict[str, Any]:
-    """Return the arguments of `map_batches` for `write_shards`.
-
-    Without a bound Ray starts a process for each waiting block, and a start takes longer than a
-    write. The bound is not in CPUs: for a CPU the writers would wait behind the readers.
-    """
-    writers = workers.count * (WRITERS_OF_A_GPU if workers.use_gpu else WRITERS)
-    return {
-        "batch_size": None,
-        "batch_format": "pyarrow",
-        "compute": ray.data.TaskPoolStrategy(min(tasks, writers)),
-        "num_cpus": 0,
-        "max_retries": RETRIES,
-    }
+def _rows_of(block: Columns) -> list[dict[str, Any]]:
+    columns = (column.tolist() for column in block.values())
+    return [dict(zip(block, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 @dataclass

@@ -22,6 +22,7 @@ from carvana_ray.runtime.wording import count_of
 from carvana_ray.stages.ingest.blocks import standardize
 from carvana_ray.stages.ingest.crash_isolation import find_crashing
 from carvana_ray.stages.ingest.datasets import RETRIES, from_blocks, keep_blocks_whole
+from carvana_ray.stages.ingest.ray_trials import in_ray_tasks
 from carvana_ray.stages.ingest.read_pairs import (
     ALL_CAR,
     ALL_GROUND,
@@ -119,7 +120,7 @@ def _raise_crash(
 
     for start in range(first, len(run.pairs), CHUNK):
         images = [image for image, _ in run.pairs[start : start + CHUNK]]
-        for image in find_crashing(images, read_alone, input_of=row_of):
+        for image in find_crashing(images, in_ray_tasks(read_alone, input_of=row_of)):
             raise InputError(
                 f"--data: {image.name} or {mask_of[image].name} crashes the process that decodes "
                 "it; replace these files"

@@ -60,7 +60,7 @@ def test_images_that_crashed_in_an_earlier_run_are_tried_alone_before_all_others
     tried: list[list[str]] = []
     crashing: list[FileInfo] = []
 
-    def find(images: list[FileInfo], work: object, workers: object) -> list[FileInfo]:
+    def find(images: list[FileInfo], start: object) -> list[FileInfo]:
         tried.append([image.name for image in images])
         return crashing
 

@@ -14,7 +14,7 @@ from support.watched import make_model
 
 from carvana_ray.checkpoints.model import ModelRef, load_manifest
 from carvana_ray.runtime.resources import WorkerAllocation
-from carvana_ray.stages.ingest.crash_isolation import LOST_A_REPLICA
+from carvana_ray.stages.ingest.ray_trials import LOST_A_REPLICA
 from carvana_ray.stages.ingest.read_images import ReadOptions, block_row, read_images
 from carvana_ray.stages.predict import replica
 from carvana_ray.stages.predict.mask_predictor import MaskPredictor

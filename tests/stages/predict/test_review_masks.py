@@ -7,6 +7,7 @@ import pytest
 from support.shard_files import write_shard
 
 from carvana_ray.data.catalog import Catalog
+from carvana_ray.stages.engine import ray_engine
 from carvana_ray.stages.predict.review_masks import _group_shards, review_masks
 from carvana_ray.storage import FileInfo
 from carvana_ray.submission.plan import PlanPart, plan_new
@@ -19,7 +20,7 @@ def test_a_review_that_fails_gives_its_reason_and_does_not_fail_the_job(
     part = write_shard(tmp_path, [np.ones((8, 8), dtype=bool)] * 2, bad=set())
     catalog = Catalog(str(tmp_path), list(part.images), ["car_01.jpg"], None, {})
     (tmp_path / part.shard_name(0)).write_bytes(b"torn")
-    review, crcs = review_masks(str(tmp_path), str(tmp_path), [part], catalog, 2)
+    review, crcs = review_masks(str(tmp_path), str(tmp_path), [part], catalog, ray_engine())
     assert review["problem"]
     assert (review["looked"], review["figures"], crcs) == (0, [], {})
     assert not (tmp_path / "review.csv").exists()

@@ -119,8 +119,9 @@ def test_each_run_makes_its_shards_in_another_order(monkeypatch: pytest.MonkeyPa
         flags=config.PredictFlags(),
         catalog=SimpleNamespace(folder="/photos", entries=part.images),
         pending=PendingShards([ShardTask(part, shard) for shard in range(50)], 50, 0, []),
-        workers=None,
-        options=None,
+        workers=SimpleNamespace(count=1),
+        masks=None,
+        engine=SimpleNamespace(held=0, try_chain=lambda masks: None),
         model=SimpleNamespace(blamed=contextlib.nullcontext),
     )
     for _ in range(2):

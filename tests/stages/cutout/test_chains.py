@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,8 +11,8 @@ from ray import cloudpickle
 from carvana_ray.cutouts.compositing import CutoutStyle
 from carvana_ray.data import csv_reader
 from carvana_ray.errors import IncompleteError
-from carvana_ray.stages.cutout import datasets
-from carvana_ray.stages.cutout.datasets import ROWS_AT_ONCE, CutoutJob
+from carvana_ray.stages.cutout import chains
+from carvana_ray.stages.cutout.chains import ROWS_AT_ONCE, CutoutJob
 from carvana_ray.stages.cutout.write_cutouts import CutoutWriter
 from carvana_ray.storage import FileInfo
 
@@ -29,20 +30,15 @@ def test_a_suspect_image_travels_with_its_own_row_alone(
     (tmp_path / "rows.csv").write_text("\n".join(["img,rle_mask", *rows]))
     trials: list[tuple[bytes, bytes]] = []
 
-    def isolate(
-        blocks: object,
-        run: object,
-        work: object,
-        workers: object,
-        input_of: Callable[[FileInfo], Any],
-    ) -> None:
+    def note(work: Callable[[Any], object], input_of: Callable[[FileInfo], object]) -> None:
         trials.append((cloudpickle.dumps(work), cloudpickle.dumps(input_of(entries[7]))))
 
-    monkeypatch.setattr(datasets, "run_with_isolation", isolate)
+    engine: Any = SimpleNamespace(try_map=note)
+    monkeypatch.setattr(chains, "run_with_isolation", lambda *_: None)
     writer = CutoutWriter(str(tmp_path), str(tmp_path / "out"), STYLE)
     uri = str(tmp_path / "rows.csv")
     digests = csv_reader.digests(uri, [entry.name for entry in entries])
-    job = CutoutJob(entries, {}, {}, writer, lambda rows: None)
+    job = CutoutJob(entries, {}, {}, writer, engine, lambda rows: None)
     job.render_from_submission(uri, digests, 1)
     [(work, row)] = trials
     assert b" 2007 1" in row
@@ -58,7 +54,9 @@ def test_a_submission_that_is_exchanged_meanwhile_is_not_used(
     Path(uri).write_text("img,rle_mask\na.jpg,1 1\nb.jpg,2 2\n")
     digests = csv_reader.digests(uri, ["a.jpg", "b.jpg"])
     entries = [FileInfo("a.jpg", 1, "1"), FileInfo("b.jpg", 1, "1")]
-    job = CutoutJob(entries, {}, {}, CutoutWriter("/photos", None, STYLE), lambda rows: None)
+    engine: Any = SimpleNamespace()
+    writer = CutoutWriter("/photos", None, STYLE)
+    job = CutoutJob(entries, {}, {}, writer, engine, lambda rows: None)
     job.render_from_submission(uri, digests, 1)
     Path(uri).write_text("img,rle_mask\na.jpg,1 1\nb.jpg,2 3\n")
     with pytest.raises(IncompleteError, match=r"rows\.csv: the row of b\.jpg has changed"):

@@ -6,12 +6,10 @@ rows of the submission -> write_from_rows
 
 import itertools
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
-
-import ray.data
 
 from carvana_ray.checkpoints.model import ModelRef
 from carvana_ray.cutouts.index import SourceImage
@@ -24,23 +22,18 @@ from carvana_ray.stages.cutout.write_cutouts import (
     write_from_rows,
     write_from_soft_masks,
 )
-from carvana_ray.stages.ingest.crash_isolation import NO_REPLICAS, itself, run_with_isolation
-from carvana_ray.stages.ingest.datasets import RETRIES, from_blocks
+from carvana_ray.stages.engine import Engine, LastMap, MaskMaps
+from carvana_ray.stages.ingest.blocks import Columns
+from carvana_ray.stages.ingest.crash_isolation import StartTrial, run_with_isolation
 from carvana_ray.stages.ingest.read_images import ReadOptions, block_row, read_images
 from carvana_ray.stages.predict.mask_predictor import SoftMaskPredictor
-from carvana_ray.stages.predict.replica import (
-    Replica,
-    predict_one,
-    reader_resources,
-    replica_resources,
-)
 from carvana_ray.storage import FileInfo
 from carvana_ray.submission.plan import MIN_SHARD_SIZE
 
 ROWS_AT_ONCE = 4096  # rows of a submission in memory: 36 MB of text
 
-# Makes the dataset of cut-outs from rows of `block_row` and the number of blocks that may be lost.
-MakeDataset = Callable[[list[dict[str, Any]], int], ray.data.Dataset]
+# Makes cut-outs from rows of `block_row` and the number of blocks that may be lost.
+MakeBlocks = Callable[[list[dict[str, Any]], int], Iterator[Columns]]
 
 
 @dataclass(frozen=True)
@@ -60,6 +53,7 @@ class CutoutJob:
         sources: the images as the index lists them, by name.
         crcs: expected CRC-32 by image name, where known.
         writer: writes the cut-outs.
+        engine: calls the maps.
         on_rows: called with the images that are done. An exception ends the job.
         on_sizes: called with the numbers of pixels of images that the network has seen.
     """
@@ -68,6 +62,7 @@ class CutoutJob:
     sources: Mapping[str, SourceImage]
     crcs: Mapping[str, int]
     writer: CutoutWriter
+    engine: Engine
     on_rows: Callable[[list[Bad]], None]
     on_sizes: Callable[[list[int]], None] = lambda pixels: None
 
@@ -75,35 +70,19 @@ class CutoutJob:
         self, options: ReadOptions, model: ModelRef, workers: WorkerAllocation
     ) -> None:
         """Cut out by the soft masks of a model."""
-        dry_writer = replace(self.writer, target=None)
-        options = replace(options, whole_blocks=False)
+        read = partial(read_images, options=replace(options, whole_blocks=False))
+        masks = MaskMaps(read, SoftMaskPredictor, model, workers, options.downscale, self.entries)
+        last = LastMap(
+            partial(write_from_soft_masks, writer=self.writer),
+            at_once=None if workers.use_gpu else max(2, workers.count * workers.cpus),
+            trial=partial(_try_to_write, writer=replace(self.writer, target=None)),
+        )
 
-        def make_dataset(rows: list[dict[str, Any]], max_lost: int) -> ray.data.Dataset:
-            return (
-                from_blocks(rows, max_lost)
-                .map_batches(
-                    partial(read_images, options=options),
-                    **reader_resources(workers, self.entries),
-                )
-                .map_batches(
-                    Replica,
-                    fn_constructor_kwargs={
-                        "kind": SoftMaskPredictor,
-                        "model": model,
-                        "workers": workers,
-                    },
-                    **replica_resources(workers, options.downscale),
-                )
-                .map_batches(
-                    partial(write_from_soft_masks, writer=self.writer), **_writer_resources(workers)
-                )
-            )
+        def make_blocks(rows: list[dict[str, Any]], max_lost: int) -> Iterator[Columns]:
+            return self.engine.chain(rows, masks, last, max_lost)
 
-        def dry_run(image: FileInfo) -> None:
-            soft_masks = predict_one(image, options, model, workers, SoftMaskPredictor)
-            write_from_soft_masks({**soft_masks, "cutouts": [""], "tags": [""]}, dry_writer)
-
-        self._run(self.entries, make_dataset, dry_run, workers)
+        held = self.engine.held * workers.count
+        self._run(self.entries, make_blocks, self.engine.try_chain(masks, last), held)
 
     def render_from_submission(self, uri: str, digests: Mapping[str, str], cpus: int) -> None:
         """Cut out by the rows of a submission, which has one row per image.
@@ -132,36 +111,28 @@ class CutoutJob:
 
     def _render_from_texts(self, texts: Mapping[str, str], cpus: int) -> None:
         """Cut out by run-length texts, by image name."""
-        dry_writer = replace(self.writer, target=None)
 
         def with_texts(row: dict[str, Any]) -> dict[str, Any]:
             return {**row, "texts": [texts[name] for name in row["names"]]}
 
-        def make_dataset(rows: list[dict[str, Any]], max_lost: int) -> ray.data.Dataset:
-            return from_blocks([with_texts(row) for row in rows], max_lost).map_batches(
-                partial(write_from_rows, writer=self.writer),
-                batch_size=None,
-                max_retries=RETRIES,
-                num_cpus=1,
-                compute=ray.data.TaskPoolStrategy(cpus),
-            )
+        def make_blocks(rows: list[dict[str, Any]], max_lost: int) -> Iterator[Columns]:
+            work = partial(write_from_rows, writer=self.writer)
+            return self.engine.map_images(list(map(with_texts, rows)), work, cpus, max_lost)
 
         def input_of(image: FileInfo) -> dict[str, Any]:
             return with_texts({**block_row("", [image]), "cutouts": [""], "tags": [""]})
 
-        def dry_run(row: dict[str, Any]) -> None:  # holds no texts: they are 36 MB
-            write_from_rows({key: [value] for key, value in row.items()}, dry_writer)
-
+        # Without the texts: they are 36 MB.
+        dry_run = partial(_try_to_write_row, writer=replace(self.writer, target=None))
         entries = [entry for entry in self.entries if entry.name in texts]
-        self._run(entries, make_dataset, dry_run, input_of=input_of)
+        self._run(entries, make_blocks, self.engine.try_map(dry_run, input_of))
 
     def _run(
         self,
         entries: Sequence[FileInfo],
-        make_dataset: MakeDataset,
-        dry_run: Callable[[Any], None],
-        workers: WorkerAllocation = NO_REPLICAS,
-        input_of: Callable[[FileInfo], object] = itself,
+        make_blocks: MakeBlocks,
+        start: StartTrial,
+        held: int = 0,
     ) -> None:
         """Run a chain on images in blocks, see `run_with_isolation`."""
         suffix = self.writer.style.suffix
@@ -178,7 +149,7 @@ class CutoutJob:
                 for block in blocks
             ]
             done = set()
-            for batch in make_dataset(rows, max_lost).iter_batches(batch_size=None):
+            for batch in make_blocks(rows, max_lost):
                 done |= set(batch["file"].tolist())
                 columns = (batch[name].tolist() for name in ("img", "status", "crc32"))
                 self.on_rows(list(zip(*columns, strict=True)))
@@ -192,17 +163,12 @@ class CutoutJob:
             Block(f"{start:06d}", entries[start : start + MIN_SHARD_SIZE])
             for start in range(0, len(entries), MIN_SHARD_SIZE)
         ]
-        run_with_isolation(blocks, run_blocks, dry_run, workers, input_of)
+        run_with_isolation(blocks, run_blocks, start, held)
 
 
-def _writer_resources(workers: WorkerAllocation) -> dict[str, Any]:
-    """Return the arguments of `map_batches` for a writer next to the model's replicas.
+def _try_to_write(soft_masks: Columns, writer: CutoutWriter) -> Columns:
+    return write_from_soft_masks({**soft_masks, "cutouts": [""], "tags": [""]}, writer)
 
-    Next to replicas on CPUs, which take all of them, writers request no CPU (see
-    `cpu_map_resources`). Their number is that of the replicas' CPUs.
-    """
-    resources: dict[str, Any] = {"num_cpus": 1}
-    if not workers.use_gpu:
-        count = max(2, workers.count * workers.cpus)
-        resources = {"num_cpus": 0, "compute": ray.data.TaskPoolStrategy(count)}
-    return {"batch_size": None, "max_retries": RETRIES, **resources}
+
+def _try_to_write_row(row: dict[str, Any], writer: CutoutWriter) -> None:
+    write_from_rows({name: [value] for name, value in row.items()}, writer)
