@@ -38,14 +38,14 @@ class LocalEngine:
 
     def __init__(self, children: Children) -> None:
         self._children = children
-        self._predictor: MaskPredictor | None = None
+        self._loaded: tuple[object, MaskPredictor] | None = None  # of these maps
 
     def chain(self, rows: Rows, masks: MaskMaps, last: LastMap, max_lost: int) -> Iterator[Columns]:
         """See `Engine.chain`."""
         losses, writing = _Losses(max_lost), deque[list[Future[Columns]]]()
-        for read in self._submit_ahead(rows, masks.read, lambda: self._load(masks)):
+        for read in self._submit_ahead(rows, masks.read, lambda: self._predictor(masks)):
             for block in losses.survivors([read]):
-                writing.append(self._start_last(self._predict(block), last))
+                writing.append(self._start_last(_predict(self._predictor(masks), block), last))
             while len(writing) > AHEAD or (writing and all(one.done() for one in writing[0])):
                 yield from losses.survivors(writing.popleft())
         for futures in writing:
@@ -89,20 +89,11 @@ class LocalEngine:
             meanwhile()
             yield futures.popleft()
 
-    def _load(self, masks: MaskMaps) -> None:
-        if self._predictor is None:
-            self._predictor = masks.kind(masks.model, masks.workers)
-
-    def _predict(self, block: Columns) -> Columns:
-        import torch
-
-        assert self._predictor
-        try:
-            return self._predictor(block)
-        except torch.AcceleratorError as error:  # CUDA no longer works in this process
-            raise IncompleteError(
-                f"GPU fault ({first_line(error)}); run the same command again to continue"
-            ) from error
+    def _predictor(self, masks: MaskMaps) -> "MaskPredictor":
+        key = masks.kind, masks.model, masks.workers
+        if self._loaded is None or self._loaded[0] != key:
+            self._loaded = key, masks.kind(masks.model, masks.workers)
+        return self._loaded[1]
 
     def _start_last(self, block: Columns, last: LastMap) -> list["Future[Columns]"]:
         """Start the last map of a block, on parts of it if the map takes images."""
@@ -150,6 +141,17 @@ def _joined(parts: list[Columns]) -> Columns:
     if len(parts) == 1:
         return parts[0]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _predict(predictor: "MaskPredictor", block: Columns) -> Columns:
+    import torch
+
+    try:
+        return predictor(block)
+    except torch.AcceleratorError as error:  # CUDA no longer works in this process
+        raise IncompleteError(
+            f"GPU fault ({first_line(error)}); run the same command again to continue"
+        ) from error
 
 
 def _batch_of(row: dict[str, Any]) -> Columns:
