@@ -142,7 +142,11 @@ def test_cutouts_equal_those_with_ray(
         out = tmp_path / name
         given = config.CutoutFlags(**values, out=str(out))
         outcomes.append(outcome(partial(cutout.run, given, HERE, engine=own), out))
-    assert outcomes[0] == outcomes[1]
+    (result, files), expected = outcomes[1], outcomes[0]
+    assert result == expected[0]
+    assert files.keys() == expected[1].keys()
+    for name, data in files.items():
+        assert data == expected[1][name], name
     cutouts = [name for name in outcomes[1][1] if name.startswith("cutouts/")]
     assert len(cutouts) == 36 + 2  # with the index and quarantine.csv
 
