@@ -18,6 +18,9 @@ HASHED = {
     "best": '{"norm": "batch", "init": "torch", "schedule": "one-cycle", "learning_rate": 0.002,'
     ' "flip": true, "clip": 1.0, "fold": 4, "jitter": true, "mirror": true, "downscale": 1,'
     ' "epochs": 60, "batch_size": 8}',
+    "starter": '{"norm": "batch", "init": "torch", "schedule": "one-cycle", "learning_rate": 0.002,'
+    ' "flip": true, "clip": 1.0, "fold": 2, "jitter": true, "max_shift": 0.12,'
+    ' "max_log_scale": 0.4, "mirror": true, "downscale": 4, "epochs": 30, "batch_size": 32}',
 }
 
 
