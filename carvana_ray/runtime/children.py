@@ -10,6 +10,7 @@ gets a new child.
 """
 
 import contextlib
+import importlib
 import json
 import pickle
 import signal
@@ -154,7 +155,7 @@ def serve(number: int, modules: Sequence[str]) -> None:
         modules: names of the modules.
     """
     for module in modules:
-        __import__(module)
+        importlib.import_module(module)
     connection: Connection[Any, Any] = Connection(number)
     connection.send(None)  # ready
     while True:

@@ -34,7 +34,7 @@ from carvana_ray.stages.predict import stage as predict
 from carvana_ray.stages.predict.plan_run import PredictRun
 from carvana_ray.stages.predict.write_shards import write_shards
 from carvana_ray.storage import FileInfo
-from carvana_ray.storage.base import TEMP_PREFIX
+from carvana_ray.storage.base import TEMP_PREFIX, FolderContent
 from carvana_ray.submission import plan, shards
 
 SIZE = (10, 10)
@@ -163,15 +163,15 @@ class Observed:
         manifest = manifest_of()
         monkeypatch.setattr(predict, "load_model", lambda uri: (None, manifest))
         monkeypatch.setattr(predict, "predict_pending", write_pending)
-        monkeypatch.setattr(publish, "review_masks", lambda *_: ({}, {}))
+        monkeypatch.setattr(publish, "review_masks", lambda *_: ({"listed": 0}, {}))
         monkeypatch.setattr(publish, "write_report", lambda *_: None)
-        listing, writer = storage.list_files, storage.atomic_writer
+        listing, writer = storage.list_all, storage.atomic_writer
 
-        def list_files(uri: str, *suffixes: tuple[str, ...]) -> list[FileInfo]:
-            found = listing(uri, *suffixes)
+        def list_all(uri: str) -> FolderContent:
+            found = listing(uri)
             if uri == self.photos.folder:
                 self.newest[self.turns.running] = len(self.listings)
-                self.listings.append(found)
+                self.listings.append(found.files)
             return found
 
         @contextlib.contextmanager
@@ -183,7 +183,7 @@ class Observed:
                 self.published.append(self.newest[self.turns.running])
 
         storage_state = storage.state
-        monkeypatch.setattr(storage, "list_files", list_files)
+        monkeypatch.setattr(storage, "list_all", list_all)
         monkeypatch.setattr(storage, "atomic_writer", atomic_writer)
 
     def run(self) -> list[Any]:

@@ -10,7 +10,7 @@ import pytest
 from carvana_ray import storage
 from carvana_ray.storage import FileInfo
 
-CALLS = "exists", "state", "list_files", "read", "write_atomic", "remove"
+CALLS = "exists", "state", "list_files", "list_all", "read", "write_atomic", "remove"
 AT_ONCE = 1, 5  # calls on average that a thread makes before another one runs
 
 

@@ -14,7 +14,16 @@ import pytest
 
 from carvana_ray import storage
 
-CALLS = ("exists", "list_files", "read", "remove", "require_writable", "state", "write_atomic")
+CALLS = (
+    "exists",
+    "list_files",
+    "list_all",
+    "read",
+    "remove",
+    "require_writable",
+    "state",
+    "write_atomic",
+)
 BURSTS = (1, 1, 2, 3, 5, 8, 20, 60)  # calls that a job makes before another one may go on
 STUCK_S = 60
 

@@ -46,7 +46,12 @@ def test_the_size_of_an_image_is_height_and_width() -> None:
             save(Image.new("1", (8, 8)), "TIFF", compression="group4"), "mode", id="fax in a TIFF"
         ),
         pytest.param(
-            save(Image.new("L", (8, 8)), "TIFF", save_all=True, append_images=[scene()]),
+            save(
+                Image.new("L", (8, 8)),
+                "TIFF",
+                save_all=True,
+                append_images=[Image.new("L", (8, 8))],
+            ),
             "animated",
             id="TIFF of two pages",
         ),
