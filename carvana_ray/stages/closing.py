@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from carvana_ray import config, storage
+from carvana_ray.checkpoints.manifest import cutout_model
 from carvana_ray.data.layout import SAMPLE_SUBMISSION, TEST, TRAIN
 from carvana_ray.report.verdict import judge_dice, judge_unscored
 from carvana_ray.runtime.wording import count_of, format_bytes, short_path
@@ -104,7 +105,8 @@ class Closing:
         named = flags.pictures or ("--data", flags.data)
         if flags.background != "transparent" or flags.mask_only or len(named) > MAX_NAMED:
             return lines
-        masks = ("--model", flags.model_uri)
+        # Not OUT/model: the next command has another OUT.
+        masks = ("--model", short_path(cutout_model(flags.model, flags.out), self.folder))
         if flags.submission:
             masks = ("--submission", flags.submission)
         out = f"{flags.out.rstrip('/')}-white"
