@@ -59,9 +59,9 @@ def advised(folder: str) -> Iterator[None]:
 
 def _advice_for(folder: str) -> str:
     """Return what to unpack if a folder that a job needs is missing or has no images; or ""."""
-    beside = storage.parent(folder), f"{folder.rstrip('/')}{ZIP}"
-    if storage.exists(beside[1]):
-        return f"; {_advice(beside[1], beside[0])}"
+    archive = f"{folder.rstrip('/')}{ZIP}"
+    if storage.exists(archive):
+        return f"; {_advice(archive, storage.parent(folder))}"
     if not storage.exists(folder):
         return ""
     packed = storage.list_files(folder, ARCHIVES, 1)
