@@ -17,6 +17,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from carvana_ray.inference import mask_kernels
 from carvana_ray.unet.network import UNet
 
+TRITON = "carvana_ray.inference.unet_kernels_triton"
 MAX_VALUES = 2**31  # of an image, which `unet_kernels_triton` counts in 32 bits
 
 
@@ -50,7 +51,7 @@ class FusedUNet(UNet):
         self.eval()
 
     def _downsample(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        kernels = mask_kernels.load_triton(x.device, "unet_kernels_triton")
+        kernels = mask_kernels.load_triton(x.device, TRITON)
         if kernels and 2 * max(x.shape[1], 32) * x.shape[2] * x.shape[3] < MAX_VALUES:
             return kernels.pool_into(x)
         return super()._downsample(x)
@@ -58,7 +59,7 @@ class FusedUNet(UNet):
     def _upsample_concat(self, skip: Tensor, coarse: Tensor, enlarge: nn.Module) -> Tensor:
         if skip.shape[1] == enlarge.out_channels:  # a level without spare channels
             return super()._upsample_concat(skip, coarse, enlarge)
-        kernels = mask_kernels.load_triton(coarse.device, "unet_kernels_triton")
+        kernels = mask_kernels.load_triton(coarse.device, TRITON)
         assert kernels, "_upsample_concat needs the buffer that _downsample allocated"
         return kernels.upconv_into(skip, coarse, enlarge)
 

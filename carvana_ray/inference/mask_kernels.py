@@ -15,6 +15,8 @@ from torch import Tensor
 
 from carvana_ray import images
 
+TRITON = "carvana_ray.inference.mask_kernels_triton"
+
 log = logging.getLogger(__name__)
 
 
@@ -44,7 +46,7 @@ def run_boundaries(soft_masks: Tensor, height: int, width: int) -> Tensor:
         bool [B, H * W + 1]: whether a pixel differs from the one before it in row order. The pixels
         before the first and after the last count as background.
     """
-    if kernels := load_triton(soft_masks.device, "mask_kernels_triton"):
+    if kernels := load_triton(soft_masks.device, TRITON):
         return kernels.run_boundaries(soft_masks, height, width)
     flat = enlarge(soft_masks, height, width).flatten(1)
     boundaries = torch.zeros(len(flat), height * width + 1, dtype=torch.bool, device=flat.device)
@@ -66,7 +68,7 @@ def block_means(rgb: Tensor, downscale: int) -> Tensor:
         uint8 [B, h, w], rounded to the nearest, halves up. A block that the right or bottom border
         cuts has the mean of its pixels inside.
     """
-    if kernels := load_triton(rgb.device, "mask_kernels_triton"):
+    if kernels := load_triton(rgb.device, TRITON):
         return kernels.block_means(rgb, downscale)
     height, width = rgb.shape[-2:]
     channel_sum = rgb.to(torch.int32).sum(1, keepdim=True).float()  # up to 765 * 64: exact
@@ -84,19 +86,20 @@ def _block_lengths(length: int, downscale: int, device: torch.device) -> Tensor:
 
 @functools.cache
 def load_triton(device: torch.device, name: str) -> ModuleType | None:
-    """Return a module of Triton kernels in this package, or None if they do not run on the device.
+    """Return a module of Triton kernels, or None if they do not run on the device.
 
-    The name is ``mask_kernels_triton`` or ``unet_kernels_triton``.
+    Args:
+        name: full name of the module; its ``self_test(device)`` runs each kernel once.
     """
     if device.type != "cuda":
         return None
     try:
-        module = importlib.import_module(f"carvana_ray.inference.{name}")
+        module = importlib.import_module(name)
         module.self_test(device)
     except Exception as error:  # Triton compiles for this GPU, which may raise any error
         log.warning(
             "%s does not run here, so the GPU is slower; it needs Triton and a C compiler: %s: %s",
-            name,
+            name.rpartition(".")[2],
             type(error).__name__,
             error,
         )

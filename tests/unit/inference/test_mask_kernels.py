@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from carvana_ray import images
+from carvana_ray.inference import fused
 from carvana_ray.inference import mask_kernels as kernels
 
 SIZES = [(1280, 1918, 4), (1280, 1918, 8), (61, 35, 2), (16, 24, 1), (9, 1030, 4), (8, 8, 8)]
@@ -54,15 +55,15 @@ def test_block_means_are_those_of_numpy(size: tuple[int, int, int]) -> None:
 
 
 def test_triton_does_not_load_for_a_cpu() -> None:
-    assert kernels.load_triton(torch.device("cpu"), "mask_kernels_triton") is None
+    assert kernels.load_triton(torch.device("cpu"), kernels.TRITON) is None
 
 
-@pytest.mark.parametrize("name", ["mask_kernels_triton", "unet_kernels_triton"])
+@pytest.mark.parametrize("name", [kernels.TRITON, fused.TRITON])
 def test_a_missing_triton_is_a_warning(
     name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setitem(sys.modules, "triton", None)  # an ImportError
-    monkeypatch.delitem(sys.modules, f"carvana_ray.inference.{name}", raising=False)
+    monkeypatch.delitem(sys.modules, name, raising=False)
     kernels.load_triton.cache_clear()
     assert kernels.load_triton(torch.device("cuda", 7), name) is None
-    assert f"{name} does not run here" in caplog.text
+    assert f"{name.rpartition('.')[2]} does not run here" in caplog.text

@@ -23,10 +23,11 @@ def device() -> torch.device:
 
 @pytest.fixture(scope="module")
 def triton_kernels(request: pytest.FixtureRequest, device: torch.device) -> ModuleType:
-    """The module of kernels that the test module is named after."""
-    name = request.module.__name__.rpartition(".")[2].removeprefix("test_")
+    """The module of kernels that the test module is named after, in the mirrored package."""
+    path = request.path
+    name = f"carvana_ray.{path.parent.name}.{path.stem.removeprefix('test_')}"
     if device.type == "cpu":
-        return importlib.import_module(f"carvana_ray.inference.{name}")
+        return importlib.import_module(name)
     kernels = mask_kernels.load_triton(device, name)
     assert kernels, "GPU tests need Triton"
     return kernels
