@@ -40,9 +40,10 @@ def use_cores(count: int | None) -> None:
 
 
 def job(name: str, *flags: object) -> list[str]:
-    """Return the command ``jobs/NAME.py`` with as many logical CPUs as a machine of these cores."""
-    script = str(REPOSITORY / "jobs" / f"{name}.py")
-    return [sys.executable, script, "--num-cpus", str(cores() + 1), *map(str, flags)]
+    """Return the command ``jobs/NAME.py``; it uses the cores that this process may use."""
+    command = [sys.executable, str(REPOSITORY / "jobs" / f"{name}.py"), *map(str, flags)]
+    # Ray counts all cores of the machine.
+    return command if cores() == os.cpu_count() else [*command, "--num-cpus", str(cores() + 1)]
 
 
 def environment(gpus: int | None = None) -> dict[str, str]:
