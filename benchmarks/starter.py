@@ -19,8 +19,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from in_memory import load_all, pairs_of, score, train
 from numpy.typing import NDArray
-from recipes import load_all, score, train
 
 from carvana_ray import images, sample
 from carvana_ray.config.recipes import RECIPES
@@ -68,13 +68,9 @@ def collect(tasks: list[Future[tuple[list[Pair], float]]]) -> tuple[torch.Tensor
 
 def load_real(folder: Path, cars: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """Return gray images, uint8 [n, h, w], and masks, bool [n, H, W], of the first cars."""
-    names = [path.name for path in sorted((folder / "train").glob("*.jpg"))]
-    wanted = set(KAGGLE.unique(names)[:cars])
-    pairs = [
-        (folder / "train" / name, folder / "train_masks" / f"{name[:-4]}_mask.gif")
-        for name in names
-        if KAGGLE.car_of(name) in wanted
-    ]
+    found = pairs_of(folder)
+    wanted = set(KAGGLE.unique([image.name for image, _ in found])[:cars])
+    pairs = [pair for pair in found if KAGGLE.car_of(pair[0].name) in wanted]
     return load_all(pairs, 4, device)[0], load_all(pairs, 1, device)[1] > 127
 
 
@@ -117,7 +113,7 @@ def main() -> None:
         ]:
             recipe = dataclasses.replace(RECIPES["starter"], unshuffle=fold)
             epochs = max(1, round(flags.steps * recipe.batch_size / data.shape[1]))
-            state, took = train(recipe, seed, epochs, data, base)
+            state, took = train(recipe, seed, epochs, data, base=base)
             scores, rate = score(state, recipe, real, truth)
             row = {"variant": variant, "seed": seed, "base": base, "fold": fold}
             row |= {"drawn": data.shape[1], "epochs": epochs, "draw_core_s": round(cost, 3)}

@@ -61,7 +61,7 @@ class FusedUNet(UNet):
             return super()._upsample_concat(skip, coarse, enlarge)
         kernels = mask_kernels.load_triton(coarse.device, TRITON)
         assert kernels, "_upsample_concat needs the buffer that _downsample allocated"
-        return kernels.upconv_into(skip, coarse, enlarge)
+        return kernels.upconv_into(skip, coarse, enlarge.weight, enlarge.bias)
 
 
 def _fuse_level(level: nn.Module) -> nn.Sequential:

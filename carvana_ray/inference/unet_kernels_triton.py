@@ -9,7 +9,7 @@ masks (batches of 64, 320 x 480). Arrays are channels-last in half precision; su
 import torch
 import triton
 import triton.language as tl
-from torch import Tensor, nn
+from torch import Tensor
 
 BLOCK = 1024  # values of a pooled image that one program computes
 PIXELS, COLUMNS, DEPTH = 128, 128, 64  # of a matrix product that one program computes, at most
@@ -36,26 +36,27 @@ def pool_into(x: Tensor) -> tuple[Tensor, Tensor]:
     return buffer, pooled
 
 
-def upconv_into(buffer: Tensor, coarse: Tensor, enlarge: nn.ConvTranspose2d) -> Tensor:
-    """Set the last C channels of the buffer to ``enlarge(coarse)`` and return the buffer.
+def upconv_into(buffer: Tensor, coarse: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Set the last C channels of the buffer to a transposed convolution and return the buffer.
 
     Args:
         buffer: [B, 2 C, H, W] of `pool_into`; it is changed.
         coarse: [B, K, H / 2, W / 2].
-        enlarge: transposed convolution from K to C channels, 2 x 2 with a stride of 2.
+        weight: [K, C, 2, 2]; the stride is 2.
+        bias: [C].
     """
     count, inner, h, w = coarse.shape
     channels = buffer.shape[1] // 2
     coarse = coarse.contiguous(memory_format=torch.channels_last)
     # One matrix maps a pixel of the coarse grid to its 2 x 2 pixels with C channels each.
-    weight = enlarge.weight.permute(0, 2, 3, 1).reshape(inner, 4 * channels)
+    weight = weight.permute(0, 2, 3, 1).reshape(inner, 4 * channels)
     columns = min(COLUMNS, triton.next_power_of_2(4 * channels))
     depth = min(DEPTH, max(16, triton.next_power_of_2(inner)))
     grid = (triton.cdiv(4 * channels, columns), triton.cdiv(h * w, PIXELS), count)
     tile = (PIXELS, columns, depth)
     with torch.cuda.device_of(buffer):
         _upconv_kernel[grid](
-            coarse, weight, enlarge.bias, buffer, h, w, inner, channels, *tile, num_warps=8
+            coarse, weight, bias, buffer, h, w, inner, channels, *tile, num_warps=8
         )
     return buffer
 
@@ -65,7 +66,8 @@ def self_test(device: torch.device) -> None:
     for dtype in (torch.float16, torch.bfloat16):
         buffer, _ = pool_into(torch.zeros(1, 64, 2, 2, dtype=dtype, device=device))
         coarse = torch.zeros(1, 128, 1, 1, dtype=dtype, device=device)
-        upconv_into(buffer, coarse, nn.ConvTranspose2d(128, 64, 2, 2, device=device, dtype=dtype))
+        weight = torch.zeros(128, 64, 2, 2, dtype=dtype, device=device)
+        upconv_into(buffer, coarse, weight, weight[0, :, 0, 0].contiguous())
 
 
 def _empty(like: Tensor, *shape: int) -> Tensor:

@@ -35,7 +35,7 @@ def test_kernels_between_levels_equal_torch(
     with torch.inference_mode():
         kept, small = triton_kernels.pool_into(x)
         torch.testing.assert_close(small, F.max_pool2d(x, 2), rtol=0, atol=0, equal_nan=True)
-        found = triton_kernels.upconv_into(kept, coarse, enlarge)
+        found = triton_kernels.upconv_into(kept, coarse, enlarge.weight, enlarge.bias)
         expected = torch.cat([x.float(), enlarge.float()(coarse.float())], dim=1)
     assert found.is_contiguous(memory_format=torch.channels_last)
     close = 1e-3 if dtype == torch.float16 else 1e-2

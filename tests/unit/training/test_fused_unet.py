@@ -1,0 +1,107 @@
+"""The fused network computes what the plain network computes, forward and backward."""
+
+import copy
+import importlib
+from types import ModuleType
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from carvana_ray.inference import mask_kernels
+from carvana_ray.training import fused_unet
+from carvana_ray.unet.network import UNet
+
+gpu = pytest.mark.gpu  # and without a GPU in Triton's interpreter
+
+
+@pytest.fixture(scope="module")
+def kernels(device: torch.device) -> ModuleType:
+    if device.type == "cpu":
+        return importlib.import_module(fused_unet.TRITON)
+    found = mask_kernels.load_triton(device, fused_unet.TRITON)
+    assert found, "GPU tests need Triton"
+    return found
+
+
+def random_network(base: int, depth: int, fold: int) -> UNet:
+    """A network whose normalization layers look trained."""
+    torch.manual_seed(0)
+    network = UNet(base, depth, fold=fold).to(memory_format=torch.channels_last)
+    for layer in network.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            torch.nn.init.normal_(layer.weight, 1, 0.2)
+            torch.nn.init.normal_(layer.bias, 0, 0.3)
+            layer.running_mean.normal_(0, 0.1)
+            layer.running_var.uniform_(0.5, 2)
+    return network
+
+
+def folded(image: torch.Tensor, fold: int, channels: int, dtype: torch.dtype) -> torch.Tensor:
+    x = F.pixel_unshuffle(image, fold)
+    return F.pad(x, (0, 0, 0, 0, 0, channels - fold**2)).to(dtype)
+
+
+@gpu
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize(
+    ("base", "depth", "fold", "dtype", "close"),
+    [
+        (4, 3, 1, torch.float32, 1e-4),
+        (22, 2, 2, torch.float32, 1e-4),
+        (12, 2, 4, torch.float32, 1e-4),
+        (4, 1, 3, torch.float32, 1e-4),
+        (16, 2, 1, torch.float16, 6e-2),
+    ],
+)
+def test_fused_equals_the_plain_network(
+    base: int,
+    depth: int,
+    fold: int,
+    dtype: torch.dtype,
+    close: float,
+    training: bool,
+    kernels: ModuleType,
+    device: torch.device,
+) -> None:
+    """Logits, gradients and running statistics, against the plain network in float64."""
+    network = random_network(base, depth, fold).to(device).train(training)
+    plain = copy.deepcopy(network).double()
+    fused = fused_unet.FusedTrainingUNet(network, kernels)
+    image = torch.randn(2, 1, fold * 4, fold * 8, device=device).to(dtype)
+    exact = image.double().requires_grad_()
+    expected = plain(exact)
+    grad = torch.randn_like(expected)
+    expected.backward(grad)
+
+    x = folded(image, fold, max(8, fold**2), dtype).requires_grad_()
+    logits = fused(x)
+    assert logits.dtype == dtype
+    assert logits.is_contiguous(memory_format=torch.channels_last)
+    assert logits.shape == (2, 16 if fold > 2 else 8, 4, 8)
+    assert not logits[:, fold**2 :].any()
+    logits.backward(folded(grad, fold, logits.shape[1], dtype))
+    rows = {
+        "logits": (F.pixel_shuffle(logits[:, : fold**2], fold), expected),
+        "image": (F.pixel_shuffle(x.grad[:, : fold**2], fold), exact.grad),
+    }
+    for (name, one), other in zip(network.named_parameters(), plain.parameters(), strict=True):
+        assert one.grad.dtype == torch.float32
+        rows[name] = (one.grad, other.grad)
+    for (name, one), other in zip(network.named_buffers(), plain.buffers(), strict=True):
+        rows[name] = (one, other)
+    for name, (one, other) in rows.items():
+        error = (one.double() - other).norm() / other.double().norm().clamp(min=1e-9)
+        assert error < close, name
+
+
+@gpu
+def test_one_value_per_channel_is_an_error(kernels: ModuleType, device: torch.device) -> None:
+    fused = fused_unet.FusedTrainingUNet(UNet(4, depth=1).to(device), kernels)
+    with pytest.raises(ValueError, match="more than one value per channel"):
+        fused(torch.zeros(1, 8, 1, 1, device=device))
+
+
+def test_other_networks_and_devices_keep_the_plain_network() -> None:
+    assert fused_unet.fuse(UNet(4), torch.device("cpu")) is None
+    assert fused_unet.fuse(UNet(4, norm="none"), torch.device("cuda", 7)) is None
