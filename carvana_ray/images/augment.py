@@ -9,17 +9,6 @@ def coin(rng: np.random.Generator) -> bool:
     return bool(rng.random() < 0.5)
 
 
-def random_flip(image: NDArray, mask: NDArray, rng: np.random.Generator) -> tuple[NDArray, NDArray]:
-    """Return image and mask [..., w], with probability 1/2 both mirrored left to right.
-
-    A mirrored view of a car on a turntable looks like another view: 5 becomes 13. The results share
-    their memory with the arguments.
-    """
-    if coin(rng):
-        return image[..., ::-1], mask[..., ::-1]
-    return image, mask
-
-
 def sample_affine(
     rng: np.random.Generator, flip: bool, max_shift: float, max_log_scale: float
 ) -> NDArray[np.float32]:

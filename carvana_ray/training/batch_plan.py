@@ -7,6 +7,7 @@ whole batches. Each batch is split into one part per worker. Shorter parts are p
 because all blocks of a Ray Data stream must have one length.
 """
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -94,8 +95,8 @@ class BatchPlan:
         return self.steps_per_epoch * self.workers
 
     def permutation(self, epoch: int) -> NDArray[np.int64]:
-        """Return the order of the training images in an epoch: int64 [train]."""
-        return np.random.default_rng((self.seed, epoch)).permutation(self.train)
+        """Return the order of the training images in an epoch: int64 [train], read-only."""
+        return _permutation(self.seed, epoch, self.train)
 
     def worker_batch(self, index: int) -> WorkerBatch:
         """Return worker batch `index` of the run, 0 <= index < epochs * blocks_per_epoch."""
@@ -124,3 +125,10 @@ class BatchPlan:
     def rng(self, batch: WorkerBatch, row: int) -> np.random.Generator:
         """Return the generator for one image of a batch, seeded by (seed, epoch, image) alone."""
         return np.random.default_rng((self.seed, batch.epoch, int(batch.indices[row]), 1))
+
+
+@functools.lru_cache(maxsize=4)  # each batch of an epoch is a slice of it
+def _permutation(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
+    order = np.random.default_rng((seed, epoch)).permutation(count)
+    order.flags.writeable = False  # shared
+    return order

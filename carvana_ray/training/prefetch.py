@@ -1,8 +1,9 @@
 """Batches from CPU memory to the device, while the network works on the batches before them."""
 
+import contextlib
 import queue
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterator
 
 import numpy as np
 import torch
@@ -18,58 +19,70 @@ MAX_QUEUED = 2  # blocks waiting on the GPU: 49 MB each, for 64 images at downsc
 
 
 def prefetch_to_device(
-    blocks: Iterable[Arrays], per_worker: int, device: torch.device
-) -> Iterator[Batch]:
-    """Return an iterator of batches of `per_worker` images, cut from blocks of whole batches.
+    blocks: Generator[Arrays], per_worker: int, device: torch.device
+) -> Generator[Batch]:
+    """Return a generator of batches of `per_worker` images, cut from blocks of whole batches.
 
     On a GPU a thread starts at once: it copies each block to pinned memory and from there to the
     GPU on a stream of its own. Neither the CPU that launches kernels nor the GPU waits for a copy.
     A block costs the interpreter some milliseconds, so it should hold several batches. An error
-    raised by `blocks` is raised where its batch is due.
+    raised by `blocks` is raised where its batch is due. When the result is closed, so is `blocks`.
     """
     if device.type != "cuda":
-        tensors = ({name: torch.tensor(array) for name, array in block.items()} for block in blocks)
-        return (batch for block in tensors for batch in _split(block, per_worker))
+        return _copy_here(blocks, per_worker)
     ready: Ready = queue.Queue(MAX_QUEUED)
     stop = threading.Event()
     threading.Thread(target=_copy_blocks, args=(blocks, device, ready, stop), daemon=True).start()
     return _receive(ready, stop, per_worker, device)
 
 
-def _split(block: Batch, per_worker: int) -> Iterator[Batch]:
+def split_block(block: Batch, per_worker: int) -> Iterator[Batch]:
+    """Yield the batches of a block, as views."""
     for parts in zip(*(tensor.split(per_worker) for tensor in block.values()), strict=True):
         yield dict(zip(block, parts, strict=True))
 
 
+def _copy_here(blocks: Generator[Arrays], per_worker: int) -> Generator[Batch]:
+    with contextlib.closing(blocks):
+        for block in blocks:
+            tensors = {name: torch.tensor(array) for name, array in block.items()}
+            yield from split_block(tensors, per_worker)
+
+
 def _receive(
     ready: Ready, stop: threading.Event, per_worker: int, device: torch.device
-) -> Iterator[Batch]:
+) -> Generator[Batch]:
     try:
         while (block := ready.get()) is not None:
             if isinstance(block, BaseException):
                 raise block
             for tensor in block.values():  # keeps the allocator from reusing the memory too early
                 tensor.record_stream(torch.cuda.current_stream(device))
-            yield from _split(block, per_worker)
+            yield from split_block(block, per_worker)
     finally:
         stop.set()
+        with contextlib.suppress(queue.Empty):  # the thread may wait for space
+            while True:
+                ready.get_nowait()
 
 
 def _copy_blocks(
-    blocks: Iterable[Arrays], device: torch.device, ready: Ready, stop: threading.Event
+    blocks: Generator[Arrays], device: torch.device, ready: Ready, stop: threading.Event
 ) -> None:
     stream = torch.cuda.Stream(device)
     last: BaseException | None = None
     try:
-        for block in blocks:
-            with torch.cuda.stream(stream):
-                copied = {
-                    name: _pin(array).to(device, non_blocking=True) for name, array in block.items()
-                }
-            stream.synchronize()  # only this thread waits for the copy
-            ready.put(copied)
-            if stop.is_set():
-                return
+        with contextlib.closing(blocks):
+            for block in blocks:
+                if stop.is_set():
+                    return
+                with torch.cuda.stream(stream):
+                    copied = {
+                        name: _pin(array).to(device, non_blocking=True)
+                        for name, array in block.items()
+                    }
+                stream.synchronize()  # only this thread waits for the copy
+                ready.put(copied)
     except BaseException as error:  # re-raised by `_receive`
         last = error
     ready.put(last)

@@ -12,9 +12,9 @@ import ray
 from numpy.typing import NDArray
 
 from carvana_ray.config.recipes import Recipe
-from carvana_ray.images import augment
 from carvana_ray.stages.ingest.blocks import Columns
-from carvana_ray.training.batch_plan import BatchPlan, WorkerBatch
+from carvana_ray.training import moves
+from carvana_ray.training.batch_plan import BatchPlan
 
 CHUNK = 32  # pairs per chunk, 10 MB at downscale 4; a batch of 16 reads 16 chunks without copies
 MAX_IMAGES = 64  # per block, 49 MB at downscale 4; Ray Data then splits 20 blocks/s, not 90
@@ -64,40 +64,46 @@ def assemble_batches(
     group, rank = divmod(int(batch["id"][0]), spec.plan.workers)
     first = first_step + group * steps
     last = min(first + steps, spec.plan.total_steps)
-    parts = [_worker_batch(spec, step * spec.plan.workers + rank) for step in range(first, last)]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-
-def _worker_batch(spec: BatchSpec, index: int) -> Columns:
-    batch = spec.plan.worker_batch(index)
-    rngs = (spec.plan.rng(batch, row) for row in range(len(batch.indices)))
-    pairs = _gather(spec, batch)
-    affine, recipe = {}, spec.recipe
-    if recipe.affine_augment:  # of validation images too, unused: blocks need equal columns
-        limits = recipe.flip, recipe.max_shift, recipe.max_log_scale
-        affine["affine"] = np.stack([augment.sample_affine(rng, *limits) for rng in rngs])
-    elif recipe.flip and batch.training:
-        pairs = [augment.random_flip(*pair, rng) for pair, rng in zip(pairs, rngs, strict=True)]
+    plan, recipe = spec.plan, spec.recipe
+    parts = [plan.worker_batch(step * plan.workers + rank) for step in range(first, last)]
+    affine = {}
+    if recipe.affine_augment:
+        matrices = [moves.draw_matrices(plan, part, recipe) for part in parts]
+        affine["affine"] = np.concatenate(matrices)
+    mirrored = np.concatenate([moves.draw_mirrored(plan, part, recipe) for part in parts])
     return {
-        "image": np.stack([image for image, _ in pairs]),
-        "soft_mask": np.stack([soft_mask for _, soft_mask in pairs]),
-        "weight": batch.weight,
+        **gather_pairs(spec, np.concatenate([part.indices for part in parts]), mirrored),
+        "weight": np.concatenate([part.weight for part in parts]),
         **affine,
-        "epoch": np.full(len(pairs), batch.epoch),
-        "rank": np.full(len(pairs), batch.rank),
+        "epoch": np.repeat([part.epoch for part in parts], plan.per_worker),
+        "rank": np.full(len(mirrored), rank),
     }
 
 
-def _gather(spec: BatchSpec, batch: WorkerBatch) -> list[tuple[NDArray, NDArray]]:
-    """Return the (image, soft mask) pairs of a batch, without copies, from the object store."""
-    chunk_numbers, rows = np.divmod(spec.kept[batch.indices], CHUNK)
+def gather_pairs(
+    spec: BatchSpec, indices: NDArray[np.int64], mirrored: NDArray[np.bool_] | None = None
+) -> Columns:
+    """Return images and soft masks from the object store, copied once.
+
+    Args:
+        indices: int64 [n], image numbers of the plan.
+        mirrored: bool [n], which of them to mirror left to right; by default none.
+
+    Returns:
+        ``image`` and ``soft_mask`` uint8 [n, h, w].
+    """
+    chunk_numbers, rows = np.divmod(spec.kept[indices], CHUNK)
     refs = _chunk_refs(spec.progress)
     needed = np.unique(chunk_numbers)
     tables = dict(zip(needed, ray.get([refs[number] for number in needed]), strict=True))
-    return [
-        (_array(tables[number], "image")[row], _array(tables[number], "soft_mask")[row])
-        for number, row in zip(chunk_numbers, rows, strict=True)
-    ]
+    columns = {}
+    for name in ("image", "soft_mask"):
+        arrays = {number: _array(table, name) for number, table in tables.items()}
+        columns[name] = np.empty((len(rows), *arrays[needed[0]].shape[1:]), dtype=np.uint8)
+        for to, (number, row) in enumerate(zip(chunk_numbers, rows, strict=True)):
+            step = -1 if mirrored is not None and mirrored[to] else 1
+            columns[name][to] = arrays[number][row, :, ::step]
+    return columns
 
 
 @functools.lru_cache(maxsize=1)  # once per process

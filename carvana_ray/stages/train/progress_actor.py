@@ -5,6 +5,7 @@ The driver hands the decoded chunks to the workers through it, and the workers r
 
 import asyncio
 import contextlib
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,15 +16,18 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from carvana_ray.runtime.progress import ProgressMeter
 
+log = logging.getLogger(__name__)
+
 SEND_EVERY_S = 0.5
 POLL_EVERY_S = 1.0
 
 
 class ProgressActor:
-    """Ray actor that holds the decoded chunks and the number of images trained on."""
+    """Ray actor that holds the decoded chunks, the number of images trained on, and a note."""
 
     def __init__(self) -> None:
         self._done = 0
+        self._note = ""
         self._chunks: list[Any] = []
         self._decoded = asyncio.Event()
 
@@ -34,6 +38,14 @@ class ProgressActor:
     async def get_done(self) -> int:
         """Return the number of images trained on."""
         return self._done
+
+    async def set_note(self, note: str) -> None:
+        """Set a line of text for the driver's log."""
+        self._note = note
+
+    async def get_note(self) -> str:
+        """Return the line of text; empty if none is set."""
+        return self._note
 
     async def set_chunks(self, chunks: list[Any]) -> None:
         """Set the references of the chunks, as `dataset.decode_pairs` returns them."""
@@ -69,13 +81,18 @@ def progress_sender(actor: Any) -> Callable[[int], None]:
 
 @contextlib.contextmanager
 def poll_progress(actor: Any, meter: ProgressMeter) -> Iterator[None]:
-    """Show the actor's number of images on a meter while the block runs."""
+    """Show the actor's number of images on a meter, and log its note, while the block runs."""
     stop = threading.Event()
 
     def poll() -> None:
+        logged = ""
         while not stop.wait(POLL_EVERY_S):
             with contextlib.suppress(ray.exceptions.RayError):  # the next poll may succeed
-                meter.set(max(meter.done, ray.get(actor.get_done.remote())))
+                done, note = ray.get([actor.get_done.remote(), actor.get_note.remote()])
+                meter.set(max(meter.done, done))
+                if note != logged:
+                    log.info("train: %s", note)
+                    logged = note
 
     thread = threading.Thread(target=poll, daemon=True)
     thread.start()

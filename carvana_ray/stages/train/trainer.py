@@ -63,10 +63,15 @@ class StreamDataConfig(DataConfig):
         return super().configure(dict.fromkeys(datasets, stream), world_size, *args, **kwargs)
 
 
-def start_training(job: TrainJob, spec: BatchSpec, scratch: str) -> "Future[object]":
+def start_training(
+    job: TrainJob, spec: BatchSpec, scratch: str, cache_bytes: int | None = None
+) -> "Future[object]":
     """Start Ray Train in the background; wait for it with `wait_for_training`.
 
-    `scratch` is a local folder for Ray Train's list of checkpoints, which stays empty.
+    Args:
+        job, spec: the training and its stream of batches.
+        scratch: a local folder for Ray Train's list of checkpoints, which stays empty.
+        cache_bytes: see `keep_on_device`.
     """
     _set_ray_env(job.cluster)
     failures = FailureConfig(
@@ -75,7 +80,7 @@ def start_training(job: TrainJob, spec: BatchSpec, scratch: str) -> "Future[obje
     )
     trainer = TorchTrainer(
         train_loop_per_worker,
-        train_loop_config={"job": job, "spec": spec},
+        train_loop_config={"job": job, "spec": spec, "cache_bytes": cache_bytes},
         scaling_config=_scaling_config(job),
         run_config=RunConfig(storage_path=scratch, failure_config=failures),
         datasets={"batches": ray.data.range(1)},  # a placeholder, see `StreamDataConfig`

@@ -3,7 +3,7 @@
 import dataclasses
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import numpy as np
@@ -17,9 +17,11 @@ from carvana_ray.config import TrainFlags
 from carvana_ray.runtime.torch_trace import PROFILE_DIR, Trace
 from carvana_ray.stages.train.assemble_batches import BatchSpec, steps_per_block
 from carvana_ray.stages.train.checkpoint_writer import CheckpointWriter
+from carvana_ray.stages.train.keep_on_device import keep_on_device
 from carvana_ray.stages.train.plan import TrainJob
 from carvana_ray.stages.train.progress_actor import progress_sender
 from carvana_ray.training.batch_plan import BatchPlan
+from carvana_ray.training.device_cache import CachePlan
 from carvana_ray.training.finetune import load_base_weights
 from carvana_ray.training.loop import WorkerContext, train
 from carvana_ray.training.prefetch import Arrays, prefetch_to_device
@@ -32,7 +34,7 @@ SWITCH_S = 0.0005  # Python's default of 5 ms is a third of a step
 
 
 def train_loop_per_worker(config: dict[str, Any]) -> None:
-    """Train in one worker; Ray Train calls this with {"job": TrainJob, "spec": BatchSpec}.
+    """Train in one worker; Ray Train calls this with "job", "spec" and "cache_bytes".
 
     The stream of batches starts first, because it may wait for the images to be decoded while the
     network is built and its kernels are loaded.
@@ -51,13 +53,16 @@ def train_loop_per_worker(config: dict[str, Any]) -> None:
     if done == plan.epochs:  # the worker was restarted after the last epoch
         return
     shard = ray.train.get_dataset_shard("batches")
+    steps = steps_per_block(plan.per_worker, job.grid)
     blocks = shard.iter_batches(
-        batch_size=plan.per_worker * steps_per_block(plan.per_worker, job.grid),
-        prefetch_batches=2,
-        batch_format="numpy",
+        batch_size=plan.per_worker * steps, prefetch_batches=2, batch_format="numpy"
     )
-    batches = prefetch_to_device(_own_blocks(blocks, done, rank, plan), plan.per_worker, device)
+    streamed = prefetch_to_device(_own_blocks(blocks, done, rank, plan), plan.per_worker, device)
     state = _build_state(job, plan, device, saved)
+    cache = CachePlan(
+        plan=plan, recipe=job.recipe, epoch=done, rank=rank, grid=job.grid, block=steps
+    )
+    batches = keep_on_device(streamed, cache, spec, device, config["cache_bytes"])
     worker = WorkerContext(
         device=device,
         count=count,
@@ -73,7 +78,7 @@ def train_loop_per_worker(config: dict[str, Any]) -> None:
         storage.write_atomic(uri, shard.stats().encode(), replace=True)
 
 
-def _own_blocks(blocks: Any, epoch: int, rank: int, plan: BatchPlan) -> Iterator[Arrays]:
+def _own_blocks(blocks: Any, epoch: int, rank: int, plan: BatchPlan) -> Generator[Arrays]:
     """Yield the blocks from `epoch` on.
 
     Raises:

@@ -13,7 +13,7 @@ from support.training import PLAN, fresh, lone_worker, scaled, spoil, stream
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from carvana_ray.training import loop
+from carvana_ray.training import device_cache, loop
 from carvana_ray.training.batch_plan import BatchPlan
 from carvana_ray.training.state import Batch, TrainState
 
@@ -63,12 +63,26 @@ def overflow_in_one_worker(rank: int) -> list[dict[str, Tensor]]:
     return found
 
 
+def shared_parts(rank: int) -> dict[str, Any]:
+    """Return what `device_cache` exchanges between workers."""
+    parts = torch.zeros(2, 3, 5, dtype=torch.uint8)
+    parts[rank] = 7 + rank
+    device_cache.share_parts(parts)
+    cpu = torch.device("cpu")
+    agreed = [device_cache.on_all_workers(value, cpu) for value in (True, rank == 0, False)]
+    return {"parts": parts, "agreed": agreed}
+
+
 def run_worker(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2
     )
-    result = {"part": train_part(rank), "overflow": overflow_in_one_worker(rank)}
+    result = {
+        "part": train_part(rank),
+        "overflow": overflow_in_one_worker(rank),
+        "shared": shared_parts(rank),
+    }
     torch.save(result, os.path.join(folder, f"{rank}.pt"))
     torch.distributed.barrier()  # neither may exit while the other still reduces
     # Not sys.exit: in about one of ten runs a thread of gloo still runs when Python exits, and C++
@@ -113,3 +127,11 @@ def test_a_step_that_overflows_in_one_worker_is_skipped_in_both(
         assert changed[0] == changed[2] == set(result["overflow"][0])
     for one, other in zip(results[0]["overflow"], results[1]["overflow"], strict=True):
         assert all(torch.equal(one[name], other[name]) for name in one if "running" not in name)
+
+
+def test_workers_exchange_their_parts_and_decide_alike(results: list[dict[str, Any]]) -> None:
+    for result in results:
+        parts = result["shared"]["parts"]
+        assert (parts[0] == 7).all()
+        assert (parts[1] == 8).all()
+        assert result["shared"]["agreed"] == [True, False, False]

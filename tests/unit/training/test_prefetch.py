@@ -1,6 +1,7 @@
 """Batches on their way to a device: complete, in order, with their errors."""
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Generator
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ DEVICES = [
 ]
 
 
-def some(count: int) -> Iterator[Arrays]:
+def some(count: int) -> Generator[Arrays]:
     for number in range(count):
         image = np.full((4, 32, 48), number, dtype=np.float32)
         image.flags.writeable = False  # as arrays from the object store are
@@ -49,7 +50,7 @@ def test_blocks_of_several_batches_are_cut(device: str) -> None:
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_an_error_comes_where_its_batch_is_due(device: str) -> None:
-    def broken() -> Iterator[Arrays]:
+    def broken() -> Generator[Arrays]:
         yield from some(3)
         raise RuntimeError("the fourth")
 
@@ -61,6 +62,17 @@ def test_an_error_comes_where_its_batch_is_due(device: str) -> None:
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_a_consumer_may_stop_early(device: str) -> None:
-    batches = prefetch_to_device(some(100), 4, torch.device(device))
+    """The source is closed, so that Ray Data stops its work."""
+    closed = threading.Event()
+
+    def endless() -> Generator[Arrays]:
+        try:
+            while True:
+                yield from some(1)
+        finally:
+            closed.set()
+
+    batches = prefetch_to_device(endless(), 4, torch.device(device))
     next(batches)
-    batches.close()  # type: ignore[attr-defined]
+    batches.close()
+    assert closed.wait(10)
