@@ -5,13 +5,20 @@
 Each run has the same weights, images and moves. Both paths run twice: on a GPU some sums have no
 fixed order, so that not even two equal runs agree to the bit, and training magnifies each rounding.
 The resumed run is one of the second path: it begins from the state after half of the steps, which
-went through a file, with a new network, optimizer and scaler. Printed are relative
-differences of the losses of single steps. The last line is one JSON object.
+went through a file, with a new network, optimizer and scaler. Printed are relative differences of
+the losses of single steps. `--job-epochs N` also trains by jobs/train.py: twice, and once killed
+after half of the epochs and started again; printed is the largest relative difference of the losses
+of epochs. Other flags go to the job. The last line is one JSON object.
 """
 
 import argparse
 import io
 import itertools
+import json
+import shlex
+import subprocess
+import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -86,21 +93,58 @@ def compare(recipe: Recipe, data: torch.Tensor, steps: int, paths: list[str]) ->
     }
 
 
+def job_losses(out: Path, command: list[str], kill_after: int | None = None) -> Losses:
+    """Run a training command; return the loss of each epoch, also in validation: [2, epochs].
+
+    With `kill_after` the first attempt is killed when the checkpoint of that epoch is there.
+    """
+    if kill_after:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=machine.environment())
+        while not list(out.glob(f"checkpoints/*/epoch-{kill_after:04d}/manifest.json")):
+            if process.poll() is not None:
+                raise SystemExit(f"{shlex.join(command)}: ended before epoch {kill_after}")
+            time.sleep(0.02)
+        process.kill()
+        process.wait()
+    machine.run(command)
+    history = json.loads((out / "model/history.json").read_text())
+    return np.array([[row[key] for row in history] for key in ("loss", "val_loss")])
+
+
+def compare_jobs(flags: argparse.Namespace, recipe: str, epochs: int) -> dict[str, float]:
+    """Return the differences of a job from the same job, and from one that was killed."""
+    losses = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        for kind, kill_after in (("job", None), ("job again", None), ("killed", epochs // 2)):
+            out = Path(scratch, kind)
+            command = machine.job("train", "--data", flags.data, "--out", out, "--recipe", recipe)
+            command += ["--holdout-cars", "0", "--val-cars", "0.1", "--epochs", str(epochs)]
+            losses[kind] = job_losses(out, command + flags.job_flags, kill_after)
+    whole = losses.pop("job")
+    return {kind: float(np.abs(other / whole - 1).max()) for kind, other in losses.items()}
+
+
 def main() -> None:
     """Print the differences of each recipe, then the JSON object."""
-    reader = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    reader = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     reader.add_argument("--data", type=Path, required=True, help="folder with train/, train_masks/")
     reader.add_argument("--recipes", nargs="+", default=["default", "best"], choices=list(RECIPES))
     reader.add_argument("--paths", nargs=2, default=["eager", "graph"], choices=PATHS)
     reader.add_argument("--steps", type=int, default=200)
     reader.add_argument("--images", type=int, default=256, help="from the first name on")
-    flags = reader.parse_args()
+    reader.add_argument("--job-epochs", type=int, default=0, help="of jobs, one of them killed")
+    flags, flags.job_flags = reader.parse_known_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    pairs, compared = pairs_of(flags.data)[: flags.images], {}
+    pairs = pairs_of(flags.data)[: flags.images]
+    compared: dict[str, dict[str, Any]] = {name: {} for name in flags.recipes}
     for name in flags.recipes:
         recipe = RECIPES[name]
-        data = load_all(pairs, recipe.downscale, device)
-        compared[name] = compare(recipe, data, flags.steps, flags.paths)
+        if flags.steps:
+            data = load_all(pairs, recipe.downscale, device)
+            compared[name] |= compare(recipe, data, flags.steps, flags.paths)
+            data = None
+        if flags.job_epochs:
+            compared[name] |= compare_jobs(flags, name, flags.job_epochs)
         print(name, compared[name], flush=True)
     machine.print_result("losses", images=len(pairs), compared=compared)
 
