@@ -60,7 +60,7 @@ def test_kernels_equal_batch_norm_relu_and_pooling(
 ) -> None:
     if (channels, height, width) == FEW:
         for name, value in {"PROGRAMS": 2, "VALUES": 512, "POOL_VALUES": 256}.items():
-            monkeypatch.setattr(triton_kernels, name, value)
+            monkeypatch.setattr(f"carvana_ray.training.normalize_triton.{name}", value)
     torch.manual_seed(0)
     shift = 30 * torch.arange(channels).view(-1, 1, 1) / channels  # means far from 0
     z = (channels_last(3, channels, height, width) + shift).to(device)
@@ -126,6 +126,36 @@ def test_the_upper_half_is_gathered_by_blocks(
     blocks = upper.unflatten(2, (-1, 2)).unflatten(4, (-1, 2))  # [B, C, h, 2, w, 2]
     assert torch.equal(columns, blocks.permute(0, 2, 4, 3, 5, 1).reshape(columns.shape))
     torch.testing.assert_close(sums, upper.sum((0, 2, 3)), rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize(("channels", "outputs"), [(4, 1), (22, 4), (32, 16)])
+def test_kernels_equal_the_last_level_and_the_head(
+    channels: int,
+    outputs: int,
+    training: bool,
+    triton_kernels: ModuleType,
+    device: torch.device,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in {"PROGRAMS": 2, "PIXELS": 16}.items():
+        monkeypatch.setattr(f"carvana_ray.training.head_triton.{name}", value)
+    torch.manual_seed(0)
+    z = channels_last(3, channels, 4, 6).to(device)
+    grad = channels_last(3, outputs, 4, 6).to(device)
+    norm = random_norm(channels, training).to(device)
+    head = torch.nn.Conv2d(channels, outputs, 1).to(device)
+    exact = copy.deepcopy(torch.nn.Sequential(norm, torch.nn.ReLU(), head)).double()
+    exact_z = z.double().requires_grad_()
+    expected = exact(exact_z)
+    expected.backward(grad.double())
+    statistics = statistics_of(triton_kernels, z, norm)
+    logits = triton_kernels.head_logits(z, statistics, norm, head)
+    torch.testing.assert_close(logits.double(), expected, rtol=1e-4, atol=1e-4)
+    found = triton_kernels.head_backward(z, statistics, norm, head, grad, not training)
+    weights = (exact[0].bias, exact[0].weight, exact[2].weight, exact[2].bias)
+    for one, other in zip(found, (exact_z, *weights), strict=True):
+        torch.testing.assert_close(one.double(), other.grad, rtol=1e-4, atol=1e-4)
 
 
 def test_the_self_test_passes(triton_kernels: ModuleType, device: torch.device) -> None:
