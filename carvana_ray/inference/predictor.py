@@ -7,6 +7,7 @@ same full-size mask. Only its run bounds leave the device, 10 kB an image instea
 `Predictor` cuts the images of a call into *parts*: at most `max_batch` images of one size. On a GPU
 the network of all parts is queued on the current stream at once, and masks and run bounds follow on
 a stream of their own. So the CPU waits for one part while the network is at work on the next.
+Several threads may call one `Predictor`.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,6 +25,7 @@ from carvana_ray.inference.nvjpeg import EncodedImages
 from carvana_ray.unet.network import UNet, compute_dtype
 
 PIXELS, PIXELS_ON_CPU = 64 * 320 * 480, 16 * 320 * 480  # that the network sees at a time
+DECODED_PARTS = 2  # that nvJPEG decodes in one call: it is faster the more files it gets
 FULL_SIZE_PIXELS = 16 * 1280 * 1920  # three float32 arrays of this size exist at a time: 472 MB
 
 Size = tuple[int, int]  # height, width
@@ -63,6 +65,8 @@ class Predictor:
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._exact = model.eval().to(device)  # float32, for numbers beyond half precision
         self._on_gpu = device.type == "cuda"
+        # Not the default stream, for which other libraries wait, such as nvJPEG.
+        self._stream = torch.cuda.Stream(device) if self._on_gpu else None
         # High priority: the CPU waits for the masks, but not for the network of later parts.
         self._masks_stream = torch.cuda.Stream(device, priority=-1) if self._on_gpu else None
 
@@ -151,8 +155,9 @@ class Predictor:
         for row, (size, turn) in enumerate(zip(sizes, turns, strict=True)):
             rows_of.setdefault((size, _grid_of(batch, row), turn), []).append(row)
         results: dict[int, Result] = {}
-        for kind, rows in rows_of.items():
-            results |= zip(rows, infer(self._parts(batch, rows), *kind), strict=True)
+        with torch.cuda.stream(self._stream):  # no-op when the stream is None (CPU)
+            for kind, rows in rows_of.items():
+                results |= zip(rows, infer(self._parts(batch, rows), *kind), strict=True)
         return [results[row] for row in range(len(batch))]
 
     @torch.inference_mode()
@@ -215,11 +220,13 @@ class Predictor:
         h, w = _grid_of(batch, rows[0])
         count = max_batch(h, w, self._fold, self._on_gpu)
         is_whole_batch = len(rows) == len(batch)
+        if isinstance(batch, EncodedImages):
+            for start in range(0, len(rows), DECODED_PARTS * count):
+                yield from batch.stack(rows[start : start + DECODED_PARTS * count]).split(count)
+            return
         for start in range(0, len(rows), count):
             part = rows[start : start + count]
-            if isinstance(batch, EncodedImages):
-                yield batch.stack(part)
-            elif isinstance(batch, np.ndarray) and batch.ndim == 3 and is_whole_batch:
+            if isinstance(batch, np.ndarray) and batch.ndim == 3 and is_whole_batch:
                 yield batch[start : start + count]
             else:  # not `asarray`: a batch cut out of a block of several sizes is an object array
                 yield np.stack([batch[row] for row in part])

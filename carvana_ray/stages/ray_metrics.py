@@ -5,6 +5,7 @@ A process that runs without Ray has no dashboard, and does not import Ray here.
 
 import functools
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -45,21 +46,30 @@ def meter(stage: str, total: int, already: int = 0) -> ProgressMeter:
 class WaitTimer:
     """Measures how long a process waits between its batches.
 
-    A context manager around the work on each batch. The start, up to the first batch, is not
-    counted.
+    A context manager around the work on each batch, for any number of threads: a process waits
+    while none of them works. The start, up to the first batch, is not counted.
     """
 
     def __init__(self, stage: str) -> None:
         self._stage = stage
+        self._lock = threading.Lock()
+        self._working = 0  # threads
         self._waited = self._worked = 0.0
         self._ended: float | None = None
 
     def __enter__(self) -> None:
-        self._began = time.monotonic()
-        if self._ended is not None:
-            self._waited += self._began - self._ended
+        with self._lock:
+            self._working += 1
+            if self._working == 1:
+                self._began = time.monotonic()
+                if self._ended is not None:
+                    self._waited += self._began - self._ended
 
     def __exit__(self, *_: object) -> None:
-        self._ended = time.monotonic()
-        self._worked += self._ended - self._began
-        set_wait(self._stage, self._waited / max(self._waited + self._worked, 1e-9))
+        with self._lock:
+            self._working -= 1
+            if self._working == 0:
+                self._ended = time.monotonic()
+                self._worked += self._ended - self._began
+                fraction = self._waited / max(self._waited + self._worked, 1e-9)
+                set_wait(self._stage, fraction)

@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+from carvana_ray.inference.mask_kernels import block_means
+
 
 def jpeg(seed: int, height: int = 61, width: int = 90, **save_options: object) -> bytes:
     """Return an image of soft blobs, as photographs are."""
@@ -17,10 +19,14 @@ def jpeg(seed: int, height: int = 61, width: int = 90, **save_options: object) -
         return file.getvalue()
 
 
-def decode_with_pillow(files: Sequence[bytes]) -> list[torch.Tensor]:
-    """Decode JPEGs to uint8 [3, H, W] in full, as nvJPEG does."""
+def decode_with_pillow(
+    files: Sequence[bytes], size: tuple[int, int], downscale: int
+) -> torch.Tensor:
+    """Decode JPEGs of one size in full and take block means, as `nvjpeg.Decoder` does."""
     try:
         arrays = [np.asarray(Image.open(io.BytesIO(file)).convert("RGB")) for file in files]
     except OSError as error:
         raise RuntimeError("Failed to decode batch") from error
-    return [torch.tensor(array).permute(2, 0, 1) for array in arrays]
+    if any(array.shape[:2] != size for array in arrays):
+        raise RuntimeError("an image differs in size from its header")
+    return block_means(torch.tensor(np.stack(arrays)).permute(0, 3, 1, 2), downscale)

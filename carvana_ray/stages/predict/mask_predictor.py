@@ -8,6 +8,7 @@ Prediction, evaluation and cut-outs use the same chain and differ in the last ma
 import contextlib
 import io
 import os
+import threading
 from collections.abc import Iterable
 from typing import Any
 
@@ -36,7 +37,7 @@ BATCH_ON_CPU, BATCH_ON_GPU, BATCH_DECODED = 16, 128, 256
 
 
 class MaskPredictor:
-    """A trained network on its device.
+    """A trained network on its device, for any number of threads.
 
     A Ray actor whose constructor raises is lost for good, and Ray Data waits half an hour for it.
     So if the model cannot be loaded, each block comes back as unreachable, with the reason.
@@ -52,21 +53,23 @@ class MaskPredictor:
         self._model = model
         self._trace = Trace(profile, f"predict-{os.getpid()}") if profile else None
         self._device = torch.device("cuda" if workers.use_gpu else "cpu")
-        self._decode = nvjpeg.make_decoder(self._device) if workers.decode_on_gpu else None
+        self._decode = nvjpeg.Decoder(self._device) if workers.decode_on_gpu else None
+        self._lock = threading.Lock()
         self._predictor: Predictor | None = None
         with contextlib.suppress(InputError, OSError):  # the first call tries again
             self._load()
 
     def _load(self) -> Predictor:
         """Return the network. Raises as `ModelRef.load`."""
-        if self._predictor is None:
-            network, manifest = self._model.load()
-            self._downscale = manifest.downscale
-            predictor = Predictor(network, self._device, manifest.tta_flip)
-            if self._device.type == "cuda":
-                self._warm_up(predictor, (manifest.height, manifest.width))
-            self._predictor = predictor
-        return self._predictor
+        with self._lock:
+            if self._predictor is None:
+                network, manifest = self._model.load()
+                self._downscale = manifest.downscale
+                predictor = Predictor(network, self._device, manifest.tta_flip)
+                if self._device.type == "cuda":
+                    self._warm_up(predictor, (manifest.height, manifest.width))
+                self._predictor = predictor
+            return self._predictor
 
     def _warm_up(self, predictor: Predictor, size: Size) -> None:
         """Load and compile GPU code while the first images are being read."""
@@ -76,7 +79,10 @@ class MaskPredictor:
         if self._decode:
             file = io.BytesIO()
             Image.new("RGB", (width, height)).save(file, "JPEG")
-            self._decode([file.getvalue()])
+            encoded = EncodedImages(
+                [file.getvalue()], blank, [size], self._downscale, self._device, self._decode
+            )
+            predictor.run_bounds_mixed(encoded, [size])
 
     def __call__(self, batch: Columns) -> Columns:
         """Replace the images of a batch by the run bounds of their masks.
@@ -92,7 +98,8 @@ class MaskPredictor:
         statuses = batch["status"]  # after `_predict`, which changes them
         data = [b.tobytes() if s == OK else b"" for b, s in zip(bounds, statuses, strict=True)]
         if self._trace:
-            self._trace.step()
+            with self._lock:
+                self._trace.step()
         return {**batch, "run_bounds": np.array(data, dtype=object)}
 
     def _predict(self, batch: Columns, method: str) -> list[Any]:

@@ -38,6 +38,9 @@ TASK_RETRIES = 2
 # before it ends the run.
 RESTARTS = 100
 REPLICAS_A_GPU = 2  # one computes while the other takes in or hands out a batch
+# Calls at a time of the one replica of a GPU that decodes: one has the engines, one the network, one
+# takes in or hands out a batch. The kernels of two processes would never run at the same time.
+CALLS_THAT_DECODE = 3
 READERS = 2  # for each replica on CPUs
 CPUS_OF_A_READER = 0.8  # next to a GPU: each reader waits for Ray between two blocks
 READERS_OF_FILES = 6  # for each GPU that decodes: 0.3 ms of a core an image, 4,000 images/s
@@ -98,13 +101,19 @@ def reader_resources(workers: WorkerAllocation, images: Sequence[FileInfo]) -> d
 
 def replica_resources(workers: WorkerAllocation, downscale: int) -> dict[str, Any]:
     """Return the arguments of `map_batches` for `MaskPredictor`, for a model of this downscale."""
-    batch_size, replicas = BATCH_ON_CPU, 1
-    if workers.use_gpu:
-        most = BATCH_DECODED if workers.decode_on_gpu else BATCH_ON_GPU
-        batch_size, replicas = min(most, max_shard_size(downscale)), REPLICAS_A_GPU
+    batch_size, replicas, calls = BATCH_ON_CPU, 1, 1
+    if workers.decode_on_gpu:
+        batch_size, calls = min(BATCH_DECODED, max_shard_size(downscale)), CALLS_THAT_DECODE
+    elif workers.use_gpu:
+        batch_size, replicas = min(BATCH_ON_GPU, max_shard_size(downscale)), REPLICAS_A_GPU
     return {
         "batch_size": batch_size,
-        "compute": ray.data.ActorPoolStrategy(size=workers.count * replicas),
+        "compute": ray.data.ActorPoolStrategy(
+            size=workers.count * replicas,
+            max_tasks_in_flight_per_actor=calls + 1,  # `LOST_A_REPLICA` in all
+            max_concurrent_calls_per_actor=calls,
+            enable_true_multi_threading=calls > 1,
+        ),
         "num_gpus": 1 / replicas if workers.use_gpu else None,
         # Without 0, Ray reserves a CPU for each replica on a GPU: none would be left for readers.
         "num_cpus": 0 if workers.use_gpu else workers.cpus,

@@ -117,7 +117,7 @@ def test_ray_data_does_not_change_encoded_files(
 def test_masks_of_encoded_files_are_those_of_decoded_images(
     folder: Path, monkeypatch: pytest.MonkeyPatch, kind: type[MaskPredictor]
 ) -> None:
-    monkeypatch.setattr(nvjpeg, "make_decoder", lambda device: decode_with_pillow)
+    monkeypatch.setattr(nvjpeg, "Decoder", lambda device: decode_with_pillow)
     plain = kind(model_in(folder), ON_CPU)(read(folder, keep_encoded=False))
     gpu = kind(model_in(folder), DECODING)(read(folder, keep_encoded=True))
     assert set(gpu) == set(plain)

@@ -5,9 +5,6 @@ from typing import Any
 
 import pytest
 import torch
-from ray.data.context import (
-    DEFAULT_ACTOR_MAX_TASKS_IN_FLIGHT_TO_MAX_CONCURRENCY_FACTOR as TASKS_OF_AN_ACTOR,
-)
 from support.blocks import batch_of, listed
 from support.pairs import draw_pair
 from support.watched import make_model
@@ -61,18 +58,24 @@ def test_files_that_the_readers_must_decode_get_all_cpus() -> None:
 
 
 def test_the_blocks_that_a_worker_holds_may_be_lost_with_its_machine() -> None:
-    assert replica.REPLICAS_A_GPU * TASKS_OF_AN_ACTOR <= LOST_A_REPLICA
+    for decode_on_gpu in (False, True):
+        workers = WorkerAllocation(1, 1, True, decode_on_gpu)
+        pool = replica.replica_resources(workers, 4)["compute"]
+        assert pool.max_size * pool.max_tasks_in_flight_per_actor <= LOST_A_REPLICA
 
 
 @pytest.mark.parametrize(
-    ("decode_on_gpu", "downscale", "batch"),
-    [(False, 4, 128), (True, 4, 256), (False, 1, 64), (True, 1, 64)],
+    ("decode_on_gpu", "downscale", "batch", "replicas", "calls"),
+    [(False, 4, 128, 2, 1), (True, 4, 256, 1, 3), (False, 1, 64, 2, 1), (True, 1, 64, 1, 3)],
 )
-def test_a_gpu_that_decodes_gets_larger_batches(
-    decode_on_gpu: bool, downscale: int, batch: int
+def test_a_gpu_that_decodes_gets_larger_batches_in_one_process(
+    decode_on_gpu: bool, downscale: int, batch: int, replicas: int, calls: int
 ) -> None:
     gpu = replica.replica_resources(WorkerAllocation(3, 1, True, decode_on_gpu), downscale)
-    assert (gpu["batch_size"], gpu["compute"].min_size, gpu["num_gpus"]) == (batch, 6, 0.5)
+    pool = gpu["compute"]
+    assert (gpu["batch_size"], gpu["num_gpus"]) == (batch, 1 / replicas)
+    assert (pool.min_size, pool.max_concurrent_calls_per_actor) == (3 * replicas, calls)
+    assert pool.enable_true_multi_threading == (calls > 1)
     cpu = replica.replica_resources(WorkerAllocation(3, 2, False), downscale)
     assert (cpu["batch_size"], cpu["compute"].min_size, cpu["num_gpus"]) == (16, 3, None)
     assert (gpu["num_cpus"], cpu["num_cpus"]) == (0, 2)

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -64,7 +65,7 @@ def test_a_file_that_nvjpeg_rejects_does_not_change_its_neighbors() -> None:
 
 
 def test_a_full_gpu_is_not_a_bad_image() -> None:
-    def full(files: Sequence[bytes]) -> list[torch.Tensor]:
+    def full(*_: object) -> torch.Tensor:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     batch = EncodedImages([jpeg(0)], NO_GRAY, [(61, 90)], 4, CPU, full)
@@ -82,9 +83,9 @@ def test_the_network_gets_few_images_at_a_time_in_their_order(
         network, "soft_masks", lambda gray: calls.append(f"predict {len(gray)}") or gray
     )
 
-    def decode(files: Sequence[bytes]) -> list[torch.Tensor]:
+    def decode(files: Sequence[bytes], *how: Any) -> torch.Tensor:
         calls.append(f"decode {len(files)}")
-        return decode_with_pillow(files)
+        return decode_with_pillow(files, *how)
 
     files = [jpeg(seed) for seed in range(5)]
     data, gray = [b""] * 5, [images.load_gray(file) for file in files]
@@ -92,14 +93,13 @@ def test_the_network_gets_few_images_at_a_time_in_their_order(
         data[row] = files[row]
     mixed = EncodedImages(data, gray, [(61, 90)] * 5, 4, CPU, decode)
     masks = network.soft_masks_mixed(mixed, [(61, 90)] * 5)
-    assert calls == ["decode 1", "predict 2", "decode 1", "predict 2", "predict 1"]
+    assert calls == ["decode 2", "predict 2", "predict 2", "predict 1"]
     for mask, file in zip(masks, files, strict=True):
         assert np.abs(mask.astype(int) - images.load_gray(file)).mean() < 1, "in their order"
 
 
 def test_an_image_of_another_size_than_its_header_says_is_decoded_on_the_cpu() -> None:
-    wrong = [torch.ones(3, 8, 8)]
-    batch = EncodedImages([jpeg(0)], NO_GRAY, [(61, 90)], 4, CPU, lambda files: wrong)
+    batch = encoded([jpeg(0)], (61, 91))
     assert np.array_equal(batch.stack([0])[0].numpy(), images.load_gray(jpeg(0)))
 
 
@@ -162,7 +162,7 @@ def test_nvjpeg_gets_no_truncated_file() -> None:
 def decode() -> Decode:
     """The decoder of a GPU."""
     pytest.importorskip("torchvision")
-    return nvjpeg.make_decoder(torch.device("cuda"))
+    return nvjpeg.Decoder(torch.device("cuda"))
 
 
 @gpu
