@@ -1,7 +1,7 @@
 """Images that arrive on the GPU as JPEG files and are decoded there (`--decode gpu`).
 
-Data-center GPUs have JPEG engines, an H100 seven, which NVIDIA's nvJPEG drives: some 4,600 images of
-1280 x 1918 a second for 0.2 ms of a core each, where a core needs 4 ms at a quarter of the size.
+Data-center GPUs have JPEG engines, an H100 seven, which NVIDIA's nvJPEG drives: some 4,600 images
+of 1280 x 1918 a second for 0.2 ms of a core each. A core needs 4 ms at a quarter of the size.
 nvJPEG decodes in full, so block means are taken of all pixels. They differ from `images.load_gray`
 by 0.09 of a gray level on average.
 
@@ -31,7 +31,7 @@ from carvana_ray.inference import mask_kernels
 log = logging.getLogger(__name__)
 
 Size = tuple[int, int]  # height, width
-# JPEG files of one size (H, W), and a downscale, to their `block_means`: uint8 [B, h, w] on a device.
+# JPEG files of one size (H, W), and a downscale, to their `block_means`, uint8 [B, h, w].
 Decode = Callable[[Sequence[bytes], Size, int], Tensor]
 
 

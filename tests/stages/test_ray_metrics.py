@@ -70,3 +70,16 @@ def test_waiting_counts_between_batches_and_not_before_the_first(
         with timer:
             pass
     assert fractions == [("predict", 0.0), ("predict", 0.1)]
+
+
+def test_a_process_waits_while_none_of_its_threads_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([100.0, 103.0, 104.0, 110.0])  # of the first call's start and the last one's end
+    fractions = []
+    monkeypatch.setattr(ray_metrics.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(ray_metrics, "set_wait", lambda _, fraction: fractions.append(fraction))
+    timer = ray_metrics.WaitTimer("predict")
+    with timer, timer, timer:
+        pass
+    with timer, timer:
+        pass
+    assert fractions == [0.0, 0.1]

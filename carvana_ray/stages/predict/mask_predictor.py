@@ -79,10 +79,9 @@ class MaskPredictor:
         if self._decode:
             file = io.BytesIO()
             Image.new("RGB", (width, height)).save(file, "JPEG")
-            encoded = EncodedImages(
-                [file.getvalue()], blank, [size], self._downscale, self._device, self._decode
-            )
-            predictor.run_bounds_mixed(encoded, [size])
+            files = [file.getvalue()]
+            where = self._downscale, self._device, self._decode
+            predictor.run_bounds_mixed(EncodedImages(files, [*blank], [size], *where), [size])
 
     def __call__(self, batch: Columns) -> Columns:
         """Replace the images of a batch by the run bounds of their masks.

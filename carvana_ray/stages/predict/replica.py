@@ -38,8 +38,8 @@ TASK_RETRIES = 2
 # before it ends the run.
 RESTARTS = 100
 REPLICAS_A_GPU = 2  # one computes while the other takes in or hands out a batch
-# Calls at a time of the one replica of a GPU that decodes: one has the engines, one the network, one
-# takes in or hands out a batch. The kernels of two processes would never run at the same time.
+# Calls at a time of the one replica of a GPU that decodes: one has the engines, one the network,
+# one takes in or hands out a batch. Kernels of two processes would never run at the same time.
 CALLS_THAT_DECODE = 3
 READERS = 2  # for each replica on CPUs
 CPUS_OF_A_READER = 0.8  # next to a GPU: each reader waits for Ray between two blocks

@@ -4,6 +4,7 @@
 """
 
 import itertools
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +139,17 @@ def test_masks_of_encoded_files_are_those_of_decoded_images(
         assert (one != other).mean() < 0.02
     if kind is MaskPredictor:
         assert gpu["run_bounds"][3:7].tolist() == [b""] * 4
+
+
+def test_threads_may_share_a_predictor(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nvjpeg, "Decoder", lambda device: decode_with_pillow)
+    alone = MaskPredictor(model_in(folder), DECODING)(read(folder, keep_encoded=True))
+    shared = MaskPredictor(model_in(folder), DECODING)
+    batches = [read(folder, keep_encoded=True) for _ in range(4)]
+    with ThreadPoolExecutor(4) as threads:
+        for masks in threads.map(shared, batches):
+            assert masks["status"].tolist() == alone["status"].tolist()
+            assert masks["run_bounds"].tolist() == alone["run_bounds"].tolist()
 
 
 def test_a_bad_image_has_an_empty_mask_whatever_the_network_returns(

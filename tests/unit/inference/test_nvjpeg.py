@@ -1,7 +1,9 @@
 """JPEGs that are decoded on the GPU, with Pillow in the place of nvJPEG where there is none."""
 
 import io
+import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -201,6 +203,33 @@ def test_nvjpeg_survives_damaged_files(decode: Decode) -> None:
         found = batch.stack(range(16)).cpu().numpy()
         for place in range(0, 16, 4):
             assert np.abs(found[place] - expected[place]).mean() < 0.3
+
+
+@gpu
+@pytest.mark.gpu
+def test_pixels_do_not_depend_on_the_batch_or_the_thread(decode: Decode) -> None:
+    size = (640, 960)
+    files = [jpeg(seed, *size) for seed in range(16)]
+    expected = decode(files, size, 4)
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(lambda file: decode([file], size, 4), files))
+    assert torch.equal(torch.cat(found), expected)
+
+
+def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nvjpeg, "_library_names", lambda: iter(["/nowhere/libnvjpeg.so.13"]))
+    with pytest.raises(ImportError, match="libnvjpeg is missing; install torchvision"):
+        nvjpeg._load_library.__wrapped__()
+
+
+def test_torchvisions_library_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("nvidia/cu13/lib/libnvjpeg.so.13", "torchvision.libs/libnvjpeg.36e11081.so.13"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).touch()
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    names = list(nvjpeg._library_names())
+    assert [Path(name).parent.name for name in names[:2]] == ["torchvision.libs", "lib"]
+    assert names[2:] == ["libnvjpeg.so.13", "libnvjpeg.so.12"]
 
 
 @gpu
