@@ -80,7 +80,7 @@ class TrainFlags(ModelFlags, SeedFlags, CarsFlags):
     )
     compile: Literal["auto", "on", "off"] = option(
         "auto",
-        "compile the network; auto: on GPUs, from 100,000 images per worker",
+        "compile the network by torch.compile; auto: no, since it is slower",
         group="machine",
     )
     on_bad_picture: Literal["fail", "skip"] = option(

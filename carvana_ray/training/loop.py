@@ -9,43 +9,24 @@ and normalization statistics stay as they were before it. Without loss scaling i
 import logging
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from carvana_ray.training.batch_plan import BatchPlan
-from carvana_ray.training.state import Batch, Row, TrainState, prepare_batch
-from carvana_ray.unet import loss
+from carvana_ray.training.state import Batch, Row, TrainState
+from carvana_ray.training.step import Step, WorkerContext, evaluate, tally_of
 
 
 class DivergedError(RuntimeError):
     """The loss or a weight is NaN or infinite."""
 
 
-CHECK_FINITE_EVERY = 64  # steps between checks of the loss; each makes the CPU wait for the GPU
+CHECK_FINITE_EVERY = 64  # steps between looks at the loss
 # Of the last `CHECK_FINITE_EVERY` steps. A new scaler has to skip a few steps to find its scale.
 MAX_SKIPPED = 8
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class WorkerContext:
-    """The loop's view of its worker.
-
-    Attributes:
-        count: number of workers.
-        all_reduce: returns the sum of a tensor over all workers, as a new tensor without gradient.
-        clock: returns monotonic seconds.
-        progress: called after each step with the number of images done; must be cheap.
-    """
-
-    device: torch.device
-    count: int
-    all_reduce: Callable[[Tensor], Tensor]
-    clock: Callable[[], float]
-    progress: Callable[[int], None]
 
 
 def train_step(state: TrainState, batch: Batch, worker: WorkerContext) -> tuple[Tensor, Tensor]:
@@ -56,55 +37,23 @@ def train_step(state: TrainState, batch: Batch, worker: WorkerContext) -> tuple[
         then this worker's `metrics.METRICS`; zeros if the loss of a skipped step is not finite.
         And bool []: whether the loss, and with loss scaling the gradient, is finite.
     """
+    captured = state.captured
+    found = captured.train(batch) if captured else Step(state, worker, batch).run()
     one = torch.ones((), device=worker.device)
-    before = (state.statistics(), state.scaler.scale(one)) if state.scaler.is_enabled() else None
-    own, counts = state.wrapped(*prepare_batch(batch, training=True))
-    sums = loss.reduce_sums(own, worker.all_reduce)
-    value = loss.loss_from_sums(sums)
-    state.optimizer.zero_grad(set_to_none=True)
-    # DDP averages gradients over workers where they must add up, hence the count. The factor is NaN
-    # if the loss is not finite: its gradient may be finite, and the scaler judges gradients only.
-    factor = worker.count + 0 * value.detach()
-    state.scaler.scale(value * factor).backward()
-    norm = _step_optimizer(state)
-    with torch.no_grad():
-        tally, finite = _tally(sums, counts), factor == worker.count
-        if before is None:
-            return tally, finite
-        taken, (statistics, scale) = norm.isfinite(), before
-        state.load_statistics(state.statistics().where(taken, statistics))
-        # A smaller scale cannot help the loss, and would come near zero after some such steps.
-        state.scaler.update(state.scaler.scale(one).where(finite, scale))
-        return tally.where(finite, 0), taken
-
-
-def _step_optimizer(state: TrainState) -> Tensor:
-    """Take the optimizer's step; return the norm of the gradient before clipping: float32 [].
-
-    The scaler skips the step if the gradient is not finite.
-    """
-    state.scaler.unscale_(state.optimizer)
-    # A few batches have gradients ten times the usual norm. One such step throws Adam's moments off
-    # for many steps. Clipping does not synchronize with the GPU.
-    limit = state.grad_clip_norm or math.inf
-    norm = nn.utils.clip_grad_norm_(state.module.parameters(), limit)
-    state.scaler.step(state.optimizer)
+    scale = state.scaler.scale(one)
+    state.scaler.step(state.optimizer)  # skipped if the gradient is not finite
     state.scaler.update()
     state.schedule.step()
-    return norm
+    if state.scaler.is_enabled():
+        # A smaller scale cannot help the loss, and would come near zero after some such steps.
+        state.scaler.update(state.scaler.scale(one).where(found.finite, scale))
+    return (found.tally.clone(), found.taken.clone()) if captured else (found.tally, found.taken)
 
 
-def _tally(sums: Tensor, counts: Tensor) -> Tensor:
-    values = torch.stack([loss.loss_from_sums(sums), loss.soft_dice(sums)]).double()
-    return torch.cat([values * counts[0], counts])
-
-
-@torch.no_grad()
 def validation_step(state: TrainState, batch: Batch, worker: WorkerContext) -> Tensor:
     """Return the tally of one validation batch, as that of `train_step`."""
-    # `forward` bypasses DDP's hooks, and the compiled graph, which is that of the training step.
-    own, counts = state.module.forward(*prepare_batch(batch, training=False))
-    return _tally(worker.all_reduce(own), counts)
+    own, counts = state.captured.evaluate(batch) if state.captured else evaluate(state, batch)
+    return tally_of(worker.all_reduce(own), counts)
 
 
 @torch.no_grad()
@@ -187,6 +136,7 @@ def _train_all_steps(
     start, start_waited = worker.clock(), stream.seconds
     waited_before = stream.seconds
     first = state.epoch * plan.train_steps
+    check = _FiniteCheck(state, finite_steps, late=worker.device.type == "cuda")
     for step in range(plan.train_steps):
         if step == 1:
             start, start_waited = worker.clock(), stream.seconds
@@ -194,11 +144,11 @@ def _train_all_steps(
         rate = state.optimizer.param_groups[0]["lr"]
         batch_tally, finite_steps[first + step] = train_step(state, next(stream), worker)
         tally += batch_tally
-        if (step + 1) % CHECK_FINITE_EVERY == 0:
-            _require_finite(finite_steps[: first + step + 1], step + 1, state, rate)
+        last = step + 1 == plan.train_steps
+        if last or (step + 1) % CHECK_FINITE_EVERY == 0:
+            # The last look waits for the device, so that the clock below covers all steps.
+            check.look(first + step + 1, step + 1, rate, last)
         worker.progress((first + step + 1) * plan.batch)
-    # Reading these values waits for the device, so that the clock below covers all steps.
-    _require_finite(finite_steps[: first + step + 1], step + 1, state, rate)
     if skipped := plan.train_steps - int(finite_steps[first : first + step + 1].sum()):
         log.debug("epoch %d: %d steps skipped", state.epoch + 1, skipped)
     means = tally_means(worker.all_reduce(tally))
@@ -212,15 +162,51 @@ def _train_all_steps(
     }
 
 
-def _require_finite(finite_steps: Tensor, step: int, state: TrainState, rate: float) -> None:
-    """Raise `DivergedError` if too many of the last steps are not finite.
+class _FiniteCheck:
+    """Ends the training if too many of the last steps are not finite.
 
     All workers have the same loss and gradient, so that either all of them stop or none.
 
     Args:
-        finite_steps: bool, of the steps of the run up to `step` of the epoch, counted from 1.
+        finite_steps: bool, a value for each step of the run.
+        late: judge steps at the next look, so that the GPU never waits for this process.
     """
-    last = finite_steps[-CHECK_FINITE_EVERY:].tolist()
+
+    def __init__(self, state: TrainState, finite_steps: Tensor, late: bool) -> None:
+        self._state, self._finite_steps, self._late = state, finite_steps, late
+        self._judge: Callable[[], None] = lambda: None
+
+    def look(self, done: int, step: int, rate: float, last: bool) -> None:
+        """Look at the steps of the run before `done`.
+
+        Args:
+            step: that of the epoch, counted from 1.
+            rate: its learning rate.
+            last: it is the last of the epoch, and judged at once.
+
+        Raises:
+            DivergedError: too many steps are not finite.
+        """
+        recent = self._finite_steps[max(0, done - CHECK_FINITE_EVERY) : done]
+        flags = recent.to("cpu", non_blocking=True)
+        copied = torch.cuda.Event() if recent.is_cuda else None
+        if copied:
+            copied.record()
+
+        def judge() -> None:
+            if copied:
+                copied.synchronize()
+            _require_finite(flags.tolist(), step, self._state, rate)
+
+        self._judge()
+        self._judge = judge
+        if last or not self._late:
+            judge()
+            self._judge = lambda: None
+
+
+def _require_finite(last: list[bool], step: int, state: TrainState, rate: float) -> None:
+    """Raise `DivergedError` if too many of the last steps, up to `step`, are not finite."""
     wrong = [at for at, finite in enumerate(last, step + 1 - len(last)) if not finite]
     allowed = MAX_SKIPPED if state.scaler.is_enabled() else 0
     if len(wrong) > allowed:

@@ -4,9 +4,8 @@ Networks with normalization layers train in float16 with loss scaling: 918 image
 H200 at batch 16, against 681 in bfloat16, for which cuDNN lacks channels-last kernels (2026-11-22).
 """
 
-import copy
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +16,10 @@ from carvana_ray.config.recipes import Recipe
 from carvana_ray.images.warp import apply_affine
 from carvana_ray.unet import loss, metrics
 from carvana_ray.unet.network import UNet, UNetConfig, compute_dtype, glorot_init_
+
+if TYPE_CHECKING:
+    from carvana_ray.training.fused_model import FusedModelWithLoss
+    from carvana_ray.training.graph import CapturedSteps
 
 Batch = dict[str, Tensor]
 Row = dict[str, float]
@@ -48,6 +51,10 @@ class ModelWithLoss(nn.Module):
         super().__init__()
         self.network = network
 
+    def prepare(self, batch: Batch, training: bool) -> tuple[Tensor, ...]:
+        """Return what `forward` takes, see `prepare_batch`."""
+        return prepare_batch(batch, training)
+
     def forward(self, image: Tensor, soft_mask: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
         batch = image.unsqueeze(1).contiguous(memory_format=torch.channels_last)
         target = soft_mask.unsqueeze(1).float() / 255
@@ -68,9 +75,10 @@ class TrainState:
         buffers: the statistics of the normalization layers, float32 [channels] each.
         epoch: epochs done.
         history: one row per epoch, see `loop.train_epoch`.
+        captured: the steps as CUDA graphs; None for eager steps. No part of `state_dict`.
     """
 
-    module: ModelWithLoss
+    module: "ModelWithLoss | FusedModelWithLoss"
     wrapped: nn.Module
     optimizer: torch.optim.Optimizer
     schedule: LRScheduler
@@ -78,6 +86,7 @@ class TrainState:
     grad_clip_norm: float | None = None
     epoch: int = 0
     history: list[Row] = field(default_factory=list)
+    captured: "CapturedSteps | None" = None
 
     def __post_init__(self) -> None:
         # Kept here: a walk through all modules takes longer than the kernels of `statistics`.
@@ -119,11 +128,16 @@ class TrainState:
 
     def finite(self) -> bool:
         """Return whether all weights and buffers are finite."""
-        return all(bool(torch.isfinite(v).all()) for v in self.model.state_dict().values())
+        each = [torch.isfinite(value).all() for value in self.model.state_dict().values()]
+        return bool(torch.stack(each).all())  # one value to wait for
 
 
 def init_state(
-    module: ModelWithLoss, wrapped: nn.Module, recipe: Recipe, rate: float, total_steps: int
+    module: "ModelWithLoss | FusedModelWithLoss",
+    wrapped: nn.Module,
+    recipe: Recipe,
+    rate: float,
+    total_steps: int,
 ) -> TrainState:
     """Return the state before the first of `total_steps` training steps.
 
@@ -158,13 +172,3 @@ def prepare_batch(batch: Batch, training: bool) -> tuple[Tensor, Tensor, Tensor]
             image, soft_mask = apply_affine(image, soft_mask, batch["affine"])
         image = images.standardize(image)
     return image, soft_mask, batch["weight"]
-
-
-def warm_up(state: TrainState, batch: Batch) -> None:
-    """Load, and if enabled compile, the kernels of a training step; leave the state unchanged."""
-    before = copy.deepcopy(state.model.state_dict())
-    state.wrapped.train()
-    sums, _ = state.wrapped(*prepare_batch(batch, training=True))
-    loss.loss_from_sums(sums).backward()
-    state.optimizer.zero_grad(set_to_none=True)
-    state.model.load_state_dict(before)

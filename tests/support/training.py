@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from carvana_ray import images
 from carvana_ray.config.recipes import RECIPES, Recipe
 from carvana_ray.training.batch_plan import BatchPlan
-from carvana_ray.training.loop import WorkerContext
 from carvana_ray.training.state import (
     Batch,
     ModelWithLoss,
@@ -20,6 +19,7 @@ from carvana_ray.training.state import (
     build_model,
     init_state,
 )
+from carvana_ray.training.step import WorkerContext
 
 RATE = 0.02  # a network this small, on images this small, takes ten times the default's
 PLAN = BatchPlan(train=20, val=6, batch=4, workers=1, epochs=12, seed=3)

@@ -13,7 +13,6 @@ from ray.train.torch import get_device, prepare_model
 
 from carvana_ray import storage
 from carvana_ray.checkpoints import train_state
-from carvana_ray.config import TrainFlags
 from carvana_ray.runtime.torch_trace import PROFILE_DIR, Trace
 from carvana_ray.stages.train.assemble_batches import BatchSpec, steps_per_block
 from carvana_ray.stages.train.checkpoint_writer import CheckpointWriter
@@ -23,13 +22,13 @@ from carvana_ray.stages.train.progress_actor import progress_sender
 from carvana_ray.training.batch_plan import BatchPlan
 from carvana_ray.training.device_cache import CachePlan
 from carvana_ray.training.finetune import load_base_weights
-from carvana_ray.training.loop import WorkerContext, train
+from carvana_ray.training.fused_model import FusedModelWithLoss, with_loss
+from carvana_ray.training.graph import capture
+from carvana_ray.training.loop import train
 from carvana_ray.training.prefetch import Arrays, prefetch_to_device
-from carvana_ray.training.state import ModelWithLoss, TrainState, build_model, init_state, warm_up
+from carvana_ray.training.state import ModelWithLoss, TrainState, build_model, init_state
+from carvana_ray.training.step import WorkerContext
 
-# Compiling pays from this number of images per worker: it takes 20 to 25 s with an empty cache and
-# saves 0.2 ms per image (one H200, default network, 2026-11-22).
-COMPILE_FROM = 100_000
 SWITCH_S = 0.0005  # Python's default of 5 ms is a third of a step
 
 
@@ -58,11 +57,6 @@ def train_loop_per_worker(config: dict[str, Any]) -> None:
         batch_size=plan.per_worker * steps, prefetch_batches=2, batch_format="numpy"
     )
     streamed = prefetch_to_device(_own_blocks(blocks, done, rank, plan), plan.per_worker, device)
-    state = _build_state(job, plan, device, saved)
-    cache = CachePlan(
-        plan=plan, recipe=job.recipe, epoch=done, rank=rank, grid=job.grid, block=steps
-    )
-    batches = keep_on_device(streamed, cache, spec, device, config["cache_bytes"])
     worker = WorkerContext(
         device=device,
         count=count,
@@ -70,6 +64,11 @@ def train_loop_per_worker(config: dict[str, Any]) -> None:
         clock=time.perf_counter,
         progress=_on_step(job, spec) if rank == 0 else lambda done: None,
     )
+    state = _build_state(job, plan, worker, saved)
+    cache = CachePlan(
+        plan=plan, recipe=job.recipe, epoch=done, rank=rank, grid=job.grid, block=steps
+    )
+    batches = keep_on_device(streamed, cache, spec, device, config["cache_bytes"])
     writer = CheckpointWriter(job, rank)
     train(state, batches, plan, worker, writer.on_epoch_end)
     writer.finish()
@@ -100,33 +99,32 @@ def _own_blocks(blocks: Any, epoch: int, rank: int, plan: BatchPlan) -> Generato
 
 
 def _build_state(
-    job: TrainJob, plan: BatchPlan, device: torch.device, saved: dict[str, Any] | None
+    job: TrainJob, plan: BatchPlan, worker: WorkerContext, saved: dict[str, Any] | None
 ) -> TrainState:
     """Return the state to train from: the checkpoint's, the base model's or a new one."""
-    flags, base_model = job.flags, job.run.base_model
+    flags, base_model, on_gpu = job.flags, job.run.base_model, worker.device.type == "cuda"
     network = build_model(flags.base, job.recipe, flags.seed)
     if base_model and not saved:  # a checkpoint already continues from these weights
         network.load_state_dict(load_base_weights(flags, base_model.sha256))
-    module = ModelWithLoss(network).to(device)
-    if should_compile(flags, plan, device):
+    module: ModelWithLoss | FusedModelWithLoss
+    if flags.compile == "on":
+        module = ModelWithLoss(network).to(worker.device)
         torch._dynamo.config.suppress_errors = True  # run eagerly what cannot be compiled
         module.compile()
+    else:
+        module = with_loss(network, worker.device)
+    # On GPUs `step.sum_gradients` takes the place of DDP, whose hooks a graph cannot record.
     # `loop.average_statistics` synchronizes the buffers, once per epoch.
-    wrapped = prepare_model(module, parallel_strategy_kwargs={"broadcast_buffers": False})
+    options = {"broadcast_buffers": False}
+    wrapped = module if on_gpu else prepare_model(module, parallel_strategy_kwargs=options)
     total_steps = plan.epochs * plan.train_steps
     state = init_state(module, wrapped, job.recipe, flags.resolved_learning_rate, total_steps)
     if saved:
         state.load_state_dict(saved)
-    if device.type == "cuda":  # loads the kernels while other processes decode the images
-        warm_up(state, _blank_batch(job, plan.per_worker, device))
+    if on_gpu:  # loads the kernels while other processes decode the images
+        worker.all_reduce(torch.zeros(1, device=worker.device))  # connects the workers
+        capture(state, _blank_batch(job, plan.per_worker, worker.device), worker)
     return state
-
-
-def should_compile(flags: TrainFlags, plan: BatchPlan, device: torch.device) -> bool:
-    """Return whether to compile the network: ``--compile``, or with ``auto`` if it saves time."""
-    if flags.compile != "auto":
-        return flags.compile == "on"
-    return device.type == "cuda" and plan.epochs * plan.train // plan.workers >= COMPILE_FROM
 
 
 def _blank_batch(job: TrainJob, size: int, device: torch.device) -> dict[str, torch.Tensor]:

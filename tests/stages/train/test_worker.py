@@ -1,13 +1,11 @@
-"""The blocks that a training worker uses, and when it compiles."""
+"""The blocks that a training worker uses."""
 
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
-import torch
 
-from carvana_ray.config import TrainFlags
-from carvana_ray.stages.train.worker import COMPILE_FROM, _own_blocks, should_compile
+from carvana_ray.stages.train.worker import _own_blocks
 from carvana_ray.training.batch_plan import BatchPlan
 from carvana_ray.training.prefetch import Arrays
 
@@ -50,21 +48,3 @@ def test_batches_of_another_worker_or_of_a_later_epoch_are_refused() -> None:
         list(_own_blocks(blocks_from(2, 1), 1, 1, PLAN))
     with pytest.raises(RuntimeError, match="3 images in batches of 2"):
         list(_own_blocks(blocks_from(0, 1, spare=1), 0, 1, PLAN))
-
-
-@pytest.mark.parametrize(
-    ("choice", "device", "train", "expected"),
-    [
-        ("auto", "cuda", COMPILE_FROM, True),
-        ("auto", "cuda", COMPILE_FROM - 4, False),
-        ("auto", "cpu", 2 * COMPILE_FROM, False),
-        ("on", "cpu", 4, True),
-        ("off", "cuda", 2 * COMPILE_FROM, False),
-    ],
-)
-def test_it_compiles_when_that_saves_time_or_on_request(
-    choice: str, device: str, train: int, expected: bool
-) -> None:
-    flags = TrainFlags(compile=choice)  # type: ignore[arg-type]
-    plan = BatchPlan(train=train, val=0, batch=4, workers=1, epochs=1, seed=0)
-    assert should_compile(flags, plan, torch.device(device)) == expected

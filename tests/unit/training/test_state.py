@@ -1,4 +1,4 @@
-"""The training state: it is complete, and a warm-up or a validation leaves it unchanged."""
+"""The training state: it is complete, and its images are prepared as for prediction."""
 
 import copy
 import itertools
@@ -11,7 +11,7 @@ from support.training import PLAN, fresh, lone_worker, scaled, spoil, stream
 from carvana_ray import images
 from carvana_ray.checkpoints.model import from_bytes, to_bytes
 from carvana_ray.training.loop import train_step
-from carvana_ray.training.state import prepare_batch, warm_up
+from carvana_ray.training.state import prepare_batch
 
 
 def test_random_numbers_resume() -> None:
@@ -51,16 +51,6 @@ def test_the_statistics_are_all_float_buffers_in_turn() -> None:
     assert saved.isfinite().all(), "a copy"
     state.load_statistics(saved)
     assert all(torch.equal(value, before[name]) for name, value in named.items())
-
-
-def test_a_warm_up_leaves_the_state_unchanged() -> None:
-    state = fresh()
-    before = copy.deepcopy(state.state_dict())
-    warm_up(state, next(stream(PLAN)))
-    for name, value in state.model.state_dict().items():
-        assert torch.equal(value, before["model"][name]), name
-    assert state.optimizer.state_dict() == before["optimizer"]
-    assert all(value.grad is None for value in state.model.parameters())
 
 
 def test_one_infinite_weight_is_found() -> None:
