@@ -90,16 +90,15 @@ class CapturedSteps:
         state.wrapped.train()
         recorder.warm_up(self._warm_up)
         if worker.count == 1:
-            self._parts = [recorder.record(lambda: _discard(step.run()))]
+            self._parts = [recorder.record(self._run)]
         else:
             self._parts = [
                 recorder.record(step.forward),
                 step.reduce_sums,
                 recorder.record(step.backward),
                 step.sum_gradients,
-                recorder.record(step.judge),
+                recorder.record(self._judge),
             ]
-        self._unscaled = _take_unscaled(state)
         state.wrapped.eval()
         recorder.warm_up(self._evaluate)
         self._replay_evaluation = recorder.record(self._evaluate)
@@ -110,9 +109,7 @@ class CapturedSteps:
         for part in self._parts:
             part()
         if self._unscaled:  # as if `unscale_` had been called just now
-            self._state.scaler._per_optimizer_states[id(self._state.optimizer)].update(
-                self._unscaled
-            )
+            self._state.scaler._per_optimizer_states[id(self._state.optimizer)] = {**self._unscaled}
         return self._step.outcome
 
     def evaluate(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -125,10 +122,20 @@ class CapturedSteps:
         torch._foreach_copy_(list(self._inputs.values()), [batch[name] for name in self._inputs])
 
     def _warm_up(self) -> None:
+        """Run what is recorded, without a wait for another worker."""
         self._step.forward()
         self._step.backward()
+        self._judge()
+
+    def _run(self) -> None:
+        self._step.forward()
+        self._step.reduce_sums()
+        self._step.backward()
+        self._judge()
+
+    def _judge(self) -> None:
         self._step.judge()
-        _take_unscaled(self._state)
+        self._unscaled = _take_unscaled(self._state)
 
     @torch.no_grad()
     def _evaluate(self) -> None:
@@ -161,10 +168,6 @@ def capture(
         state.optimizer.zero_grad(set_to_none=True)
         _take_unscaled(state)
     state.model.load_state_dict(before)
-
-
-def _discard(_: object) -> None:
-    """Return nothing."""
 
 
 def _take_unscaled(state: TrainState) -> dict[str, object]:

@@ -20,6 +20,11 @@ from carvana_ray.training.state import Batch, TrainState
 TWO = dataclasses.replace(PLAN, epochs=2)
 
 
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)  # the networks are tiny
+
+
 class Rerun:
     """Instead of a recording the function itself, which reads and writes the same tensors."""
 
@@ -88,7 +93,6 @@ def test_recording_leaves_the_state_unchanged_also_if_it_fails(
 @pytest.mark.parametrize("failing", [-1, 2])
 @pytest.mark.parametrize("state_of", [fresh, scaled, lambda: fresh("2017")])
 def test_a_run_is_the_eager_run(state_of: Callable[[], TrainState], failing: int) -> None:
-    torch.set_num_threads(1)
     states = [state_of(), state_of()]
     capture(states[0], next(stream(TWO)), lone_worker(), Rerun(failing))
     for state in states:

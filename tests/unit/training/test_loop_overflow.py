@@ -120,3 +120,25 @@ def test_too_many_skipped_steps_end_the_training(
     with pytest.raises(loop.DivergedError, match=where) as caught:
         train_with_bad_steps(steps, epochs, bad)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("short_window")
+@pytest.mark.parametrize("bad", [[15, 17, 19], [3, 4, 20], range(1, 25), [23, 24, 25], []])
+def test_a_late_look_finds_what_a_look_at_once_finds(bad: Collection[int]) -> None:
+    """On a GPU the flags are read one interval later, and by the end of the epoch."""
+    flags = torch.ones(25, dtype=torch.bool)
+    for step in bad:
+        flags[step - 1] = False
+    found = []
+    for late in (False, True):
+        check = loop._FiniteCheck(scaled(base=1), flags, late)
+        looks = [(step, step * 1e-3, step == 25) for step in (8, 16, 24, 25)]
+        try:
+            for step, rate, last in looks:
+                check.look(step, step, rate, last)
+            found.append(("", 0))
+        except loop.DivergedError as error:
+            found.append((str(error), step))
+    assert found[0][0] == found[1][0]
+    assert bool(found[0][0]) == (len(bad) > 2)
+    assert found[0][1] <= found[1][1] <= 25

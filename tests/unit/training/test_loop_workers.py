@@ -50,6 +50,13 @@ def train_part(rank: int) -> dict[str, Any]:
     return {"tallies": tallies, "weights": weights_of(state)}
 
 
+def train_part_without_ddp(rank: int) -> dict[str, Any]:
+    """Return the steps of `train_part`, the gradients added up as on GPUs."""
+    state, worker = fresh("2017"), lone_worker(count=2, all_reduce=all_reduce)
+    tallies = take_steps(state, own_batches(TWO, rank), worker)
+    return {"tallies": tallies, "weights": weights_of(state)}
+
+
 def overflow_in_one_worker(rank: int) -> list[dict[str, Tensor]]:
     """Return the network before the first step and after each; worker 0 overflows in the second."""
     state, worker = scaled(), lone_worker(count=2, all_reduce=all_reduce)
@@ -113,6 +120,17 @@ def test_two_workers_take_the_steps_of_one_with_the_whole_batch(
             close = 1e-3 * should_move.abs().max().item()
             torch.testing.assert_close(moved, should_move, rtol=1e-3, atol=close, msg=name)
     torch.testing.assert_close(parts[0]["tallies"] + parts[1]["tallies"], tallies)
+
+
+def test_gradients_added_up_in_one_reduction_are_those_of_ddp(
+    results: list[dict[str, Any]],
+) -> None:
+    for result in results:
+        torch.testing.assert_close(result["bare"]["tallies"], result["part"]["tallies"])
+        for name, expected in result["part"]["weights"].items():
+            torch.testing.assert_close(result["bare"]["weights"][name], expected, msg=name)
+    bare = [result["bare"]["weights"] for result in results]
+    assert all(torch.equal(value, bare[1][name]) for name, value in bare[0].items())
 
 
 def test_a_step_that_overflows_in_one_worker_is_skipped_in_both(
