@@ -87,6 +87,7 @@ def run_worker(rank: int, folder: str) -> None:
     )
     result = {
         "part": train_part(rank),
+        "bare": train_part_without_ddp(rank),
         "overflow": overflow_in_one_worker(rank),
         "shared": shared_parts(rank),
     }
