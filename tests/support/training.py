@@ -90,3 +90,17 @@ def spoil(state: TrainState, kind: str, at: int) -> None:
 def fresh(recipe: str = "default", plan: BatchPlan = PLAN) -> TrainState:
     module = ModelWithLoss(build_model(4, RECIPES[recipe], seed=0))
     return init_state(module, module, RECIPES[recipe], RATE, plan.epochs * plan.train_steps)
+
+
+def assert_equal(found: object, expected: object, where: str = "state") -> None:
+    """Compare nested dictionaries with tensors, to the bit."""
+    if isinstance(expected, Tensor):
+        assert isinstance(found, Tensor), where
+        assert torch.equal(found, expected), where
+    elif isinstance(expected, dict):
+        assert isinstance(found, dict), where
+        assert list(found) == list(expected), where
+        for name, value in expected.items():
+            assert_equal(found[name], value, f"{where}.{name}")
+    else:
+        assert found == expected, where

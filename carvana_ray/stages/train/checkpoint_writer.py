@@ -3,6 +3,7 @@
 Ray Train's own checkpoints are not used, see "Checkpoints are ours" in docs/architecture.md.
 """
 
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
@@ -38,8 +39,8 @@ class CheckpointWriter:
         self._row = dict(state.history[-1])
         if self._rank == 0:
             set_wait("train", self._row["data_wait_fraction"])
-            snapshot = _copy_to_cpu(state.state_dict())
-            self._writing = run_in_background(lambda: self._write(snapshot))
+            snapshot, stream = _snapshot(state)
+            self._writing = run_in_background(lambda: self._write(_fetch(snapshot, stream)))
 
     def finish(self) -> None:
         """Wait for the checkpoint that is being written, and report its epoch.
@@ -61,12 +62,28 @@ class CheckpointWriter:
             tensorboard.write_missing(self._job.tensorboard_dir, state["history"], fresh=True)
 
 
-def _copy_to_cpu(value: Any) -> Any:
-    """Return a copy of a state, on the CPU, that further training does not change."""
+def _snapshot(state: TrainState) -> tuple[dict[str, Any], torch.cuda.Stream | None]:
+    """Return a copy of a state on its device, and a stream that follows it; None on a CPU."""
+    copied = _map_tensors(lambda value: value.detach().clone(), state.state_dict())
+    if not torch.cuda.is_initialized():
+        return copied, None
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    return copied, stream
+
+
+def _fetch(snapshot: dict[str, Any], stream: torch.cuda.Stream | None) -> dict[str, Any]:
+    """Return a snapshot in the memory of the CPU; the GPU trains meanwhile."""
+    with torch.cuda.stream(stream):
+        return _map_tensors(torch.Tensor.cpu, snapshot)
+
+
+def _map_tensors(function: Callable[[torch.Tensor], torch.Tensor], value: Any) -> Any:
+    """Return nested dictionaries and lists with a function applied to each tensor."""
     if isinstance(value, torch.Tensor):
-        return value.detach().to("cpu", copy=True)
+        return function(value)
     if isinstance(value, dict):
-        return type(value)((key, _copy_to_cpu(item)) for key, item in value.items())
+        return type(value)((key, _map_tensors(function, item)) for key, item in value.items())
     if isinstance(value, list):
-        return [_copy_to_cpu(item) for item in value]
+        return [_map_tensors(function, item) for item in value]
     return value

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 from support import steps
-from support.training import PLAN, fresh, lone_worker, scaled, spoil, stream
+from support.training import PLAN, assert_equal, fresh, lone_worker, scaled, spoil, stream
 from torch import Tensor
 
 from carvana_ray.checkpoints.model import from_bytes, to_bytes
@@ -52,19 +52,6 @@ def everything(state: TrainState) -> dict[str, object]:
     gradients = {k: value.grad for k, value in state.module.named_parameters()}
     pending = dict(getattr(state.scaler, "_per_optimizer_states", {}))
     return {**found, "gradients": gradients, "pending": pending}
-
-
-def assert_equal(found: object, expected: object, where: str = "state") -> None:
-    if isinstance(expected, Tensor):
-        assert isinstance(found, Tensor), where
-        assert torch.equal(found, expected), where
-    elif isinstance(expected, dict):
-        assert isinstance(found, dict), where
-        assert list(found) == list(expected), where
-        for name, value in expected.items():
-            assert_equal(found[name], value, f"{where}.{name}")
-    else:
-        assert found == expected, where
 
 
 @pytest.mark.parametrize("failing", [-1, 1, 2])
