@@ -24,7 +24,7 @@ def sums(
 
     Args:
         logits: [B, P, h, w], channels last.
-        target: uint8 [B, f^2, h, w], channels last.
+        target: uint8 [B, f^2, h, w], channels last; f is a power of 2.
         weight: float32 [B].
         size: height and width in pixels.
     """
@@ -93,16 +93,24 @@ def _load(  # type: ignore[no-untyped-def]
     """Return logits and soft masks 0..1, and which of them count; the others are 0."""
     real = (cell < tl.where(factor > 0, h * w, 0)) & (channel < F * F)
     x = tl.load(logits + cell * P + channel, mask=real, other=0.0).to(tl.float32)
-    t = tl.load(target + cell * (F * F) + channel, mask=real, other=0).to(tl.float32) / 255
-    keep = real & (cell // w * F + channel // F < H) & (cell % w * F + channel % F < W)
-    return tl.where(keep, x, 0.0), tl.where(keep, t, 0.0), keep
+    t = tl.load(target + cell * (F * F) + channel, mask=real, other=0).to(tl.float32) * (1 / 255)
+    if h * F > H:
+        real &= cell // w * F + channel // F < H
+    if w * F > W:
+        real &= cell % w * F + channel % F < W
+    return tl.where(real, x, 0.0), tl.where(real, t, 0.0), real
 
 
 @triton.jit
 def _log1p(z):  # type: ignore[no-untyped-def]
-    """Return log(1 + z), accurate for small z of 0 or more (Kahan)."""
-    u = 1.0 + z
-    return tl.where(u == 1.0, z, tl.log(u) * (z / tl.where(u == 1.0, 1.0, u - 1.0)))
+    """Return log(1 + z) of z in 0..1 to 3e-7 of its value, also for small z.
+
+    By 2 artanh(z / (2 + z)) and its series; a logarithm of 1 + z would have lost the digits of z.
+    """
+    s = z / (2.0 + z)
+    q = s * s
+    series = 1 / 9 + q * (1 / 11 + q * (1 / 13))
+    return 2.0 * s * (1.0 + q * (1 / 3 + q * (1 / 5 + q * (1 / 7 + q * series))))
 
 
 @triton.jit
@@ -124,12 +132,12 @@ def _sums_kernel(  # type: ignore[no-untyped-def]
     logits += image.to(tl.int64) * h * w * P
     target += image.to(tl.int64) * h * w * F * F
     factor = tl.load(weight + image)
-    entropy = tl.zeros([N], tl.float32)
+    entropy = tl.zeros([N // (F * F), F * F], tl.float32)
     product, total, both, either = entropy, entropy, entropy, entropy
     for step in range(STEPS):
-        at = (tile * STEPS + step) * N + tl.arange(0, N)
-        cell = at // (F * F)
-        x, t, keep = _load(logits, target, cell, at % (F * F), factor, H, W, h, w, F, P)
+        cell = (tile * STEPS + step) * (N // (F * F)) + tl.arange(0, N // (F * F))[:, None]
+        channel = tl.arange(0, F * F)[None, :]
+        x, t, keep = _load(logits, target, cell, channel, factor, H, W, h, w, F, P)
         z = tl.exp(-tl.abs(x))
         p = tl.where(keep, tl.where(x >= 0, 1.0, z) / (1.0 + z), 0.0)
         # As torch: the last two terms are the logarithm of the sigmoid.
@@ -137,8 +145,8 @@ def _sums_kernel(  # type: ignore[no-untyped-def]
         product += p * t
         total += p + t
         mask, truth = x > 0, t > 0.5
-        both += (mask & truth).to(tl.float32)
-        either += mask.to(tl.float32) + truth.to(tl.float32)
+        both += tl.where(mask & truth, 1.0, 0.0)
+        either += tl.where(mask, 1.0, 0.0) + tl.where(truth, 1.0, 0.0)
     partial += image * tl.num_programs(0) + tile
     stride = tl.num_programs(0) * tl.num_programs(1)
     tl.store(partial, tl.sum(entropy))

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.gpu  # and without a GPU in Triton's interpreter
 @pytest.fixture(autouse=True)
 def small_tiles(triton_kernels: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     """Several programs for each image, so that they have to fit together."""
-    monkeypatch.setattr(triton_kernels, "PIXELS", 512)
+    monkeypatch.setattr(triton_kernels, "STORED", 256)
     monkeypatch.setattr(triton_kernels, "VALUES", 1024)
 
 
