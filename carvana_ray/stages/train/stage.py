@@ -4,6 +4,7 @@ plan       list the pairs, split the cars, plan the batches              plan.py
 run        decode all pairs once, into Ray's object store                dataset.decode_pairs
            stream batches to the workers, for all epochs                 dataset.batch_stream
            start the workers, restart them after a failure               trainer.py
+           keep the images of its first epoch, if a GPU has space        keep_on_device.py
            train; write a checkpoint after each epoch                    worker.py
 publish    write the best epoch as model/, and the curves                publish.py
 """
