@@ -1,7 +1,7 @@
 """Compare two ways of taking a training step by Dice at full size, paired by car, over seeds.
 
     python benchmarks/folds.py --data FOLDER [--recipes default best] [--epochs 5 20]
-                               [--paths eager graph] [--seeds 0 1 2]
+                               [--paths eager fused] [--seeds 0 1 2]
 
 The cars that the program holds out of FOLDER (`recipes.py` scores them) stay untouched. Of the
 others a fold of --score-cars is scored; the rest is trained on. `--list` prints the files that
@@ -25,7 +25,7 @@ from typing import Any
 import machine
 import numpy as np
 import torch
-from in_memory import PATHS, Pair, load_all, pairs_of, score, train
+from in_memory import PATHS, Pair, job_path, load_all, pairs_of, score, train
 from numpy.typing import NDArray
 
 from carvana_ray.config.recipes import RECIPES
@@ -110,7 +110,7 @@ def main() -> None:
     reader.add_argument("--data", type=Path, required=True, help="folder with train/, train_masks/")
     reader.add_argument("--recipes", nargs="+", default=["default", "best"], choices=list(RECIPES))
     reader.add_argument("--epochs", nargs="+", type=int, default=[5, 20], help="one a recipe")
-    reader.add_argument("--paths", nargs="+", default=["eager", "graph"], choices=PATHS)
+    reader.add_argument("--paths", nargs="+", default=["eager", job_path()], choices=PATHS)
     reader.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     reader.add_argument("--holdout-cars", default="16", help="of all cars of the folder")
     reader.add_argument("--score-cars", default="20", help="of the others")

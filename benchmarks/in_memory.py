@@ -2,9 +2,10 @@
 
 Network, step, loop and masks are the project's own. A path says how a step runs:
 
-    eager      each kernel is launched by the CPU, as on a CPU
-    graph      the step as the job takes it on a GPU: captured once, replayed
-    compiled   eager, with the network compiled by torch
+    eager      each kernel is launched by the CPU, PyTorch's own kernels: the only one on CPUs
+    graph      the same kernels, captured once and replayed
+    compiled   the same with the network compiled by torch
+    fused      captured, with kernels that pass over memory less often: as the job takes it on a GPU
 """
 
 import itertools
@@ -25,10 +26,12 @@ from carvana_ray.inference import mask_kernels
 from carvana_ray.inference.predictor import Predictor, max_batch
 from carvana_ray.training import loop
 from carvana_ray.training.batch_plan import BatchPlan
+from carvana_ray.training.fused_model import with_loss
+from carvana_ray.training.graph import capture
 from carvana_ray.training.state import Batch, ModelWithLoss, TrainState, build_model, init_state
 
 SIZE = (layout.HEIGHT, layout.WIDTH)
-PATHS = ("eager", "graph", "compiled")
+PATHS = ("eager", "graph", "compiled", "fused")
 Pair = tuple[Path, Path]  # files of an image and its mask
 
 
@@ -93,27 +96,45 @@ def batches(plan: BatchPlan, recipe: Recipe, data: torch.Tensor) -> Iterator[Bat
         yield {**batch, "image": images.standardize(image), "soft_mask": soft_mask}
 
 
-def begin(
-    plan: BatchPlan, recipe: Recipe, device: torch.device, path: str, base: int = 32
-) -> TrainState:
-    """Return the state before the first step of a plan, whose steps take a path."""
-    module = ModelWithLoss(build_model(base, recipe, plan.seed)).to(device)
-    if path == "compiled":
-        module.compile()
-    steps = plan.epochs * plan.train_steps
-    return init_state(module, module, recipe, recipe.learning_rate, steps)
+def job_path() -> str:
+    """Return the path that the steps of a job take on this machine."""
+    return "fused" if torch.cuda.is_available() else "eager"
 
 
-def run(state: TrainState, ready: Iterable[Batch], plan: BatchPlan) -> list[dict[str, float]]:
-    """Train to the end of the plan; return the rows of its epochs."""
-    worker = loop.WorkerContext(
-        device=next(state.model.parameters()).device,
+def worker_on(device: torch.device) -> loop.WorkerContext:
+    """Return the context of a single worker."""
+    return loop.WorkerContext(
+        device=device,
         count=1,
         all_reduce=lambda value: value.clone(),
         clock=time.perf_counter,
         progress=lambda done: None,
     )
-    loop.train(state, ready, plan, worker, lambda _: None)
+
+
+def begin(plan: BatchPlan, recipe: Recipe, example: Batch, path: str, base: int = 32) -> TrainState:
+    """Return the state before the first step of a plan, whose steps take a path.
+
+    `example` is a batch. Raises SystemExit if the steps cannot be captured.
+    """
+    device = example["image"].device
+    network = build_model(base, recipe, plan.seed)
+    module = with_loss(network, device) if path == "fused" else ModelWithLoss(network).to(device)
+    if path == "compiled":
+        module.compile()
+    steps = plan.epochs * plan.train_steps
+    state = init_state(module, module, recipe, recipe.learning_rate, steps)
+    if path != "eager":
+        capture(state, example, worker_on(device))
+        if not state.captured:
+            raise SystemExit(f"{path}: the steps were not captured")
+    return state
+
+
+def run(state: TrainState, ready: Iterable[Batch], plan: BatchPlan) -> list[dict[str, float]]:
+    """Train to the end of the plan; return the rows of its epochs."""
+    device = next(state.model.parameters()).device
+    loop.train(state, ready, plan, worker_on(device), lambda _: None)
     return state.history
 
 
@@ -132,7 +153,7 @@ def rate(recipe: Recipe, path: str, data: torch.Tensor, train: int, epochs: int)
     plan = plan_of(recipe, train, epochs)
     ready = list(batches(plan_of(recipe, min(train, data.shape[1]), 1), recipe, data))
     began = time.perf_counter()
-    state = begin(plan, recipe, data.device, path)
+    state = begin(plan, recipe, ready[0], path)
     taken = itertools.islice(itertools.cycle(ready), plan.epochs * plan.train_steps)
     rows = run(state, taken, plan)[1:]
     seconds = sum(row["images"] / row["images_per_second"] for row in rows)
@@ -147,14 +168,16 @@ def train(
     seed: int,
     epochs: int,
     data: torch.Tensor,
-    path: str = "eager",
+    path: str | None = None,
     base: int = 32,
 ) -> tuple[TrainState, dict[str, float]]:
-    """Train on all data; return the state, the minutes and the rate."""
+    """Train on all data, by `job_path` unless told; return the state, the minutes and the rate."""
     plan = plan_of(recipe, data.shape[1], epochs, seed)
     began = time.perf_counter()
-    state = begin(plan, recipe, data.device, path, base)
-    rows = run(state, batches(plan, recipe, data), plan)
+    drawn = batches(plan, recipe, data)
+    first = next(drawn)
+    state = begin(plan, recipe, first, path or job_path(), base)
+    rows = run(state, itertools.chain([first], drawn), plan)
     seconds = sum(row["images"] / row["images_per_second"] for row in rows)
     return state, {
         "minutes": (time.perf_counter() - began) / 60,

@@ -25,7 +25,7 @@ from typing import Any
 import machine
 import numpy as np
 import torch
-from in_memory import PATHS, batches, begin, load_all, pairs_of, plan_of, run
+from in_memory import PATHS, batches, begin, job_path, load_all, pairs_of, plan_of, run
 from numpy.typing import NDArray
 
 from carvana_ray.config.recipes import RECIPES, Recipe
@@ -53,15 +53,14 @@ def resume(recipe: Recipe, ready: list[Batch], plan: BatchPlan, path: str) -> Lo
         torch.save(state.state_dict(), file)
         raise KilledError
 
-    device = ready[0]["image"].device
-    state = begin(plan, recipe, device, path)
+    state = begin(plan, recipe, ready[0], path)
     try:
         run(state, until_killed(), plan)
     except KilledError:
         file.seek(0)
     torch.manual_seed(99)  # as of another process
-    again = begin(plan, recipe, device, path)
-    again.load_state_dict(torch.load(file, weights_only=True, map_location=device))
+    again = begin(plan, recipe, ready[0], path)
+    again.load_state_dict(torch.load(file, weights_only=True, map_location="cpu"))
     return losses_of(again, ready, plan)
 
 
@@ -79,7 +78,7 @@ def compare(recipe: Recipe, data: torch.Tensor, steps: int, paths: list[str]) ->
     ready = list(itertools.islice(drawn, steps))
     plan = plan_of(recipe, recipe.batch_size, len(ready))  # a step an epoch
     before, again, after, after_again = (
-        losses_of(begin(plan, recipe, data.device, path), ready, plan)
+        losses_of(begin(plan, recipe, ready[0], path), ready, plan)
         for path in (paths[0], paths[0], paths[1], paths[1])
     )
     old, new = paths
@@ -129,7 +128,7 @@ def main() -> None:
     reader = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     reader.add_argument("--data", type=Path, required=True, help="folder with train/, train_masks/")
     reader.add_argument("--recipes", nargs="+", default=["default", "best"], choices=list(RECIPES))
-    reader.add_argument("--paths", nargs=2, default=["eager", "graph"], choices=PATHS)
+    reader.add_argument("--paths", nargs=2, default=["eager", job_path()], choices=PATHS)
     reader.add_argument("--steps", type=int, default=200)
     reader.add_argument("--images", type=int, default=256, help="from the first name on")
     reader.add_argument("--job-epochs", type=int, default=0, help="of jobs, one of them killed")

@@ -1,11 +1,12 @@
 """Compare training as a job with loops over images in memory, and with what a user would write.
 
     python benchmarks/train.py --data FOLDER [--recipe default] [--batch-sizes 8 16] [--epochs 5]
-                               [--parts eager graph job] [--gpus 1 2] [--cores 16]
+                               [--parts eager fused job] [--gpus 1 2] [--cores 16]
 
     eager            the project's loop over batches that stay on the device, launched by the CPU
-    graph            the same loop with the captured step of the job: the ceiling
-    compiled         the same loop, eager, compiled by torch (not measured unless named)
+    graph            the same loop, its step captured and replayed
+    compiled         the same, compiled by torch (not measured unless named)
+    fused            the same loop with the step of the job on a GPU: the ceiling
     job              jobs/train.py as a command: steady images/s (after each epoch's first batch)
     loader           a plain DataLoader, see peers.py
     ray-train        `ray.data.read_images` with a plain loop in Ray Train, see peers.py
@@ -120,14 +121,14 @@ def measure(flags: argparse.Namespace, recipe: Recipe, data: Path) -> dict[str, 
 def ratios(row: dict[str, Any]) -> dict[str, float]:
     """Return the ratios of the job to the loop in memory and to the peers, and of two GPUs to one.
 
-    The loop is the captured one, on CPUs the eager one.
+    The loop is that of the job's step.
     """
     speed = {part: row[part]["images_per_second"] for part in row if isinstance(row[part], dict)}
     jobs = sorted(part for part in speed if part.startswith("job"))
     if not jobs:
         return {}
     ours, found = speed[jobs[0]], {}
-    ceiling = next((speed[path] for path in ("graph", "eager") if path in speed), None)
+    ceiling = next((speed[path] for path in ("fused", "eager") if path in speed), None)
     for name, other in (("loop", ceiling), *((name, speed.get(name)) for name in PEERS)):
         if other:
             found[f"job_to_{name}"] = round(ours / other, 3)
@@ -155,8 +156,8 @@ def main() -> None:
     flags, flags.job_flags = parser.parse_known_args()  # other flags go to the job
     machine.use_cores(flags.cores)
     flags.gpus = flags.gpus or [torch.cuda.device_count()]
-    if not torch.cuda.is_available() and "graph" in flags.parts:
-        flags.parts.remove("graph")
+    if not torch.cuda.is_available():  # a CPU takes one path
+        flags.parts = [part for part in flags.parts if part not in in_memory.PATHS[1:]]
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
         data = Path(scratch, "data")
