@@ -16,6 +16,7 @@ the mean difference less two standard errors is above it. The last line is one J
 
 import argparse
 import dataclasses
+import gc
 import math
 import sys
 import time
@@ -99,6 +100,8 @@ class Fold:
                 row = {"recipe": name, "epochs": epochs, "seed": seed, "path": path}
                 row |= {"dice": float(np.mean(scores)), "lowest": min(scores)}
                 row |= {"images_per_second": round(took["trained_per_second"], 1)}
+                del state
+                gc.collect()  # a state and its captured steps refer to each other
                 rows.append(row | {"seconds": round(time.perf_counter() - began, 1)})
                 print(rows[-1], flush=True)
         return rows, dice

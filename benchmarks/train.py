@@ -20,6 +20,7 @@ The last line is one JSON object.
 
 import argparse
 import dataclasses
+import gc
 import json
 import os
 import sys
@@ -109,6 +110,7 @@ def measure(flags: argparse.Namespace, recipe: Recipe, data: Path) -> dict[str, 
         row[path] = in_memory.rate(recipe, path, images, flags.loop_images, LOOP_EPOCHS)
         print(path, row[path], file=sys.stderr, flush=True)
     images = None
+    gc.collect()  # a state and its captured steps refer to each other
     torch.cuda.empty_cache()
     if "job" in flags.parts:
         row |= job_on_each(flags, recipe, data)
