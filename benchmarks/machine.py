@@ -6,7 +6,6 @@ import platform
 import subprocess
 import sys
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,8 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 def describe() -> dict[str, Any]:
     """Return the GPU, its count, the cores that this process may use, and versions."""
+    import ray  # takes a second that a process of a pool does not need
+
     gpus = torch.cuda.device_count()
     return {
         "device": torch.cuda.get_device_name() if gpus else "cpu",
@@ -24,7 +25,7 @@ def describe() -> dict[str, Any]:
         "cores": cores(),
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "ray": version("ray"),
+        "ray": ray.__version__,
     }
 
 

@@ -13,7 +13,8 @@
 The images of FOLDER are linked under as many names as --pictures says. The ceilings are measured
 before the job, on the same machine. The command should take at most 16 s and the time of all images
 at 0.9 of the lowest ceiling. With `--gpus 1 2` the job runs on one and on two GPUs, with as many
-cores for each; network and masks count for each GPU. Other flags, such as --decode gpu, go to the
+cores for each; network and masks count for each GPU, and peers use as many GPUs as the first job.
+Other flags, such as --decode gpu, go to the
 job. The last line is one JSON object.
 """
 
@@ -159,7 +160,8 @@ def peer(name: str, flags: argparse.Namespace) -> dict[str, Any]:
     """Return the figures of a peer, in a process of its own."""
     command = [sys.executable, str(machine.REPOSITORY / "benchmarks/peers.py"), PEERS[name]]
     command += ["--data", str(flags.linked), "--model", flags.model]
-    result = machine.run([*command, "--images", str(flags.peer_images)])
+    command += ["--images", str(flags.peer_images)]
+    result = machine.run(command, flags.gpus[0] or None)
     kept = ("images_per_second", "seconds", "command_s")
     return {key: round(result[key], 1) for key in kept if key in result}
 

@@ -14,7 +14,8 @@
 
 The pairs of FOLDER are linked under new names as --cars cars of 16 images, of which a tenth
 validates. The loops take --loop-images of them in four epochs, and count the last three. With
-`--gpus 1 2` the job runs on one and on two GPUs, with the batch size and as many cores for each.
+`--gpus 1 2` the job runs on one and on two GPUs, with the batch size and as many cores for each;
+peers use as many GPUs as the first job.
 The last line is one JSON object.
 """
 
@@ -93,7 +94,8 @@ def peer(name: str, flags: argparse.Namespace, recipe: Recipe, data: Path) -> di
     command = [sys.executable, str(machine.REPOSITORY / "benchmarks/peers.py")]
     command += [name.replace("materialized", "train"), *PEERS[name], "--data", str(data)]
     command += ["--recipe", flags.recipe, "--batch-size", str(recipe.batch_size)]
-    result = machine.run([*command, "--images", str(flags.peer_images)])
+    command += ["--images", str(flags.peer_images)]
+    result = machine.run(command, flags.gpus[0] or None)
     kept = ("images_per_second", "by_epoch", "materialize_s", "command_s")
     return {key: result[key] for key in kept if key in result}
 
@@ -131,7 +133,8 @@ def ratios(row: dict[str, Any]) -> dict[str, float]:
         return {}
     ours, found = speed[jobs[0]], {}
     ceiling = next((speed[path] for path in ("fused", "eager") if path in speed), None)
-    for name, other in (("loop", ceiling), *((name, speed.get(name)) for name in PEERS)):
+    loop = ceiling and ceiling * max(row[jobs[0]]["gpus"], 1)  # a loop on each GPU
+    for name, other in (("loop", loop), *((name, speed.get(name)) for name in PEERS)):
         if other:
             found[f"job_to_{name}"] = round(ours / other, 3)
     for more in jobs[1:]:
