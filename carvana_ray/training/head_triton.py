@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from carvana_ray.training.normalize_triton import WARPS, activate, add_rows, load_affine
 
-PIXELS = 64  # that a program has at a time
+VALUES = 4096  # of a map that a program has at a time
 PROGRAMS, STAGES = 512, 2  # as in `normalize_triton`
 
 
@@ -30,9 +30,9 @@ def head_logits(z: Tensor, statistics: Tensor, norm: nn.BatchNorm2d, head: nn.Co
         device=z.device,
         memory_format=torch.channels_last,
     )
-    pixels = count * height * width
+    pixels, tile = count * height * width, _tile(head)
     with torch.cuda.device_of(z):
-        _head_kernel[(triton.cdiv(pixels, PIXELS),)](
+        _head_kernel[(triton.cdiv(pixels, tile[0]),)](
             z,
             statistics,
             norm.weight,
@@ -43,7 +43,7 @@ def head_logits(z: Tensor, statistics: Tensor, norm: nn.BatchNorm2d, head: nn.Co
             pixels,
             channels,
             head.out_channels,
-            *_tile(head),
+            *tile,
             num_warps=WARPS,
         )
     return logits
@@ -64,11 +64,12 @@ def head_backward(
         fixed: the statistics do not depend on z (evaluation mode).
     """
     channels, outputs, pixels = z.shape[1], head.out_channels, z.numel() // z.shape[1]
-    tiles = triton.cdiv(pixels, PIXELS)
+    tile = _tile(head)
+    tiles = triton.cdiv(pixels, tile[0])
     sizes = [channels, channels, outputs * channels, outputs]
     partial = z.new_empty(min(tiles, PROGRAMS), sum(sizes), dtype=torch.float32)
     maps = (z, statistics, norm.weight, norm.bias, head.weight, grad)
-    shape = (pixels, channels, outputs, *_tile(head))
+    shape = (pixels, channels, outputs, *tile)
     grad_z = torch.empty_like(z)
     with torch.cuda.device_of(z):
         _head_sums_kernel[(len(partial),)](*maps, partial, *shape, STAGES, num_warps=WARPS)
@@ -84,7 +85,7 @@ def _tile(head: nn.Conv2d) -> tuple[int, int, int]:
     columns, outputs = (
         max(16, triton.next_power_of_2(n)) for n in (head.in_channels, head.out_channels)
     )
-    return PIXELS, columns, outputs
+    return max(16, VALUES // columns), columns, outputs
 
 
 @triton.jit

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 CHANNELS = 64  # of one program, at most
 VALUES, POOL_VALUES = 4096, 1024  # of a map that a program has at a time; of the pooled map
 PROGRAMS = 512  # that share a reduction; each leaves a partial result
-SUM_VALUES, SUM_POOL_VALUES = 4096, 1024  # that such a program has at a time
+SUM_VALUES, SUM_POOL_VALUES = 2048, 512  # that such a program has at a time
 STAGES = 3  # tiles that such a program loads ahead
 WARPS = 4
 

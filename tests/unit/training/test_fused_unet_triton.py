@@ -59,7 +59,8 @@ def test_kernels_equal_batch_norm_relu_and_pooling(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if (channels, height, width) == FEW:
-        for name, value in {"PROGRAMS": 2, "VALUES": 512, "POOL_VALUES": 256}.items():
+        sizes = {"VALUES": 512, "SUM_VALUES": 512, "POOL_VALUES": 128, "SUM_POOL_VALUES": 128}
+        for name, value in {"PROGRAMS": 2, **sizes}.items():
             monkeypatch.setattr(f"carvana_ray.training.normalize_triton.{name}", value)
     torch.manual_seed(0)
     shift = 30 * torch.arange(channels).view(-1, 1, 1) / channels  # means far from 0
@@ -138,7 +139,7 @@ def test_kernels_equal_the_last_level_and_the_head(
     device: torch.device,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for name, value in {"PROGRAMS": 2, "PIXELS": 16}.items():
+    for name, value in {"PROGRAMS": 2, "VALUES": 256}.items():
         monkeypatch.setattr(f"carvana_ray.training.head_triton.{name}", value)
     torch.manual_seed(0)
     z = channels_last(3, channels, 4, 6).to(device)
