@@ -8,10 +8,10 @@ from carvana_ray.runtime.resources import ClusterResources
 def default_cpus() -> int:
     """Return the logical CPUs of a local session.
 
-    One per core and one more, because the processes that read images mostly wait while the network
-    computes.
+    One per core that this process may use (`taskset` may leave fewer than the machine has) and one
+    more, because the processes that read images mostly wait while the network computes.
     """
-    return (os.cpu_count() or 1) + 1
+    return len(os.sched_getaffinity(0)) + 1
 
 
 def local_resources(num_cpus: int | None = None) -> ClusterResources:

@@ -115,9 +115,11 @@ def run_command(name: str, argv: Sequence[str] | None = None) -> int:
 
 
 def _run(name: str, flags: config.LogFlags, load: Callable[[], Any]) -> dict[str, Any]:
+    from carvana_ray.runtime.bytecode import cache_bytecode
     from carvana_ray.stages.precheck import precheck
 
     precheck(name, flags)
+    cache_bytecode()  # before torch and Ray are imported
     if isinstance(flags, config.RayFlags):
         from carvana_ray.stages import few_images
 

@@ -16,7 +16,7 @@ from carvana_ray.config.predict_flags import FEW_IMAGES
 from carvana_ray.data.catalog import image_dir, list_folder
 from carvana_ray.errors import InputError
 from carvana_ray.runtime.children import Children
-from carvana_ray.runtime.machine import local_resources
+from carvana_ray.runtime.machine import default_cpus, local_resources
 from carvana_ray.runtime.resources import allocate_workers
 from carvana_ray.stages.cutout.sources import image_uris, list_sources
 from carvana_ray.stages.local_engine import LocalEngine
@@ -58,7 +58,7 @@ def run_here(job: str, flags: Any, load: Callable[[], Any], images: int) -> "Res
         load: imports the stage, and torch.
         images: their number.
     """
-    count = min(os.cpu_count() or 1, MAX_CHILDREN, images)
+    count = min(default_cpus() - 1, MAX_CHILDREN, images)
     with Children(count, MODULES[job], flags.verbose) as children:
         stage = load()
         machine = local_resources(flags.num_cpus)

@@ -15,6 +15,8 @@ from carvana_ray.errors import InputError
 from carvana_ray.runtime.resources import ClusterResources
 from carvana_ray.stages.session import _require_listener, _use_short_temp_dir, log_resources
 
+CORES = len(os.sched_getaffinity(0))
+
 SMALL = """
 import sys
 from carvana_ray.stages import session
@@ -80,7 +82,7 @@ def test_an_address_that_is_none_is_an_error_of_one_line(run_job: Run, tmp_path:
 @pytest.mark.parametrize(
     ("cluster", "address", "said"),
     [
-        (ClusterResources((os.cpu_count() or 1) + 1, 0, 1), "", f"{os.cpu_count()} CPUs, no GPU"),
+        (ClusterResources(CORES + 1, 0, 1), "", f"{CORES} CPUs, no GPU"),
         (ClusterResources(64, 1, 1), "", "64 logical CPUs, 1 GPU"),
         (ClusterResources(8, 0, 2), "10.0.0.1:6379", "Ray: 2 nodes, 8 CPUs, 0 GPUs"),
     ],

@@ -39,5 +39,5 @@ def measure_masks(batch: Columns) -> Columns:
 def _read_shard(uri: str, data: bytes | Exception) -> pa.Table:
     if isinstance(data, Exception):
         raise data
-    table = pq.read_table(io.BytesIO(data))  # the merge has just verified it
+    table = pq.read_table(io.BytesIO(data))  # the merge verifies it
     return table.replace_schema_metadata().append_column("uri", pa.array([uri] * len(table)))

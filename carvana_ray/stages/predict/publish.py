@@ -1,6 +1,7 @@
 """The results of a prediction for people: quarantine.csv, review, report and contact sheets."""
 
 import logging
+from concurrent.futures import Future
 from functools import partial
 from typing import Any
 
@@ -10,6 +11,7 @@ from carvana_ray.report import figures
 from carvana_ray.report.builder import PAGE, add_section
 from carvana_ray.report.overlays import Figure
 from carvana_ray.report.provenance import provenance
+from carvana_ray.runtime.background import run_in_background
 from carvana_ray.runtime.progress import StageTimer
 from carvana_ray.stages.predict.mask_predictor import log_scaled
 from carvana_ray.stages.predict.plan_run import PredictRun
@@ -21,10 +23,29 @@ from carvana_ray.submission.merge import MergeSummary
 log = logging.getLogger(__name__)
 
 
+Review = tuple[dict[str, Any], dict[str, int]]  # result of `review_masks`
+
+
+def start_review(run: PredictRun, merging: Future[MergeSummary]) -> Future[Review]:
+    """Start the review of the masks while they are merged; it writes after the merge."""
+
+    def is_current() -> bool:
+        return merge.is_current(run.flags, merging.result())
+
+    def review() -> Review:
+        return review_masks(run.out, run.folder, run.parts, run.catalog, run.engine, is_current)
+
+    return run_in_background(review)
+
+
 def publish(
-    run: PredictRun, merged: MergeSummary, result: dict[str, Any], timer: StageTimer
+    run: PredictRun,
+    merged: MergeSummary,
+    reviewing: Future[Review],
+    result: dict[str, Any],
+    timer: StageTimer,
 ) -> None:
-    """Write quarantine.csv, the review, the section of the report and the contact sheets.
+    """Write quarantine.csv, the section of the report and the contact sheets.
 
     `result` gets ``unusual``, the number of masks to check first, and ``report``, the page.
     Review, report and sheets of a newer submission stay.
@@ -39,7 +60,7 @@ def publish(
     except BadImagesError as error:
         held_back, result = error, error.result
     current = partial(merge.is_current, run.flags, merged)
-    review, crcs = review_masks(run.out, run.folder, run.parts, run.catalog, run.engine, current)
+    review, crcs = reviewing.result()
     timer.end("look at the masks once more")
     result |= {"unusual": review["listed"], "report": storage.join(run.out, PAGE)}
     if current():

@@ -11,6 +11,7 @@ import logging
 import random
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -33,7 +34,7 @@ from carvana_ray.stages.ingest.blocks import Columns
 from carvana_ray.stages.ingest.crash_isolation import run_with_isolation
 from carvana_ray.stages.ingest.read_images import block_row
 from carvana_ray.stages.predict.plan_run import PredictInput, PredictRun, list_input, plan_run
-from carvana_ray.stages.predict.publish import publish
+from carvana_ray.stages.predict.publish import Review, publish, start_review
 from carvana_ray.stages.predict.write_shards import write_shards
 from carvana_ray.stages.ray_metrics import meter
 from carvana_ray.storage import FileInfo
@@ -90,7 +91,7 @@ def run(
         rate = predict_pending(prediction) or rate
         timer.end("read, predict, write shards")
         try:
-            merged = merge_run(prediction)
+            merged, reviewing = merge_and_review(prediction)
             break
         except OvertakenError as error:
             if not rounds_left:
@@ -110,8 +111,25 @@ def run(
         "seconds": round(time.monotonic() - began, 1),
         "submission": storage.resolve(flags.submission_uri),
     }
-    publish(prediction, merged, result, timer)
+    publish(prediction, merged, reviewing, result, timer)
     return {**result, "seconds": round(time.monotonic() - began, 1)}
+
+
+def merge_and_review(run: PredictRun) -> tuple[MergeSummary, Future[Review]]:
+    """Publish the submission, and review the masks on the cores that the merge leaves idle.
+
+    Raises:
+        OvertakenError, IncompleteError: see `merge.merge_shards`. The review has ended.
+    """
+    merging = Future[MergeSummary]()
+    reviewing = start_review(run, merging)
+    try:
+        merging.set_result(merge_run(run))
+    except Exception as error:
+        merging.set_exception(error)
+        wait([reviewing])  # it uses Ray, which may not be closed meanwhile
+        raise
+    return merging.result(), reviewing
 
 
 def merge_run(run: PredictRun) -> MergeSummary:

@@ -2,6 +2,8 @@
 
 import contextlib
 import dataclasses
+import threading
+import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,7 +15,7 @@ from carvana_ray.data.quarantine import CRASH, NOT_LISTED
 from carvana_ray.errors import IncompleteError, InputError
 from carvana_ray.runtime.progress import ProgressMeter
 from carvana_ray.runtime.resources import ClusterResources
-from carvana_ray.stages.predict import stage
+from carvana_ray.stages.predict import publish, stage
 from carvana_ray.stages.predict.stage import ShardTally, failure_limits
 from carvana_ray.storage import FileInfo
 from carvana_ray.submission.merge import MergeSummary, OvertakenError
@@ -178,3 +180,54 @@ def test_a_run_that_is_always_overtaken_ends(monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(IncompleteError, match=r"published s\.csv since .*, 5 times\. Run again"):
         run_rounds()
     assert rounds.listings == stage.MAX_ROUNDS - 1
+
+
+def test_the_review_runs_while_the_masks_are_merged_and_writes_after_that(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    order: list[str] = []
+    measured, run = threading.Event(), SimpleNamespace(flags=config.PredictFlags())
+    for name in ("out", "folder", "parts", "catalog", "engine"):
+        setattr(run, name, None)
+
+    def review_masks(*args: Any) -> tuple[dict[str, Any], dict[str, int]]:
+        order.append("measured")
+        measured.set()
+        if args[-1]():
+            order.append("written")
+        return {"listed": 3}, {}
+
+    def merge_run(_: object) -> MergeSummary:
+        assert measured.wait(10)
+        order.append("merged")
+        return MergeSummary(4, state="of this run")
+
+    monkeypatch.setattr(publish, "review_masks", review_masks)
+    monkeypatch.setattr(publish.merge, "is_current", lambda _, summary: bool(summary.state))
+    monkeypatch.setattr(stage, "merge_run", merge_run)
+    merged, reviewing = stage.merge_and_review(run)  # type: ignore[arg-type]
+    assert reviewing.result(10) == ({"listed": 3}, {})
+    assert (merged.state, order) == ("of this run", ["measured", "merged", "written"])
+
+
+def test_a_merge_that_fails_waits_for_the_review_which_writes_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run, ended = SimpleNamespace(flags=config.PredictFlags()), list[str]()
+    for name in ("out", "folder", "parts", "catalog", "engine"):
+        setattr(run, name, None)
+
+    def review_masks(*args: Any) -> None:
+        time.sleep(0.1)
+        ended.append("measured")
+        args[-1]()
+        ended.append("written")
+
+    def merge_run(_: object) -> MergeSummary:
+        raise OvertakenError("another run was faster")
+
+    monkeypatch.setattr(publish, "review_masks", review_masks)
+    monkeypatch.setattr(stage, "merge_run", merge_run)
+    with pytest.raises(OvertakenError):
+        stage.merge_and_review(run)  # type: ignore[arg-type]
+    assert ended == ["measured"]
