@@ -125,7 +125,22 @@ def _run(name: str, flags: config.LogFlags, load: Callable[[], Any]) -> dict[str
 
         if images := few_images.count_here(name, flags):
             return few_images.run_here(name, flags, load, images)
+        if name == "pipeline" and (result := _run_finished(flags, load)):
+            return result
         from carvana_ray.stages.runner import run_in_session
 
         return run_in_session(flags, load)
     return load().run(flags)
+
+
+def _run_finished(flags: Any, load: Callable[[], Any]) -> dict[str, Any] | None:
+    """Return the result of a pipeline that has nothing to do, without Ray; else None."""
+    from carvana_ray import storage
+    from carvana_ray.stages import receipts
+
+    ray = sys.modules.get("ray")
+    if os.environ.get("RAY_ADDRESS") or (ray and ray.is_initialized()):
+        return None  # the cluster's resources and paths are checked in its session
+    if not receipts.may_be_finished(storage.resolve(flags.out)):
+        return None  # without the imports, which take seconds
+    return load().run_finished(flags)

@@ -1,8 +1,10 @@
 """The pipeline: sample (unless --data is given) -> train -> evaluate -> predict -> a table.
 
-Each step but evaluate skips the work that an earlier run has finished.
+Each step skips the work that an earlier run has finished. If all steps are finished, Ray is not
+started.
 """
 
+import logging
 import sys
 import time
 from typing import Any
@@ -16,14 +18,19 @@ from carvana_ray.config import cli
 from carvana_ray.data.catalog import load_catalog
 from carvana_ray.errors import BadImagesError, IncompleteError
 from carvana_ray.report.builder import add_section
+from carvana_ray.runtime.machine import local_resources
 from carvana_ray.runtime.preflight import announce
 from carvana_ray.runtime.resources import ClusterResources, allocate_workers
 from carvana_ray.runtime.wording import count_of
-from carvana_ray.stages import evaluate, sample
+from carvana_ray.stages import evaluate, receipts, sample
 from carvana_ray.stages.predict import stage as predict
+from carvana_ray.stages.predict.plan_run import PredictInput
 from carvana_ray.stages.train import stage as train
 from carvana_ray.stages.train.log_forecast import log_prediction
+from carvana_ray.stages.train.plan import check_run, is_finished
 from carvana_ray.training import finetune, tensorboard
+
+log = logging.getLogger(__name__)
 
 Results = dict[str, dict[str, Any]]  # the result of each step
 
@@ -52,24 +59,70 @@ def run(
         BadImagesError: test images cannot be used; the other steps are complete.
     """
     began = time.monotonic()
-    out = storage.resolve(flags.out)
-    steps = "train, evaluate, predict" if flags.data else "sample, train, evaluate, predict"
-    announce("pipeline", f"{steps}; finished work is skipped", out)
+    _announce(flags)
     allocate_workers(flags, cluster)  # fails now if the workers of a later step do not fit
     results, model, bad_images = _run_steps(flags, cluster)
     seconds = {name: result["seconds"] for name, result in results.items()}
-    add_section(out, "pipeline", {"model": model.sha256, "seconds": seconds})
+    part = {"model": model.sha256, "seconds": seconds}
+    add_section(storage.resolve(flags.out), "pipeline", part)
+    result = _conclude(flags, results, began)
+    if bad_images:
+        raise BadImagesError(bad_images, result)
+    return result
+
+
+def run_finished(flags: config.PipelineFlags) -> dict[str, Any] | None:
+    """Return the job's result without Ray if all steps are finished, else None.
+
+    Only the curves are drawn again; the report keeps the seconds of the run that made it.
+
+    Raises:
+        InputError: as `check` does.
+    """
+    began = time.monotonic()
+    machine = local_resources(flags.num_cpus)
+    allocate_workers(flags, machine)
+    results: Results = {}
+    data = flags.data
+    if not data:
+        sample_flags = _sample_flags(flags)
+        sample.check(sample_flags)
+        if not sample.is_drawn(sample_flags):
+            return None
+        data = sample_flags.out
+        results["sample"] = sample.run(sample_flags, machine)
+    train_flags = _train_flags(flags, data)
+    training = check_run(train_flags)
+    if not is_finished(storage.join(storage.resolve(flags.out), "model"), training):
+        return None
+    _, evaluation, scored = _check_evaluation(flags, data)
+    _, prediction, predicted = _check_prediction(flags, data)
+    same = evaluation.manifest.sha256 == prediction.manifest.sha256
+    evaluated, submitted = _finished(flags, scored), _finished(flags, predicted)
+    if not (evaluated and submitted and same and evaluation.manifest.run == training.run_id):
+        return None
+    _announce(flags)
+    log.info("all steps are finished, and nothing has changed: runs without Ray")
+    results["train"] = train.run(train_flags, machine, training)
+    results |= {"evaluate": evaluated, "predict": submitted}
+    return _conclude(flags, results, began)
+
+
+def _announce(flags: config.PipelineFlags) -> None:
+    steps = "train, evaluate, predict" if flags.data else "sample, train, evaluate, predict"
+    announce("pipeline", f"{steps}; finished work is skipped", storage.resolve(flags.out))
+
+
+def _conclude(flags: config.PipelineFlags, results: Results, began: float) -> dict[str, Any]:
+    """Print the table; return the job's result."""
     if not flags.quiet:
-        _print_table(results, out)
-    result = {
+        _print_table(results, storage.resolve(flags.out))
+    return {
         "dice": results["evaluate"]["dice"],
         "submission": results["predict"]["submission"],
         "report": results["evaluate"]["report"],
         "seconds": round(time.monotonic() - began, 1),
     }
-    if bad_images:
-        raise BadImagesError(bad_images, result)
-    return result
 
 
 def _sample_flags(flags: config.PipelineFlags) -> config.SampleFlags:
@@ -101,21 +154,47 @@ def _run_steps(
     train_flags = _train_flags(flags, data)
     training = train.check(train_flags)
     results["train"] = train.run(train_flags, cluster, training)
-    # --limit applies to training and prediction; all held-out cars are scored.
-    evaluate_flags = cli.subset(config.EvaluateFlags, flags, data=data, limit=0)
-    evaluation = evaluate.check(evaluate_flags)
+    evaluate_flags, evaluation, receipt = _check_evaluation(flags, data)
     model = evaluation.manifest
     _require(model.run == training.run_id, evaluation.model)
-    results["evaluate"] = evaluate.run(evaluate_flags, cluster, evaluation)
-    predict_flags = cli.subset(config.PredictFlags, flags, data=data)
-    prediction = predict.check(predict_flags)
+    if finished := _finished(flags, receipt):
+        log.info("evaluate: finished earlier, and nothing has changed")
+        results["evaluate"] = finished
+    else:
+        results["evaluate"] = evaluate.run(evaluate_flags, cluster, evaluation)
+        receipts.write_evaluation(receipt, results["evaluate"])
+    predict_flags, prediction, receipt = _check_prediction(flags, data)
     _require(prediction.manifest.sha256 == model.sha256, evaluation.model)
     try:
         results["predict"] = predict.run(predict_flags, cluster, prediction)
     except BadImagesError as error:
         results["predict"] = error.result
         return results, model, str(error)
+    receipts.write_prediction(receipt, predict_flags, results["predict"])
     return results, model, ""
+
+
+def _check_evaluation(
+    flags: config.PipelineFlags, data: str
+) -> tuple[config.EvaluateFlags, evaluate.EvaluationJob, receipts.Receipt]:
+    # --limit applies to training and prediction; all held-out cars are scored.
+    evaluate_flags = cli.subset(config.EvaluateFlags, flags, data=data, limit=0)
+    job = evaluate.check(evaluate_flags)
+    return evaluate_flags, job, receipts.of_evaluation(evaluate_flags, job)
+
+
+def _check_prediction(
+    flags: config.PipelineFlags, data: str
+) -> tuple[config.PredictFlags, PredictInput, receipts.Receipt]:
+    predict_flags = cli.subset(config.PredictFlags, flags, data=data)
+    given = predict.check(predict_flags)
+    return predict_flags, given, receipts.of_prediction(predict_flags, given)
+
+
+def _finished(flags: config.PipelineFlags, receipt: receipts.Receipt) -> dict[str, Any] | None:
+    """Return the result of a step that has nothing to do, else None; a profile needs the work."""
+    result = None if flags.profile else receipt.load()
+    return {**result, "seconds": 0.0} if result else None
 
 
 def _require(is_same: bool, model: str) -> None:

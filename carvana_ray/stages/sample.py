@@ -89,24 +89,36 @@ def run(
     """Draw the images that do not exist yet; return the job's result."""
     began = time.monotonic()
     out, cars = storage.resolve(flags.out), sample_cars(flags)
-    total = len(cars) * VIEWS
-    result = {
-        "data": out,
-        "images": total,
-        "train_cars": flags.sample_cars,
-        "test_cars": flags.sample_test_cars,
-    }
-    made = {"seed": flags.seed, **result}
-    if flags.scenes != "studio":
-        made["scenes"] = flags.scenes
-    marker, text = storage.join(out, MARKER), json.dumps(made).encode()
-    if not (storage.exists(marker) and storage.read(marker) == text):
+    total, result = len(cars) * VIEWS, _describe(flags)
+    if not is_drawn(flags):
         drawn = {name for part in (TRAIN, TEST) for name in _list_names(storage.join(out, part))}
         work = f"draw {count_of(total, 'images', len(drawn))}"
         announce("sample", work, out, count_of(cluster.cpus, "CPUs"))
         _write_tables(cars, _draw_all(cars, out, drawn), out)
-        storage.write_atomic(marker, text, replace=True)
+        storage.write_atomic(storage.join(out, MARKER), _marker(flags), replace=True)
     return {**result, "seconds": round(time.monotonic() - began, 1)}
+
+
+def is_drawn(flags: config.SampleFlags) -> bool:
+    """Return whether the whole sample has been drawn."""
+    marker = storage.join(storage.resolve(flags.out), MARKER)
+    return storage.exists(marker) and storage.read(marker) == _marker(flags)
+
+
+def _marker(flags: config.SampleFlags) -> bytes:
+    made = {"seed": flags.seed, **_describe(flags)}
+    if flags.scenes != "studio":
+        made["scenes"] = flags.scenes
+    return json.dumps(made).encode()
+
+
+def _describe(flags: config.SampleFlags) -> dict[str, Any]:
+    return {
+        "data": storage.resolve(flags.out),
+        "images": (flags.sample_cars + flags.sample_test_cars) * VIEWS,
+        "train_cars": flags.sample_cars,
+        "test_cars": flags.sample_test_cars,
+    }
 
 
 def sample_cars(flags: config.SampleFlags) -> list[SampleCar]:

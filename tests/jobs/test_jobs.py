@@ -123,7 +123,8 @@ def test_the_same_command_again_does_nothing_twice(
 ) -> None:
     weights = (finished / "model/model.pt").stat().st_mtime_ns
     shard = next((finished / "predict").glob("*/shards/*.parquet")).stat().st_mtime_ns
-    submission = (finished / "submission.csv").read_bytes()
+    names = "submission.csv", "evaluation.csv", "report/pipeline.json", "report.html"
+    files = [(finished / name).read_bytes() for name in names]
     flags = ("--data", data, "--out", finished, "--epochs", 3, *SMALL)
     done = run_job("pipeline", *flags, "--quiet")
     result_of(done)
@@ -131,7 +132,7 @@ def test_the_same_command_again_does_nothing_twice(
     assert len(done.stdout.splitlines()) == 1
     assert (finished / "model/model.pt").stat().st_mtime_ns == weights
     assert next((finished / "predict").glob("*/shards/*.parquet")).stat().st_mtime_ns == shard
-    assert (finished / "submission.csv").read_bytes() == submission
+    assert [(finished / name).read_bytes() for name in names] == files
 
 
 def predict(run_job: Run, finished: Path, data: Path, out: Path, *flags: object) -> dict:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 from support.models import write_model
@@ -64,6 +65,8 @@ def test_all_steps_use_the_model_that_the_training_made(
     training = SimpleNamespace(check=lambda _: SimpleNamespace(run_id="our run"), run=train)
     monkeypatch.setattr(pipeline, "train", training)
     monkeypatch.setattr(pipeline, "add_section", lambda *_: None)
+    monkeypatch.setattr(pipeline, "receipts", MagicMock())
+    monkeypatch.setattr(pipeline, "_finished", lambda *_: None)
     flags = config.PipelineFlags(data="/photos", out=str(tmp_path), quiet=True)
     if refused:
         with pytest.raises(IncompleteError, match=f"--out {model}: another training") as error:
