@@ -51,12 +51,9 @@ def train_loop_per_worker(config: dict[str, Any]) -> None:
     done = saved["epoch"] if saved else 0
     if done == plan.epochs:  # the worker was restarted after the last epoch
         return
-    shard = ray.train.get_dataset_shard("batches")
     steps = steps_per_block(plan.per_worker, job.grid)
-    blocks = shard.iter_batches(
-        batch_size=plan.per_worker * steps, prefetch_batches=2, batch_format="numpy"
-    )
-    streamed = prefetch_to_device(_own_blocks(blocks, done, rank, plan), plan.per_worker, device)
+    blocks = _own_blocks(_all_blocks(plan.per_worker * steps), done, rank, plan)
+    streamed = prefetch_to_device(blocks, plan.per_worker, device)
     worker = WorkerContext(
         device=device,
         count=count,
@@ -74,7 +71,18 @@ def train_loop_per_worker(config: dict[str, Any]) -> None:
     writer.finish()
     if job.flags.profile and rank == 0:
         uri = storage.join(job.out, PROFILE_DIR, "train-data.txt")
-        storage.write_atomic(uri, shard.stats().encode(), replace=True)
+        stats = ray.train.get_dataset_shard("batches").stats()
+        storage.write_atomic(uri, stats.encode(), replace=True)
+
+
+def _all_blocks(length: int) -> Generator[Arrays]:
+    """Yield the blocks, of `length` images, of this worker's stream.
+
+    The first one starts the stream. Ray Train's two actors for it take seconds to start; on a GPU
+    this runs in a thread, while the network is built.
+    """
+    shard = ray.train.get_dataset_shard("batches")
+    yield from shard.iter_batches(batch_size=length, prefetch_batches=2, batch_format="numpy")
 
 
 def _own_blocks(blocks: Any, epoch: int, rank: int, plan: BatchPlan) -> Generator[Arrays]:
