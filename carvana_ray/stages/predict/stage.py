@@ -232,6 +232,8 @@ class ShardTally:
         if row["bad"]:
             self.limits.count_bad(self.bad, row["example"])
         self.limits.add_block([row["problem"]] if row["problem"] else [], row["usable"])
+        if not self.progress.done:
+            log.debug("the first shard is written")
         self.progress.set(self.progress.done + row["rows"])
         return row["file"]
 
