@@ -13,6 +13,9 @@ from carvana_ray.stages.ingest.read_images import block_row, read_images
 from carvana_ray.stages.predict.mask_predictor import SoftMaskPredictor, read_options
 from carvana_ray.storage import FileInfo
 
+# Of one image at a time. More would mostly wait for each other, in loops that use their cores.
+MAX_THREADS = 4
+
 
 def predict_soft_masks(
     folder: str, entries: Sequence[FileInfo], model: ModelRef, manifest: ModelManifest
@@ -26,7 +29,7 @@ def predict_soft_masks(
         entries: the images, as listed.
         model, manifest: the model.
     """
-    workers = WorkerAllocation(1, len(os.sched_getaffinity(0)), use_gpu=False)
+    workers = WorkerAllocation(1, min(len(os.sched_getaffinity(0)), MAX_THREADS), use_gpu=False)
     options = read_options(folder, manifest, None, workers)
     predict, soft_masks = SoftMaskPredictor(model, workers), {}
     for image in entries:  # one by one, for the memory of a small driver
