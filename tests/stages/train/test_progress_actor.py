@@ -1,5 +1,6 @@
 """Progress between workers and driver: sent at intervals, shown while a block runs."""
 
+import logging
 import time
 from types import SimpleNamespace
 
@@ -30,11 +31,13 @@ def test_progress_is_sent_at_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.ray
 def test_the_meter_shows_the_number_that_a_worker_sent(
-    ray_session: None, monkeypatch: pytest.MonkeyPatch
+    ray_session: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """A worker's note is one line of the log, however often it is polled."""
+    caplog.set_level(logging.INFO, "carvana_ray")
     monkeypatch.setattr(progress_actor, "POLL_EVERY_S", 0.01)
     actor = progress_actor.start_progress_actor()
-    ray.get(actor.set_done.remote(5))
+    ray.get([actor.set_done.remote(5), actor.set_note.remote("48 pairs stay")])
     shown: list[int] = []
     meter = SimpleNamespace(done=7, set=shown.append)
     with progress_actor.poll_progress(actor, meter):  # type: ignore[arg-type]
@@ -44,6 +47,7 @@ def test_the_meter_shows_the_number_that_a_worker_sent(
         while shown[-1] != 9:
             time.sleep(0.01)
     assert set(shown) == {7, 9}, "never less than before"
+    assert [r.getMessage() for r in caplog.records] == ["train: 48 pairs stay"]
     count = len(shown)
     time.sleep(0.05)
     assert len(shown) == count, "no poll after the block"
