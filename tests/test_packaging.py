@@ -1,5 +1,6 @@
 """What is installed: ranges and pins, the files of the wheel, and the steps of the Dockerfile."""
 
+import importlib.util
 import os
 import re
 import shutil
@@ -14,7 +15,8 @@ import yaml
 from packaging.requirements import Requirement
 from support.commands import REPOSITORY
 
-from carvana_ray import __version__
+from carvana_ray import __version__, config
+from carvana_ray.config import cli
 
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
 RANGES = {one.name: one for one in map(Requirement, PROJECT["dependencies"])}
@@ -171,3 +173,12 @@ def test_the_steps_of_the_image_give_the_command_in_a_fresh_environment(
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "runs/sample/train").is_dir()
+
+
+def test_the_demo_is_a_valid_command_and_make_compiles_what_exists() -> None:
+    text = (REPOSITORY / "Makefile").read_text()
+    words = re.findall(r"carvana-ray pipeline (.*)", text)[0].split()
+    flags = cli.parse(config.PipelineFlags, "pipeline", words)
+    assert flags.out == "runs/demo"
+    (imports,) = re.findall(r"-c 'import ((?!sys;).*)'", text)
+    assert all(importlib.util.find_spec(name) for name in imports.split(", "))
