@@ -14,8 +14,7 @@ The images of FOLDER are linked under as many names as --pictures says. The ceil
 before the job, on the same machine. The command should take at most 16 s and the time of all images
 at 0.9 of the lowest ceiling. With `--gpus 1 2` the job runs on one and on two GPUs, with as many
 cores for each; network and masks count for each GPU, and peers use as many GPUs as the first job.
-Other flags, such as --decode gpu, go to the
-job. The last line is one JSON object.
+Other flags, such as --decode gpu, go to the job. The last line is one JSON object.
 """
 
 import argparse
