@@ -185,30 +185,41 @@ def train(
     }
 
 
-def score(
-    state: TrainState, recipe: Recipe, gray: torch.Tensor, truth: torch.Tensor
-) -> tuple[list[float], float]:
-    """Return each image's Dice and the rate in images/s.
+def predict(state: TrainState, recipe: Recipe, gray: torch.Tensor) -> tuple[torch.Tensor, float]:
+    """Return the soft masks, uint8 [n, h, w], and the rate in images/s.
 
     Args:
-        state: of the training whose network is scored.
+        state: of the training whose network predicts.
         recipe: says whether images are mirrored too.
         gray: uint8 [n, h, w].
-        truth: bool [n, H, W].
     """
     predictor = Predictor(state.model, gray.device, recipe.tta_flip)
     batch = max_batch(gray.shape[1], gray.shape[2], recipe.unshuffle)
-    scores, seconds = [], 0.0
+    soft_masks, seconds = [], 0.0
     for start in range(0, len(gray), batch):
         images_on_cpu = gray[start : start + batch].cpu().numpy()
         began = time.perf_counter()
-        soft_masks = predictor.soft_masks(images_on_cpu)
-        if soft_masks.is_cuda:
+        soft_masks.append(predictor.soft_masks(images_on_cpu))
+        if gray.is_cuda:
             torch.cuda.synchronize()
         if start:  # the first batch loads kernels
             seconds += time.perf_counter() - began
-        for soft_mask, true_mask in zip(soft_masks, truth[start : start + batch], strict=True):
-            mask = mask_kernels.enlarge(soft_mask[None], *SIZE)[0]
-            both = (mask & true_mask).sum()
-            scores.append(2 * both.double() / (mask.sum() + true_mask.sum()))
-    return torch.stack(scores).tolist(), (len(gray) - batch) / seconds if seconds else 0.0
+    return torch.cat(soft_masks), (len(gray) - batch) / seconds if seconds else 0.0
+
+
+def dice_of(masks: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+    """Return the Dice of each mask, float64 [n], on the device. Masks are bool [n, H, W]."""
+    both, either = (masks & truth).sum((1, 2)), masks.sum((1, 2)) + truth.sum((1, 2))
+    return 2 * both.double() / either
+
+
+def score(
+    state: TrainState, recipe: Recipe, gray: torch.Tensor, truth: torch.Tensor
+) -> tuple[list[float], float]:
+    """Return each image's Dice and the rate in images/s; `truth` is bool [n, H, W]."""
+    soft_masks, rate = predict(state, recipe, gray)
+    scores = [
+        dice_of(mask_kernels.enlarge(soft_masks[n : n + 1], *SIZE), truth[n : n + 1])
+        for n in range(len(gray))
+    ]
+    return torch.cat(scores).tolist(), rate

@@ -1,53 +1,36 @@
-"""Compare recipes by Dice at full size on held-out cars, over several seeds.
+"""Score recipes by Dice at full size on the cars that the program holds out, over several seeds.
 
     python benchmarks/recipes.py --data FOLDER [--recipes default best ...] [--seeds 0 1 2]
 
 The images are decoded once and stay on the device. Network, training and prediction are the
 project's own (`training.loop.train`, `Predictor`), without Ray and without disk access. A seed
 determines initial weights, order and augmentation. The held-out cars are always those of seed 0, no
-car is kept for validation, and the last epoch is scored. Recipes in addition to the project's:
+car is kept for validation, and the last epoch is scored. A recipe may have changes, as in
+``best:epochs=20``, see `candidates.py`.
 
-    folded        the old default with 4 x 4 blocks of pixels as channels: batches of 16, no
-                  gradient clipping, 20 epochs
-    default-16    the default recipe with batches of 16
-    default-20    the default recipe for 20 epochs
-    best-20       the best recipe for 20 epochs
-    best-still    the best recipe without affine augmentation
-
-`--share 1/2` runs every second (recipe, seed), for one process on each of two GPUs. The last line
-is one JSON object.
+Choose on other cars, by `cross_validation.py`, and score here what was chosen. `--share 1/2` runs
+every second (recipe, seed), for one process on each of two GPUs. The last line is one JSON object.
 """
 
 import argparse
-import dataclasses
 from pathlib import Path
 
 import machine
 import numpy as np
 import torch
+from candidates import read_candidate
 from in_memory import load_all, pairs_of, score, train
 
-from carvana_ray.config.recipes import RECIPES, Recipe
+from carvana_ray.config.recipes import RECIPES
 from carvana_ray.data.cars import KAGGLE
 from carvana_ray.data.split import split_cars
-
-COMPARED: dict[str, Recipe] = {
-    **RECIPES,
-    "folded": dataclasses.replace(
-        RECIPES["default"], unshuffle=4, downscale=1, epochs=20, batch_size=16, grad_clip_norm=None
-    ),
-    "default-16": dataclasses.replace(RECIPES["default"], batch_size=16),
-    "default-20": dataclasses.replace(RECIPES["default"], epochs=20),
-    "best-20": dataclasses.replace(RECIPES["best"], epochs=20),
-    "best-still": dataclasses.replace(RECIPES["best"], affine_augment=False),
-}
 
 
 def main() -> None:
     """Train and score each recipe and seed, and print a row for each."""
     reader = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     reader.add_argument("--data", type=Path, required=True)
-    reader.add_argument("--recipes", nargs="+", default=list(RECIPES), choices=list(COMPARED))
+    reader.add_argument("--recipes", nargs="+", default=list(RECIPES))
     reader.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     reader.add_argument("--holdout-cars", default="16")
     reader.add_argument("--epochs", type=int, help="epochs of each (default: the recipe's)")
@@ -58,18 +41,20 @@ def main() -> None:
     names = [image.name for image, _ in pairs]
     cars = split_cars(KAGGLE.unique(names), flags.holdout_cars, "0", 0)
     held = torch.tensor([KAGGLE.car_of(name) in set(cars[2]) for name in names], device=device)
-    todo = [(name, seed) for name in flags.recipes for seed in flags.seeds]
+    candidates = [read_candidate(text, flags.epochs) for text in flags.recipes]
+    todo = [(candidate, seed) for candidate in candidates for seed in flags.seeds]
     first, step = map(int, flags.share.split("/"))
-    scales = sorted({COMPARED[name].downscale for name, _ in todo} | {1})
+    scales = sorted({candidate.recipe.downscale for candidate, _ in todo} | {1})
     data = {downscale: load_all(pairs, downscale, device) for downscale in scales}
     truth = data[1][1][held] > 127
     rows = []
-    for name, seed in todo[first - 1 :: step]:
-        recipe = COMPARED[name]
-        epochs = flags.epochs or recipe.epochs
-        scaled = data[recipe.downscale]
-        state, took = train(recipe, seed, epochs, scaled[:, ~held])
-        row = {"recipe": name, "seed": seed, "epochs": epochs, **took}
+    for candidate, seed in todo[first - 1 :: step]:
+        recipe, scaled = candidate.recipe, data[candidate.recipe.downscale]
+        state, took = train(
+            recipe, seed, recipe.epochs, scaled[:, ~held], candidate.path, candidate.base
+        )
+        row = {"recipe": candidate.name, "seed": seed, "epochs": recipe.epochs}
+        row |= {"images_seen": int(sum(epoch["images"] for epoch in state.history)), **took}
         scores, rate = score(state, recipe, scaled[0][held], truth)
         row |= {"dice": float(np.mean(scores)), "dice_min": min(scores)}
         rows.append(row | {"predicted_per_second": rate})
