@@ -1,8 +1,9 @@
 """A verdict in words: how good masks are, against models of this kind on real photographs.
 
 The reference values are mean Dice at full size on Kaggle's photographs (1280 x 1918 pixels), of 16
-cars that training did not use. Dice of drawn, smaller or other images can be higher or lower for
-the same model, so every sentence names what it compares with.
+cars that training did not use, though they helped to choose the recipes. Each recipe has its own
+epochs, so the values compare finished models and not equal budgets. Dice of drawn, smaller or other
+images can be higher or lower for the same model, so every sentence names what it compares with.
 """
 
 from typing import NamedTuple
@@ -24,8 +25,9 @@ class Verdict(NamedTuple):
     sentence: str
 
 
-# Means of three seeds: the table of docs/recipes.md; for `default` the row "the default recipe now"
-# of benchmarks/results/recipes_h200_2026-11-23.md, for the others its first table.
+# Means of three seeds, 80 training cars, 60 epochs for `best` and 5 for the others: the table of
+# docs/recipes.md; for `default` the row "the default recipe now" of
+# benchmarks/results/recipes_h200_2026-11-23.md, for the others its first table.
 RECIPES = (
     Reference("2017", 0.9833),
     Reference("default", 0.9908),
