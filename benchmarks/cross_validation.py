@@ -13,7 +13,7 @@ use --holdout-cars 0.
 
 The images are decoded once and stay on the device: seconds and rates are those of a loop without
 Ray, not of a job. The Dice of a car is the mean over its views and the seeds. A difference is
-decided if it is at least 0.0003 and two standard errors over the cars.
+decided if it is at least 0.0003 and two standard errors, over the cars and over the trainings.
 
 Each training prints a row, a JSON object on a line of its own. `--share 1/2` runs every second pair
 of a seed and a fold, for one process on each of two GPUs. `--join` compares the rows in the output

@@ -36,46 +36,59 @@ def scores_by_car(rows: Iterable[Row]) -> dict[str, dict[int, float]]:
     return found
 
 
-def standard_error(values: Sequence[float]) -> float:
-    """Return the standard error of the mean of independent values; infinite for a single one."""
-    return float(np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else math.inf
+def standard_error(values: Sequence[float]) -> float | None:
+    """Return the standard error of the mean of independent values; None for a single one."""
+    return float(np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else None
 
 
 def compare(rows: Sequence[Row], base: Sequence[Row]) -> dict[str, Any]:
-    """Return the difference of the rows from those of the base, over the cars and seeds of both.
+    """Return the difference of the rows from those of the base, over the trainings of both.
 
-    The difference of a car is the mean over the seeds. The standard error is that over the cars.
-    The cars of a fold share a training, so with several seeds the differences by seed say more
-    about how much a training differs from another as a whole.
+    The difference of a car is the mean over the seeds. It has two standard errors: over the cars,
+    and over the trainings, pairs of the same fold and seed. The cars of a fold share a training,
+    so the second one counts what a training differs from another as a whole. The larger one
+    decides.
     """
-    own, other = scores_by_car(rows), scores_by_car(base)
-    pairs = [
-        (car, seed, own[car][seed] - other[car][seed])
-        for car in sorted(own.keys() & other.keys())
-        for seed in sorted(own[car].keys() & other[car].keys())
+    own, other = ({(row["fold"], row["seed"]): row for row in some} for some in (rows, base))
+    common = sorted(own.keys() & other.keys())
+    differences = [
+        (car, training, dice - other[training]["by_car"][car])
+        for training in common
+        for car, dice in own[training]["by_car"].items()
     ]
-    if not pairs:
-        return {"verdict": "no cars and seeds in common"}
-    by_car, by_seed = (
-        [float(np.mean([pair[2] for pair in pairs if pair[at] == key])) for key in keys]
-        for at in (0, 1)
-        for keys in [sorted({pair[at] for pair in pairs})]
-    )
-    mean, error = float(np.mean(by_car)), standard_error(by_car)
-    verdict = "better" if mean > 0 else "worse"
-    if abs(mean) < LEAST or abs(mean) < 2 * error:
-        verdict = "not decided"
-    seen, base_seen = (
-        {(row["fold"], row["seed"]): row["images_seen"] for row in some} for some in (rows, base)
-    )
-    if any(seen[key] != base_seen[key] for key in seen.keys() & base_seen.keys()):
-        verdict += ", unequal budgets"
+    if not differences:
+        return {"verdict": "no trainings in common"}
+    by_car = means_by((car, value) for car, _, value in differences)
+    by_training = means_by((training, value) for _, training, value in differences)
+    by_seed = means_by((training[1], value) for _, training, value in differences)
+    mean = float(np.mean(by_car))
+    errors = standard_error(by_car), standard_error(by_training)
     return {
         "difference": mean,
-        "standard_error": error,
+        "error_by_car": errors[0],
+        "error_by_training": errors[1],
         "differences_by_seed": by_seed,
-        "verdict": verdict,
+        "verdict": judge(mean, errors, [(own[key], other[key]) for key in common]),
     }
+
+
+def means_by(values: Iterable[tuple[Any, float]]) -> list[float]:
+    """Return the means of the values with the same key, in the order of the keys."""
+    groups: dict[Any, list[float]] = {}
+    for key, value in values:
+        groups.setdefault(key, []).append(value)
+    return [float(np.mean(groups[key])) for key in sorted(groups)]
+
+
+def judge(mean: float, errors: Iterable[float | None], trainings: Sequence[tuple[Row, Row]]) -> str:
+    """Return in words whether a difference is decided, and what limits the comparison."""
+    least = max([LEAST, *(2 * error for error in errors if error is not None)])
+    verdict = "not decided" if abs(mean) < least else "better" if mean > 0 else "worse"
+    if len(trainings) == 1:
+        verdict += ", one training"
+    if any(own["images_seen"] != other["images_seen"] for own, other in trainings):
+        verdict += ", unequal budgets"
+    return verdict
 
 
 def summarize(rows: Sequence[Row]) -> dict[str, Any]:
@@ -131,12 +144,15 @@ def comparison_table(compared: Iterable[Mapping[str, Any]]) -> str:
         by_seed = ", ".join(f"{dice:.5f}" for dice in row["dice_by_seed"])
         difference = "-"
         if "difference" in row:
-            difference = f"{row['difference']:+.5f} ± {row['standard_error']:.5f}"
+            errors = (row["error_by_car"], row["error_by_training"])
+            texts = ("-" if error is None else f"{error:.5f}" for error in errors)
+            difference = f"{row['difference']:+.5f} ± {', '.join(texts)}"
         cells = [row["candidate"], f"{row['epochs']}, {row['images_seen']:,}"]
         cells += [f"{len(row['folds'])}, {len(row['seeds'])}", f"{row['dice']:.5f}", by_seed]
         cells += [f"{row['lowest']:.3f}", difference, row["verdict"]]
         cells += [f"{row['train_seconds']:.1f}", f"{row['images_per_second']:,.0f}"]
         rows.append([*cells, ", ".join(row["devices"])])
     head = ["candidate", "epochs, images seen", "folds, seeds", "mean Dice", "by seed"]
-    head += ["lowest image", "difference ± standard error", "", "seconds of a training"]
+    head += ["lowest image", "difference ± error by car, by training", ""]
+    head += ["seconds of a training"]
     return markdown([*head, "images/s", "card"], rows)

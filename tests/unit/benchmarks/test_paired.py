@@ -39,7 +39,8 @@ def test_a_steady_gain_is_decided_though_cars_differ_more() -> None:
     base, better = rows_of("base", [0, 0, 0, 0]), rows_of("new", [0.0010, 0.0012, 0.0008, 0.0010])
     found = paired.compare(better, base)
     assert found["difference"] == pytest.approx(0.0010)
-    assert found["standard_error"] == pytest.approx(np.std([10, 12, 8, 10], ddof=1) / 2 * 1e-4)
+    assert found["error_by_car"] == pytest.approx(np.std([10, 12, 8, 10], ddof=1) / 2 * 1e-4)
+    assert found["error_by_training"] == pytest.approx(1e-4)  # of the means 0.0011 and 0.0009
     assert found["verdict"] == "better"
     assert paired.compare(base, better)["verdict"] == "worse"
 
@@ -49,6 +50,8 @@ def test_a_steady_gain_is_decided_though_cars_differ_more() -> None:
     [
         [0.00029, 0.00029, 0.00029, 0.00028],  # steady and too small
         [0.004, 0.0, 0.0, 0.0],  # large, but less than two standard errors
+        [0.003, -0.001, 0.0012, 0.0008],  # trainings agree, cars do not
+        [0.003, 0.003, 0.0008, 0.0008],  # cars agree within a training, trainings do not
     ],
 )
 def test_small_and_unsteady_gains_are_not_decided(gains: list[float]) -> None:
@@ -56,15 +59,17 @@ def test_small_and_unsteady_gains_are_not_decided(gains: list[float]) -> None:
     assert found["verdict"] == "not decided"
 
 
-def test_only_cars_and_seeds_of_both_count() -> None:
+def test_only_trainings_of_both_count() -> None:
     base = rows_of("base", [0, 0, 0, 0], seed=0) + rows_of("base", [0.1, 0.1, 0.1, 0.1], seed=1)
     new = rows_of("new", [0.01, 0.01, 0.01, 0.01], seed=0)[:1]
     new += rows_of("new", [9, 9, 9, 9], seed=2)
     found = paired.compare(new, base)
     assert found["difference"] == pytest.approx(0.01)
     assert found["differences_by_seed"] == [pytest.approx(0.01)]
+    assert found["error_by_training"] is None
+    assert found["verdict"] == "better, one training"
     assert paired.compare(rows_of("new", [0, 0, 0, 0], seed=5), base) == {
-        "verdict": "no cars and seeds in common"
+        "verdict": "no trainings in common"
     }
 
 
@@ -74,7 +79,7 @@ def test_the_error_is_that_over_cars_of_means_over_seeds() -> None:
     new += rows_of("new", [0.03, 0.01, 0.03, 0.01], seed=1)
     found = paired.compare(new, base)
     assert found["difference"] == pytest.approx(0.02)
-    assert found["standard_error"] == pytest.approx(0, abs=1e-12)
+    assert found["error_by_car"] == pytest.approx(0, abs=1e-12)
     assert found["differences_by_seed"] == pytest.approx([0.02, 0.02])
 
 
@@ -114,4 +119,4 @@ def test_the_table_has_budgets_and_differences() -> None:
     rows = rows_of("base", [0, 0, 0, 0]) + rows_of("new", [0.0010, 0.0012, 0.0008, 0.0010])
     table = paired.comparison_table(paired.compare_all(rows))
     assert "| new | 20, 19,200 | 2, 1 | 0.95600 | 0.95600 |" in table
-    assert "| +0.00100 ± 0.00008 | better | 10.0 | 100 | a card |" in table
+    assert "| +0.00100 ± 0.00008, 0.00010 | better | 10.0 | 100 | a card |" in table
