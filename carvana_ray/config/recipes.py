@@ -16,6 +16,8 @@ class Recipe:
         init: initial weights, ``torch`` (PyTorch's defaults) or ``glorot``.
         schedule: learning rate schedule, ``one-cycle`` or ``flat``.
         learning_rate: learning rate of Adam; with ``one-cycle`` the peak.
+        muon_ratio: learning rate of the convolutions, which then take the steps of Muon, as a
+            multiple of Adam's, see `training.muon`; None: all weights take those of Adam.
         flip: mirror every other training image.
         grad_clip_norm: upper limit of the gradient's L2 norm over all weights; None: no clipping.
         unshuffle: pixels per side of the block that becomes the channels of one input pixel, see
@@ -32,6 +34,7 @@ class Recipe:
     init: str = "torch"
     schedule: str = "one-cycle"
     learning_rate: float = 2e-3
+    muon_ratio: float | None = None
     flip: bool = True
     grad_clip_norm: float | None = 1.0
     unshuffle: int = 1
@@ -59,9 +62,13 @@ _HASH_KEYS = {
     "affine_augment": "jitter",
     "tta_flip": "mirror",
 }
-_ADDED = {"max_shift": 0.03, "max_log_scale": 0.08}  # the values before these were fields
+_ADDED = {  # the values before these were fields
+    "muon_ratio": None,
+    "max_shift": 0.03,
+    "max_log_scale": 0.08,
+}
 RECIPES = {
-    "default": Recipe(),
+    "default": Recipe(muon_ratio=25.0),
     "2017": Recipe(
         norm="none",
         init="glorot",
@@ -71,7 +78,14 @@ RECIPES = {
         grad_clip_norm=None,
         batch_size=16,
     ),
-    "best": Recipe(unshuffle=4, affine_augment=True, tta_flip=True, downscale=1, epochs=60),
+    "best": Recipe(
+        muon_ratio=25.0,
+        unshuffle=4,
+        affine_augment=True,
+        tta_flip=True,
+        downscale=1,
+        epochs=60,
+    ),
     # For drawn cars in many scenes: a wide view of the image, cars of any size and place.
     "starter": Recipe(
         unshuffle=2,

@@ -4,8 +4,8 @@ A step has some 600 kernels. Launched one by one they take the CPU longer than t
 of 8 the GPU waits for half of the time. A graph also leaves the interpreter to the threads that
 fetch batches.
 
-The optimizer's step stays outside: the one-cycle schedule changes Adam's first beta, a number that
-a graph would keep as it was when it was recorded.
+Adam's step stays outside: the one-cycle schedule changes its first beta, a number that a graph
+would keep as it was when it was recorded.
 """
 
 import contextlib
@@ -17,6 +17,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from carvana_ray.training.muon import Muon
 from carvana_ray.training.state import Batch, TrainState
 from carvana_ray.training.step import Outcome, Step, WorkerContext, evaluate
 
@@ -102,6 +103,8 @@ class CapturedSteps:
         state.wrapped.eval()
         recorder.warm_up(self._evaluate)
         self._replay_evaluation = recorder.record(self._evaluate)
+        if isinstance(state.optimizer, Muon):  # last: it must not outlive a failed recording
+            state.optimizer.record(recorder)
 
     def train(self, batch: Batch) -> Outcome:
         """Do what `Step.run` does with a batch."""

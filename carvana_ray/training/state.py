@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import ConstantLR, LRScheduler, OneCycleLR
 from carvana_ray import images
 from carvana_ray.config.recipes import Recipe
 from carvana_ray.images.warp import apply_affine
+from carvana_ray.training.muon import Muon
 from carvana_ray.unet import loss, metrics
 from carvana_ray.unet.network import UNet, UNetConfig, compute_dtype, glorot_init_
 
@@ -144,7 +145,11 @@ def init_state(
     `rate` is the learning rate, or the peak of a one-cycle schedule.
     """
     device = next(module.parameters()).device
-    optimizer = torch.optim.Adam(module.parameters(), lr=rate, fused=device.type == "cuda")
+    optimizer: torch.optim.Optimizer
+    if recipe.muon_ratio:
+        optimizer = Muon(module.network, rate, recipe.muon_ratio)
+    else:
+        optimizer = torch.optim.Adam(module.parameters(), lr=rate, fused=device.type == "cuda")
     schedule: LRScheduler
     if recipe.schedule == "one-cycle":
         # Smith and Topin 2017, https://arxiv.org/abs/1708.07120, with torch's defaults: 30 % of
