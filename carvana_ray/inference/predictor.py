@@ -4,9 +4,10 @@ The network turns standardized gray levels [h, w] into logits, and these become 
 [h, w]. From there on the arithmetic is exact, see `images.enlarge`: the CPU and every GPU make the
 same full-size mask. Only its run bounds leave the device, 10 kB an image instead of 2.4 MB.
 
-`Predictor` cuts the images of a call into *parts*: at most `max_batch` images of one size. On a GPU
-the network of all parts is queued on the current stream at once, and masks and run bounds follow on
-a stream of their own. So the CPU waits for one part while the network is at work on the next.
+`Predictor` cuts the images of a call into *parts*: at most `max_batch` images of one size. On a CPU
+a part is one image, and its mask has the same bits whichever images come with it. On a GPU the
+network of all parts is queued on the current stream at once, and masks and run bounds follow on a
+stream of their own. So the CPU waits for one part while the network is at work on the next.
 Several threads may call one `Predictor`.
 """
 
@@ -24,7 +25,7 @@ from carvana_ray.inference.mask_kernels import run_boundaries
 from carvana_ray.inference.nvjpeg import EncodedImages
 from carvana_ray.unet.network import UNet, compute_dtype
 
-PIXELS, PIXELS_ON_CPU = 64 * 320 * 480, 16 * 320 * 480  # that the network sees at a time
+PIXELS = 64 * 320 * 480  # that the network sees at a time on a GPU
 DECODED_PARTS = 2  # that nvJPEG decodes in one call: it is faster the more files it gets
 FULL_SIZE_PIXELS = 16 * 1280 * 1920  # three float32 arrays of this size exist at a time: 472 MB
 
@@ -39,8 +40,10 @@ def max_batch(h: int, w: int, fold: int = 1, on_gpu: bool = True) -> int:
     """Return the number of images of h x w that the network sees at a time.
 
     A network that folds (see `UNet`) has a grid of 1 / fold^2 of the pixels, but logits for all.
+    On a CPU it is 1: for several images torch takes other kernels than for one, whose sums differ
+    in their last bits. Now and then a pixel of a soft mask would differ by a level.
     """
-    return max(1, (PIXELS if on_gpu else PIXELS_ON_CPU) * fold // (h * w))
+    return max(1, PIXELS * fold // (h * w)) if on_gpu else 1
 
 
 def full_size_batch(height: int, width: int) -> int:
@@ -81,8 +84,10 @@ class Predictor:
 
         Args:
             gray: uint8 [B, h, w] as `images.load_gray` returns it, or on the device; B at most
-                `max_batch`.
+                `max_batch` of a GPU.
         """
+        if not self._on_gpu and len(gray) > 1:
+            return torch.cat([self.soft_masks(gray[row : row + 1]) for row in range(len(gray))])
         return self._redo_non_finite(*self._forward(gray), gray)
 
     def soft_masks_mixed(
@@ -168,7 +173,7 @@ class Predictor:
         bounds: list[RunBounds] = []
         if self._masks_stream is None:
             for part in parts:
-                bounds += _to_run_bounds_in_chunks(self.soft_masks(part), height, width)
+                bounds += to_run_bounds(self.soft_masks(part), height, width)
             return bounds
         queued = []
         for part in parts:
@@ -253,10 +258,8 @@ def _record_event() -> torch.cuda.Event:
 
 
 def _to_run_bounds_in_chunks(soft_masks: Tensor, height: int, width: int) -> list[RunBounds]:
-    """Return `to_run_bounds`, with few full-size masks in memory at a time."""
+    """Return `to_run_bounds` on a GPU, with few full-size masks in memory at a time."""
     chunks = soft_masks.split(full_size_batch(height, width))
-    if not soft_masks.is_cuda:
-        return [bounds for chunk in chunks for bounds in to_run_bounds(chunk, height, width)]
     queued = [(run_boundaries(chunk, height, width), _record_event()) for chunk in chunks]
     bounds: list[RunBounds] = []
     for boundaries, ready in queued:
