@@ -120,6 +120,9 @@ def _run(name: str, flags: config.LogFlags, load: Callable[[], Any]) -> dict[str
 
     precheck(name, flags)
     cache_bytecode()  # before torch and Ray are imported
+    # Threads of torch sleep while they wait for each other; Ray's local processes inherit it. By
+    # default they spin, which takes the cores from the processes that read images.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if isinstance(flags, config.RayFlags):
         from carvana_ray.stages import few_images
 

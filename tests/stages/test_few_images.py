@@ -98,10 +98,11 @@ def test_a_job_of_few_images_imports_no_ray(job: str, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos/car.jpg").write_bytes(draw_pair(0, (320, 480))[0])
     flags = ["--data", tmp_path / "photos", "--model", tmp_path / "model", "--out", tmp_path / "o"]
-    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    ours = "RAY_ADDRESS", "OMP_WAIT_POLICY"
+    environment = {name: value for name, value in os.environ.items() if name not in ours}
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, job, *map(str, flags)],
-        env={**environment, "PYTHONPATH": str(REPOSITORY)},
+        env={**environment, "PYTHONPATH": str(REPOSITORY), "OMP_DISPLAY_ENV": "TRUE"},
         capture_output=True,
         text=True,
         timeout=200,
@@ -110,6 +111,7 @@ def test_a_job_of_few_images_imports_no_ray(job: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "128 images or fewer: runs without Ray; --ray always uses it" in done.stderr
     (imported,) = [line for line in done.stderr.splitlines() if line.startswith("imported: ")]
+    assert "OMP_WAIT_POLICY = 'PASSIVE'" in done.stderr, "torch's OpenMP read it as it was loaded"
     unwanted = UNWANTED if job == "cutout" else ("ray",)
     assert not set(unwanted) & set(imported.split())
     assert (tmp_path / "o").exists()
