@@ -41,6 +41,16 @@ def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path],
     return folder
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> None:
+    """Start each module of tests with one thread of torch, whatever number the last one left.
+
+    Jobs in the test process set their own number, and the last bits of a sum depend on it.
+    """
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)
+
+
 @pytest.fixture(scope="session")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """8 cars with masks and 2 without, 8 views each. Tests only read it."""

@@ -2,7 +2,6 @@
 
 import copy
 
-import torch
 from support.training import PLAN, assert_equal, fresh, lone_worker, stream
 
 from carvana_ray.stages.train.checkpoint_writer import _fetch, _snapshot
@@ -10,7 +9,6 @@ from carvana_ray.training.loop import train_step
 
 
 def test_a_snapshot_is_the_state_and_later_steps_leave_it_alone() -> None:
-    torch.set_num_threads(1)
     state, batches = fresh(), stream(PLAN)
     train_step(state, next(batches), lone_worker())
     expected = copy.deepcopy(state.state_dict())

@@ -59,7 +59,6 @@ def same(one: Any, other: Any) -> bool:
 @pytest.fixture(scope="module")
 def five(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
     """The folder of a run of five epochs, all kept, and `TrainState.state_dict` after each."""
-    torch.set_num_threads(1)
     run, seen = tmp_path_factory.mktemp("states") / "run", []
     state = fresh()
     for epoch in range(1, 6):

@@ -33,7 +33,6 @@ class Unfolding(nn.Module):
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("recipe", ["default", "best"])
 def test_the_sums_are_those_of_the_plain_module(recipe: str, training: bool) -> None:
-    torch.set_num_threads(1)
     plain = ModelWithLoss(build_model(4, RECIPES[recipe], seed=0))
     fused = cast(FusedTrainingUNet, Unfolding(plain.network))
     module = FusedModelWithLoss(plain.network, fused)

@@ -20,11 +20,6 @@ from carvana_ray.training.state import Batch, TrainState
 TWO = dataclasses.replace(PLAN, epochs=2)
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)  # the networks are tiny
-
-
 class Rerun:
     """Instead of a recording the function itself, which reads and writes the same tensors."""
 

@@ -40,7 +40,6 @@ def without_times(history: list[dict[str, float]]) -> list[dict[str, float]]:
 
 @pytest.fixture(scope="module")
 def whole() -> TrainState:
-    torch.set_num_threads(1)
     return run(fresh())
 
 
@@ -53,7 +52,6 @@ def test_it_learns(whole: TrainState) -> None:
 
 @pytest.mark.parametrize("recipe", ["default", "2017"])
 def test_the_same_seed_gives_the_same_loss_twice(recipe: str) -> None:
-    torch.set_num_threads(1)
     first, second = run(fresh(recipe)), run(fresh(recipe))
     assert without_times(first.history) == without_times(second.history)
 
@@ -202,7 +200,6 @@ class OneBadValue:
 
     def train(self) -> tuple[str, TrainState]:
         """Train until the run stops; return its error and its state."""
-        torch.set_num_threads(1)
         module = ModelWithLoss(build_model(1, RECIPES["default"], seed=0))
         state = init_state(module, module, RECIPES["default"], 1e-3, 1000)
         with pytest.raises(loop.DivergedError) as caught:

@@ -23,7 +23,6 @@ KINDS = ["activation", "logits", "gradient"]
 @pytest.mark.parametrize("at", [0, 2])
 def test_a_run_with_a_skipped_step_is_the_run_without_that_batch(kind: str, at: int) -> None:
     """Equal to the bit: scales are powers of two."""
-    torch.set_num_threads(1)
     plan = dataclasses.replace(PLAN, epochs=1)
     skipping, without = scaled(), scaled()
     spoil(skipping, kind, at)
@@ -69,7 +68,6 @@ def train_with_bad_steps(
         images |= dict.fromkeys(bad, torch.full((2, 16, 16), math.nan))
     mask, weight = torch.full((2, 16, 16), 255.0), torch.ones(2)
     batches = [{"image": one, "soft_mask": mask, "weight": weight} for one in images.values()]
-    torch.set_num_threads(1)
     state = scaled(base=1)
     if what == "gradient":
         (at,) = bad
