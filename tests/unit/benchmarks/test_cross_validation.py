@@ -54,7 +54,7 @@ def test_folds_divide_the_cars_that_are_not_held_out() -> None:
 def test_candidates_are_trained_scored_compared_and_joined(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    small = "default:base=4,downscale=2,batch_size=2,learning_rate=2e-2"
+    small = "starter:base=4,downscale=1,batch_size=2,learning_rate=2e-2,affine_augment=False"
     flags = ["--data", folder, "--holdout-cars", "2", "--epochs", "6", "--folds", "0", "2"]
     flags += ["--candidates", small, f"{small},epochs=1"]
     found, lines = run(capsys, *flags, "--sheet", tmp_path / "worst.jpg")
