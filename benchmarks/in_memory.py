@@ -119,7 +119,10 @@ def begin(plan: BatchPlan, recipe: Recipe, example: Batch, path: str, base: int 
     """
     device = example["image"].device
     network = build_model(base, recipe, plan.seed)
-    module = with_loss(network, device) if path == "fused" else ModelWithLoss(network).to(device)
+    if path == "fused":
+        module = with_loss(network, device, recipe.edge_weight)
+    else:
+        module = ModelWithLoss(network, recipe.edge_weight).to(device)
     if path == "compiled":
         module.compile()
     steps = plan.epochs * plan.train_steps

@@ -20,6 +20,8 @@ class Recipe:
             multiple of Adam's, see `training.muon`; None: all weights take those of Adam.
         flip: mirror every other training image.
         grad_clip_norm: upper limit of the gradient's L2 norm over all weights; None: no clipping.
+        edge_weight: how many times the cross entropy of a pixel near the mask's boundary counts in
+            training, see `unet.loss.edge_weights`; 1: as often as any other.
         unshuffle: pixels per side of the block that becomes the channels of one input pixel, see
             `unet.UNet`.
         affine_augment: shift and scale training images at random, see `images.augment`.
@@ -37,6 +39,7 @@ class Recipe:
     muon_ratio: float | None = None
     flip: bool = True
     grad_clip_norm: float | None = 1.0
+    edge_weight: float = 1.0
     unshuffle: int = 1
     affine_augment: bool = False
     max_shift: float = 0.03
@@ -64,6 +67,7 @@ _HASH_KEYS = {
 }
 _ADDED = {  # the values before these were fields
     "muon_ratio": None,
+    "edge_weight": 1.0,
     "max_shift": 0.03,
     "max_log_scale": 0.08,
 }

@@ -42,7 +42,12 @@ class Curve(NamedTuple):
 
 
 CURVES = {
-    "loss": Curve("Loss", "cross entropy / 2 - Dice + 1", ("loss",), "Lower is better."),
+    "loss": Curve(
+        "Loss",
+        "cross entropy / 2 - Dice + 1",
+        ("loss",),
+        "Lower is better. Training may count pixels near the boundary several times.",
+    ),
     "dice": Curve(
         "1 - Dice",
         "1 - Dice, log scale",

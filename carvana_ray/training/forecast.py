@@ -75,7 +75,7 @@ def measure(network: Network) -> StepCost:
 
 def _step_seconds(base: int, recipe: Recipe) -> tuple[list[float], float]:
     """Return CPU seconds: of the gradient of one image of each of `SIDES`, and of the optimizer."""
-    module = ModelWithLoss(build_model(base, recipe, seed=0)).train()
+    module = ModelWithLoss(build_model(base, recipe, seed=0), recipe.edge_weight).train()
     state = init_state(module, module, recipe, rate=1e-3, total_steps=100)
     seconds = []
     for side in SIDES:

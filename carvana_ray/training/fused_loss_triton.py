@@ -11,6 +11,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from carvana_ray.training.edge_weights_triton import edge_weights
+
 VALUES = 1024  # logits that one program computes at a time
 PROGRAMS = 2048  # of the pass for the sums: enough to fill a GPU, few enough to combine in one
 WARPS = 4
@@ -18,16 +20,18 @@ SUMS = 5  # cross entropy, p * t, p + t; pixels in both masks, in either one
 
 
 def sums(
-    logits: Tensor, target: Tensor, weight: Tensor, size: tuple[int, int]
-) -> tuple[Tensor, Tensor]:
-    """Return the results of `fused_loss.folded_sums`, without a gradient.
+    logits: Tensor, target: Tensor, weight: Tensor, size: tuple[int, int], edge_weight: float
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return the results of `fused_loss.folded_sums`, without a gradient, and `edge_weights`.
 
     Args:
         logits: [B, P, h, w], channels last.
         target: uint8 [B, f^2, h, w], channels last; f is a power of 2.
         weight: float32 [B].
         size: height and width in pixels.
+        edge_weight: 1 gives no edges, None.
     """
+    edges = None if edge_weight == 1 else edge_weights(target, size, edge_weight)
     count, channels, h, w = logits.shape
     fold = math.isqrt(target.shape[1])
     values = h * w * fold**2  # of an image
@@ -39,28 +43,35 @@ def sums(
     block = [triton.next_power_of_2(length) for length in (count, tiles)]
     with torch.cuda.device_of(logits):
         _sums_kernel[(tiles, count)](
-            logits, target, weight, partial, *size, h, w, fold, channels, steps, VALUES,
+            logits, target, weight, edges, partial,
+            *size, h, w, fold, channels, steps, VALUES,
             num_warps=WARPS,
         )  # fmt: skip
         _combine_kernel[(1,)](
             partial, weight, of_loss, counts, size[0] * size[1], count, tiles, *block, num_warps=8
         )
-    return of_loss, counts
+    return of_loss, counts, edges
 
 
 def gradient(
-    logits: Tensor, target: Tensor, weight: Tensor, size: tuple[int, int], of_sums: Tensor
+    logits: Tensor,
+    target: Tensor,
+    weight: Tensor,
+    size: tuple[int, int],
+    edges: Tensor | None,
+    of_sums: Tensor,
 ) -> Tensor:
     """Return the gradient to the logits, in their shape and dtype, channels last.
 
     Args:
-        of_sums: float32 [4], the gradient to the first result of `sums`.
+        edges: the third result of `sums`.
+        of_sums: float32 [4], the gradient to the first one.
     """
     count, channels, h, w = logits.shape
     result = torch.empty_like(logits, memory_format=torch.channels_last)
     with torch.cuda.device_of(logits):
         _gradient_kernel[(triton.cdiv(h * w * channels, VALUES), count)](
-            logits, target, weight, of_sums.contiguous(), result,
+            logits, target, weight, edges, of_sums.contiguous(), result,
             *size, h, w, math.isqrt(target.shape[1]), channels, VALUES,
             num_warps=WARPS,
         )  # fmt: skip
@@ -72,8 +83,8 @@ def self_test(device: torch.device) -> None:
     logits = torch.zeros(1, 16, 4, 4, dtype=torch.float16, device=device)
     logits = logits.contiguous(memory_format=torch.channels_last)
     target, weight = logits.to(torch.uint8), torch.ones(1, device=device)
-    of_loss, _ = sums(logits, target, weight, (16, 16))
-    gradient(logits, target, weight, (16, 16), of_loss)
+    of_loss, _, edges = sums(logits, target, weight, (16, 16), 2.0)
+    gradient(logits, target, weight, (16, 16), edges, of_loss)
 
 
 @triton.jit
@@ -102,6 +113,12 @@ def _load(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
+def _times(edges, cell, cells):  # type: ignore[no-untyped-def]
+    """Return how many times the cross entropy of each cell counts."""
+    return 1.0 if edges is None else tl.load(edges + cell, mask=cell < cells, other=0.0)
+
+
+@triton.jit
 def _log1p(z):  # type: ignore[no-untyped-def]
     """Return log(1 + z) of z in 0..1 to 3e-7 of its value, also for small z.
 
@@ -118,6 +135,7 @@ def _sums_kernel(  # type: ignore[no-untyped-def]
     logits,
     target,
     weight,
+    edges,
     partial,
     H: tl.constexpr,
     W: tl.constexpr,
@@ -131,6 +149,8 @@ def _sums_kernel(  # type: ignore[no-untyped-def]
     tile, image = tl.program_id(0), tl.program_id(1)
     logits += image.to(tl.int64) * h * w * P
     target += image.to(tl.int64) * h * w * F * F
+    if edges is not None:
+        edges += image.to(tl.int64) * h * w
     factor = tl.load(weight + image)
     entropy = tl.zeros([N // (F * F), F * F], tl.float32)
     product, total, both, either = entropy, entropy, entropy, entropy
@@ -141,7 +161,8 @@ def _sums_kernel(  # type: ignore[no-untyped-def]
         z = tl.exp(-tl.abs(x))
         p = tl.where(keep, tl.where(x >= 0, 1.0, z) / (1.0 + z), 0.0)
         # As torch: the last two terms are the logarithm of the sigmoid.
-        entropy += tl.where(keep, (1.0 - t) * x - (tl.minimum(x, 0.0) - _log1p(z)), 0.0)
+        value = (1.0 - t) * x - (tl.minimum(x, 0.0) - _log1p(z))
+        entropy += tl.where(keep, _times(edges, cell, h * w) * value, 0.0)
         product += p * t
         total += p + t
         mask, truth = x > 0, t > 0.5
@@ -184,6 +205,7 @@ def _gradient_kernel(  # type: ignore[no-untyped-def]
     logits,
     target,
     weight,
+    edges,
     of_sums,
     result,
     H: tl.constexpr,
@@ -205,6 +227,9 @@ def _gradient_kernel(  # type: ignore[no-untyped-def]
     z = tl.exp(-tl.abs(x))
     p = tl.where(x >= 0, 1.0, z) / (1.0 + z)
     slope = tl.load(of_sums + 1) * t + tl.load(of_sums + 2)
-    value = tl.load(of_sums) * (p - t) + slope * p * (1.0 - p)
+    if edges is not None:
+        edges += first
+    of_entropy = tl.load(of_sums) * _times(edges, cell, h * w)
+    value = of_entropy * (p - t) + slope * p * (1.0 - p)
     value = tl.where(keep, value, 0.0).to(result.dtype.element_ty)
     tl.store(result + first * P + at, value, mask=cell < h * w)

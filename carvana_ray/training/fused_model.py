@@ -15,11 +15,12 @@ class FusedModelWithLoss(nn.Module):
 
     Args:
         network: the network, whose weights `fused` shares.
+        edge_weight: as that of `ModelWithLoss`.
     """
 
-    def __init__(self, network: UNet, fused: FusedTrainingUNet) -> None:
+    def __init__(self, network: UNet, fused: FusedTrainingUNet, edge_weight: float = 1.0) -> None:
         super().__init__()
-        self.network, self._fused = network, fused
+        self.network, self._fused, self.edge_weight = network, fused, edge_weight
 
     def prepare(self, batch: Batch, training: bool) -> tuple[FoldedBatch]:
         """Return what `forward` takes of a batch as `prepare_batch` takes it."""
@@ -27,11 +28,15 @@ class FusedModelWithLoss(nn.Module):
 
     def forward(self, folded: FoldedBatch) -> tuple[Tensor, Tensor]:
         """Return `loss.loss_sums` [4] and `metrics.metric_sums` [3]."""
-        return folded_sums(self._fused(folded.x), folded)
+        edge_weight = self.edge_weight if self.training else 1.0
+        return folded_sums(self._fused(folded.x), folded, edge_weight)
 
 
-def with_loss(network: UNet, device: torch.device) -> ModelWithLoss | FusedModelWithLoss:
+def with_loss(
+    network: UNet, device: torch.device, edge_weight: float = 1.0
+) -> ModelWithLoss | FusedModelWithLoss:
     """Return the fastest module that computes a network's loss on a device; moves it there."""
     network = network.to(device)
-    fused = fuse(network, device)
-    return FusedModelWithLoss(network, fused) if fused else ModelWithLoss(network)
+    if fused := fuse(network, device):
+        return FusedModelWithLoss(network, fused, edge_weight)
+    return ModelWithLoss(network, edge_weight)

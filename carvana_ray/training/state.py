@@ -46,11 +46,15 @@ class ModelWithLoss(nn.Module):
 
     Called with ``image`` float [b, h, w] (standardized), ``soft_mask`` [b, h, w] (0..255) and
     ``weight`` float [b]; returns `loss.loss_sums` [4] and `metrics.metric_sums` [3].
+
+    Args:
+        edge_weight: see `Recipe`. Evaluation counts all pixels once, so that the validation losses
+            of all recipes are of one kind.
     """
 
-    def __init__(self, network: UNet) -> None:
+    def __init__(self, network: UNet, edge_weight: float = 1.0) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.edge_weight = network, edge_weight
 
     def prepare(self, batch: Batch, training: bool) -> tuple[Tensor, ...]:
         """Return what `forward` takes, see `prepare_batch`."""
@@ -63,7 +67,9 @@ class ModelWithLoss(nn.Module):
         with torch.autocast(image.device.type, dtype, enabled=dtype != torch.float32):
             logits = self.network(batch)
         counts = metrics.metric_sums(logits.detach(), target, weight)
-        return loss.loss_sums(logits, target, weight), counts
+        edge_weight = self.edge_weight if self.training else 1.0
+        edges = loss.edge_weights(target, self.network.fold, edge_weight)
+        return loss.loss_sums(logits, target, weight, edges), counts
 
 
 @dataclass

@@ -3,6 +3,9 @@
 Dice is a ratio of sums over the batch, so the mean of the workers' losses is a different loss. The
 workers therefore add up four sums, and each backpropagates through its own part only. The sum of
 their gradients is the gradient of the loss of the whole batch.
+
+In training a recipe may let the cross entropy of pixels near a mask's boundary count several times,
+see `edge_weights`. Nearly all wrong pixels are there.
 """
 
 from collections.abc import Callable
@@ -12,9 +15,42 @@ import torch.nn.functional as F
 from torch import Tensor
 
 SMOOTH = 1.0  # in Dice, above and below, as in the 2017 project: two empty masks score 1
+EDGE_CELLS = 1  # cells around a cell in which `edge_weights` looks for a boundary
 
 
-def loss_sums(logits: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+def edge_weights(target: Tensor, fold: int, edge_weight: float) -> Tensor | None:
+    """Return how many times the cross entropy of each pixel counts; None if all count once.
+
+    A pixel near a boundary counts `edge_weight` times: the 3 x 3 cells around its own hold both car
+    and background, as `metrics.metric_sums` tells them apart. A cell is a block of fold x fold
+    pixels, counted from the top left. Cells end at the image's border. So the band has f to 2f - 1
+    pixels to each side of a boundary. The weights of Ronneberger et al. 2015,
+    https://arxiv.org/abs/1505.04597, equation 2, fall with the distance from a boundary. These need
+    no distance, and one value for each cell of a network that folds.
+
+    Args:
+        target: float [B, 1, h, w], soft masks 0..1.
+        fold: that of the network.
+
+    Returns:
+        float32 [B, 1, h, w].
+    """
+    if edge_weight == 1:
+        return None
+    car = target > 0.5
+    held = F.max_pool2d(torch.cat([car, ~car], 1).float(), fold, ceil_mode=True)  # [B, 2, h, w]
+    around = F.max_pool2d(held, 2 * EDGE_CELLS + 1, 1, EDGE_CELLS)
+    cells = torch.where(around.amin(1, keepdim=True) > 0, edge_weight, 1.0)
+    pixels = cells.repeat_interleave(fold, -2).repeat_interleave(fold, -1)
+    return pixels[..., : target.shape[-2], : target.shape[-1]]
+
+
+def loss_sums(
+    logits: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    pixel_weight: Tensor | None = None,
+) -> Tensor:
     """Return the sums that the loss of a batch is computed from.
 
     Args:
@@ -23,6 +59,8 @@ def loss_sums(logits: Tensor, target: Tensor, weight: Tensor | None = None) -> T
         target: float [B, 1, h, w], soft masks 0..1.
         weight: float [B], 1 for an image, 0 for padding of the batch; None for all 1. Padding may
             hold NaN or infinity.
+        pixel_weight: float [B, 1, h, w], how many times the cross entropy of each pixel counts, see
+            `edge_weights`; None for all 1. All other sums count each pixel once.
 
     Returns:
         float32 [4]: the sums of cross entropy, of p * t and of p + t, and the number of pixels.
@@ -34,6 +72,8 @@ def loss_sums(logits: Tensor, target: Tensor, weight: Tensor | None = None) -> T
     probability = torch.sigmoid(logits)
     axes = (1, 2, 3)
     cross_entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    if pixel_weight is not None:
+        cross_entropy = cross_entropy * pixel_weight
     per_image = torch.stack(
         [
             cross_entropy.sum(axes),

@@ -26,6 +26,11 @@ def moved_batch(height: int, width: int) -> dict[str, Tensor]:
     }
 
 
+def disks(height: int, width: int) -> Tensor:
+    """Return the soft masks of `moved_batch`, float32 [4, 1, H, W], 0..1."""
+    return moved_batch(height, width)["soft_mask"][:, None] / 255
+
+
 def unfold(folded: Tensor, fold: int, height: int, width: int) -> Tensor:
     """Return pixels [B, height, width] of cells [B, P, h, w], one by one."""
     y, x = torch.arange(height)[:, None], torch.arange(width)
@@ -52,3 +57,14 @@ def folded_case(
         one.contiguous(memory_format=torch.channels_last) for one in (logits.to(dtype), target)
     )
     return logits, FoldedBatch(target, target, weight, size)
+
+
+def disk_case(fold: int, channels: int, dtype: torch.dtype) -> tuple[Tensor, FoldedBatch]:
+    """Return `folded_case` of larger images, where image 0, 3 and 4 show a disk."""
+    height, width = size = 21, 34
+    logits, folded = folded_case(fold, channels, dtype, size)
+    y, x = torch.arange(height)[:, None], torch.arange(width)
+    shown = disks(height, width)[:3, 0] * 255
+    for image, disk in zip((0, 3, 4), shown.to(torch.uint8), strict=True):
+        folded.target[image, y % fold * fold + x % fold, y // fold, x // fold] = disk
+    return logits, folded

@@ -116,11 +116,11 @@ def _build_state(
         network.load_state_dict(load_base_weights(flags, base_model.sha256))
     module: ModelWithLoss | FusedModelWithLoss
     if flags.compile == "on":
-        module = ModelWithLoss(network).to(worker.device)
+        module = ModelWithLoss(network, job.recipe.edge_weight).to(worker.device)
         torch._dynamo.config.suppress_errors = True  # run eagerly what cannot be compiled
         module.compile()
     else:
-        module = with_loss(network, worker.device)
+        module = with_loss(network, worker.device, job.recipe.edge_weight)
     # On GPUs `step.sum_gradients` takes the place of DDP, whose hooks a graph cannot record.
     # `loop.average_statistics` synchronizes the buffers, once per epoch.
     options = {"broadcast_buffers": False}

@@ -1,10 +1,17 @@
-"""The blocks that a training worker uses."""
+"""The blocks that a training worker uses, and what it trains with."""
 
 from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
+import torch
+from support.training import lone_worker
 
+from carvana_ray.config import TrainFlags
+from carvana_ray.config.recipes import Recipe
+from carvana_ray.stages.train import worker
 from carvana_ray.stages.train.worker import _own_blocks
 from carvana_ray.training.batch_plan import BatchPlan
 from carvana_ray.training.prefetch import Arrays
@@ -48,3 +55,16 @@ def test_batches_of_another_worker_or_of_a_later_epoch_are_refused() -> None:
         list(_own_blocks(blocks_from(2, 1), 1, 1, PLAN))
     with pytest.raises(RuntimeError, match="3 images in batches of 2"):
         list(_own_blocks(blocks_from(0, 1, spare=1), 0, 1, PLAN))
+
+
+@pytest.mark.parametrize("compiled", ["off", "on"])
+def test_a_worker_trains_with_the_edge_weight_of_its_recipe(
+    compiled: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "prepare_model", lambda module, **options: module)
+    flags = TrainFlags(recipe="default", base=2, compile=compiled)
+    run = SimpleNamespace(base_model=None)
+    job = cast(Any, SimpleNamespace(flags=flags, run=run, recipe=Recipe(edge_weight=7.0)))
+    with torch._dynamo.config.patch(suppress_errors=False):  # sets it back afterwards
+        state = worker._build_state(job, PLAN, lone_worker(), None)
+    assert state.module.edge_weight == 7

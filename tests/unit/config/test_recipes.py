@@ -30,7 +30,8 @@ def test_run_ids_hash_the_original_text(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("max_shift", 0.3), ("max_log_scale", 0.3), ("muon_ratio", 9.0)]
+    ("field", "value"),
+    [("max_shift", 0.3), ("max_log_scale", 0.3), ("muon_ratio", 9.0), ("edge_weight", 3.0)],
 )
 def test_newer_fields_name_another_run_where_they_differ(field: str, value: object) -> None:
     """Otherwise a run after an upgrade would go on from states of the old values."""

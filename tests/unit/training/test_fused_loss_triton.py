@@ -5,7 +5,7 @@ from types import ModuleType
 
 import pytest
 import torch
-from support.folded import folded_case
+from support.folded import disk_case, folded_case
 from torch import Tensor
 
 from carvana_ray.training import fused_loss
@@ -23,13 +23,17 @@ def small_tiles(triton_kernels: ModuleType, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def sums_and_gradient(
-    logits: Tensor, folded: FoldedBatch, of_sums: Tensor, kernels: ModuleType | None
+    logits: Tensor,
+    folded: FoldedBatch,
+    of_sums: Tensor,
+    kernels: ModuleType | None,
+    edge_weight: float = 1.0,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return sums, counts and the gradient to the logits, by the kernels or by torch."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fused_loss, "load_triton", lambda device, name: kernels)
         logits = logits.detach().requires_grad_()
-        sums, counts = folded_sums(logits, folded)
+        sums, counts = folded_sums(logits, folded, edge_weight)
         (gradient,) = torch.autograd.grad(sums, logits, of_sums)
     return sums.detach(), counts, gradient
 
@@ -38,7 +42,12 @@ def on_device(
     fold: int, channels: int, dtype: torch.dtype, device: torch.device, count: int = 1
 ) -> tuple[Tensor, FoldedBatch, Tensor]:
     """Return the first images of `folded_case` and a gradient to their sums."""
-    logits, folded = folded_case(fold, channels, dtype)
+    return moved_to(device, *folded_case(fold, channels, dtype), count)
+
+
+def moved_to(
+    device: torch.device, logits: Tensor, folded: FoldedBatch, count: int
+) -> tuple[Tensor, FoldedBatch, Tensor]:
     target, weight = folded.target[:count].to(device), folded.weight[:count].to(device)
     of_sums = torch.tensor([0.5, -0.25, 0.125, 1.0], device=device)
     return logits[:count].to(device), FoldedBatch(target, target, weight, folded.size), of_sums
@@ -74,6 +83,29 @@ def test_kernels_equal_torch(
     torch.testing.assert_close(gradient, expected[2], rtol=close, atol=close * 1e-2)
     assert (gradient[:, fold**2 :] == 0).all()
     assert (gradient[3] == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("fold", "channels", "dtype"),
+    [(1, 8, torch.float16), (2, 8, torch.float16), (4, 16, torch.float32)],
+)
+def test_kernels_equal_torch_at_edges(
+    fold: int,
+    channels: int,
+    dtype: torch.dtype,
+    triton_kernels: ModuleType,
+    device: torch.device,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(triton_kernels, "VALUES", 1024)  # fewer programs, for the interpreter
+    case = moved_to(device, *disk_case(fold, channels, dtype), 5)
+    found = sums_and_gradient(*case, triton_kernels, 5.0)
+    expected = sums_and_gradient(*case, None, 5.0)
+    torch.testing.assert_close(found[0], expected[0], rtol=1e-5, atol=0)
+    assert torch.equal(found[1], sums_and_gradient(*case, triton_kernels)[1]), "metrics"
+    close = 1e-5 if dtype == torch.float32 else 1e-3
+    torch.testing.assert_close(found[2], expected[2], rtol=close, atol=close * 0.1)
+    assert (found[2][3] == 0).all()
 
 
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")  # numpy in the interpreter

@@ -30,12 +30,15 @@ class Unfolding(nn.Module):
         return torch.cat([logits, torch.full_like(logits, 9)], dim=1)  # channels to ignore
 
 
+@pytest.mark.parametrize("edge_weight", [1.0, 5.0])
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("recipe", ["default", "best"])
-def test_the_sums_are_those_of_the_plain_module(recipe: str, training: bool) -> None:
-    plain = ModelWithLoss(build_model(4, RECIPES[recipe], seed=0))
+def test_the_sums_are_those_of_the_plain_module(
+    recipe: str, training: bool, edge_weight: float
+) -> None:
+    plain = ModelWithLoss(build_model(4, RECIPES[recipe], seed=0), edge_weight)
     fused = cast(FusedTrainingUNet, Unfolding(plain.network))
-    module = FusedModelWithLoss(plain.network, fused)
+    module = FusedModelWithLoss(plain.network, fused, edge_weight)
     batch = next(steps.batches(recipe, (72, 90), 2, 0, CPU))  # neither side fits the blocks
     found = []
     for one in (plain, module):
@@ -49,4 +52,6 @@ def test_the_sums_are_those_of_the_plain_module(recipe: str, training: bool) -> 
 
 
 def test_a_cpu_takes_the_plain_module() -> None:
-    assert isinstance(with_loss(build_model(4, RECIPES["default"], seed=0), CPU), ModelWithLoss)
+    module = with_loss(build_model(4, RECIPES["default"], seed=0), CPU, 5.0)
+    assert isinstance(module, ModelWithLoss)
+    assert module.edge_weight == 5

@@ -10,8 +10,10 @@ from support.training import PLAN, fresh, lone_worker, scaled, spoil, stream
 
 from carvana_ray import images
 from carvana_ray.checkpoints.model import from_bytes, to_bytes
+from carvana_ray.config.recipes import Recipe
 from carvana_ray.training.loop import train_step
-from carvana_ray.training.state import prepare_batch
+from carvana_ray.training.state import ModelWithLoss, build_model, prepare_batch
+from carvana_ray.unet import loss
 
 
 def test_random_numbers_resume() -> None:
@@ -81,3 +83,16 @@ def test_images_are_transformed_for_training_only_and_standardized_as_for_predic
     assert torch.allclose(target, soft_mask.flip(-1).float(), atol=0.1)
     ready = {"image": as_predicted, "soft_mask": soft_mask, "weight": torch.ones(2)}
     assert prepare_batch(ready, training=True)[0] is as_predicted, "not a second time"
+
+
+def test_edges_count_more_in_training_and_once_in_evaluation() -> None:
+    module = ModelWithLoss(build_model(4, Recipe(norm="none", unshuffle=2), seed=0), 5.0)
+    batch = next(stream(PLAN))
+    prepared = module.prepare(batch, training=True)
+    target = batch["soft_mask"][:, None] / 255
+    logits = module.network(prepared[0][:, None])
+    once = loss.loss_sums(logits, target)
+    edges = loss.loss_sums(logits, target, None, loss.edge_weights(target, 2, 5.0))
+    assert edges[0] > 1.2 * once[0]
+    assert torch.equal(module.train()(*prepared)[0], edges)
+    assert torch.equal(module.eval()(*prepared)[0], once)

@@ -1,7 +1,9 @@
 """The loss against its formula, and with several workers against one with the whole batch."""
 
+import numpy as np
 import pytest
 import torch
+from support.folded import disks
 from torch import Tensor
 
 from carvana_ray.unet import loss
@@ -38,6 +40,80 @@ def test_bf16_logits_are_summed_in_float32() -> None:
     torch.testing.assert_close(
         loss.bce_dice(rounded, target), loss.bce_dice(rounded.float(), target)
     )
+
+
+@pytest.mark.parametrize("fold", [1, 2, 3, 4])
+def test_edges_are_where_the_cells_around_hold_car_and_background(fold: int) -> None:
+    """Each pixel's cells looked at one by one, in images whose sides no block divides."""
+    target = disks(29, 43)
+    target[1, 0, :5, :5] = 1  # a boundary at the border
+    car = target[:, 0].numpy() > 0.5
+    expected = np.ones(car.shape, np.float32)
+    for image, y, x in np.ndindex(car.shape):
+        top, left = (max(at // fold - 1, 0) * fold for at in (y, x))
+        seen = car[image, top : (y // fold + 2) * fold, left : (x // fold + 2) * fold]
+        expected[image, y, x] = 1 if seen.all() or not seen.any() else 5
+    found = loss.edge_weights(target, fold, 5)
+    assert found is not None
+    assert found.dtype == torch.float32
+    assert np.array_equal(found[:, 0].numpy(), expected)
+    assert 0.05 < (expected > 1).mean() < 0.95
+
+
+@pytest.mark.parametrize("fold", [1, 2, 4])
+def test_the_band_has_one_to_two_cells_to_each_side_of_a_boundary(fold: int) -> None:
+    widths = set()
+    for first in range(16, 16 + fold):
+        target = torch.zeros(1, 1, 8, 40)
+        target[..., first:] = 1
+        near = loss.edge_weights(target, fold, 5)[0, 0, 0] == 5
+        widths |= {near[:first].sum().item(), near[first:].sum().item()}
+    assert widths == set(range(fold, 2 * fold))
+
+
+@pytest.mark.parametrize("fold", [1, 2, 4])
+def test_a_mirrored_mask_has_mirrored_edges(fold: int) -> None:
+    """Where blocks divide the image, as otherwise they begin elsewhere in the mirror image."""
+    target = disks(32, 48)
+    mirrored = loss.edge_weights(target.flip(-1), fold, 5)
+    assert torch.equal(mirrored, loss.edge_weights(target, fold, 5).flip(-1))
+
+
+def test_edges_are_those_of_the_mask_that_metrics_count() -> None:
+    levels = torch.tensor([0.0, 127, 128, 255]) / 255
+    edges = loss.edge_weights(levels.repeat_interleave(4)[None, None, None], 1, 5)
+    assert edges.flatten().tolist() == [1] * 7 + [5, 5] + [1] * 7
+
+
+def test_workers_sums_with_edges_add_up_to_those_of_the_whole_batch() -> None:
+    target = disks(30, 40)
+    logits = torch.randn(target.shape, generator=torch.Generator().manual_seed(4))
+    parts = [
+        loss.loss_sums(one, own, None, loss.edge_weights(own, 4, 5))
+        for one, own in zip(logits.split([3, 1]), target.split([3, 1]), strict=True)
+    ]
+    whole = loss.loss_sums(logits, target, None, loss.edge_weights(target, 4, 5))
+    torch.testing.assert_close(torch.stack(parts).sum(0), whole)
+
+
+def test_pixel_weights_multiply_cross_entropy_alone() -> None:
+    logits, target = (value.double() for value in batch())
+    times = torch.rand(logits.shape, generator=torch.Generator().manual_seed(2)) * 9
+    logits.requires_grad_()
+    sums = loss.loss_sums(logits, target, None, times)
+    p = 1 / (1 + torch.exp(-logits))
+    entropy = -(times * (target * p.log() + (1 - target) * (1 - p).log())).sum()
+    assert sums[0].item() == pytest.approx(entropy.item(), rel=1e-5)
+    assert torch.equal(sums[1:], loss.loss_sums(logits, target)[1:])
+    (gradient,) = torch.autograd.grad(sums[0], logits)
+    torch.testing.assert_close(gradient, (times * (p - target)).detach(), rtol=1e-4, atol=1e-5)
+
+
+def test_an_edge_weight_of_one_changes_no_bit() -> None:
+    logits, target = batch()
+    assert loss.edge_weights(target, 4, 1.0) is None
+    plain = loss.loss_sums(logits, target)
+    assert torch.equal(loss.loss_sums(logits, target, None, torch.ones_like(target)), plain)
 
 
 def gradients(model: torch.nn.Module) -> tuple[float, list[Tensor]]:
@@ -83,6 +159,18 @@ def test_padding_never_counts(odd: float) -> None:
     for other in (odd, 0.5):
         found = loss.loss_sums(padded(logits, 3, odd), padded(target, 3, other), weights(5, 3))
         torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_padding_never_counts_at_its_edges(odd: float) -> None:
+    logits, target = batch(5)
+    both = padded(target, 3, odd)
+    both[6, 0, :9] = 1.0
+    found = loss.loss_sums(
+        padded(logits, 3, odd), both, weights(5, 3), loss.edge_weights(both, 4, 5)
+    )
+    expected = loss.loss_sums(logits, target, None, loss.edge_weights(target, 4, 5))
+    torch.testing.assert_close(found, expected)
 
 
 @pytest.mark.parametrize("odd", ODD)
