@@ -23,6 +23,7 @@ last line is one JSON object.
 """
 
 import argparse
+import contextlib
 import gc
 import itertools
 import json
@@ -175,10 +176,11 @@ def run_all(flags: argparse.Namespace, candidates: list[Candidate]) -> Iterator[
 
 
 def read_rows(files: list[Path]) -> Iterator[dict[str, Any]]:
-    """Yield the rows in the output of processes."""
+    """Yield the rows in the output of processes; a line that one did not finish is left out."""
     for line in (line for file in files for line in file.read_text().splitlines()):
-        if line.startswith("{") and "by_car" in (row := json.loads(line)):
-            yield row
+        with contextlib.suppress(json.JSONDecodeError):
+            if line.startswith("{") and "by_car" in (row := json.loads(line)):
+                yield row
 
 
 def report(rows: list[dict[str, Any]], base: str | None) -> None:

@@ -9,6 +9,7 @@ import cross_validation
 import in_memory
 import numpy as np
 import pytest
+from candidates import Candidate
 from PIL import Image
 from support.pairs import draw_pair
 
@@ -73,16 +74,40 @@ def test_candidates_are_trained_scored_compared_and_joined(
     sheet = Image.open(io.BytesIO((tmp_path / "worst.jpg").read_bytes()))
     assert sheet.width > 3 * SIZE[1]
 
-    joined = []
-    for share in (1, 2):
-        found, _ = run(capsys, *flags, "--share", f"{share}/2")
-        assert len(found) == 3
-        file = tmp_path / f"share{share}"
-        file.write_text("".join(f"{json.dumps(row)}\n" for row in found[:2]) + "stopped here")
-        joined.append(file)
-    ((again,), _) = run(capsys, "--join", *joined)
-    assert [one["dice"] for one in again["compared"]] == [one["dice"] for one in last["compared"]]
-    assert again["errors"] == last["errors"]
+    # The outputs of two processes that were stopped in a line.
+    parts = [tmp_path / "first", tmp_path / "second"]
+    for part, some in zip(parts, (rows[:3], rows[3:]), strict=True):
+        part.write_text(
+            "".join(f"{json.dumps(row)}\n" for row in some) + '{"candidate": "best", "ep'
+        )
+    ((again,), _) = run(capsys, "--join", *parts)
+    assert again == last
+
+
+def test_shares_divide_the_folds_and_seeds_and_keep_the_candidates_together(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done: list[tuple[str, int, int]] = []
+
+    class Noted:
+        def __init__(self, *_: object) -> None:
+            self.worst = {}
+
+        def run(self, candidate: Candidate, fold: int, seed: int) -> dict:
+            done.append((candidate.name, fold, seed))
+            return {"candidate": candidate.name, "epochs": 1, "dice": 1.0, "train_seconds": 0}
+
+    monkeypatch.setattr(cross_validation, "Folds", Noted)
+    monkeypatch.setattr(cross_validation, "report", lambda rows, base: None)
+    shares = []
+    for share in ("1/2", "2/2"):
+        done.clear()
+        flags = ["--candidates", "default", "best", "--folds", 0, 1, 3, "--seeds", 0, 1]
+        run(capsys, "--data", folder, "--holdout-cars", "2", *flags, "--share", share)
+        shares.append(list(done))
+    assert [run[1:] for run in shares[0]] == [(0, 0)] * 2 + [(3, 0)] * 2 + [(1, 1)] * 2
+    assert [run[0] for run in shares[1]] == ["default", "best"] * 3
+    assert len({*shares[0], *shares[1]}) == 2 * 3 * 2
 
 
 def test_the_list_has_the_files_of_the_folds_alone(
