@@ -105,7 +105,12 @@ class ModelManifest:
         network, preprocessing = values["network"], values["preprocessing"]
         return cls(
             sha256=values["sha256"],
-            unet=UNetConfig(network["base"], network["norm"], network.get("fold", 1)),
+            unet=UNetConfig(
+                network["base"],
+                network["norm"],
+                network.get("fold", 1),
+                network.get("encoder", "none"),
+            ),
             downscale=preprocessing["downscale"],
             height=values["trained_on"]["height"],
             width=values["trained_on"]["width"],
@@ -312,13 +317,15 @@ class ModelRef:
             raise
 
 
-def describe_network(recipe: str, base: int, downscale: int) -> str:
-    """Return a network in words: ``recipe best, 32 channels, full size``."""
+def describe_network(recipe: str, base: int, downscale: int, encoder: str = "none") -> str:
+    """Return a network in words: ``recipe best, 32 channels, full size, encoder lite0``."""
     grid = "full size" if downscale == 1 else f"1/{downscale} of the size"
-    return f"recipe {recipe}, {base} channels, {grid}"
+    named = "" if encoder == "none" else f", encoder {encoder}"
+    return f"recipe {recipe}, {base} channels, {grid}{named}"
 
 
 def describe_model(manifest: ModelManifest) -> str:
     """Return the network of a saved model in words, see `describe_network`."""
     recipe = manifest.training.get("recipe", "unknown")
-    return describe_network(recipe, manifest.unet.base, manifest.downscale)
+    unet = manifest.unet
+    return describe_network(recipe, unet.base, manifest.downscale, unet.encoder)

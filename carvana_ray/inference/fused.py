@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from carvana_ray.inference import mask_kernels
+from carvana_ray.inference.fused_lite import FusedLite
 from carvana_ray.unet.network import UNet
 
 TRITON = "carvana_ray.inference.unet_kernels_triton"
@@ -48,6 +49,7 @@ class FusedUNet(UNet):
         self.down = nn.ModuleList(_fuse_level(level) for level in model.down)
         self.up = nn.ModuleList(_fuse_level(level) for level in model.up)
         self.enlarge, self.head = model.enlarge, model.head
+        self.encoder = FusedLite(model.encoder) if model.encoder else None
         self.eval()
 
     def _downsample(self, x: Tensor) -> tuple[Tensor, Tensor]:

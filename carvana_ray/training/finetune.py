@@ -39,7 +39,7 @@ def load_base_manifest(flags: TrainFlags) -> ModelManifest | None:
 
 
 def resolve_flags(flags: TrainFlags, base_model: ModelManifest | None) -> TrainFlags:
-    """Return the flags with the recipe, downscale and base of the base model, and its full path.
+    """Return the flags with all that the base model gives, and its full path.
 
     Raises:
         InputError: a flag contradicts the base model, or its recipe is unknown to this version.
@@ -47,12 +47,16 @@ def resolve_flags(flags: TrainFlags, base_model: ModelManifest | None) -> TrainF
     if base_model is None:
         return flags
     network, recipe = base_model.unet, base_model.training.get("recipe")
-    if recipe not in RECIPES or unet_config(network.base, RECIPES[recipe]) != network:
+    if (
+        recipe not in RECIPES
+        or unet_config(network.base, RECIPES[recipe], network.encoder) != network
+    ):
         raise InputError(
             f"{FLAG} {flags.init_from}: its recipe is {recipe} with {network}, which this version "
             "does not have; start from a model that this version trained"
         )
     inherited = {"recipe": recipe, "downscale": base_model.downscale, "base": network.base}
+    inherited["encoder"] = network.encoder
     for name, value in inherited.items():
         given = getattr(flags, name)
         if given not in (None, value):

@@ -43,6 +43,7 @@ class Network:
     base: int
     size: tuple[int, int]  # (h, w) of its images in pixels, after the downscale
     batch: int
+    encoder: str = "none"
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def measure(network: Network) -> StepCost:
     with torch.random.fork_rng(devices=[]):
         torch.set_num_threads(1)
         try:
-            (small, large), optimizer = _step_seconds(network.base, recipe)
+            (small, large), optimizer = _step_seconds(network, recipe)
         finally:
             torch.set_num_threads(threads)
     areas = [(side * recipe.unshuffle) ** 2 for side in SIDES]
@@ -73,9 +74,10 @@ def measure(network: Network) -> StepCost:
     return StepCost(step=step, pixel=REAL_SIZE * pixel)
 
 
-def _step_seconds(base: int, recipe: Recipe) -> tuple[list[float], float]:
+def _step_seconds(network: Network, recipe: Recipe) -> tuple[list[float], float]:
     """Return CPU seconds: of the gradient of one image of each of `SIDES`, and of the optimizer."""
-    module = ModelWithLoss(build_model(base, recipe, seed=0), recipe.edge_weight).train()
+    model = build_model(network.base, recipe, 0, network.encoder)
+    module = ModelWithLoss(model, recipe.edge_weight).train()
     state = init_state(module, module, recipe, rate=1e-3, total_steps=100)
     seconds = []
     for side in SIDES:

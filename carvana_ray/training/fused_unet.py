@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from carvana_ray.inference import mask_kernels
-from carvana_ray.unet.network import UNet
+from carvana_ray.inference.fused_lite import FusedLite
+from carvana_ray.unet.network import UNet, join
 
 TRITON = "carvana_ray.training.fused_unet_triton"
 
@@ -40,12 +41,17 @@ class FusedTrainingUNet(nn.Module):
     def __init__(self, network: UNet, kernels: ModuleType) -> None:
         super().__init__()
         self.network, self._kernels = network, kernels
-        self._norms: list[Any] = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
+        parts = (network.down, network.enlarge, network.up)
+        layers = [layer for part in parts for layer in part.modules()]
+        self._norms: list[Any] = [m for m in layers if isinstance(m, nn.BatchNorm2d)]
         convolutions = (nn.Conv2d, nn.ConvTranspose2d)
-        layers = [m for m in network.modules() if isinstance(m, convolutions)]
         self._weights = [
-            value for layer in layers if layer is not network.head for value in layer.parameters()
+            value
+            for layer in layers
+            if isinstance(layer, convolutions)
+            for value in layer.parameters()
         ]
+        self._fixed: list[FusedLite] = []  # no module of this one: it copies weights of `network`
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits [B, fold ** 2, h, w] in the dtype of x, channels-last.
@@ -60,14 +66,16 @@ class FusedTrainingUNet(nn.Module):
         half = _Cast.apply(x.dtype, *self._weights)
         cast: dict[Any, Tensor] = dict(zip(self._weights, half, strict=True))
         first = self._weights[0]
-        cast[first] = _pad_inputs(cast[first], x.shape[1])
+        spare = x.shape[1] - network.fold**2
+        cast[first] = _pad_inputs(cast[first], spare, network.fold**2)
         x = x.contiguous(memory_format=torch.channels_last)
+        maps = self._encode(x)
         buffers = []
-        for level in network.down[:-1]:
-            z, norm = self._convolve(level, x, cast)
+        for number, level in enumerate(network.down[:-1]):
+            z, norm = self._convolve(level, join(x, maps, number), cast)
             buffer, x = self._normalize(norm, z, pool=True)
             buffers.append(buffer)
-        z, norm = self._convolve(network.down[-1], x, cast)
+        z, norm = self._convolve(network.down[-1], join(x, maps, -1), cast)
         for enlarge, level in zip(network.enlarge, network.up, strict=True):
             x = self._normalize(norm, z)
             weight, bias = cast[enlarge.weight], cast[enlarge.bias]
@@ -75,6 +83,21 @@ class FusedTrainingUNet(nn.Module):
             z, norm = self._convolve(level, x, cast)
         step = _Step(self._kernels, norm, head=network.head)
         return _Head.apply(step, z, norm.weight, norm.bias, *network.head.parameters())
+
+    def _encode(self, x: Tensor) -> list[Tensor | None]:
+        """Return the maps of the encoder, if any, whose blocks do not learn."""
+        encoder = self.network.encoder
+        if not encoder:
+            return []
+        if not self._fixed:  # now, since a checkpoint may have been loaded into `network`
+            fixed = FusedLite(encoder).to(x.dtype)
+            weight = fixed.stem.conv.weight
+            spare = x.shape[1] - weight.shape[1]
+            fixed.stem.conv.weight = nn.Parameter(F.pad(weight, (0, 0, 0, 0, 0, spare)), False)
+            self._fixed.append(fixed.to(memory_format=torch.channels_last))  # type: ignore[call-overload]
+        with torch.no_grad():
+            features = self._fixed[0].features(x)
+        return encoder.normalize(features)
 
     def _convolve(
         self, level: nn.Module, x: Tensor, cast: dict[Any, Tensor]
@@ -89,10 +112,10 @@ class FusedTrainingUNet(nn.Module):
         return _NormReLU.apply(_Step(self._kernels, norm, pool), z, norm.weight, norm.bias)
 
 
-def _pad_inputs(weight: Tensor, channels: int) -> Tensor:
-    """Return the weight of a convolution with zeros for further input channels."""
-    missing = weight.new_zeros(len(weight), channels - weight.shape[1], *weight.shape[2:])
-    padded = torch.cat([weight, missing], dim=1)
+def _pad_inputs(weight: Tensor, spare: int, first: int) -> Tensor:
+    """Return the weight of a convolution with zeros for `spare` channels from `first` on."""
+    missing = weight.new_zeros(len(weight), spare, *weight.shape[2:])
+    padded = torch.cat([weight[:, :first], missing, weight[:, first:]], dim=1)
     return padded.contiguous(memory_format=torch.channels_last)
 
 

@@ -25,7 +25,7 @@ NEWTON_SCHULZ_STEPS = 5
 
 
 class Muon(torch.optim.Optimizer):
-    """Muon for all convolutions but the first and the last, Adam for the other weights.
+    """Muon for all convolutions but the first and the last, Adam for the other weights that learn.
 
     Gradients are unscaled before a step. The first parameter group is Adam's. Each other group
     holds the weights [m, n, k, k] of one m, whose matrices are computed together. The state of the
@@ -37,12 +37,19 @@ class Muon(torch.optim.Optimizer):
     """
 
     def __init__(self, network: UNet, rate: float, ratio: float) -> None:
-        layers = [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)]
+        parts = (network.down, network.enlarge, network.up)  # not the encoder, nor the head
+        layers = [
+            layer
+            for part in parts
+            for layer in part.modules()
+            if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)
+        ]
         groups: dict[int, list[Tensor]] = defaultdict(list)
-        for layer in layers[1:-1]:
+        for layer in layers[1:]:
             groups[len(layer.weight)].append(layer.weight)
         chosen = {weight for weights in groups.values() for weight in weights}
-        others = [weight for weight in network.parameters() if weight not in chosen]
+        learning = (weight for weight in network.parameters() if weight.requires_grad)
+        others = [weight for weight in learning if weight not in chosen]
         each = [{"params": weights} for weights in (others, *groups.values())]
         super().__init__(each, {"lr": rate, "betas": (0.9, 0.999), "fused": True})
         for weights in groups.values():

@@ -141,6 +141,7 @@ def _hash_run(
         "batch": flags.batch_size,
         "seed": flags.seed,
         **({"on_bad_picture": "skip"} if flags.on_bad_picture == "skip" else {}),
+        **({"encoder": flags.encoder} if flags.encoder != "none" else {}),
         **({"init": base_model.sha256} if base_model else {}),
         "holdout": cars[2],
         "train": [[image.name, mask.name] for image, mask in train],

@@ -26,15 +26,15 @@ Batch = dict[str, Tensor]
 Row = dict[str, float]
 
 
-def unet_config(base: int, recipe: Recipe) -> UNetConfig:
+def unet_config(base: int, recipe: Recipe, encoder: str = "none") -> UNetConfig:
     """Return the network configuration of a recipe with `base` channels at the finest level."""
-    return UNetConfig(base=base, norm=recipe.norm, fold=recipe.unshuffle)
+    return UNetConfig(base=base, norm=recipe.norm, fold=recipe.unshuffle, encoder=encoder)
 
 
-def build_model(base: int, recipe: Recipe, seed: int) -> UNet:
-    """Return a new network of a recipe with weights drawn from `seed`."""
+def build_model(base: int, recipe: Recipe, seed: int, encoder: str = "none") -> UNet:
+    """Return a new network of a recipe with weights drawn from `seed`, those of `encoder` too."""
     torch.manual_seed(seed)
-    model = unet_config(base, recipe).build()
+    model = unet_config(base, recipe, encoder).build()
     if recipe.init == "glorot":
         glorot_init_(model)
     # Tensor cores need channels last; on a CPU it is 1.4 to 1.7 times as fast as the default.

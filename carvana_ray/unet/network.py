@@ -13,7 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from carvana_ray.unet.lite import DEPTH, Lite0, level_channels
+
 NORMS = ("batch", "none")
+ENCODERS = ("none", "lite0")
 
 
 def _norm(norm: str, channels: int) -> nn.Module:
@@ -57,9 +60,12 @@ class UNet(nn.Module):
         fold: side f of the blocks of f x f pixels that become channels of one grid cell, so that a
             full-size image costs about as much as one of 1/f of the size (pixel unshuffle; logits
             are shuffled back; Shi et al. 2016, https://arxiv.org/abs/1609.05158).
+        encoder: ``none``, or ``lite0`` for an `unet.lite.Lite0` that sees the folded image too. Its
+            maps are concatenated to the inputs of the levels on the way down. It needs ``batch``, a
+            depth of 5 and one channel.
 
     Raises:
-        ValueError: an unknown `norm`, or a number below 1.
+        ValueError: an unknown `norm` or `encoder`, or a number that is not allowed.
     """
 
     def __init__(
@@ -69,18 +75,27 @@ class UNet(nn.Module):
         in_channels: int = 1,
         norm: str = "batch",
         fold: int = 1,
+        encoder: str = "none",
     ) -> None:
         super().__init__()
-        if norm not in NORMS or min(base, depth, in_channels, fold) < 1:
+        fits = (norm, depth, in_channels) == ("batch", DEPTH, 1)
+        if (
+            norm not in NORMS
+            or min(base, depth, in_channels, fold) < 1
+            or encoder not in (ENCODERS if fits else ENCODERS[:1])
+        ):
             raise ValueError(
                 f"not a valid network: base={base}, depth={depth}, in_channels={in_channels}, "
-                f"norm={norm}, fold={fold}"
+                f"norm={norm}, fold={fold}, encoder={encoder}"
             )
         self.fold = fold
         widths = [base * 2**level for level in range(depth)]
+        joined = [0] * depth if encoder == "none" else level_channels(fold)
         self.down = nn.ModuleList(
-            _level(before, width, norm)
-            for before, width in pairwise([in_channels * fold**2, *widths])
+            _level(before + more, width, norm)
+            for (before, width), more in zip(
+                pairwise([in_channels * fold**2, *widths]), joined, strict=True
+            )
         )
         upward = list(pairwise(reversed(widths)))
         self.enlarge = nn.ModuleList(
@@ -88,6 +103,7 @@ class UNet(nn.Module):
         )
         self.up = nn.ModuleList(_level(2 * fine, fine, norm) for _, fine in upward)
         self.head = nn.Conv2d(base, fold**2, 1)
+        self.encoder = None if encoder == "none" else Lite0(fold)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits float [B, 1, h, w] of standardized images float [B, C, h, w]."""
@@ -98,11 +114,12 @@ class UNet(nn.Module):
         if self.fold > 1:
             folded = F.pixel_unshuffle(x, self.fold)
             x = folded.contiguous(memory_format=torch.channels_last)
+        maps = self.encoder(x) if self.encoder else []
         skips = []
-        for level in self.down[:-1]:
-            skip, x = self._downsample(level(x))
+        for number, level in enumerate(self.down[:-1]):
+            skip, x = self._downsample(level(join(x, maps, number)))
             skips.append(skip)
-        x = self.down[-1](x)
+        x = self.down[-1](join(x, maps, -1))
         for enlarge, level in zip(self.enlarge, self.up, strict=True):
             x = level(self._upsample_concat(skips.pop(), x, enlarge))
         logits = self.head(x)
@@ -119,6 +136,12 @@ class UNet(nn.Module):
         return torch.cat([skip, enlarge(coarse)], dim=1)
 
 
+def join(x: Tensor, maps: list[Tensor | None], level: int) -> Tensor:
+    """Return the input of a level on the way down with the encoder's map for it, if any."""
+    joined = maps[level] if maps else None
+    return x if joined is None else torch.cat([x, joined], dim=1)
+
+
 @dataclass(frozen=True)
 class UNetConfig:
     """The configuration of a network, as manifests and checkpoints store it; see `UNet`."""
@@ -126,14 +149,22 @@ class UNetConfig:
     base: int
     norm: str
     fold: int = 1
+    encoder: str = "none"
 
     def build(self) -> UNet:
         """Return a new network with random weights."""
-        return UNet(self.base, norm=self.norm, fold=self.fold)
+        return UNet(self.base, norm=self.norm, fold=self.fold, encoder=self.encoder)
 
     def to_json(self) -> dict[str, int | str]:
         """Return the entry of ``manifest.json``."""
-        return {"kind": "unet", "base": self.base, "norm": self.norm, "fold": self.fold}
+        network: dict[str, int | str] = {
+            "kind": "unet",
+            "base": self.base,
+            "norm": self.norm,
+            "fold": self.fold,
+        }
+        # Without an encoder as versions before encoders wrote it.
+        return network if self.encoder == "none" else {**network, "encoder": self.encoder}
 
 
 def glorot_init_(model: nn.Module) -> None:

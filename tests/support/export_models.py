@@ -15,10 +15,10 @@ from carvana_ray.export import onnx
 from carvana_ray.unet.network import UNet, UNetConfig
 
 
-def trained_network(norm: str, fold: int = 1) -> UNet:
+def trained_network(norm: str, fold: int = 1, encoder: str = "none") -> UNet:
     """Return a small network with random statistics, whose masks have car and background."""
     torch.manual_seed(0)
-    model = UNet(base=2, norm=norm, fold=fold)
+    model = UNet(base=2, norm=norm, fold=fold, encoder=encoder)
     for layer in model.modules():
         if isinstance(layer, torch.nn.BatchNorm2d):
             layer.running_mean.normal_()

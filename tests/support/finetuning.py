@@ -17,7 +17,7 @@ def write_model(
 ) -> ModelManifest:
     """Write a model folder of a recipe, its weights drawn."""
     torch.manual_seed(seed)
-    design = learner.unet_config(2, RECIPES[recipe])
+    design = changes.pop("unet", learner.unet_config(2, RECIPES[recipe]))
     values: dict[str, Any] = {
         "unet": design,
         "training": {"recipe": recipe},

@@ -100,7 +100,7 @@ def _applies(flags: TrainFlags) -> bool:
 
 def _network(flags: TrainFlags, run: TrainingRun) -> Network:
     size = images.grid_size(*run.size, flags.downscale)
-    return Network(flags.recipe, flags.base, size, flags.batch_size)
+    return Network(flags.recipe, flags.base, size, flags.batch_size, flags.encoder)
 
 
 def _cpus() -> int:

@@ -13,7 +13,7 @@ from carvana_ray.data import quarantine
 from carvana_ray.data.pairs import UnpairedError
 from carvana_ray.errors import InputError, StorageAccessError
 from carvana_ray.runtime.resources import ClusterResources, WorkerAllocation, allocate_workers
-from carvana_ray.training import finetune, tensorboard
+from carvana_ray.training import finetune, pretrained, tensorboard
 from carvana_ray.training.run import TrainingRun, plan_run
 from carvana_ray.training.state import unet_config
 from carvana_ray.unet.network import UNetConfig
@@ -42,7 +42,7 @@ class TrainJob:
 
     @property
     def network(self) -> UNetConfig:
-        return unet_config(self.flags.base, self.recipe)
+        return unet_config(self.flags.base, self.recipe, self.flags.encoder)
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -72,6 +72,8 @@ def check_run(flags: config.TrainFlags) -> TrainingRun:
         tensorboard.require_writer()
     base_model = finetune.load_base_manifest(flags)
     flags = finetune.resolve_flags(flags, base_model)
+    if flags.encoder != "none" and not base_model:
+        pretrained.require_published()
     out = storage.resolve(flags.out)
     try:
         run = plan_run(flags, flags.workers or 1, base_model)

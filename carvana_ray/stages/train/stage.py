@@ -134,7 +134,8 @@ def _announce(job: TrainJob, done: int) -> None:
     summary = f"{epochs}{', each' if done else ''} of {count_of(plan.train, 'images')}"
     if plan.val:
         summary += f" and {plan.val:,} for validation"
-    network = describe_network(job.flags.recipe, job.flags.base, job.flags.downscale)
+    flags = job.flags
+    network = describe_network(flags.recipe, flags.base, flags.downscale, flags.encoder)
     where = preflight.describe_workers(job.workers)
     preflight.announce("train", f"{summary}; {network}", job.out, where)
     signals.set_stop_note(lambda: stop_note(job.checkpoint_dir, job.flags.epochs))

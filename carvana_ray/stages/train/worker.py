@@ -26,8 +26,10 @@ from carvana_ray.training.fused_model import FusedModelWithLoss, with_loss
 from carvana_ray.training.graph import capture
 from carvana_ray.training.loop import train
 from carvana_ray.training.prefetch import Arrays, prefetch_to_device
+from carvana_ray.training.pretrained import load_published
 from carvana_ray.training.state import ModelWithLoss, TrainState, build_model, init_state
 from carvana_ray.training.step import WorkerContext
+from carvana_ray.unet.network import UNet
 
 SWITCH_S = 0.0005  # Python's default of 5 ms is a third of a step
 
@@ -110,10 +112,8 @@ def _build_state(
     job: TrainJob, plan: BatchPlan, worker: WorkerContext, saved: dict[str, Any] | None
 ) -> TrainState:
     """Return the state to train from: the checkpoint's, the base model's or a new one."""
-    flags, base_model, on_gpu = job.flags, job.run.base_model, worker.device.type == "cuda"
-    network = build_model(flags.base, job.recipe, flags.seed)
-    if base_model and not saved:  # a checkpoint already continues from these weights
-        network.load_state_dict(load_base_weights(flags, base_model.sha256))
+    flags, on_gpu = job.flags, worker.device.type == "cuda"
+    network = _build_network(job, is_new=not saved)
     module: ModelWithLoss | FusedModelWithLoss
     if flags.compile == "on":
         module = ModelWithLoss(network, job.recipe.edge_weight).to(worker.device)
@@ -133,6 +133,20 @@ def _build_state(
         worker.all_reduce(torch.zeros(1, device=worker.device))  # connects the workers
         capture(state, _blank_batch(job, plan.per_worker, worker.device), worker)
     return state
+
+
+def _build_network(job: TrainJob, is_new: bool) -> UNet:
+    """Return the network; a new one with the weights that training starts from.
+
+    A checkpoint already continues from these weights.
+    """
+    flags, base_model = job.flags, job.run.base_model
+    network = build_model(flags.base, job.recipe, flags.seed, flags.encoder)
+    if is_new and base_model:
+        network.load_state_dict(load_base_weights(flags, base_model.sha256))
+    elif is_new:
+        load_published(network)
+    return network
 
 
 def _blank_batch(job: TrainJob, size: int, device: torch.device) -> dict[str, torch.Tensor]:

@@ -9,6 +9,7 @@ from support.corpus import jpeg
 from carvana_ray import config
 from carvana_ray.errors import InputError
 from carvana_ray.stages.train.plan import check_run
+from carvana_ray.training import pretrained
 
 
 def test_all_images_without_a_mask_are_listed(tmp_path: Path) -> None:
@@ -25,3 +26,12 @@ def test_all_images_without_a_mask_are_listed(tmp_path: Path) -> None:
             ["img", "reason"],
             *([f"{name}.jpg", f"no mask (expected {name}_mask.png)"] for name in range(9)),
         ]
+
+
+def test_missing_weights_of_an_encoder_are_an_error_before_the_data_are_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pretrained, "PACKAGE", "no_such_package")
+    flags = config.TrainFlags(data=str(tmp_path), out=str(tmp_path / "out"), encoder="lite0")
+    with pytest.raises(InputError, match="lite0: its weights are not installed"):
+        check_run(flags)

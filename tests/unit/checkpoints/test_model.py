@@ -23,7 +23,7 @@ from carvana_ray.checkpoints.model import (
     to_bytes,
 )
 from carvana_ray.errors import IncompleteError, InputError
-from carvana_ray.unet.network import UNet
+from carvana_ray.unet.network import UNet, UNetConfig
 
 
 def write(folder: Path, model: UNet) -> ModelManifest:
@@ -47,6 +47,17 @@ def test_a_model_loads_as_it_was_saved(tmp_path: Path) -> None:
     image = torch.randn(1, 1, 32, 32)
     assert torch.equal(loaded(image), model.eval()(image))
     assert load_history(str(tmp_path / "model")) == [{"epoch": 1, "loss": 0.25}]
+
+
+def test_the_manifest_names_the_encoder_if_there_is_one(tmp_path: Path) -> None:
+    """Manifests of networks without one are as before, and load."""
+    design = UNetConfig(base=2, norm="batch", fold=2, encoder="lite0")
+    manifest = write_model(tmp_path / "model", design.build(), unet=design)
+    assert manifest.to_json()["network"]["encoder"] == "lite0"
+    loaded, manifest_read = load_model(str(tmp_path / "model"))
+    assert manifest_read == manifest
+    assert loaded.encoder is not None
+    assert "encoder" not in UNetConfig(base=2, norm="batch", fold=2).to_json()
 
 
 def test_half_weights_are_those_of_the_model_rounded_to_float16(

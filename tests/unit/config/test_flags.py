@@ -92,6 +92,7 @@ def test_an_invalid_value_is_a_usage_error_that_names_the_flag(
     [
         (config.ModelFlags, {"device": "tpu"}, "--device tpu"),
         (config.TrainFlags, {"recipe": "2018"}, "--recipe 2018"),
+        (config.TrainFlags, {"encoder": "lite0", "recipe": "2017"}, "--encoder lite0"),
         (config.TrainFlags, {"batch_size": 0}, "--batch-size 0"),
         (config.PredictFlags, {"on_bad_picture": "skip"}, "--on-bad-picture skip"),
         (config.CheckFlags, {}, "--submission"),

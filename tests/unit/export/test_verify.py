@@ -82,9 +82,10 @@ def test_gray_input_of_a_jpeg_gives_the_masks_of_predict(size: tuple[int, int]) 
 
 
 @pytest.mark.slow
-def test_a_network_with_pixel_unshuffle_and_mirroring_matches_torch() -> None:
-    network = trained_network("batch", fold=2)
-    design = UNetConfig(base=2, norm="batch", fold=2)
+@pytest.mark.parametrize("encoder", ["none", pytest.param("lite0", marks=pytest.mark.slow)])
+def test_a_network_with_pixel_unshuffle_and_mirroring_matches_torch(encoder: str) -> None:
+    network = trained_network("batch", 2, encoder)
+    design = UNetConfig(base=2, norm="batch", fold=2, encoder=encoder)
     manifest = dataclasses.replace(export_manifest(1, "batch"), unet=design, tta_flip=True)
     model = ExportedModel(onnx.to_onnx(network, manifest, "picture"))
     assert model.metadata["carvana_ray.mirror"] == "true"

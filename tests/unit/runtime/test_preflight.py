@@ -65,3 +65,5 @@ def test_workers_and_networks_are_described_in_words() -> None:
     assert preflight.describe_workers(WorkerAllocation(4, 1, True)) == "4 GPUs"
     assert model.describe_network("best", 32, 4) == "recipe best, 32 channels, 1/4 of the size"
     assert model.describe_network("best", 32, 1) == "recipe best, 32 channels, full size"
+    named = model.describe_network("default", 32, 4, "lite0")
+    assert named == "recipe default, 32 channels, 1/4 of the size, encoder lite0"

@@ -17,6 +17,7 @@ from carvana_ray.config.recipes import RECIPES
 from carvana_ray.errors import InputError
 from carvana_ray.training import finetune
 from carvana_ray.training.run import plan_run
+from carvana_ray.training.state import unet_config
 
 FEW = {"batch_size": 8, "holdout_cars": "2", "val_cars": "1", "limit": 40}
 
@@ -34,6 +35,15 @@ def test_the_network_is_that_of_the_base_model(tmp_path: Path, recipe: str) -> N
     assert flags.resolved_learning_rate == RECIPES[recipe].learning_rate
     assert resolved(flags) == flags
     assert resolved(flags_of(tmp_path, learning_rate=0.5)).resolved_learning_rate == 0.5
+
+
+def test_the_encoder_is_that_of_the_base_model(tmp_path: Path) -> None:
+    """Its weights are those of the model: the package of the published ones is not needed."""
+    design = unet_config(2, RECIPES["best"], "lite0")
+    manifest = write_model(tmp_path / "model", recipe="best", unet=design)
+    flags = resolved(flags_of(tmp_path))
+    assert flags.encoder == "lite0"
+    assert "encoder.stem.conv.weight" in finetune.load_base_weights(flags, manifest.sha256)
 
 
 def test_workers_find_a_model_that_was_named_from_a_folder(
@@ -57,6 +67,7 @@ def test_without_a_model_nothing_changes() -> None:
         ({"base": 32}, "--base 32: the model of --init-from has 2"),
         ({"downscale": 4}, "--downscale 4: the model of --init-from has 8"),
         ({"recipe": "2017"}, "--recipe 2017: the model of --init-from has default"),
+        ({"encoder": "lite0"}, "--encoder lite0: the model of --init-from has none"),
     ],
 )
 def test_a_contradicting_flag_is_refused_with_both_values(

@@ -12,6 +12,7 @@ from carvana_ray.inference import mask_kernels
 from carvana_ray.training import fused_unet
 from carvana_ray.unet.network import UNet
 
+FIXED = ("encoder.stem.", "encoder.blocks.")
 gpu = pytest.mark.gpu  # and without a GPU in Triton's interpreter
 
 
@@ -24,10 +25,10 @@ def kernels(device: torch.device) -> ModuleType:
     return found
 
 
-def random_network(base: int, depth: int, fold: int) -> UNet:
+def random_network(base: int, depth: int, fold: int, encoder: str = "none") -> UNet:
     """A network whose normalization layers look trained."""
     torch.manual_seed(0)
-    network = UNet(base, depth, fold=fold).to(memory_format=torch.channels_last)
+    network = UNet(base, depth, fold=fold, encoder=encoder).to(memory_format=torch.channels_last)
     for layer in network.modules():
         if isinstance(layer, torch.nn.BatchNorm2d):
             torch.nn.init.normal_(layer.weight, 1, 0.2)
@@ -89,9 +90,43 @@ def test_fused_equals_the_plain_network(
         rows[name] = (one.grad, other.grad)
     for (name, one), other in zip(network.named_buffers(), plain.buffers(), strict=True):
         rows[name] = (one, other)
+    assert_close(rows, close)
+
+
+def assert_close(rows: dict[str, tuple[torch.Tensor, torch.Tensor]], close: float) -> None:
     for name, (one, other) in rows.items():
         error = (one.double() - other).norm() / other.double().norm().clamp(min=1e-9)
         assert error < close, name
+
+
+@gpu
+@pytest.mark.parametrize(("fold", "training"), [(1, True), (2, True), (2, False)])
+def test_an_encoder_joins_the_levels_as_in_the_plain_network(
+    fold: int, training: bool, kernels: ModuleType, device: torch.device
+) -> None:
+    """Its blocks are left as they are; the normalization of its maps learns."""
+    network = random_network(4, 5, fold, encoder="lite0").to(device).train(training)
+    plain = copy.deepcopy(network).double()
+    fused = fused_unet.FusedTrainingUNet(network, kernels)
+    assert list(fused.parameters()) == list(network.parameters()), "no copies that learn"
+    image = torch.randn(2, 1, 64, 64, device=device)
+    expected = plain(image.double())
+    grad = torch.randn_like(expected)
+    expected.backward(grad)
+    before = copy.deepcopy(network.encoder.blocks.state_dict())
+
+    logits = fused(folded(image, fold, 8, torch.float32))
+    logits.backward(folded(grad, fold, fold**2, torch.float32))
+    rows = {"logits": (F.pixel_shuffle(logits, fold), expected)}
+    for (name, one), other in zip(network.named_parameters(), plain.parameters(), strict=True):
+        assert (one.grad is None) == (other.grad is None) == name.startswith(FIXED)
+        if one.grad is not None:
+            rows[name] = (one.grad, other.grad)
+    for (name, one), other in zip(network.named_buffers(), plain.buffers(), strict=True):
+        rows[name] = (one, other)
+    assert_close(rows, 1e-3)
+    after = network.encoder.blocks.state_dict()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
 
 
 @gpu

@@ -80,6 +80,19 @@ def test_inner_convolutions_step_as_with_torchs_muon_and_other_weights_as_with_a
         assert torch.linalg.norm(moved - expected) < 1e-3 * torch.linalg.norm(expected)
 
 
+def test_the_blocks_of_an_encoder_stay_and_all_other_weights_take_steps() -> None:
+    network = build_model(4, Recipe(unshuffle=2), seed=0, encoder="lite0")
+    optimizer = Muon(network, 1e-3, RATIO)
+    before = copy.deepcopy(network.state_dict())
+    network(torch.randn(2, 1, 64, 64)).square().mean().backward()
+    optimizer.step()
+    moved = {k for k, v in network.named_parameters() if not torch.equal(v, before[k])}
+    expected = {k for k, v in network.named_parameters() if v.requires_grad}
+    assert moved == expected
+    assert any(name.startswith("encoder.norms.") for name in moved)
+    assert not any(name.startswith("encoder.blocks.") for name in moved)
+
+
 @pytest.mark.parametrize("taken_before", [0, 1])
 def test_a_skipped_step_changes_nothing(taken_before: int) -> None:
     """As `GradScaler` skips on a GPU: the optimizer gets a tensor and is called all the same."""

@@ -162,6 +162,14 @@ def test_each_own_image_is_a_car_unless_the_data_or_a_flag_say_otherwise(tmp_pat
     assert (listed.cars, listed.run_id) == (grouped.cars, grouped.run_id)
 
 
+def test_the_run_id_depends_on_the_encoder(tmp_path: Path) -> None:
+    """Without an encoder it is that of versions before encoders."""
+    data = own_data(tmp_path, ["a", "b", "c"])
+    flags = {"recipe": "best", "holdout_cars": "1"}
+    assert planned(data, **flags).run_id == planned(data, **flags, encoder="none").run_id
+    assert planned(data, **flags).run_id != planned(data, **flags, encoder="lite0").run_id
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 def test_a_file_of_held_out_cars_may_come_from_any_editor(tmp_path: Path, encoding: str) -> None:
     data = own_data(tmp_path, ["K\u00e4fer", "sedan", "van"])

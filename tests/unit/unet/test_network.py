@@ -51,6 +51,31 @@ def test_a_folded_network_is_a_network_on_the_blocks_of_an_image() -> None:
     torch.testing.assert_close(folded(image)[0, 0], expected)
 
 
+@pytest.mark.parametrize("fold", [1, 3, 4])
+@pytest.mark.parametrize("size", [(64, 128), (17, 31)])
+def test_with_an_encoder_there_is_a_logit_for_each_pixel(fold: int, size: tuple[int, int]) -> None:
+    logits = UNet(base=2, fold=fold, encoder="lite0")(torch.randn(2, 1, *size))
+    assert logits.shape == (2, 1, *size)
+
+
+@pytest.mark.parametrize("fold", [1, 2])
+def test_each_map_of_the_encoder_reaches_the_logits(fold: int) -> None:
+    torch.manual_seed(0)
+    model = UNet(base=4, fold=fold, encoder="lite0").eval()
+    for one in model.modules():
+        if isinstance(one, torch.nn.BatchNorm2d):  # else the maps of random blocks vanish
+            torch.nn.init.normal_(one.bias)
+    image = torch.randn(1, 1, 64, 64)
+    with torch.no_grad():
+        before = model(image)
+        for norm in model.encoder.norms:
+            bias = norm.bias.clone()
+            norm.bias += 1
+            assert not torch.equal(model(image), before)
+            norm.bias.copy_(bias)
+        assert torch.equal(model(image), before)
+
+
 @pytest.mark.parametrize("fold", [1, 4])
 def test_a_config_builds_its_network(fold: int) -> None:
     config = UNetConfig(base=2, norm="none", fold=fold)
@@ -92,3 +117,8 @@ def test_glorot_keeps_to_its_bound_and_sets_biases_to_zero() -> None:
 def test_an_invalid_network_is_refused() -> None:
     with pytest.raises(ValueError, match="norm=layer"):
         UNet(norm="layer")
+    for wrong in ({"norm": "none"}, {"depth": 4}, {"in_channels": 3}):
+        with pytest.raises(ValueError, match="encoder=lite0"):
+            UNet(**{"fold": 2, "encoder": "lite0", **wrong})
+    with pytest.raises(ValueError, match="encoder=lite9"):
+        UNet(fold=2, encoder="lite9")
