@@ -4,6 +4,7 @@ best                                 the recipe as it is
 best:batch_size=4,learning_rate=1e-3 other values of fields of `Recipe`
 best:epochs=20                       its epochs, also if --epochs gives others
 best:path=eager,base=48              another path of a step (see `in_memory`), other channels
+best:encoder=lite0                   with an encoder
 """
 
 import ast
@@ -11,7 +12,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, get_type_hints
 
-from in_memory import PATHS, job_path
+from in_memory import PATHS, Way
 
 from carvana_ray.config.recipes import RECIPES, Recipe
 
@@ -23,17 +24,15 @@ class Candidate:
     Attributes:
         name: as on the command line, without the epochs.
         recipe: with the epochs.
-        path: of a step, see `in_memory`.
-        base: channels of the network's finest level.
+        way: how it is trained.
     """
 
     name: str
     recipe: Recipe
-    path: str
-    base: int = 32
+    way: Way
 
 
-_TYPES = {**get_type_hints(Recipe), "path": str, "base": int}
+_TYPES = get_type_hints(Recipe) | get_type_hints(Way)
 
 
 def read_candidate(text: str, epochs: int | None = None) -> Candidate:
@@ -53,13 +52,13 @@ def read_candidate(text: str, epochs: int | None = None) -> Candidate:
     if unknown := [key for key, _ in pairs if key not in _TYPES]:
         raise SystemExit(f"{text}: the field {unknown[0]} is unknown; known: {', '.join(_TYPES)}")
     changed = {key: _read_value(text, key, value) for key, value in pairs}
-    own = {key: changed.pop(key) for key in ("path", "base") if key in changed}
+    own = {key: changed.pop(key) for key in get_type_hints(Way) if key in changed}
     kept = ",".join("=".join(pair) for pair in pairs if pair[0] != "epochs")
     defaults = {"epochs": epochs} if epochs else {}
     return Candidate(
         name=f"{recipe}:{kept}" if kept else recipe,
         recipe=dataclasses.replace(RECIPES[recipe], **{**defaults, **changed}),
-        **{"path": job_path(), **own},
+        way=Way(**own),
     )
 
 

@@ -86,9 +86,7 @@ class Folds:
         if recipe.downscale not in self._scaled:
             self._scaled[recipe.downscale] = load_all(self._pairs, recipe.downscale, self._device)
         data = self._scaled[recipe.downscale]
-        state, took = train(
-            recipe, seed, recipe.epochs, data[:, ~scored], candidate.path, candidate.base
-        )
+        state, took = train(recipe, seed, recipe.epochs, data[:, ~scored], candidate.way)
         soft_masks, _ = predict(state, recipe, data[0, scored])
         row = {"candidate": candidate.name, "epochs": recipe.epochs, "fold": fold, "seed": seed}
         row |= self._score(soft_masks, scored)

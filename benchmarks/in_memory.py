@@ -12,6 +12,7 @@ import itertools
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ from carvana_ray.training import loop
 from carvana_ray.training.batch_plan import BatchPlan
 from carvana_ray.training.fused_model import with_loss
 from carvana_ray.training.graph import capture
+from carvana_ray.training.pretrained import load_published
 from carvana_ray.training.state import Batch, ModelWithLoss, TrainState, build_model, init_state
 
 SIZE = (layout.HEIGHT, layout.WIDTH)
@@ -112,13 +114,29 @@ def worker_on(device: torch.device) -> loop.WorkerContext:
     )
 
 
-def begin(plan: BatchPlan, recipe: Recipe, example: Batch, path: str, base: int = 32) -> TrainState:
-    """Return the state before the first step of a plan, whose steps take a path.
+@dataclass(frozen=True)
+class Way:
+    """How a recipe is trained.
+
+    Attributes:
+        path: of a step.
+        base: channels of the network's finest level.
+        encoder: as the flag; ``lite0`` needs the extra of that name.
+    """
+
+    path: str = field(default_factory=job_path)
+    base: int = 32
+    encoder: str = "none"
+
+
+def begin(plan: BatchPlan, recipe: Recipe, example: Batch, way: Way) -> TrainState:
+    """Return the state before the first step of a plan.
 
     `example` is a batch. Raises SystemExit if the steps cannot be captured.
     """
-    device = example["image"].device
-    network = build_model(base, recipe, plan.seed)
+    device, path = example["image"].device, way.path
+    network = build_model(way.base, recipe, plan.seed, way.encoder)
+    load_published(network)
     if path == "fused":
         module = with_loss(network, device, recipe.edge_weight)
     else:
@@ -156,7 +174,7 @@ def rate(recipe: Recipe, path: str, data: torch.Tensor, train: int, epochs: int)
     plan = plan_of(recipe, train, epochs)
     ready = list(batches(plan_of(recipe, min(train, data.shape[1]), 1), recipe, data))
     began = time.perf_counter()
-    state = begin(plan, recipe, ready[0], path)
+    state = begin(plan, recipe, ready[0], Way(path))
     taken = itertools.islice(itertools.cycle(ready), plan.epochs * plan.train_steps)
     rows = run(state, taken, plan)[1:]
     seconds = sum(row["images"] / row["images_per_second"] for row in rows)
@@ -171,15 +189,14 @@ def train(
     seed: int,
     epochs: int,
     data: torch.Tensor,
-    path: str | None = None,
-    base: int = 32,
+    way: Way | None = None,
 ) -> tuple[TrainState, dict[str, float]]:
-    """Train on all data, by `job_path` unless told; return the state, the minutes and the rate."""
+    """Train on all data, as a job does unless told; return the state, the minutes and the rate."""
     plan = plan_of(recipe, data.shape[1], epochs, seed)
     began = time.perf_counter()
     drawn = batches(plan, recipe, data)
     first = next(drawn)
-    state = begin(plan, recipe, first, path or job_path(), base)
+    state = begin(plan, recipe, first, way or Way())
     rows = run(state, itertools.chain([first], drawn), plan)
     seconds = sum(row["images"] / row["images_per_second"] for row in rows)
     return state, {

@@ -25,7 +25,7 @@ from typing import Any
 import machine
 import numpy as np
 import torch
-from in_memory import PATHS, batches, begin, job_path, load_all, pairs_of, plan_of, run
+from in_memory import PATHS, Way, batches, begin, job_path, load_all, pairs_of, plan_of, run
 from numpy.typing import NDArray
 
 from carvana_ray.config.recipes import RECIPES, Recipe
@@ -53,13 +53,13 @@ def resume(recipe: Recipe, ready: list[Batch], plan: BatchPlan, path: str) -> Lo
         torch.save(state.state_dict(), file)
         raise KilledError
 
-    state = begin(plan, recipe, ready[0], path)
+    state = begin(plan, recipe, ready[0], Way(path))
     try:
         run(state, until_killed(), plan)
     except KilledError:
         file.seek(0)
     torch.manual_seed(99)  # as of another process
-    again = begin(plan, recipe, ready[0], path)
+    again = begin(plan, recipe, ready[0], Way(path))
     again.load_state_dict(torch.load(file, weights_only=True, map_location="cpu"))
     return losses_of(again, ready, plan)
 
@@ -78,7 +78,7 @@ def compare(recipe: Recipe, data: torch.Tensor, steps: int, paths: list[str]) ->
     ready = list(itertools.islice(drawn, steps))
     plan = plan_of(recipe, recipe.batch_size, len(ready))  # a step an epoch
     before, again, after, after_again = (
-        losses_of(begin(plan, recipe, ready[0], path), ready, plan)
+        losses_of(begin(plan, recipe, ready[0], Way(path)), ready, plan)
         for path in (paths[0], paths[0], paths[1], paths[1])
     )
     old, new = paths

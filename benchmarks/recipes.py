@@ -50,9 +50,7 @@ def main() -> None:
     rows = []
     for candidate, seed in todo[first - 1 :: step]:
         recipe, scaled = candidate.recipe, data[candidate.recipe.downscale]
-        state, took = train(
-            recipe, seed, recipe.epochs, scaled[:, ~held], candidate.path, candidate.base
-        )
+        state, took = train(recipe, seed, recipe.epochs, scaled[:, ~held], candidate.way)
         row = {"recipe": candidate.name, "seed": seed, "epochs": recipe.epochs}
         row |= {"images_seen": int(sum(epoch["images"] for epoch in state.history)), **took}
         scores, rate = score(state, recipe, scaled[0][held], truth)

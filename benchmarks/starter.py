@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from in_memory import load_all, pairs_of, score, train
+from in_memory import Way, load_all, pairs_of, score, train
 from numpy.typing import NDArray
 
 from carvana_ray import images, sample
@@ -113,7 +113,7 @@ def main() -> None:
         ]:
             recipe = dataclasses.replace(RECIPES["starter"], unshuffle=fold)
             epochs = max(1, round(flags.steps * recipe.batch_size / data.shape[1]))
-            state, took = train(recipe, seed, epochs, data, base=base)
+            state, took = train(recipe, seed, epochs, data, Way(base=base))
             scores, rate = score(state, recipe, real, truth)
             row = {"variant": variant, "seed": seed, "base": base, "fold": fold}
             row |= {"drawn": data.shape[1], "epochs": epochs, "draw_core_s": round(cost, 3)}

@@ -2,7 +2,7 @@
 
 import pytest
 from candidates import read_candidate
-from in_memory import job_path
+from in_memory import Way, job_path
 
 from carvana_ray.config.recipes import RECIPES
 
@@ -10,7 +10,7 @@ from carvana_ray.config.recipes import RECIPES
 def test_a_recipe_alone_is_that_recipe() -> None:
     found = read_candidate("best")
     assert (found.name, found.recipe) == ("best", RECIPES["best"])
-    assert (found.path, found.base) == (job_path(), 32)
+    assert found.way == Way(job_path(), 32, "none")
 
 
 def test_changes_are_values_of_the_types_of_the_fields() -> None:
@@ -24,9 +24,9 @@ def test_changes_are_values_of_the_types_of_the_fields() -> None:
     assert read_candidate("best:grad_clip_norm=None").recipe.grad_clip_norm is None
 
 
-def test_path_and_channels_are_no_fields_of_a_recipe() -> None:
-    found = read_candidate("best:path=eager,base=48")
-    assert (found.path, found.base, found.recipe) == ("eager", 48, RECIPES["best"])
+def test_path_channels_and_encoder_are_no_fields_of_a_recipe() -> None:
+    found = read_candidate("best:path=eager,base=48,encoder=lite0")
+    assert (found.way, found.recipe) == (Way("eager", 48, "lite0"), RECIPES["best"])
 
 
 def test_own_epochs_come_before_those_of_all_and_are_no_part_of_the_name() -> None:
