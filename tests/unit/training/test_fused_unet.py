@@ -25,6 +25,12 @@ def kernels(device: torch.device) -> ModuleType:
     return found
 
 
+@pytest.fixture(autouse=True)
+def exact_convolutions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By default cuDNN rounds float32 to the 10 bits of TF32 for convolutions."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+
+
 def random_network(base: int, depth: int, fold: int, encoder: str = "none") -> UNet:
     """A network whose normalization layers look trained."""
     torch.manual_seed(0)
