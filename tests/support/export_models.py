@@ -15,14 +15,17 @@ from carvana_ray.export import onnx
 from carvana_ray.unet.network import UNet, UNetConfig
 
 
-def trained_network(norm: str, fold: int = 1, encoder: str = "none") -> UNet:
+def trained_network(norm: str, fold: int = 1, encoder: str = "none", base: int = 2) -> UNet:
     """Return a small network with random statistics, whose masks have car and background."""
     torch.manual_seed(0)
-    model = UNet(base=2, norm=norm, fold=fold, encoder=encoder)
+    model = UNet(base=base, norm=norm, fold=fold, encoder=encoder)
     for layer in model.modules():
         if isinstance(layer, torch.nn.BatchNorm2d):
             layer.running_mean.normal_()
             layer.running_var.uniform_(0.2, 3)
+    for layer in model.encoder.modules() if model.encoder else ():
+        if isinstance(layer, torch.nn.Conv2d):  # else maps vanish from block to block
+            torch.nn.init.kaiming_normal_(layer.weight)
     return _balance(model.eval(), 4 // fold**2)
 
 

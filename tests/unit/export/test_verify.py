@@ -82,17 +82,24 @@ def test_gray_input_of_a_jpeg_gives_the_masks_of_predict(size: tuple[int, int]) 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("encoder", ["none", pytest.param("lite0", marks=pytest.mark.slow)])
-def test_a_network_with_pixel_unshuffle_and_mirroring_matches_torch(encoder: str) -> None:
-    network = trained_network("batch", 2, encoder)
-    design = UNetConfig(base=2, norm="batch", fold=2, encoder=encoder)
-    manifest = dataclasses.replace(export_manifest(1, "batch"), unet=design, tta_flip=True)
+@pytest.mark.parametrize(
+    ("fold", "encoder", "base"), [(2, "none", 2), (2, "lite0", 8), (1, "lite0", 8)]
+)
+def test_a_network_with_pixel_unshuffle_and_mirroring_matches_torch(
+    fold: int, encoder: str, base: int
+) -> None:
+    network = trained_network("batch", fold, encoder, base)
+    design = UNetConfig(base=base, norm="batch", fold=fold, encoder=encoder)
+    downscale = 4 // fold**2
+    plain = export_manifest(downscale, "batch")
+    manifest = dataclasses.replace(plain, unet=design, tta_flip=True)
     model = ExportedModel(onnx.to_onnx(network, manifest, "picture"))
     assert model.metadata["carvana_ray.mirror"] == "true"
     predictor = Predictor(network, torch.device("cpu"), tta_flip=True)
-    for size in ((64, 96), (65, 97), (64, 97)):
+    for h, w in ((64, 96), (65, 97), (64, 97)):
+        size = h * downscale, w * downscale
         pixels = random_images(2, *size)
-        grays = np.stack([images.to_gray(Image.fromarray(image), 1) for image in pixels])
+        grays = np.stack([images.to_gray(Image.fromarray(image), downscale) for image in pixels])
         expected = images.enlarge(predictor.soft_masks(grays).numpy(), *size)
         assert 0.02 < expected.mean() < 0.98
         masks = model.masks(pixels)
