@@ -1,5 +1,6 @@
 """The top of the page: run and data set, the verdict, a scale of reference values, the model."""
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
@@ -90,11 +91,20 @@ def headline(parts: Mapping[str, Part]) -> Headline:
 
 def place_on_scale(dice: float, ceiling: float = CEILING.dice) -> Scale:
     """Return where a mean Dice is among the reference values; `ceiling` is that of its images."""
-    recipes = [Tick(_place(known), name, f"{known:.3f}") for name, known in RECIPES]
-    own = Tick(_place(dice), "this model", f"{dice:.4f}")
-    x = _place(ceiling)
-    line = int(any(abs(x - tick.x) < NAME_WIDTH for tick in recipes))
-    return Scale(own, recipes, Tick(x, CEILING.name, f"{ceiling:.4f}", line))
+    known = [(name, value, f"{value:.3f}") for name, value in RECIPES]
+    *recipes, last = _in_lines([*known, (CEILING.name, ceiling, f"{ceiling:.4f}")])
+    return Scale(Tick(_place(dice), "this model", f"{dice:.4f}"), recipes, last)
+
+
+def _in_lines(texts: Iterable[tuple[str, float, str]]) -> list[Tick]:
+    """Return ticks of (name, Dice, Dice in words), each on the first line where its text fits."""
+    ticks: list[Tick] = []
+    for name, dice, words in texts:
+        x = _place(dice)
+        taken = {tick.line for tick in ticks if abs(x - tick.x) < NAME_WIDTH}
+        line = next(line for line in itertools.count() if line not in taken)
+        ticks.append(Tick(x, name, words, line))
+    return ticks
 
 
 def _place(dice: float) -> float:

@@ -45,7 +45,7 @@ def test_reference_values_are_those_of_the_documents() -> None:
 
 
 @pytest.mark.parametrize(
-    ("recipe", "word"), [("2017", "Fair"), ("default", "Good"), ("best", "Excellent")]
+    ("recipe", "word"), [("2017", "Fair"), ("default", "Excellent"), ("best", "Excellent")]
 )
 def test_each_recipe_has_the_grade_that_it_stands_for(recipe: str, word: str) -> None:
     assert judge_dice(dict(RECIPES)[recipe]).word == word
