@@ -146,8 +146,25 @@ def orthogonalize(matrices: Tensor) -> Tensor:
     """
     x = matrices.bfloat16() if matrices.is_cuda else matrices
     x = F.normalize(x, dim=(1, 2))  # type: ignore[arg-type]
+    if not x.is_cuda:
+        return _factor(x @ x.mT) @ x
     a, b, c = COEFFICIENTS
     for _ in range(NEWTON_SCHULZ_STEPS):
         gram = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x
+
+
+def _factor(gram: Tensor) -> Tensor:
+    """Return the factor [b, m, m] that all Newton-Schulz steps together are for x, of x x^T.
+
+    Products of m x m matrices take the place of those of m x n: a third of the time for n = 9 m.
+    The rounding of float32 allows it.
+    """
+    a, b, c = COEFFICIENTS
+    factor = torch.eye(gram.shape[1])
+    for _ in range(NEWTON_SCHULZ_STEPS):
+        step = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        step.diagonal(dim1=1, dim2=2).add_(a)
+        factor, gram = step @ factor, step @ gram @ step
+    return factor
