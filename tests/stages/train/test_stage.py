@@ -26,7 +26,7 @@ from carvana_ray.training import tensorboard as events
 
 HERE = ClusterResources(cpus=4, gpus=0, nodes=1)  # as `ray_session` has it
 FEW = {"batch_size": 8, "holdout_cars": "2", "val_cars": "1", "limit": 40}
-TINY_RATE = 1e-30  # a step of Adam is at most the rate: far below what float32 adds to a weight
+TINY_RATE = 1e-30  # a step is at most 30 times the rate: far below what float32 adds to a weight
 
 
 def test_a_pipeline_refuses_a_model_before_it_draws(tmp_path: Path) -> None:
