@@ -146,8 +146,11 @@ def orthogonalize(matrices: Tensor) -> Tensor:
     """
     x = matrices.bfloat16() if matrices.is_cuda else matrices
     x = F.normalize(x, dim=(1, 2))  # type: ignore[arg-type]
-    if not x.is_cuda:
-        return _factor(x @ x.mT) @ x
+    return newton_schulz(x) if x.is_cuda else newton_schulz_factor(x @ x.mT) @ x
+
+
+def newton_schulz(x: Tensor) -> Tensor:
+    """Return x [b, m, n] after all steps."""
     a, b, c = COEFFICIENTS
     for _ in range(NEWTON_SCHULZ_STEPS):
         gram = x @ x.mT
@@ -155,11 +158,11 @@ def orthogonalize(matrices: Tensor) -> Tensor:
     return x
 
 
-def _factor(gram: Tensor) -> Tensor:
-    """Return the factor [b, m, m] that all Newton-Schulz steps together are for x, of x x^T.
+def newton_schulz_factor(gram: Tensor) -> Tensor:
+    """Return the factor [b, m, m] by which all steps together multiply x; `gram` is x x^T.
 
-    Products of m x m matrices take the place of those of m x n: a third of the time for n = 9 m.
-    The rounding of float32 allows it.
+    Products of m x m matrices take the place of those of m x n: 0.4 of the time on a CPU for
+    n = 9 m. float32 is precise enough for it.
     """
     a, b, c = COEFFICIENTS
     factor = torch.eye(gram.shape[1])

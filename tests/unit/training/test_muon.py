@@ -15,7 +15,13 @@ from carvana_ray.checkpoints.model import from_bytes, to_bytes
 from carvana_ray.config.recipes import Recipe
 from carvana_ray.training import loop
 from carvana_ray.training.batch_plan import BatchPlan
-from carvana_ray.training.muon import MOMENTUM, Muon, orthogonalize
+from carvana_ray.training.muon import (
+    MOMENTUM,
+    Muon,
+    newton_schulz,
+    newton_schulz_factor,
+    orthogonalize,
+)
 from carvana_ray.training.state import ModelWithLoss, TrainState, build_model, init_state
 
 RATIO = 20.0
@@ -39,6 +45,15 @@ def test_singular_values_are_near_one_and_singular_vectors_stay(shape: tuple[int
     assert (turned > 0.68).all()
     assert (turned < 1.21).all()
     assert torch.allclose(inner, torch.diag_embed(turned), atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 72), (1, 64, 64), (2, 48, 20)])
+def test_the_steps_of_cpus_are_those_of_gpus(shape: tuple[int, ...]) -> None:
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(2))
+    x *= torch.logspace(0, -4, shape[2])
+    x /= torch.linalg.norm(x, dim=(1, 2), keepdim=True)
+    on_cpu, on_gpu = newton_schulz_factor(x @ x.mT) @ x, newton_schulz(x)
+    assert torch.linalg.norm(on_cpu - on_gpu) < 1e-3 * torch.linalg.norm(on_gpu)
 
 
 def test_zeros_next_to_a_matrix_do_not_matter() -> None:
