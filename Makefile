@@ -8,7 +8,7 @@ help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-10s%s\n", $$1, $$2 }' Makefile
 
 demo: .venv/ready  ## draw a sample, train, score, predict, check; results in runs/demo
-	$(BIN)/carvana-ray pipeline --out runs/demo --downscale 8 --base 8 --epochs 7 --batch-size 4 --learning-rate 4e-3 --sample-test-cars 2
+	$(BIN)/carvana-ray pipeline --out runs/demo --downscale 8 --base 8 --epochs 4 --batch-size 4 --sample-test-cars 2
 
 test: .venv/tests  ## run the tests without the slow ones
 	$(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile --no-loadscope-reorder

@@ -82,7 +82,7 @@ COMMANDS = {
         config.PipelineFlags,
         "pipeline",
         """\
-  carvana-ray pipeline --out runs/demo --downscale 8 --base 8 --epochs 12   # on a drawn sample
+  carvana-ray pipeline --out runs/demo --downscale 8 --base 8   # on a drawn sample
   carvana-ray pipeline --data carvana --out runs/first
   carvana-ray pipeline --data carvana --out runs/dry --limit 320 --epochs 1 \\
       --downscale 8 --base 8                                           # a try, minutes on CPUs

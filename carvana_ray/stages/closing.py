@@ -55,7 +55,7 @@ class Closing:
         cars = flags.sample_cars + flags.sample_test_cars
         found = f"{count_of(result['images'], 'images')} of {count_of(cars, 'cars')}"
         data = short_path(result["data"], self.folder)
-        small = "--downscale", "8", "--base", "8", "--epochs", "12"  # minutes on two CPUs
+        small = "--downscale", "8", "--base", "8"  # a minute on two CPUs
         return [
             f"sample: {found} in {self.path(result['data'])}",
             self.next("train", "--data", data, "--out", f"{data}-run", *small),
