@@ -3,8 +3,7 @@
 import importlib.util
 from importlib import resources
 
-import torch
-
+from carvana_ray.checkpoints.model import from_bytes
 from carvana_ray.errors import InputError
 from carvana_ray.unet.lite import from_published
 from carvana_ray.unet.network import UNet
@@ -31,7 +30,6 @@ def load_published(network: UNet) -> None:
     if not network.encoder:
         return
     require_published()
-    with resources.as_file(resources.files(PACKAGE) / FILE) as path:
-        weights = torch.load(path, map_location="cpu", weights_only=True)
+    weights = from_bytes((resources.files(PACKAGE) / FILE).read_bytes())
     # Not strict: the normalization of the maps is the network's own.
     network.encoder.load_state_dict(from_published(weights, network.fold), strict=False)
