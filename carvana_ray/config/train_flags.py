@@ -119,7 +119,9 @@ class TrainFlags(ModelFlags, SeedFlags, CarsFlags):
         if self.downscale not in (None, 1, 2, 4, 8):
             raise InputError(f"--downscale {self.downscale}: must be 1, 2, 4 or 8")
         if self.encoder == "lite0" and recipe and recipe.norm != "batch":
-            raise InputError(f"--encoder lite0: does not fit --recipe {self.recipe}; use another")
+            raise InputError(
+                f"--encoder lite0: --recipe {self.recipe} has no batch normalization; use another"
+            )
         if self.learning_rate is not None and not 0 < self.learning_rate < 1:
             raise InputError(f"--learning-rate {self.learning_rate}: must be between 0 and 1")
 

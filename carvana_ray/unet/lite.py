@@ -83,7 +83,7 @@ def level_channels(fold: int) -> tuple[int, ...]:
 
 
 class Lite0(nn.Module):
-    """The encoder: of the image at twice the size of the folded grid, with an odd fold at its size.
+    """The encoder. It sees the image at twice the size of the grid; with an odd fold, at its size.
 
     Weights and statistics stay as they are in training, but for those of the last normalization of
     each map.

@@ -6,6 +6,7 @@ from types import ModuleType
 import pytest
 import torch
 import torch.nn.functional as F
+from support.trained import randomize_norms
 
 from carvana_ray.inference import fused_lite, mask_kernels
 from carvana_ray.unet.lite import Lite0
@@ -14,14 +15,7 @@ from carvana_ray.unet.lite import Lite0
 def trained_encoder(fold: int) -> Lite0:
     """An encoder whose normalization layers look trained."""
     torch.manual_seed(0)
-    encoder = Lite0(fold).double().eval()
-    for layer in encoder.modules():
-        if isinstance(layer, torch.nn.BatchNorm2d):
-            torch.nn.init.normal_(layer.weight, 1, 0.2)
-            torch.nn.init.normal_(layer.bias, 0, 0.3)
-            layer.running_mean.normal_(0, 0.1)
-            layer.running_var.uniform_(0.2, 2)
-    return encoder
+    return randomize_norms(Lite0(fold).double().eval())
 
 
 @pytest.mark.parametrize("fold", [1, 2])

@@ -7,6 +7,7 @@ from types import ModuleType
 import pytest
 import torch
 import torch.nn.functional as F
+from support.trained import randomize_norms
 
 from carvana_ray.inference import mask_kernels
 from carvana_ray.training import fused_unet
@@ -35,13 +36,7 @@ def random_network(base: int, depth: int, fold: int, encoder: str = "none") -> U
     """A network whose normalization layers look trained."""
     torch.manual_seed(0)
     network = UNet(base, depth, fold=fold, encoder=encoder).to(memory_format=torch.channels_last)
-    for layer in network.modules():
-        if isinstance(layer, torch.nn.BatchNorm2d):
-            torch.nn.init.normal_(layer.weight, 1, 0.2)
-            torch.nn.init.normal_(layer.bias, 0, 0.3)
-            layer.running_mean.normal_(0, 0.1)
-            layer.running_var.uniform_(0.5, 2)
-    return network
+    return randomize_norms(network)
 
 
 def folded(image: torch.Tensor, fold: int, channels: int, dtype: torch.dtype) -> torch.Tensor:
