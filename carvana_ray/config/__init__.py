@@ -1,5 +1,6 @@
 """One dataclass of flags per job."""
 
+from carvana_ray.config.cutout_flags import CutoutFlags
 from carvana_ray.config.flags import (
     STARTER,
     CheckFlags,
@@ -12,5 +13,5 @@ from carvana_ray.config.flags import (
     SeedFlags,
 )
 from carvana_ray.config.pipeline_flags import PipelineFlags
-from carvana_ray.config.predict_flags import CutoutFlags, EvaluateFlags, PredictFlags, UseModelFlags
+from carvana_ray.config.predict_flags import EvaluateFlags, PredictFlags, UseModelFlags
 from carvana_ray.config.train_flags import TrainFlags

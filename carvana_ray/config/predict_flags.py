@@ -1,10 +1,11 @@
-"""The flags of the commands that use a model: evaluate, predict and cutout."""
+"""The flags of the commands that use a model: evaluate and predict."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from carvana_ray.config.cars_flag import CarsFlags
 from carvana_ray.config.cli import option
+from carvana_ray.config.corrections_flag import CorrectionsFlags
 from carvana_ray.config.flags import ModelFlags
 from carvana_ray.errors import InputError
 
@@ -16,7 +17,8 @@ TAKEN_NAMES |= {"train_masks"}
 FEW_IMAGES = 128  # or fewer: predict and cutout of one machine run without Ray
 
 
-def _ray_option() -> Any:
+def ray_option() -> Any:
+    """Return the flag of the commands that need no Ray for a few images."""
     return option("auto", f"auto: {FEW_IMAGES} images or fewer run without Ray", group="machine")
 
 
@@ -50,7 +52,7 @@ class EvaluateFlags(UseModelFlags, CarsFlags):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictFlags(EvaluateFlags):
+class PredictFlags(EvaluateFlags, CorrectionsFlags):
     """Predict the mask of each image and write a submission file.
 
     The same command resumes: it skips finished images.
@@ -90,7 +92,7 @@ class PredictFlags(EvaluateFlags):
         False, "read all images again and predict the changed ones", group="input"
     )
     merge_only: bool = option(False, "merge the existing shards, predict nothing", group="output")
-    ray: Literal["auto", "always"] = _ray_option()
+    ray: Literal["auto", "always"] = ray_option()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -115,83 +117,3 @@ class PredictFlags(EvaluateFlags):
     def marker_uri(self) -> str:
         """The marker, submission.json: it names the complete submission and its SHA-256."""
         return f"{_stem(self.submission_uri)}.json"
-
-
-@dataclass(frozen=True, kw_only=True)
-class CutoutFlags(UseModelFlags):
-    """Cut cars out of images: files with a transparent or another background.
-
-    The cut-outs go to OUT/cutouts. The same command skips finished images.
-    """
-
-    model: str = option(
-        "",
-        "model folder, or starter (default: OUT/model if it exists, else starter)",
-        group="model",
-        metavar="FOLDER",
-    )
-    pictures: tuple[str, ...] = option(
-        (), "image files and folders of images", positional=True, group="input", metavar="IMAGE"
-    )
-    data: str = option(
-        "", "folder with test/, or any folder of images", group="input", metavar="FOLDER"
-    )
-    recursive: bool = option(
-        True, "walk the sub-folders; cut-outs keep their sub-folder", group="input"
-    )
-    submission: str = option(
-        "",
-        "submission file, .csv or .csv.gz, that gives the masks instead of a model",
-        group="model",
-        metavar="FILE",
-    )
-    edge: Literal["auto", "soft", "hard"] = option(
-        "auto",
-        "soft: anti-aliased alpha; hard: binary mask; auto: hard with --mask-only or --submission, "
-        "else soft",
-        group="output",
-    )
-    background: str = option(
-        "transparent",
-        "transparent, a color (white, '#f0f0f0') or an image file",
-        group="output",
-        metavar="COLOR|FILE",
-    )
-    format: Literal["png", "webp"] = option(
-        "png", "file format; webp is smaller, but its colors are lossy", group="output"
-    )
-    mask_only: bool = option(
-        False,
-        "write the mask alone: a PNG with 1 bit per pixel, 8 bits with --edge soft",
-        group="output",
-    )
-    on_bad_picture: Literal["fail", "skip"] = option(
-        "fail",
-        "fail: exit with code 3 if an image cannot be used; skip: exit with 0; both cut out all "
-        "other images",
-        group="input",
-    )
-    ray: Literal["auto", "always"] = _ray_option()
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        object.__setattr__(self, "pictures", tuple(self.pictures))  # JSON and argparse give lists
-        if not self.pictures and not self.data:
-            raise InputError("--data is missing: name a folder of images, or the images themselves")
-        if self.pictures and self.data:
-            raise InputError(f"--pictures {self.pictures[0]}, --data {self.data}: use only one")
-        if self.submission and self.model:
-            raise InputError("--submission, --model: use only one of them, each gives masks")
-        if self.submission and self.edge == "soft":
-            raise InputError("--edge soft: the masks of --submission are hard; omit --edge")
-        if self.submission and not self.submission.endswith((".csv", ".csv.gz")):
-            raise InputError(f"--submission {self.submission}: must be .csv or .csv.gz")
-        if self.mask_only and (self.format != "png" or self.background != "transparent"):
-            raise InputError("--mask-only: writes a PNG; omit --format and --background")
-
-    @property
-    def soft(self) -> bool:
-        """Whether edges are soft: `edge`, with ``auto`` resolved."""
-        return self.edge == "soft" or (
-            self.edge == "auto" and not self.mask_only and not self.submission
-        )

@@ -5,6 +5,7 @@ from typing import Literal
 
 from carvana_ray.config.cars_flag import CarsFlags
 from carvana_ray.config.cli import option
+from carvana_ray.config.corrections_flag import CorrectionsFlags
 from carvana_ray.config.flags import ModelFlags, SeedFlags
 from carvana_ray.config.recipes import RECIPE_DEFAULTED, RECIPES
 from carvana_ray.errors import InputError
@@ -15,7 +16,7 @@ MUON_TUNING = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainFlags(ModelFlags, SeedFlags, CarsFlags):
+class TrainFlags(ModelFlags, SeedFlags, CarsFlags, CorrectionsFlags):
     """Train a model on images with masks.
 
     The model goes to OUT/model. The same command resumes after the last finished epoch.

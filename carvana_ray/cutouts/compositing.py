@@ -18,6 +18,7 @@ from PIL import Image, ImageColor, ImageOps
 from carvana_ray import images
 from carvana_ray.cutouts.alpha import hard_alpha, limit_alpha, limit_to_band, soft_alpha
 from carvana_ray.cutouts.edge_colors import decontaminate_edges
+from carvana_ray.cutouts.framing import Frame
 from carvana_ray.errors import InputError
 from carvana_ray.images import turns, validate
 from carvana_ray.images.decode import load_colors
@@ -41,18 +42,22 @@ class CutoutStyle:
     Attributes:
         soft: anti-aliased alpha from the soft mask; False: binary alpha.
         background: None for transparent, an RGB color, or the bytes of an image file.
-        format: ``png`` or ``webp``, which is also the suffix of the file.
+        format: ``png``, ``webp`` or ``jpeg``.
         mask_only: write alpha alone, without colors: 1 bit a pixel, 8 bits if `soft`.
+        frame: where the car stands; None: as photographed.
+        shadow: ``none``, ``contact`` or ``soft``.
     """
 
     soft: bool
     background: Background
     format: str
     mask_only: bool
+    frame: Frame | None = None
+    shadow: str = "none"
 
     @property
     def suffix(self) -> str:
-        return f".{self.format}"
+        return ".jpg" if self.format == "jpeg" else f".{self.format}"
 
 
 def version(style: CutoutStyle) -> int:

@@ -15,6 +15,7 @@ from carvana_ray.errors import IncompleteError, InputError, plural
 # The status of an image is OK, the message of a `BadImageError`, or one of the others below. Its
 # first word is fixed; the text after a colon is for people.
 OK = "ok"
+CORRECTED = "corrected"  # the mask is one that a person has corrected
 MISSING = "missing"  # such a row is made again when the image is back
 NOT_LISTED = f"{MISSING}: no longer in the catalog"  # planned before; neither read nor bad
 UNREACHABLE = "unreachable"  # the storage failed, which says nothing about the image
@@ -26,6 +27,11 @@ MAX_BAD, MAX_BAD_FRACTION = 100, 0.01  # a run accepts the larger of the two
 MAX_BLOCKS_LOST = 8  # blocks in a row in which nothing could be done, before the run ends
 
 Bad = tuple[str, str, int]  # name, status, CRC-32 of the file
+
+
+def is_good(status: str) -> bool:
+    """Return whether an image of this status has a mask: the model's or a corrected one."""
+    return status in (OK, CORRECTED)
 
 
 def write_csv(folder: str, bad: Sequence[Bad]) -> str:
