@@ -65,14 +65,35 @@ def limit_to_band(alpha: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """
     height, width = alpha.shape
     mask = alpha >= 128
-    side = 1 if min(height, width) < FINE_BELOW else 2
-    cells = np.asarray(Image.fromarray(hard_alpha(mask)).reduce(side))
+    cells, side = _cells(mask)
     levels = _closeness(cells > 0) + (127 - _closeness(cells < 255))  # 127 at the edge
     full = Image.fromarray(levels).resize(
         (levels.shape[1] * side, levels.shape[0] * side), Image.Resampling.BILINEAR
     )
     limit = np.asarray(full)[:height, :width]
     return np.where(mask, np.maximum(alpha, limit + np.uint8(1)), np.minimum(alpha, limit))
+
+
+def clear_around(alpha: NDArray[np.uint8], pieces: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Return alpha without some pieces of its mask and their soft edges.
+
+    A pixel outside the mask belongs to the nearest piece; those of equal distance stay.
+
+    Args:
+        alpha: uint8 [H, W], as `limit_to_band` returns it.
+        pieces: bool [H, W], whole pieces of the mask (alpha of 128 or more).
+    """
+    mask = alpha >= 128
+    (gone, side), (kept, _) = _cells(pieces), _cells(mask & ~pieces)
+    nearer = (_closeness(gone > 0) > _closeness(kept > 0)).repeat(side, 0).repeat(side, 1)
+    height, width = alpha.shape
+    return np.where(pieces | (nearer[:height, :width] & ~mask), np.uint8(0), alpha)
+
+
+def _cells(mask: NDArray[np.bool_]) -> tuple[NDArray[np.uint8], int]:
+    """Return the mean of a mask, 0 to 255, on cells of one or two pixels a side; and that side."""
+    side = 1 if min(mask.shape) < FINE_BELOW else 2
+    return np.asarray(Image.fromarray(hard_alpha(mask)).reduce(side)), side
 
 
 def _closeness(cells: NDArray[np.bool_]) -> NDArray[np.uint8]:

@@ -18,7 +18,7 @@ from PIL import Image, ImageColor, ImageOps
 from carvana_ray import images
 from carvana_ray.cutouts.alpha import hard_alpha, limit_alpha, limit_to_band, soft_alpha
 from carvana_ray.cutouts.edge_colors import decontaminate_edges
-from carvana_ray.cutouts.framing import Frame
+from carvana_ray.cutouts.framing import Frame, frame_car
 from carvana_ray.errors import InputError
 from carvana_ray.images import turns, validate
 from carvana_ray.images.decode import load_colors
@@ -30,6 +30,8 @@ PNG = {"compress_level": 1}
 # The same cut-outs: method 0 takes 101 ms and 236 kB, 2 215 ms and 94 kB, 4 (Pillow's default)
 # 342 ms and 91 kB; lossless 287 ms and 319 kB. Alpha is lossless in all of them.
 WEBP = {"quality": 90, "method": 2, "alpha_quality": 100}
+JPEG = {"quality": 92, "subsampling": 0}
+OPTIONS: dict[str, dict[str, Any]] = {"png": PNG, "webp": WEBP, "jpeg": JPEG}
 
 RGB = tuple[int, int, int]
 Background = RGB | bytes | None
@@ -42,7 +44,7 @@ class CutoutStyle:
     Attributes:
         soft: anti-aliased alpha from the soft mask; False: binary alpha.
         background: None for transparent, an RGB color, or the bytes of an image file.
-        format: ``png``, ``webp`` or ``jpeg``.
+        format: ``png``, ``webp`` or ``jpeg``, which needs a background.
         mask_only: write alpha alone, without colors: 1 bit a pixel, 8 bits if `soft`.
         frame: where the car stands; None: as photographed.
         shadow: ``none``, ``contact`` or ``soft``.
@@ -73,6 +75,7 @@ def render(
     style: CutoutStyle,
     soft_mask: NDArray[np.uint8] | None = None,
     mask: NDArray[np.bool_] | None = None,
+    extent: tuple[int, int] | None = None,
 ) -> bytes:
     """Cut the car out of one image file and return the bytes of the cut-out's file.
 
@@ -81,8 +84,9 @@ def render(
     `decontaminate_edges`. Otherwise alpha is 255 in the mask (that of `images.enlarge` if
     `soft_mask` is given), else 0. An alpha of the image itself limits that of the cut-out.
 
-    The cut-out is upright: it is turned by the image's EXIF orientation. The color profile is
-    copied, and all other metadata is dropped. Before another background colors are sRGB.
+    The cut-out is upright: it is turned by the image's EXIF orientation. With ``style.frame`` the
+    car alone is shown, cropped and scaled by `frame_car`. The color profile is copied, and all
+    other metadata is dropped. Before another background colors are sRGB.
 
     Args:
         data: bytes of an image file of any size [H, W], see `images.load_gray`.
@@ -90,9 +94,11 @@ def render(
         soft_mask: uint8 [h, w] of the stored pixels, 255 is car, as `Predictor.soft_masks` returns
             it for `images.load_gray`.
         mask: bool [H, W] of the stored pixels, for example a decoded row of a submission.
+        extent: (width, height) in pixels of the largest box over all views of the car, upright, as
+            `car_box` returns it. It gives a ``catalogue`` frame one scale. None: this image's own.
 
     Returns:
-        Bytes of a PNG or WebP file: RGBA with a transparent background, RGB on any other
+        Bytes of a PNG, WebP or JPEG file: RGBA with a transparent background, RGB on any other
         background, and a gray image of alpha with ``style.mask_only``.
 
     Raises:
@@ -102,14 +108,12 @@ def render(
     if (soft_mask is None) == (mask is None):
         raise ValueError("render needs either a soft mask or a mask")
     header = validate.open_image(data)
-    height, width, turn = header.height, header.width, validate.exif_orientation(header)
+    turn = validate.exif_orientation(header)
     if soft_mask is None:
         assert mask is not None
         alpha = hard_alpha(mask)
-    elif style.soft:
-        alpha = limit_to_band(soft_alpha(soft_mask, height, width))
     else:
-        alpha = hard_alpha(images.enlarge(soft_mask, height, width))
+        alpha = _alpha_of(soft_mask, header.height, header.width, style.soft)
     if not style.mask_only or header.has_transparency_data:
         decoded = load_colors(data, srgb=style.background is not None)
         alpha = limit_alpha(alpha, decoded.alpha, style.soft)
@@ -122,7 +126,18 @@ def render(
     if turn != 1:
         image = Image.fromarray(turns.to_upright(np.asarray(image), turn))
         alpha = turns.to_upright(alpha, turn)
+    if style.frame:
+        image, alpha = frame_car(image, alpha, style.frame, extent)
     return encode(composite(image, alpha, style.background), style, decoded.profile)
+
+
+def _alpha_of(
+    soft_mask: NDArray[np.uint8], height: int, width: int, soft: bool
+) -> NDArray[np.uint8]:
+    """Return the alpha of a soft mask, uint8 [height, width]."""
+    if soft:
+        return limit_to_band(soft_alpha(soft_mask, height, width))
+    return hard_alpha(images.enlarge(soft_mask, height, width))
 
 
 def composite(image: Image.Image, alpha: NDArray[np.uint8], background: Background) -> Image.Image:
@@ -166,7 +181,7 @@ def encode(image: Image.Image, style: CutoutStyle, profile: bytes | None = None)
         style: its `format` is used.
         profile: color profile of the image.
     """
-    options: dict[str, Any] = dict(WEBP if style.format == "webp" else PNG)
+    options: dict[str, Any] = dict(OPTIONS[style.format])
     if profile:
         options["icc_profile"] = profile
     buffer = io.BytesIO()

@@ -102,7 +102,11 @@ class CutoutIndex:
             if self.settings.get(name) != settings.get(name)
         }
         if changed:
-            # Of two models more settings may differ, such as the downscale, and the name says all.
+            # Of two models or frames more settings may differ, such as the downscale or the margin,
+            # and the name says all.
+            if "frame" in changed:
+                changed.pop("size", None)
+                changed.pop("margin", None)
             words = changed.get("model") or "; ".join(changed.values())
             raise InputError(
                 f"{folder}: has cut-outs made with other settings ({words}); use another folder, "
@@ -116,7 +120,7 @@ def _describe_change(name: str, old: Any, new: Any) -> str:
         return "another model, or masks of a submission"
     if name == "version":
         return "another version of this program"
-    values = [str(value) for value in (old, new)]
+    values = ["none" if value is None else str(value) for value in (old, new)]
     if name == "background":
         values = [_describe_background(value) for value in (old, new)]
         if values[0] == values[1]:

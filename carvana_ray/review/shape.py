@@ -11,8 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carvana_ray import rle
+from carvana_ray.images.pieces import (
+    Ints,
+    RowRuns,
+    label_components,
+    split_at_rows,
+    touching_runs,
+)
 
-Ints = NDArray[np.int64]
 TAIL = 0.01  # fraction of a mask's pixels above `first_y`, and of those below `last_y`
 
 
@@ -56,32 +62,16 @@ class MaskShape:
     perimeter_ratio: float = 0.0
 
 
-@dataclass(frozen=True)
-class _RowRuns:
-    """Runs that do not cross the end of an image row, in order; each field is int64 [n]."""
-
-    row: Ints
-    left: Ints
-    right: Ints  # exclusive
-
-    def __len__(self) -> int:
-        return len(self.row)
-
-    @property
-    def length(self) -> Ints:
-        return self.right - self.left
-
-
 def measure(text: str, height: int, width: int) -> MaskShape:
     """Return the shape of a mask given as run-length text.
 
     Raises:
         ValueError: the text is invalid; see `rle.parse_runs`.
     """
-    runs = _split_at_rows(*rle.parse_runs(text, height * width), width)
+    runs = split_at_rows(*rle.parse_runs(text, height * width), width)
     if not len(runs):
         return MaskShape(height, width)
-    touching = _touching_runs(runs, width)
+    touching = touching_runs(runs, width)
     return MaskShape(
         height,
         width,
@@ -94,52 +84,7 @@ def measure(text: str, height: int, width: int) -> MaskShape:
     )
 
 
-def _split_at_rows(starts: Ints, ends: Ints, width: int) -> _RowRuns:
-    """Return the runs [start, end) of a flattened image, cut where an image row ends."""
-    first, last = starts // width, (ends - 1) // width
-    rows = last - first + 1
-    run = np.repeat(np.arange(len(starts)), rows)
-    row = np.arange(len(run)) - np.repeat(np.cumsum(rows) - rows, rows) + first[run]
-    left = np.maximum(starts[run], row * width) - row * width
-    right = np.minimum(ends[run], (row + 1) * width) - row * width
-    return _RowRuns(row, left, right)
-
-
-def _touching_runs(runs: _RowRuns, width: int, corners: bool = False) -> tuple[Ints, Ints]:
-    """Return all pairs of touching runs in adjacent rows, as indices (upper, lower), int64 [pairs].
-
-    With `corners`, runs that only meet at a corner touch too.
-    """
-    reach = int(corners)
-    stride = width + 2  # so that a run and its corner stay within their row
-    starts, ends = runs.row * stride + runs.left + 1, runs.row * stride + runs.right + 1
-    first = np.searchsorted(ends, starts + stride - reach, side="right")
-    last = np.searchsorted(starts, ends + stride + reach, side="left")
-    count = np.maximum(last - first, 0)
-    upper = np.repeat(np.arange(len(runs)), count)
-    offset = np.arange(len(upper)) - np.repeat(np.cumsum(count) - count, count)
-    return upper, first[upper] + offset
-
-
-def label_components(count: int, source: Ints, target: Ints) -> Ints:
-    """Return for each of `count` nodes the smallest node of its connected component, int64 [count].
-
-    `source` and `target` are the two ends of each edge, int64 [edges].
-    """
-    label = np.arange(count)
-    while True:
-        before = label.copy()
-        smallest = np.minimum(label[source], label[target])
-        np.minimum.at(label, label[source], smallest)  # the roots first, to join whole trees
-        np.minimum.at(label, label[target], smallest)
-        np.minimum.at(label, source, smallest)
-        np.minimum.at(label, target, smallest)
-        label = label[label]
-        if np.array_equal(label, before):
-            return label
-
-
-def _moments(runs: _RowRuns) -> tuple[float, float, float, float, float]:
+def _moments(runs: RowRuns) -> tuple[float, float, float, float, float]:
     """Return center_x, center_y, spread_x, spread_y and xy_correlation of a mask.
 
     Pixels are unit squares. A run of length L is a 1 x L rectangle, whose variance about its own
@@ -158,7 +103,7 @@ def _moments(runs: _RowRuns) -> tuple[float, float, float, float, float]:
     return center_x, center_y, float(np.sqrt(variance_x)), float(np.sqrt(variance_y)), correlation
 
 
-def _central_rows(runs: _RowRuns) -> tuple[float, float]:
+def _central_rows(runs: RowRuns) -> tuple[float, float]:
     """Return first_y and last_y: the `TAIL` and `1 - TAIL` quantiles, interpolated in a row."""
     cumulative = np.cumsum(np.bincount(runs.row, runs.length))
     quantiles = np.array([TAIL, 1 - TAIL]) * cumulative[-1]
@@ -168,13 +113,13 @@ def _central_rows(runs: _RowRuns) -> tuple[float, float]:
     return float(first), float(last)
 
 
-def _pieces(runs: _RowRuns, upper: Ints, lower: Ints) -> tuple[int, int]:
+def _pieces(runs: RowRuns, upper: Ints, lower: Ints) -> tuple[int, int]:
     """Return the number of pieces and of stray pixels, given the touching runs."""
     sizes = np.bincount(label_components(len(runs), upper, lower), weights=runs.length)
     return int((sizes > 0).sum()), int(sizes.sum() - sizes.max())
 
 
-def _perimeter_ratio(runs: _RowRuns, upper: Ints, lower: Ints) -> float:
+def _perimeter_ratio(runs: RowRuns, upper: Ints, lower: Ints) -> float:
     """Return the perimeter ratio, given the touching runs.
 
     The perimeter is the number of pixel edges between mask and background. Each run has a left and
@@ -189,14 +134,14 @@ def _perimeter_ratio(runs: _RowRuns, upper: Ints, lower: Ints) -> float:
     return perimeter / (2 * (box_height + box_width))
 
 
-def _holes(runs: _RowRuns, width: int) -> tuple[int, int]:
+def _holes(runs: RowRuns, width: int) -> tuple[int, int]:
     """Return the number of holes and the pixels of the largest."""
     row, left, right = runs.row, runs.left, runs.right
     inner = np.flatnonzero((row[1:] == row[:-1]) & (left[1:] > right[:-1]))
     if not len(inner):
         return 0, 0
-    gaps = _RowRuns(row[inner], right[inner], left[inner + 1])
-    label = label_components(len(gaps), *_touching_runs(gaps, width, corners=True))
+    gaps = RowRuns(row[inner], right[inner], left[inner + 1])
+    label = label_components(len(gaps), *touching_runs(gaps, width, corners=True))
     outside = np.zeros(len(gaps), dtype=bool)
     np.logical_or.at(outside, label, _touch_outside(gaps, runs))
     sizes = np.bincount(label, weights=gaps.length, minlength=len(gaps))
@@ -204,7 +149,7 @@ def _holes(runs: _RowRuns, width: int) -> tuple[int, int]:
     return int((sizes > 0).sum()), int(sizes.max())
 
 
-def _touch_outside(gaps: _RowRuns, runs: _RowRuns) -> NDArray[np.bool_]:
+def _touch_outside(gaps: RowRuns, runs: RowRuns) -> NDArray[np.bool_]:
     """Return whether a gap between two runs touches the outside in an adjacent row, bool [gaps].
 
     Outside are empty rows, and the pixels left of a row's first run and right of its last one.

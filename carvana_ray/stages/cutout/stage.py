@@ -23,6 +23,7 @@ from carvana_ray.checkpoints.model import (
 from carvana_ray.config import CutoutFlags
 from carvana_ray.cutouts import index
 from carvana_ray.cutouts.compositing import TRANSPARENT, CutoutStyle, parse_background, version
+from carvana_ray.cutouts.framing import CATALOGUE_SIZE, Frame
 from carvana_ray.cutouts.index import SourceImage
 from carvana_ray.data.checksums import load_checksums
 from carvana_ray.data.collect import CollectedImages
@@ -89,7 +90,7 @@ def check(flags: CutoutFlags) -> CutoutInput:
     background = parse_background(
         flags.background, lambda uri: storage.read(storage.resolve(uri), MAX_BYTES)
     )
-    style = CutoutStyle(flags.soft, background, flags.format, flags.mask_only)
+    style = CutoutStyle(flags.soft, background, flags.format, flags.mask_only, frame_of(flags))
     found = list_sources(flags)
     crcs = load_checksums(storage.resolve(flags.data)) if flags.data else {}
     entries = found.entries[: flags.limit or None]
@@ -103,6 +104,18 @@ def check(flags: CutoutFlags) -> CutoutInput:
     settings = _settings(flags, style, manifest)
     images = dataclasses.replace(found, entries=entries)
     return CutoutInput(images, rows, crcs, style, settings, manifest, model)
+
+
+def frame_of(flags: CutoutFlags) -> Frame | None:
+    """Return the frame that flags name; None for images as photographed.
+
+    Raises:
+        InputError: --margin leaves no room for the car.
+    """
+    if flags.frame == "none":
+        return None
+    size = flags.frame_size or (CATALOGUE_SIZE if flags.frame == "catalogue" else None)
+    return Frame(flags.frame, size, flags.margin)
 
 
 def _settings(
@@ -121,7 +134,13 @@ def _settings(
         "downscale": manifest.downscale if manifest else None,
         "version": version(style),
         **({"decode": flags.decode} if manifest and flags.decode != "cpu" else {}),
+        **(_frame_settings(style.frame) if style.frame else {}),
     }
+
+
+def _frame_settings(frame: Frame) -> dict[str, Any]:
+    size = "x".join(map(str, frame.size)) if frame.size else "that of the car"
+    return {"frame": frame.kind, "size": size, "margin": frame.margin}
 
 
 @dataclass(frozen=True)

@@ -106,6 +106,10 @@ def test_the_cutout_of_a_changed_image_is_removed_and_pending(tmp_path: Path) ->
         ({"model": "def", "edge": "hard"}, "(another model, or masks of a submission)"),
         ({"background": [255, 0, 16]}, "(background: was #010203, is now #ff0010)"),
         ({"background": "picture of SHA-256 0"}, "(background: was #010203, is now an image)"),
+        (
+            {"frame": "catalogue", "size": "1600x1200", "margin": 0.05},
+            "(frame: was none, is now catalogue)",
+        ),
         ({"version": 4}, "(another version of this program)"),
     ],
 )
@@ -122,7 +126,7 @@ def test_a_changed_setting_is_said_in_words(
 def test_other_settings_are_named_and_refused(tmp_path: Path) -> None:
     pending(tmp_path, sources_of("a.jpg"))
     with pytest.raises(
-        InputError, match=r"edge: was soft, is now hard; .*more: was None, is now 1"
+        InputError, match=r"edge: was soft, is now hard; .*more: was none, is now 1"
     ):
         pending(tmp_path, sources_of("a.jpg"), edge="hard", more=1)
 

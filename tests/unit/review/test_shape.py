@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from carvana_ray import rle
-from carvana_ray.review.shape import MaskShape, label_components, measure
+from carvana_ray.review.shape import MaskShape, measure
 
 Mask = NDArray[np.bool_]
 NEXT = [(0, 1), (1, 0), (0, -1), (-1, 0)]
@@ -97,12 +97,6 @@ def test_shapes_equal_those_from_counting(height: int, width: int, fill: float, 
 )
 def test_shapes_that_are_easily_got_wrong(rows: list[str]) -> None:
     check(np.array([[pixel == "#" for pixel in row] for row in rows]))
-
-
-def test_labels_join_long_chains() -> None:
-    order = np.random.default_rng(0).permutation(2000)
-    labels = label_components(2000, order[:-1], order[1:])
-    assert set(labels.tolist()) == {0}
 
 
 def test_an_antenna_does_not_move_the_middle() -> None:
