@@ -32,9 +32,14 @@ class CarNames:
         """Return the car and the view of an image's file name.
 
         ``0cdf5b5d0ce1_04.jpg`` is view 4 of car ``0cdf5b5d0ce1``. An image to which the rule does
-        not apply is `NO_VIEW` of its own car, whose name is that of the file without suffix.
+        not apply is `NO_VIEW` of its own car, whose name is that of the file without suffix. Of a
+        path the rule sees the file name, and the folder is part of the car.
         """
-        stem = name.rsplit(".", 1)[0]
+        folder, slash, file = name.rpartition("/")
+        car, view = self._parse_stem(file.rsplit(".", 1)[0])
+        return f"{folder}{slash}{car}", view
+
+    def _parse_stem(self, stem: str) -> tuple[str, int]:
         if self.pattern:
             match = self.pattern.match(stem)
             return _read_groups(match) if match else (stem, NO_VIEW)
@@ -68,14 +73,14 @@ def load_car_names(data: str, pattern: str, names: Iterable[str]) -> CarNames:
     Args:
         data: URI of the folder that may hold metadata.csv.
         pattern: the flag --cars-by, or "".
-        names: file names of the images.
+        names: file names or paths of the images.
 
     Raises:
         InputError: the pattern is wrong, or metadata.csv is needed and cannot be read.
     """
     if pattern:
         return CarNames(car_pattern(pattern))
-    if all(_TURNTABLE.fullmatch(name.rsplit(".", 1)[0]) for name in names):
+    if all(_TURNTABLE.fullmatch(storage.name(name).rsplit(".", 1)[0]) for name in names):
         return KAGGLE
     uri = storage.join(data, METADATA)
     if not storage.exists(uri):

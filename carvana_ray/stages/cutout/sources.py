@@ -1,9 +1,17 @@
-"""The images of a cut-out job, by its flags. Imports no torch: jobs list them before they start."""
+"""The images of a cut-out job and their cars, by its flags.
+
+Imports no torch: jobs list them before they start.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from carvana_ray import storage
 from carvana_ray.config import CutoutFlags
 from carvana_ray.cutouts import index
+from carvana_ray.data.cars import CarNames, load_car_names
 from carvana_ray.data.collect import CollectedImages, collect_images
+from carvana_ray.storage import FileInfo
 
 
 def image_uris(flags: CutoutFlags) -> list[str]:
@@ -19,3 +27,42 @@ def list_sources(flags: CutoutFlags) -> CollectedImages:
         avoid=[storage.resolve(flags.out)],
         marker=index.FILE,
     )
+
+
+def cars_by(flags: CutoutFlags, training: Mapping[str, Any]) -> str:
+    """Return the pattern of the names of a job's images, or "".
+
+    Args:
+        flags: --cars-by comes first.
+        training: the flags of the model's training.
+    """
+    return flags.cars_by or str(training.get("cars_by", ""))
+
+
+def car_names(flags: CutoutFlags, pattern: str, found: CollectedImages) -> CarNames | None:
+    """Return what gives the car of an image; None if its views need no scale in common.
+
+    Raises:
+        InputError: see `load_car_names`.
+    """
+    if flags.frame != "catalogue":
+        return None
+    data = storage.resolve(flags.data) if flags.data else found.folder
+    return load_car_names(data, pattern, [entry.name for entry in found.entries])
+
+
+def path_of(name: str, images: CollectedImages) -> str:
+    """Return the path by which `CarNames` sorts an image: its name in the folder of its cut-out."""
+    folder = storage.parent(images.outputs[name])
+    return storage.join(folder, storage.name(name)) if folder else storage.name(name)
+
+
+def all_views(
+    rule: CarNames | None, found: CollectedImages, entries: Sequence[FileInfo]
+) -> Sequence[FileInfo]:
+    """Return all images of the cars of some images; just these without a rule."""
+    if not rule:
+        return entries
+    cars = {entry.name: rule.car_of(path_of(entry.name, found)) for entry in found.entries}
+    wanted = {cars[entry.name] for entry in entries}
+    return [entry for entry in found.entries if cars[entry.name] in wanted]

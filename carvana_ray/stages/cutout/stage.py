@@ -1,13 +1,14 @@
 """Cut out the cars of images: one file per image, with a transparent or another background.
 
-check -> plan_run (from the index) -> render_pending (the chain) -> publish
+check -> plan_run (from the index) -> measure_scales -> render_pending (the chain) -> publish
 
 After a crash the same command makes the cut-outs that are missing, see `cutouts.index.sync`.
 """
 
 import dataclasses
+import random
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,22 +26,25 @@ from carvana_ray.cutouts import index
 from carvana_ray.cutouts.compositing import TRANSPARENT, CutoutStyle, parse_background, version
 from carvana_ray.cutouts.framing import CATALOGUE_SIZE, Frame
 from carvana_ray.cutouts.index import SourceImage
+from carvana_ray.data.cars import CarNames
 from carvana_ray.data.checksums import load_checksums
 from carvana_ray.data.collect import CollectedImages
 from carvana_ray.data.csv_reader import digests
-from carvana_ray.data.quarantine import OK, Bad, FailureLimits
+from carvana_ray.data.quarantine import Bad, FailureLimits
 from carvana_ray.errors import IncompleteError
-from carvana_ray.images.scale import ScaleCount
 from carvana_ray.images.validate import MAX_BYTES
 from carvana_ray.runtime.preflight import announce, describe_workers
 from carvana_ray.runtime.resources import ClusterResources, WorkerAllocation, allocate_workers
 from carvana_ray.runtime.wording import count_of
 from carvana_ray.stages import ray_metrics
-from carvana_ray.stages.cutout.chains import CutoutJob
+from carvana_ray.stages.cutout.chains import CutoutJob, writing
 from carvana_ray.stages.cutout.publish import publish
-from carvana_ray.stages.cutout.sources import list_sources
-from carvana_ray.stages.cutout.write_cutouts import PROBLEM, CutoutWriter
+from carvana_ray.stages.cutout.scales import NO_SCALES, Scales, measure_scales
+from carvana_ray.stages.cutout.sources import all_views, car_names, cars_by, list_sources
+from carvana_ray.stages.cutout.tally import CutoutTally, rows_of
+from carvana_ray.stages.cutout.write_cutouts import CutoutWriter
 from carvana_ray.stages.engine import Engine, ray_engine
+from carvana_ray.stages.ingest.blocks import Columns
 from carvana_ray.stages.predict.mask_predictor import read_options
 from carvana_ray.storage import FileInfo
 
@@ -59,6 +63,8 @@ class CutoutInput:
         settings: see `CutoutIndex`.
         manifest: of the model; None if the masks come from a submission.
         model: the model's folder, see `resolve_model`.
+        cars: gives the car of an image; None if views of a car need no scale in common.
+        views: with `cars`, all images of the cars of `images`: with --limit there are more.
     """
 
     images: CollectedImages
@@ -68,6 +74,8 @@ class CutoutInput:
     settings: dict[str, Any]
     manifest: ModelManifest | None
     model: str = ""
+    cars: CarNames | None = None
+    views: Sequence[FileInfo] = ()
 
     @property
     def folder(self) -> str:
@@ -95,15 +103,20 @@ def check(flags: CutoutFlags) -> CutoutInput:
     crcs = load_checksums(storage.resolve(flags.data)) if flags.data else {}
     entries = found.entries[: flags.limit or None]
     model, manifest, rows = "", None, dict[str, str]()
-    if flags.submission:
-        rows = digests(storage.resolve(flags.submission), [entry.name for entry in entries])
-    else:
+    if not flags.submission:
         model = cutout_model(flags.model, flags.out)
         _, manifest = load_model(model)
+    pattern = cars_by(flags, manifest.training if manifest else {})
+    cars = car_names(flags, pattern, found)
+    views = all_views(cars, found, entries)
+    if flags.submission:
+        rows = digests(storage.resolve(flags.submission), [view.name for view in views])
     storage.require_writable(storage.resolve(flags.out))
     settings = _settings(flags, style, manifest)
+    if cars:
+        settings["cars_by"] = pattern or "their names"
     images = dataclasses.replace(found, entries=entries)
-    return CutoutInput(images, rows, crcs, style, settings, manifest, model)
+    return CutoutInput(images, rows, crcs, style, settings, manifest, model, cars, views)
 
 
 def frame_of(flags: CutoutFlags) -> Frame | None:
@@ -152,6 +165,7 @@ class CutoutRun:
         target: URI of the folder of cut-outs.
         sources: all images by name, as the index lists them.
         pending: the images without a current cut-out.
+        listed: tags of the images that the index had before, by name of the cut-out.
     """
 
     flags: CutoutFlags
@@ -161,45 +175,29 @@ class CutoutRun:
     target: str
     sources: dict[str, SourceImage]
     pending: list[FileInfo]
+    listed: Mapping[str, str]
+
+    def is_new(self, image: FileInfo) -> bool:
+        """Return whether no earlier command knew an image in its present version."""
+        source = self.sources[image.name]
+        return self.listed.get(source.cutout(self.checked.style.suffix)) != source.tag
+
+    def feed(self, job: CutoutJob) -> None:
+        """Run a chain on the masks of this run: the model's, or those of the submission."""
+        checked = self.checked
+        if checked.manifest:
+            options = read_options(checked.folder, checked.manifest, None, self.workers)
+            model = ModelRef(checked.model, checked.manifest.sha256)
+            with model.blamed():
+                job.run_model(options, model, self.workers)
+        else:
+            uri = storage.resolve(self.flags.submission)
+            job.run_submission(uri, checked.rows, max(1, self.cpus - 1))
 
     @property
     def done(self) -> int:
         """Number of images that an earlier run has cut out."""
         return len(self.checked.entries) - len(self.pending)
-
-
-class CutoutTally:
-    """Counts the cut-outs and the bad images, and ends the run early when too much fails."""
-
-    def __init__(self, limits: FailureLimits, trained: tuple[int, int] | None = None) -> None:
-        self.written, self.bad = 0, list[Bad]()
-        self.scales = ScaleCount(trained) if trained else None
-        self._limits = limits
-
-    def count_sizes(self, pixels: Sequence[int]) -> None:
-        """Note the numbers of pixels of images that the network has seen."""
-        for count in pixels:
-            if self.scales:
-                self.scales.add(count)
-
-    def add(self, rows: Sequence[Bad]) -> None:
-        """Add the images of a block.
-
-        Raises:
-            InputError: too many images are bad.
-            IncompleteError: nothing could be done in several blocks in a row.
-        """
-        failures = []
-        for row in rows:
-            name, status, _ = row
-            if status == OK:
-                self.written += 1
-            elif status.startswith(PROBLEM):
-                failures.append(status.removeprefix(f"{PROBLEM}: "))
-            else:
-                self.bad.append(row)
-                self._limits.count_bad(len(self.bad), f"{name} ({status})")
-        self._limits.add_block(failures, usable=len(failures) < len(rows))
 
 
 def run(
@@ -225,7 +223,8 @@ def run(
     job = plan_run(flags, cluster, checked or check(flags))
     announce_run(job)
     job.checked.images.log_skipped()
-    tally, rate = render_pending(job, engine or ray_engine())
+    engine = engine or ray_engine()
+    tally, rate = render_pending(job, engine, measure_scales(job, engine))
     result = {
         "images": len(job.checked.entries),
         "written": tally.written,
@@ -250,9 +249,10 @@ def plan_run(flags: CutoutFlags, cluster: ClusterResources, checked: CutoutInput
     target = storage.join(storage.resolve(flags.out), FOLDER)
     sources, suffix = source_images(checked), checked.style.suffix
     wanted = index.by_output_name(sources.values(), suffix)
+    listed = index.tags(target)
     names = set(index.sync(target, checked.settings, wanted, suffix))
     pending = [e for e in checked.entries if sources[e.name].cutout(suffix) in names]
-    return CutoutRun(flags, checked, workers, cluster.cpus, target, sources, pending)
+    return CutoutRun(flags, checked, workers, cluster.cpus, target, sources, pending, listed)
 
 
 def source_images(checked: CutoutInput) -> dict[str, SourceImage]:
@@ -278,7 +278,9 @@ def announce_run(run: CutoutRun) -> None:
         announce("cutout", f"{images}; masks of a submission", run.target)
 
 
-def render_pending(run: CutoutRun, engine: Engine) -> tuple[CutoutTally, float]:
+def render_pending(
+    run: CutoutRun, engine: Engine, scales: Scales = NO_SCALES
+) -> tuple[CutoutTally, float]:
     """Cut out the pending images; return their tally and the steady rate in images per second."""
     checked = run.checked
     limits = FailureLimits(checked.folder, len(run.pending), "cut-out")
@@ -286,26 +288,24 @@ def render_pending(run: CutoutRun, engine: Engine) -> tuple[CutoutTally, float]:
     tally = CutoutTally(limits, (manifest.height, manifest.width) if manifest else None)
     if not run.pending:
         return tally, 0.0
+    left_out = {name for name, _, _ in scales.left_out}
+    entries = [entry for entry in run.pending if entry.name not in left_out]
     with ray_metrics.meter("cut out", len(checked.entries), run.done) as meter:
 
-        def on_rows(rows: list[Bad]) -> None:
-            tally.add(rows)
-            meter.set(meter.done + len(rows))
+        def on_results(batch: Columns) -> None:
+            tally.add(rows_of(batch))
+            tally.count_sizes(batch["pixels"][batch["pixels"] > 0].tolist())
+            meter.set(meter.done + len(batch["img"]))
 
-        writer = CutoutWriter(checked.folder, run.target, checked.style)
-        job = CutoutJob(
-            run.pending, run.sources, checked.crcs, writer, engine, on_rows, tally.count_sizes
+        work = writing(
+            CutoutWriter(checked.folder, run.target, checked.style), run.sources, scales.extents
         )
-        if checked.manifest:
-            options = read_options(checked.folder, checked.manifest, None, run.workers)
-            model = ModelRef(checked.model, checked.manifest.sha256)
-            with model.blamed():
-                job.render_from_model(options, model, run.workers)
-                limits.raise_if_failed()
-        else:
-            uri = storage.resolve(run.flags.submission)
-            job.render_from_submission(uri, checked.rows, max(1, run.cpus - 1))
-            limits.raise_if_failed()
+        if left_out:
+            tally.add(scales.left_out)
+        if entries:
+            mixed = random.sample(entries, len(entries))
+            run.feed(CutoutJob(mixed, checked.crcs, work, engine, on_results))
+        limits.raise_if_failed()
     if tally.scales:
         tally.scales.log()
     require_all(run, tally.bad)

@@ -7,9 +7,9 @@ Imports no torch: these tasks run in processes of their own, which should start 
 """
 
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from carvana_ray import rle, storage
 from carvana_ray.cutouts import index
 from carvana_ray.cutouts.compositing import CutoutStyle, render
+from carvana_ray.cutouts.framing import Size
 from carvana_ray.data.quarantine import OK, UNREACHABLE
 from carvana_ray.errors import BadImageError, InputError, first_line
 from carvana_ray.images.validate import MAX_BYTES, image_size, require_crc
@@ -41,11 +42,13 @@ class Place(NamedTuple):
         name: of the image in the folder of images.
         cutout: path of the cut-out in the folder of cut-outs.
         tag: see `SourceImage.tag`.
+        extent: see `compositing.render`.
     """
 
     name: str
     cutout: str
     tag: str
+    extent: Size | None = None
 
 
 @dataclass(frozen=True)
@@ -88,11 +91,12 @@ class CutoutWriter:
             data = require_readable(answer)
             if isinstance(mask, str):
                 require_crc(data, crc)
-                cutout = render(data, self.style, mask=_decode_mask(mask, image_size(data)))
+                decoded = _decode_mask(mask, image_size(data))
+                cutout = render(data, self.style, mask=decoded, extent=place.extent)
             elif zlib.crc32(data) != crc:
                 return f"{PROBLEM}: {storage.join(self.folder, place.name)}: {CHANGED}"
             else:
-                cutout = render(data, self.style, mask)
+                cutout = render(data, self.style, mask, extent=place.extent)
         except BadImageError as error:
             return str(error)
         except OSError as error:
@@ -121,7 +125,7 @@ class CutoutWriter:
 
 
 def write_from_soft_masks(batch: Columns, writer: CutoutWriter) -> Columns:
-    """Map columns of `SoftMaskPredictor`, and cutouts and tags of `Place`, to cut-outs.
+    """Map columns of `SoftMaskPredictor`, and those of `places_of`, to cut-outs.
 
     Returns:
         columns [n]: file, img, crc32 (of the image file), status, see `CutoutWriter.write`, and
@@ -130,10 +134,9 @@ def write_from_soft_masks(batch: Columns, writer: CutoutWriter) -> Columns:
     good = batch["status"] == OK
     answers = writer.read(batch["img"][good].tolist())
     rows: list[Row] = []
-    for row, name in enumerate(batch["img"].tolist()):
-        crc, status = int(batch["crc32"][row]), str(batch["status"][row])
+    for row, place in enumerate(places_of(batch["img"].tolist(), batch)):
+        name, crc, status = place.name, int(batch["crc32"][row]), str(batch["status"][row])
         if good[row]:
-            place = Place(name, str(batch["cutouts"][row]), str(batch["tags"][row]))
             status = writer.write(place, next(answers), crc, batch["soft_mask"][row])
         elif status.startswith(UNREACHABLE):
             status = f"{PROBLEM}: {storage.join(writer.folder, name)}: {status}"
@@ -143,25 +146,38 @@ def write_from_soft_masks(batch: Columns, writer: CutoutWriter) -> Columns:
 
 
 def write_from_rows(batch: Columns, writer: CutoutWriter) -> Columns:
-    """Map a row of `block_row` with cutouts, tags, and texts of masks to cut-outs.
+    """Map a row of `block_row` with texts of masks, and columns of `places_of`, to cut-outs.
 
     Returns:
         as `write_from_soft_masks`.
     """
     block = single_row(batch)
-    columns = (block[key] for key in ("cutouts", "tags", "crcs", "preset_status", "texts"))
-    images = list(zip(listed_files(block), *columns, strict=True))
-    answers = read_listed(writer.folder, [image for image, *_, preset, _ in images if not preset])
+    files = listed_files(block)
+    presets, columns = block["preset_status"], (block["crcs"], block["texts"])
+    to_read = [file for file, preset in zip(files, presets, strict=True) if not preset]
+    answers = read_listed(writer.folder, to_read)
+    places = places_of([file.name for file in files], block)
     rows: list[Row] = []
-    for image, cutout, tag, expected, preset, text in images:
+    for place, preset, expected, text in zip(places, presets, *columns, strict=True):
         status, crc = str(preset), 0
         if not status:
             answer = next(answers)
             crc = zlib.crc32(answer) if isinstance(answer, bytes) else 0
-            place = Place(image.name, str(cutout), str(tag))
             status = writer.write(place, answer, crc_or_none(expected), str(text))
-        rows.append((str(block["file"]), image.name, crc, status))
+        rows.append((str(block["file"]), place.name, crc, status))
     return {**_columns(rows), "pixels": np.zeros(len(rows), np.int64)}
+
+
+def places_of(names: Iterable[str], columns: Mapping[str, Any]) -> list[Place]:
+    """Return the places of images from their columns cutouts, tags and extents.
+
+    An extent, (width, height), of zeros stands for None.
+    """
+    values = (columns[key] for key in ("cutouts", "tags", "extents"))
+    return [
+        Place(name, str(cutout), str(tag), (int(width), int(height)) if width else None)
+        for name, cutout, tag, (width, height) in zip(names, *values, strict=True)
+    ]
 
 
 def _columns(rows: list[Row]) -> Columns:
