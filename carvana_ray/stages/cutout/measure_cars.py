@@ -11,7 +11,7 @@ import numpy as np
 
 from carvana_ray import rle, storage
 from carvana_ray.cutouts.framing import Size, car_box
-from carvana_ray.data.quarantine import OK, UNREACHABLE
+from carvana_ray.data.quarantine import OK, UNREACHABLE, is_good
 from carvana_ray.errors import BadImageError
 from carvana_ray.images.pieces import Ints
 from carvana_ray.images.turns import swaps_axes
@@ -54,7 +54,7 @@ def measure_masks(batch: Columns, folder: str) -> Columns:
     rows = []
     for file, name, crc, status, width, turn, data in zip(*(batch[n] for n in names), strict=True):
         size = NO_CAR
-        if status == OK:
+        if is_good(status):
             bounds = np.frombuffer(data, np.int32).astype(np.int64)
             size = upright_size(bounds[0::2], bounds[1::2], int(width), int(turn))
         elif status.startswith(UNREACHABLE):

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from carvana_ray.data.quarantine import OK, Bad, FailureLimits
+from carvana_ray.data.quarantine import Bad, FailureLimits, is_good
 from carvana_ray.images.scale import ScaleCount
 from carvana_ray.stages.cutout.write_cutouts import PROBLEM
 from carvana_ray.stages.ingest.blocks import Columns
@@ -38,7 +38,7 @@ class CutoutTally:
         failures = []
         for row in rows:
             name, status, _ = row
-            if status == OK:
+            if is_good(status):
                 self.written += 1
             elif status.startswith(PROBLEM):
                 failures.append(status.removeprefix(f"{PROBLEM}: "))

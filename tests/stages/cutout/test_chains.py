@@ -12,7 +12,7 @@ from carvana_ray.cutouts.compositing import CutoutStyle
 from carvana_ray.data import csv_reader
 from carvana_ray.errors import IncompleteError
 from carvana_ray.stages.cutout import chains
-from carvana_ray.stages.cutout.chains import ROWS_AT_ONCE, CutoutJob
+from carvana_ray.stages.cutout.chains import ROWS_AT_ONCE, CutoutJob, measuring, writing
 from carvana_ray.stages.cutout.write_cutouts import CutoutWriter
 from carvana_ray.storage import FileInfo
 
@@ -38,8 +38,8 @@ def test_a_suspect_image_travels_with_its_own_row_alone(
     writer = CutoutWriter(str(tmp_path), str(tmp_path / "out"), STYLE)
     uri = str(tmp_path / "rows.csv")
     digests = csv_reader.digests(uri, [entry.name for entry in entries])
-    job = CutoutJob(entries, {}, {}, writer, engine, lambda rows: None)
-    job.render_from_submission(uri, digests, 1)
+    job = CutoutJob(entries, {}, writing(writer, {}, {}), engine, lambda results: None)
+    job.run_submission(uri, digests, 1)
     [(work, row)] = trials
     assert b" 2007 1" in row
     assert len(work) < 10_000
@@ -49,15 +49,14 @@ def test_a_suspect_image_travels_with_its_own_row_alone(
 def test_a_submission_that_is_exchanged_meanwhile_is_not_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(CutoutJob, "_render_from_texts", lambda *_: None)
+    monkeypatch.setattr(CutoutJob, "_run_texts", lambda *_: None)
     uri = str(tmp_path / "rows.csv")
     Path(uri).write_text("img,rle_mask\na.jpg,1 1\nb.jpg,2 2\n")
     digests = csv_reader.digests(uri, ["a.jpg", "b.jpg"])
     entries = [FileInfo("a.jpg", 1, "1"), FileInfo("b.jpg", 1, "1")]
     engine: Any = SimpleNamespace()
-    writer = CutoutWriter("/photos", None, STYLE)
-    job = CutoutJob(entries, {}, {}, writer, engine, lambda rows: None)
-    job.render_from_submission(uri, digests, 1)
+    job = CutoutJob(entries, {}, measuring("/photos"), engine, lambda results: None)
+    job.run_submission(uri, digests, 1)
     Path(uri).write_text("img,rle_mask\na.jpg,1 1\nb.jpg,2 3\n")
     with pytest.raises(IncompleteError, match=r"rows\.csv: the row of b\.jpg has changed"):
-        job.render_from_submission(uri, digests, 1)
+        job.run_submission(uri, digests, 1)

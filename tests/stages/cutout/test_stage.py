@@ -23,6 +23,7 @@ from carvana_ray.data.quarantine import OK
 from carvana_ray.errors import IncompleteError
 from carvana_ray.runtime.resources import ClusterResources
 from carvana_ray.stages.cutout import stage
+from carvana_ray.stages.cutout.chains import writing
 from carvana_ray.stages.cutout.stage import CutoutInput, CutoutRun
 from carvana_ray.stages.cutout.write_cutouts import CutoutWriter, write_from_rows
 from carvana_ray.stages.ingest.read_images import block_row
@@ -64,9 +65,8 @@ class Studio:
         writer = CutoutWriter(self.photos, run.target, STYLE)
         statuses = []
         for image in run.pending:
-            tags = [run.sources[image.name].tag]
-            cutouts = [run.sources[image.name].cutout(".png")]
-            row = {**block_row("", [image]), "cutouts": cutouts, "tags": tags, "texts": ["1 4"]}
+            columns = writing(writer, run.sources, {}).columns([image])
+            row = {**block_row("", [image]), **columns, "texts": ["1 4"]}
             statuses += write_from_rows(batch_of(row), writer)["status"].tolist()
         try:
             stage.require_all(run, [])
