@@ -19,6 +19,7 @@ from carvana_ray import images
 from carvana_ray.cutouts.alpha import hard_alpha, limit_alpha, limit_to_band, soft_alpha
 from carvana_ray.cutouts.edge_colors import decontaminate_edges
 from carvana_ray.cutouts.framing import Frame, frame_car
+from carvana_ray.cutouts.shadow import cast_shadow
 from carvana_ray.errors import InputError
 from carvana_ray.images import turns, validate
 from carvana_ray.images.decode import load_colors
@@ -85,8 +86,9 @@ def render(
     `soft_mask` is given), else 0. An alpha of the image itself limits that of the cut-out.
 
     The cut-out is upright: it is turned by the image's EXIF orientation. With ``style.frame`` the
-    car alone is shown, cropped and scaled by `frame_car`. The color profile is copied, and all
-    other metadata is dropped. Before another background colors are sRGB.
+    car alone is shown, cropped and scaled by `frame_car`. The shadow of `cast_shadow` lies on the
+    background. The color profile is copied, and all other metadata is dropped. Before another
+    background colors are sRGB.
 
     Args:
         data: bytes of an image file of any size [H, W], see `images.load_gray`.
@@ -128,7 +130,8 @@ def render(
         alpha = turns.to_upright(alpha, turn)
     if style.frame:
         image, alpha = frame_car(image, alpha, style.frame, extent)
-    return encode(composite(image, alpha, style.background), style, decoded.profile)
+    shadow = cast_shadow(alpha, style.shadow) if style.shadow != "none" else None
+    return encode(composite(image, alpha, style.background, shadow), style, decoded.profile)
 
 
 def _alpha_of(
@@ -140,8 +143,19 @@ def _alpha_of(
     return hard_alpha(images.enlarge(soft_mask, height, width))
 
 
-def composite(image: Image.Image, alpha: NDArray[np.uint8], background: Background) -> Image.Image:
+def composite(
+    image: Image.Image,
+    alpha: NDArray[np.uint8],
+    background: Background,
+    shadow: NDArray[np.uint8] | None = None,
+) -> Image.Image:
     """Lay an RGB image over a background by its alpha, uint8 [H, W].
+
+    Args:
+        image: RGB, [H, W].
+        alpha: of the image, uint8 [H, W].
+        background: see `CutoutStyle`.
+        shadow: opacity of black on the background, below the image, uint8 [H, W]; None: no shadow.
 
     Returns:
         RGBA if the background is None (transparent), else RGB.
@@ -149,16 +163,21 @@ def composite(image: Image.Image, alpha: NDArray[np.uint8], background: Backgrou
     Raises:
         BadImageError: the background is not a usable image.
     """
+    black = Image.new("RGB", image.size)
     if background is None:
         # Invisible pixels become black: that compresses best, and the file hides no background.
-        result = Image.new("RGBA", image.size)
-        result.paste(image, mask=Image.fromarray(alpha > 0))
+        result = Image.composite(image, black, Image.fromarray(alpha > 0))
         result.putalpha(Image.fromarray(alpha))
-        return result
+        if shadow is None:
+            return result
+        black.putalpha(Image.fromarray(shadow))
+        return Image.alpha_composite(black, result)
     if isinstance(background, bytes):
         below = fit_background(background, image.size)
     else:
         below = Image.new("RGB", image.size, background)
+    if shadow is not None:
+        below = Image.composite(black, below, Image.fromarray(shadow))
     return Image.composite(image, below, Image.fromarray(alpha))
 
 

@@ -92,7 +92,7 @@ def show_folder(run: "CutoutRun", bad: Sequence[Bad], result: dict[str, Any]) ->
     finished = index.finished(run.target, suffix)
     new = {run.sources[entry.name].cutout(suffix) for entry in run.pending}
     sample = pick_sample(finished, new)
-    items, names, sheet = _look(run.target, sample)
+    items, names, sheet = _look(run.target, sample, run.checked.style.shadow == "none")
     if not names:
         return {}
     storage.write_atomic(storage.join(out, SHEET), sheet, replace=True)
@@ -145,15 +145,18 @@ def _read(target: str, sample: Sources) -> Iterator[tuple[str, Cutout]]:
                 yield name, (image, photo, open_cutout(name, file))
 
 
-def _look(target: str, sample: Sources) -> tuple[list[ReviewItem], list[str], bytes]:
-    """Return a sample's ranking (none without alpha), those that were read, and the sheet."""
+def _look(target: str, sample: Sources, ranked: bool) -> tuple[list[ReviewItem], list[str], bytes]:
+    """Return a sample's ranking (none without alpha), those that were read, and the sheet.
+
+    Without `ranked` there is no ranking: alpha is not that of the car alone.
+    """
     shapes, names, pairs = {}, [], []
     width = TILE_WIDTH * (2 if len(sample) <= LARGE_TILES else 1)
     for name, (image, photo, file) in _read(target, sample):
         with contextlib.suppress(BadImageError):
             pairs.append(written_tiles(image, photo, file, width))
             names.append(name)
-            if (alpha := alpha_of(file)) is not None:
+            if ranked and (alpha := alpha_of(file)) is not None:
                 shapes[name] = measure(rle.encode(alpha >= 128), *alpha.shape)
     items = rank(shapes)
     place = {item.name: number for number, item in enumerate(items)}

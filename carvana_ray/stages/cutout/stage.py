@@ -98,7 +98,8 @@ def check(flags: CutoutFlags) -> CutoutInput:
     background = parse_background(
         flags.background, lambda uri: storage.read(storage.resolve(uri), MAX_BYTES)
     )
-    style = CutoutStyle(flags.soft, background, flags.format, flags.mask_only, frame_of(flags))
+    look = flags.soft, background, flags.format, flags.mask_only
+    style = CutoutStyle(*look, frame_of(flags), flags.shadow)
     found = list_sources(flags)
     crcs = load_checksums(storage.resolve(flags.data)) if flags.data else {}
     entries = found.entries[: flags.limit or None]
@@ -148,6 +149,7 @@ def _settings(
         "version": version(style),
         **({"decode": flags.decode} if manifest and flags.decode != "cpu" else {}),
         **(_frame_settings(style.frame) if style.frame else {}),
+        **({"shadow": style.shadow} if style.shadow != "none" else {}),
     }
 
 

@@ -139,6 +139,17 @@ def test_unusual_cut_outs_come_first_with_reasons(tmp_path: Path) -> None:
     assert "Check first" in folder.page()
 
 
+def test_cut_outs_with_a_shadow_are_shown_and_not_ranked(tmp_path: Path) -> None:
+    """Their alpha is not the mask."""
+    folder = Folder(str(tmp_path), shadow="contact")
+    folder.cut_out({**{f"{number}.png": mask() for number in range(9)}, "x.png": mask(holes=True)})
+    part = folder.part()
+    assert part["listed"] is None
+    assert part["looked"] == 10
+    pixels = decoded(part["shown"][0]["layers"][0]["src"])
+    assert ((pixels[..., 3] > 20) & (pixels[..., 3] < 230)).any()
+
+
 @pytest.mark.parametrize("style", [{"mask_only": True}, {"background": (255, 0, 0)}])
 def test_masks_and_other_backgrounds_are_shown_as_they_are(
     tmp_path: Path, style: dict[str, Any]

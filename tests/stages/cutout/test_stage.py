@@ -6,6 +6,7 @@ The steps of two commands and of a user, who replaces images, follow each other 
 import io
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -158,3 +159,12 @@ def test_a_cutout_that_another_command_removes_or_makes_again_is_told(
     studio.cut_out("second", NAMES)
     with pytest.raises(IncompleteError, match=r"out/cutouts/c\.png: .* made again"):
         stage.require_all(run, [])
+
+
+def test_a_shadow_is_a_setting_of_the_index_only_where_it_is_used() -> None:
+    flags = config.CutoutFlags(data="photos", submission="rows.csv")
+    plain, shadowed = (
+        stage._settings(flags, replace(STYLE, shadow=kind), None) for kind in ("none", "soft")
+    )
+    assert shadowed == {**plain, "shadow": "soft"}
+    assert "shadow" not in plain

@@ -12,6 +12,7 @@ from carvana_ray import images
 from carvana_ray.cutouts import compositing
 from carvana_ray.cutouts.alpha import hard_alpha, limit_to_band, soft_alpha
 from carvana_ray.cutouts.compositing import CutoutStyle
+from carvana_ray.cutouts.shadow import cast_shadow
 from carvana_ray.errors import BadImageError, InputError
 
 SIZES = [(1280, 1918, 4), (61, 35, 2), (33, 47, 8), (9, 1, 4), (1, 1, 8), (16, 24, 1)]
@@ -108,6 +109,56 @@ def test_composite_blends_a_background_image_by_alpha() -> None:
         a * np.asarray(image).astype(int) + (255 - a) * np.asarray(background).astype(int)
     ) / 255
     assert np.array_equal(result, np.rint(exact))
+
+
+def random_bytes(seed: int, height: int = 40, width: int = 50) -> np.ndarray:
+    """Return random uint8 [height, width] with many values of 0 and 255."""
+    values = np.random.default_rng(seed).integers(-100, 356, (height, width))
+    return values.clip(0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("as_file", [False, True])
+def test_a_shadow_darkens_the_background_and_not_the_car(as_file: bool) -> None:
+    image, alpha, shadow = random_image(40, 50), random_bytes(1), random_bytes(2)
+    below = random_image(40, 50, seed=3) if as_file else Image.new("RGB", (50, 40), (200, 90, 255))
+    background = file_of(below) if as_file else (200, 90, 255)
+    result = np.asarray(compositing.composite(image, alpha, background, shadow))
+    a, s = alpha[..., None] / 255, shadow[..., None] / 255
+    exact = a * np.asarray(image) + (1 - a) * (1 - s) * np.asarray(below)
+    assert np.abs(result - exact).max() <= 1
+
+
+def test_a_shadow_on_a_transparent_background_is_black_with_its_opacity() -> None:
+    image, alpha, shadow = random_image(40, 50), random_bytes(1), random_bytes(2)
+    result = compositing.composite(image, alpha, None, shadow)
+    colors, opacity = np.asarray(result)[..., :3], np.asarray(result)[..., 3]
+    assert np.array_equal(opacity[alpha == 0], shadow[alpha == 0])
+    assert not colors[alpha == 0].any()
+    assert np.array_equal(colors[alpha == 255], np.asarray(image)[alpha == 255])
+    white = Image.new("RGBA", image.size, "white")
+    laid = np.asarray(Image.alpha_composite(white, result).convert("RGB")).astype(int)
+    direct = np.asarray(compositing.composite(image, alpha, (255, 255, 255), shadow))
+    assert np.abs(laid - direct).max() <= 1
+
+
+def test_composite_leaves_a_cached_background_as_it_was() -> None:
+    image, background = random_image(40, 50), file_of(random_image(40, 50, seed=3))
+    plain = compositing.composite(image, random_bytes(1), background).tobytes()
+    compositing.composite(image, random_bytes(1), background, random_bytes(2))
+    assert compositing.composite(image, random_bytes(1), background).tobytes() == plain
+
+
+def test_render_casts_the_shadow_of_the_upright_car() -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 3  # upside down
+    car = np.zeros((60, 80), np.bool_)
+    car[20:45, 10:70] = True
+    data, stored = file_of(random_image(60, 80), exif=exif.tobytes()), car[::-1, ::-1]
+    for kind in ("contact", "soft"):
+        result = alpha_of(compositing.render(data, style(soft=False, shadow=kind), mask=stored))
+        alpha = hard_alpha(car)
+        assert np.array_equal(result, np.maximum(alpha, cast_shadow(alpha, kind)))
+        assert (result[~car] > 0).any()
 
 
 @pytest.mark.parametrize("size", [(10, 30), (30, 10), (20, 20), (1, 1), (7, 90)])
