@@ -98,19 +98,8 @@ class ChartsAndTables(NamedTuple):
 
 def render_page(top: Headline, sections: Sequence[Section]) -> bytes:
     """Return the page of a headline and sections."""
-    folder = files("carvana_ray.report")
-    style = folder.joinpath("page.css").read_text(encoding="utf-8")
-    script = folder.joinpath("page.js").read_text(encoding="utf-8")
-    html = _TEMPLATES.get_template("page.html").render(
-        top=top,
-        sections=sections,
-        layers=_choices(sections),
-        style=Markup(style),
-        script=Markup(script),
-        style_hash=_hash(style),
-        script_hash=_hash(script),
-    )
-    return html.encode()
+    data = {"top": top, "sections": sections, "layers": _choices(sections)}
+    return render_template("page.html", "page.css", "page.js", data)
 
 
 def _choices(sections: Sequence[Section]) -> list[tuple[str, str]]:
@@ -127,6 +116,34 @@ def _choices(sections: Sequence[Section]) -> list[tuple[str, str]]:
     if any(layer.get("real") for layer in layers):
         found[1:1] = BACKGROUNDS
     return [("", "Default"), *found, ("photo", "Photo")] if found else []
+
+
+def render_template(
+    name: str, style: str, script: str, data: Mapping[str, object], images: str = "data:"
+) -> bytes:
+    """Return a page that its own policy protects.
+
+    Args:
+        name: of a file in templates/ that extends base.html.
+        style: name of its style, which follows base.css.
+        script: name of its script, or "".
+        data: of the template.
+        images: where its images may come from, as in the policy.
+    """
+    styles, code = _read("base.css") + _read(style), _read(script) if script else ""
+    html = _TEMPLATES.get_template(name).render(
+        **data,
+        images=images,
+        style=Markup(styles),
+        script=Markup(code),
+        style_hash=_hash(styles),
+        script_hash=_hash(code),
+    )
+    return html.encode()
+
+
+def _read(name: str) -> str:
+    return files("carvana_ray.report").joinpath(name).read_text(encoding="utf-8")
 
 
 def _hash(content: str) -> str:
