@@ -3,7 +3,8 @@
 Keys of its part of the report:
 
     result        as of the job: images, written, resumed, bad, images_per_second, seconds, and
-                  perhaps skipped, the number of left out files by kind
+                  perhaps skipped, the number of left out files by kind, and viewer, the URI of
+                  the index of turning cars
     finished      cut-outs in the folder
     looked        of these, read for the page
     listed        of these, unusual; None if the files have no alpha
@@ -48,6 +49,8 @@ def files(part: Part) -> list[tuple[str, str]]:
     """Return links to the results, relative to the page."""
     folder = part["folder"]
     found = [(f"{folder}/", f"{folder}/"), (part["sheet"], part["sheet"])]
+    if uri := part["result"].get("viewer"):
+        found.append(("turning cars", uri.rpartition("/")[2]))
     if part["result"]["bad"]:
         found.append((f"{folder}/quarantine.csv", f"{folder}/quarantine.csv"))
     return [(text, uri) for text, uri in found if uri]

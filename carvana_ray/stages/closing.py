@@ -99,7 +99,7 @@ class Closing:
         done = result["written"] + result["resumed"]
         earlier = f", {result['resumed']:,} of them made before" if result["resumed"] else ""
         lines = [f"cutout: {count_of(done, 'cut-outs')} in {self.path(result['cutouts'])}{earlier}"]
-        for name in ("sheet", "report"):
+        for name in ("sheet", "viewer", "report"):
             if result.get(name):
                 lines.append(f"{name}: {self.path(result[name])}")
         named = flags.pictures or ("--data", flags.data)

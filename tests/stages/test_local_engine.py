@@ -70,6 +70,7 @@ def model(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+TURNING = {"edge": "hard", "viewer": True, "cars_by": "(car_000[0-3])"}
 CHANGING = {"made", "seconds", "images_per_second", "speed"}  # from one run to the next
 
 
@@ -127,7 +128,7 @@ def test_predictions_equal_those_with_ray(
 
 @pytest.mark.ray
 @pytest.mark.parametrize(
-    "flags", [{}, {"format": "webp", "background": "white", "edge": "hard"}, {"rows": True}]
+    "flags", [{}, {"format": "webp", "background": "white", **TURNING}, {"rows": True}]
 )
 def test_cutouts_equal_those_with_ray(
     photos: Path, model: Path, engine: LocalEngine, ray_session: None, tmp_path: Path, flags: Any
@@ -139,7 +140,7 @@ def test_cutouts_equal_those_with_ray(
         values |= {"submission": str(tmp_path / "rows.csv"), "model": ""}
     outcomes = []
     for name, own in {"ray": None, "here": engine}.items():
-        out = tmp_path / name
+        out = tmp_path / name / "out"
         given = config.CutoutFlags(**values, out=str(out))
         outcomes.append(outcome(partial(cutout.run, given, HERE, engine=own), out))
     (result, files), expected = outcomes[1], outcomes[0]
@@ -149,6 +150,8 @@ def test_cutouts_equal_those_with_ray(
         assert data == expected[1][name], name
     cutouts = [name for name in outcomes[1][1] if name.startswith("cutouts/")]
     assert len(cutouts) == 36 + 2  # with the index and quarantine.csv
+    pages = [name for name in files if name.startswith("viewer/") and name.endswith(".html")]
+    assert len(pages) == (4 if "viewer" in flags else 0)
 
 
 def test_a_second_run_finds_nothing_to_do_and_one_of_missing_files_makes_these(

@@ -77,12 +77,30 @@ class Tab:
         elif method == "Page.loadEventFired":
             self._events.append(method)
 
-    def open(self, page: Path, width: int, dark: bool = False, script: bool = True) -> None:
-        """Open a page in a window of this width, 900 pixels high."""
-        size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
+    def open(
+        self,
+        page: Path,
+        width: int,
+        dark: bool = False,
+        script: bool = True,
+        height: int = 900,
+        calm: bool = False,
+    ) -> None:
+        """Open a page in a window of this width and height; a narrow one is touched.
+
+        Args:
+            page: an HTML file.
+            width, height: of the window, in pixels.
+            dark, calm: whether the user prefers a dark page, and reduced motion.
+            script: whether scripts run.
+        """
+        narrow = width < 600
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": narrow}
         self.call("Emulation.setDeviceMetricsOverride", **size)
+        self.call("Emulation.setTouchEmulationEnabled", enabled=narrow)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self.call("Emulation.setEmulatedMedia", features=[scheme])
+        motion = {"name": "prefers-reduced-motion", "value": "reduce" if calm else ""}
+        self.call("Emulation.setEmulatedMedia", features=[scheme, motion])
         self.call("Emulation.setScriptExecutionDisabled", value=not script)
         self.messages.clear()
         self.requests.clear()
@@ -104,6 +122,25 @@ class Tab:
             "Input.dispatchKeyEvent", type="keyDown", **event, **({"text": text} if text else {})
         )
         self.call("Input.dispatchKeyEvent", type="keyUp", **event)
+
+    def drag(self, points: list[tuple[float, float]], pause_s: float = 0.0) -> Iterator[None]:
+        """Press at the first point and move over all others; yield there; release at the last."""
+        for number, (x, y) in enumerate(points):
+            place = {"x": x, "y": y, "button": "left", "buttons": 1, "clickCount": 1}
+            kind = "mouseMoved" if number else "mousePressed"
+            self.call("Input.dispatchMouseEvent", type=kind, **place)
+            time.sleep(pause_s)
+            yield
+        self.call("Input.dispatchMouseEvent", **{**place, "type": "mouseReleased", "buttons": 0})
+
+    def swipe(self, points: list[tuple[float, float]], pause_s: float = 0.0) -> Iterator[None]:
+        """Touch the first point and move over all others; yield there; lift the finger."""
+        for number, (x, y) in enumerate(points):
+            kind = "touchMove" if number else "touchStart"
+            self.call("Input.dispatchTouchEvent", type=kind, touchPoints=[{"x": x, "y": y}])
+            time.sleep(pause_s)
+            yield
+        self.call("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
 
     def screenshot(self) -> bytes:
         """Return the whole page as PNG."""

@@ -1,4 +1,4 @@
-"""The results of a cut-out job for people: quarantine.csv, a contact sheet and the report's page.
+"""The results of a cut-out job for people: quarantine.csv, turning cars, contact sheet, report.
 
 Sheet and page show the files of the whole folder, whichever commands wrote them. Of a large folder
 they show a sample, so the cost of both is bounded.
@@ -20,6 +20,7 @@ from carvana_ray.data.quarantine import Bad
 from carvana_ray.errors import (
     BadImageError,
     BadImagesError,
+    IncompleteError,
     InputError,
     StorageUnavailableError,
     first_line,
@@ -38,6 +39,8 @@ from carvana_ray.report.written_cutout import (
 from carvana_ray.review.ranking import ReviewItem, rank
 from carvana_ray.review.shape import measure
 from carvana_ray.runtime.wording import count_of
+from carvana_ray.stages.cutout.viewer import write_viewers
+from carvana_ray.stages.engine import Engine
 
 if TYPE_CHECKING:
     from carvana_ray.stages.cutout.stage import CutoutRun
@@ -54,10 +57,11 @@ Cutout = tuple[str, bytes, Image.Image]  # name of the image, its bytes, the cut
 Sources = Mapping[str, SourceImage]  # by name of the cut-out
 
 
-def publish(run: "CutoutRun", bad: list[Bad], result: dict[str, Any]) -> None:
+def publish(run: "CutoutRun", bad: list[Bad], result: dict[str, Any], engine: Engine) -> None:
     """Write quarantine.csv next to the cut-outs, or remove that of an earlier run; sheet and page.
 
-    `result` gets ``sheet`` and ``report``, unless there is no cut-out at all.
+    `result` gets ``sheet`` and ``report``, unless there is no cut-out at all, and ``viewer`` if
+    cars have a page.
 
     Raises:
         BadImagesError: some images are bad, and --on-bad-picture is fail.
@@ -67,6 +71,12 @@ def publish(run: "CutoutRun", bad: list[Bad], result: dict[str, Any]) -> None:
         uri = quarantine.write_csv(run.target, bad)
     else:
         storage.remove(storage.join(run.target, quarantine.FILE))
+    errors: tuple[type[Exception], ...] = (OSError, InputError, IncompleteError, *engine.errors)
+    if run.flags.viewer:
+        try:
+            result |= write_viewers(run, engine)
+        except errors as error:
+            log.warning("pages of cars could not be written: %s", first_line(error))
     try:
         result |= show_folder(run, bad, result)
     except (OSError, InputError, StorageUnavailableError) as error:

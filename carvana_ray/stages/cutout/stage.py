@@ -237,7 +237,7 @@ def run(
         "seconds": round(time.monotonic() - began, 1),
         "cutouts": job.target,
     }
-    publish(job, tally.bad, result)
+    publish(job, tally.bad, result, engine)
     return result
 
 
