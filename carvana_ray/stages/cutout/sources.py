@@ -39,14 +39,12 @@ def cars_by(flags: CutoutFlags, training: Mapping[str, Any]) -> str:
     return flags.cars_by or str(training.get("cars_by", ""))
 
 
-def car_names(flags: CutoutFlags, pattern: str, found: CollectedImages) -> CarNames | None:
-    """Return what gives the car of an image; None if its views need no scale in common.
+def car_names(flags: CutoutFlags, pattern: str, found: CollectedImages) -> CarNames:
+    """Return what gives the car of an image.
 
     Raises:
         InputError: see `load_car_names`.
     """
-    if flags.frame != "catalogue":
-        return None
     data = storage.resolve(flags.data) if flags.data else found.folder
     return load_car_names(data, pattern, [entry.name for entry in found.entries])
 

@@ -108,7 +108,7 @@ def check(flags: CutoutFlags) -> CutoutInput:
         model = cutout_model(flags.model, flags.out)
         _, manifest = load_model(model)
     pattern = cars_by(flags, manifest.training if manifest else {})
-    cars = car_names(flags, pattern, found)
+    cars = car_names(flags, pattern, found) if flags.frame == "catalogue" else None
     views = all_views(cars, found, entries)
     if flags.submission:
         rows = digests(storage.resolve(flags.submission), [view.name for view in views])

@@ -21,9 +21,10 @@ from typing import TYPE_CHECKING, Any
 from carvana_ray import storage
 from carvana_ray.cutouts import index
 from carvana_ray.cutouts.index import SourceImage
-from carvana_ray.data.cars import CarNames, load_car_names
+from carvana_ray.data.cars import CarNames
 from carvana_ray.report.viewer import MAX_VIEWS, CarLink, render_viewer_index
 from carvana_ray.runtime.wording import count_of
+from carvana_ray.stages.cutout.sources import car_names, cars_by
 from carvana_ray.stages.cutout.write_viewers import write_viewer
 from carvana_ray.stages.engine import Engine
 from carvana_ray.stages.ray_metrics import meter
@@ -78,7 +79,9 @@ def write_viewers(run: "CutoutRun", engine: Engine) -> dict[str, str]:
     out, suffix = storage.parent(run.target), run.checked.style.suffix
     folder = storage.join(out, FOLDER)
     existing = _existing(folder)  # before the cut-outs are listed: see the top of this file
-    cars = find_cars(index.finished(run.target, suffix), car_names(run))
+    training = run.checked.manifest.training if run.checked.manifest else {}
+    rule = car_names(run.flags, cars_by(run.flags, training), run.checked.images)
+    cars = find_cars(index.finished(run.target, suffix), rule)
     if not cars:
         log.warning("viewer: no car has two views; --cars-by groups images by their names")
         return {}
@@ -96,15 +99,6 @@ def write_viewers(run: "CutoutRun", engine: Engine) -> dict[str, str]:
     return {"viewer": uri}
 
 
-def car_names(run: "CutoutRun") -> CarNames:
-    """Return the rule by which file names give cars: that of the job, else of its model."""
-    flags, checked = run.flags, run.checked
-    of_model = checked.manifest.training.get("cars_by", "") if checked.manifest else ""
-    data = storage.resolve(flags.data) if flags.data else checked.folder
-    names = [storage.name(entry.name) for entry in checked.entries]
-    return load_car_names(data, flags.cars_by or str(of_model), names)
-
-
 def find_cars(finished: Mapping[str, SourceImage], rule: CarNames) -> list[TurningCar]:
     """Return the cars with at least two views, by name; views by number, then by name.
 
@@ -115,8 +109,9 @@ def find_cars(finished: Mapping[str, SourceImage], rule: CarNames) -> list[Turni
     views: dict[str, list[tuple[int, str]]] = {}
     for name, source in finished.items():
         folder = storage.parent(name)
-        car, view = rule.parse(source.entry.name)
-        views.setdefault(f"{folder}/{car}" if folder else car, []).append((view, name))
+        path = f"{folder}/{source.entry.name}" if folder else source.entry.name
+        car, view = rule.parse(path)
+        views.setdefault(car, []).append((view, name))
     cars = []
     for car, found in sorted(views.items()):
         names = [name for _, name in sorted(found)]
