@@ -14,4 +14,5 @@ from carvana_ray.config.flags import (
 )
 from carvana_ray.config.pipeline_flags import PipelineFlags
 from carvana_ray.config.predict_flags import EvaluateFlags, PredictFlags, UseModelFlags
+from carvana_ray.config.review_flags import ReviewFlags
 from carvana_ray.config.train_flags import TrainFlags

@@ -188,3 +188,21 @@ def subset(config: type[C], source: Any, **changes: Any) -> C:
     names = {field.name for field in dataclasses.fields(config)}  # type: ignore[arg-type]
     values = {name: value for name, value in to_json(source).items() if name in names}
     return config(**(values | changes))
+
+
+def to_words(config: Any) -> list[str]:
+    """Return the words of a command line that gives these flags, the inverse of `parse`."""
+    words: list[str] = []
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if value == field.default:
+            continue
+        if isinstance(value, bool):
+            words.append(flag(field.name if value else f"no-{field.name}"))
+        elif isinstance(value, tuple):
+            words += [flag(field.name), *map(str, value)]
+        elif str(value).startswith("-"):  # argparse would take it for a flag
+            words.append(f"{flag(field.name)}={value}")
+        else:
+            words += [flag(field.name), str(value)]
+    return words

@@ -53,6 +53,16 @@ COMMANDS = {
   carvana-ray predict --data carvana --out runs/first --verify         # read all images again
 """,
     ),
+    "review": Command(
+        "cut out",
+        config.ReviewFlags,
+        "review",
+        """\
+  carvana-ray review runs/first                                  # into runs/first/review
+  carvana-ray review runs/first --to corrections --limit 50      # the 50 most unusual ones
+  carvana-ray review s3://bucket/runs/first --data s3://bucket/photos
+""",
+    ),
     "train": Command(
         "train",
         config.TrainFlags,

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from carvana_ray.images.outline import COLORS, draw_outline
 from carvana_ray.report.contact_sheet import BLUE, RED, coverage, load_upright
 
 Mask = NDArray[np.bool_]
@@ -190,18 +191,7 @@ def cutout_layer(mask: Mask, height: int, width: int) -> str:
 
 def outline_layer(mask: Mask, height: int, width: int) -> str:
     """Return a layer: the mask's outline in yellow, with a black line around it."""
-    inside = coverage(mask, height, width) > 0.5
-    near = _dilate(inside)
-    index = np.zeros((height, width), dtype=np.uint8)
-    index[_dilate(near) & ~near] = 2
-    index[near & ~inside] = 1
-    index[inside & _dilate(~inside)] = 1
-    return encode_palette(index, [(0, 0, 0, 0), (255, 214, 0), (0, 0, 0)])
-
-
-def _dilate(mask: Mask) -> Mask:
-    padded = np.pad(mask, 1)
-    return mask | padded[:-2, 1:-1] | padded[2:, 1:-1] | padded[1:-1, :-2] | padded[1:-1, 2:]
+    return encode_palette(draw_outline(coverage(mask, height, width) > 0.5), list(COLORS))
 
 
 def find_worst_window(wrong: Mask, height: int, width: int) -> tuple[int, int]:

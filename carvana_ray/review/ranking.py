@@ -20,6 +20,8 @@ from carvana_ray.review.shape import MaskShape
 
 Signal = tuple[float, str]  # score in standard deviations, reason in words
 
+FILE = "review.csv"
+COLUMNS = "img", "score", "look", "reasons", "area", "pieces", "holes", "outline"
 REVIEW_SCORE = 5.0  # score from which an image is listed; 3 of 1,536 real masks reach it
 EMPTY_SCORE = 1000.0  # score of an empty or full mask
 MAX_SCORE = 100.0  # maximum of all other scores
@@ -71,7 +73,7 @@ def to_csv(items: Sequence[ReviewItem], shapes: Mapping[str, MaskShape]) -> byte
     """Return ``review.csv``: a line for each item of `rank`, in their order."""
     text = io.StringIO(newline="")
     table = csv.writer(text, lineterminator="\n")
-    table.writerow(["img", "score", "look", "reasons", "area", "pieces", "holes", "outline"])
+    table.writerow(COLUMNS)
     for item in items:
         shape = shapes[item.name]
         rank_cells = [item.name, f"{item.score:.2f}", int(item.listed), "; ".join(item.reasons)]

@@ -10,8 +10,9 @@ from typing import Any
 
 from carvana_ray import config, storage
 from carvana_ray.checkpoints.manifest import cutout_model
-from carvana_ray.data.layout import SAMPLE_SUBMISSION, TEST, TRAIN
+from carvana_ray.data.layout import MASKS, SAMPLE_SUBMISSION, TEST, TRAIN
 from carvana_ray.report.verdict import judge_dice, judge_unscored
+from carvana_ray.review.folder import README
 from carvana_ray.runtime.wording import count_of, format_bytes, short_path
 
 Result = Mapping[str, Any]
@@ -94,6 +95,17 @@ class Closing:
             lines.append(judge_unscored(result["unusual"], result["images"]).sentence)
         cut = "cutout", "--data", data, "--submission", submission, "--out", flags.out
         return [*lines, f"report: {self.path(result['report'])}", self.next(*cut)]
+
+    def _review(self, _flags: config.ReviewFlags, result: Result) -> list[str]:
+        if not result["listed"]:
+            return ["review: no mask is unusual"]
+        kept = f", {result['kept']:,} of them corrected before" if result["kept"] else ""
+        return [
+            f"review: {count_of(result['images'], 'masks')} to check{kept}",
+            f"edit: {self.path(storage.join(result['folder'], MASKS))}",
+            f"how: {self.path(storage.join(result['folder'], README))}",
+            f"next: {self.program} {result['next']}",
+        ]
 
     def _cutout(self, flags: config.CutoutFlags, result: Result) -> list[str]:
         done = result["written"] + result["resumed"]

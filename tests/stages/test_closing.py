@@ -18,6 +18,8 @@ PREDICT = {"images": 64, "submission": f"{HOME}/runs/first/submission.csv", "unu
 PREDICT |= {"report": f"{HOME}/runs/first/report.html"}
 CUTOUT = {"written": 3, "resumed": 1, "bad": 1, "cutouts": f"{HOME}/runs/my photos/cutouts"}
 PIPELINE = {"dice": 0.37, "submission": "/out/s.csv", "report": "/out/report.html"}
+REVIEW = {"folder": f"{HOME}/runs/first/review", "images": 3, "listed": 4, "kept": 1}
+REVIEW |= {"next": "predict --data 'my data' --out runs/first --corrections runs/first/review"}
 EXPORT = {"onnx": "/m/model.onnx", "bytes": 2_100_000, "images": 4, "pixels_differ": 0}
 FIRST = {"data": "my data", "out": "runs/first"}
 PHOTOS = {"model": "m", "out": "runs/my photos"}
@@ -59,6 +61,23 @@ CASES: list[tuple[str, Any, dict[str, Any], list[str]]] = [
         config.PredictFlags(**FIRST),
         PREDICT,
         ["64 masks in runs/first/submission.csv, checked as Kaggle", "3 of 64 masks look unusual"],
+    ),
+    (
+        "review",
+        config.ReviewFlags(out="runs/first"),
+        REVIEW,
+        [
+            "3 masks to check, 1 of them corrected before",
+            "edit: runs/first/review/train_masks",
+            "how: runs/first/review/README.txt",
+            "predict --data 'my data' --out runs/first --corrections runs/first/review",
+        ],
+    ),
+    (
+        "review",
+        config.ReviewFlags(out="runs/first"),
+        {**REVIEW, "images": 0, "listed": 0},
+        ["no mask is unusual"],
     ),
     (
         "cutout",

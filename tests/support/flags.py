@@ -16,7 +16,11 @@ WITHOUT_REQUIRED = [
     config.PipelineFlags,
 ]
 # The classes with required flags, and a command line that has them.
-REQUIRED = {config.CheckFlags: ["a.csv"], config.CutoutFlags: ["--data", "photos"]}
+REQUIRED = {
+    config.CheckFlags: ["a.csv"],
+    config.CutoutFlags: ["--data", "photos"],
+    config.ReviewFlags: ["runs/first"],
+}
 ALL = [*WITHOUT_REQUIRED, *REQUIRED]
 
 

@@ -16,7 +16,7 @@ from carvana_ray.data.catalog import Catalog
 from carvana_ray.data.quarantine import OK
 from carvana_ray.report.figures import unscored_figures
 from carvana_ray.report.overlays import Caption
-from carvana_ray.review.ranking import EMPTY_SCORE, ReviewItem, rank, to_csv
+from carvana_ray.review.ranking import EMPTY_SCORE, FILE, ReviewItem, rank, to_csv
 from carvana_ray.review.shape import MaskShape
 from carvana_ray.stages.engine import Engine
 from carvana_ray.stages.predict.measure_masks import FIELDS, measure_masks
@@ -26,7 +26,6 @@ from carvana_ray.submission.plan import SHARD_SIZE, PlanPart
 
 log = logging.getLogger(__name__)
 
-FILE = "review.csv"
 MAX_FIGURES, MIN_FIGURES = 24, 8  # the minimum is shown even if no mask is unusual
 
 

@@ -153,6 +153,25 @@ def test_flags_round_trip_through_json(kind: type[Any]) -> None:
     assert kind(**values) == flags
 
 
+@pytest.mark.parametrize(
+    "flags",
+    [
+        config.PredictFlags(),
+        config.PredictFlags(data="a b", limit=3, partial=True, on_bad_picture="empty", workers=2),
+        config.CutoutFlags(pictures=("a b.jpg", "c.jpg"), recursive=False, background="-x.png"),
+        config.TrainFlags(data="d", holdout_cars="-odd", learning_rate=0.01),
+        config.ReviewFlags(out="runs/first"),
+    ],
+)
+def test_the_words_of_flags_are_parsed_to_the_same_flags(flags: Any) -> None:
+    assert cli.parse(type(flags), "job", cli.to_words(flags)) == flags
+
+
+def test_flags_at_their_defaults_need_no_words() -> None:
+    assert cli.to_words(config.CutoutFlags(data="d")) == ["--data", "d"]
+    assert cli.to_words(config.PredictFlags(data="d", quiet=True)) == ["--quiet", "--data", "d"]
+
+
 def test_subset_has_the_shared_fields_and_the_changes() -> None:
     whole = config.PipelineFlags(
         out="here", seed=7, epochs=9, downscale=8, sample_cars=5, data="there"

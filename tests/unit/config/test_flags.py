@@ -19,6 +19,16 @@ def test_check_requires_a_submission(capsys: pytest.CaptureFixture[str]) -> None
     assert cli.parse(config.CheckFlags, "check", REQUIRED[config.CheckFlags]).submission == "a.csv"
 
 
+def test_review_requires_a_folder_and_the_name_of_a_file(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    usage_error(config.ReviewFlags, [], capsys, "--out is missing")
+    usage_error(config.ReviewFlags, ["o", "--submission", "a/s.csv"], capsys, "--submission a/s")
+    usage_error(config.ReviewFlags, ["o", "--to", "o/"], capsys, "--to o/: must be another folder")
+    assert config.ReviewFlags(out="runs/first/").to_uri == "runs/first/review"
+    assert config.ReviewFlags(out="runs/first", to="x").to_uri == "x"
+
+
 def test_the_pipeline_has_the_flags_of_all_its_jobs() -> None:
     own = {field.name for field in dataclasses.fields(config.PipelineFlags)}
     for kind in (config.SampleFlags, config.TrainFlags, config.EvaluateFlags, config.PredictFlags):
@@ -117,6 +127,7 @@ def test_no_file_of_the_program_or_of_kaggle_is_a_valid_name_of_a_submission() -
     written = {name for source in sources for name in re.findall(r'"(\w+)\.(?:csv|json)"', source)}
     elsewhere = {"_SUCCESS", "quarantine", "_cutouts", "_cars", "_review", "manifest", "history"}
     elsewhere |= {"direct_url", "predict"}  # the latter in receipts/
+    elsewhere |= {"coco"}  # in the folder of a review
     assert written - elsewhere - {"submission"} == predict_flags.TAKEN_NAMES
 
 
