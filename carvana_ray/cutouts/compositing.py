@@ -31,7 +31,10 @@ PNG = {"compress_level": 1}
 # The same cut-outs: method 0 takes 101 ms and 236 kB, 2 215 ms and 94 kB, 4 (Pillow's default)
 # 342 ms and 91 kB; lossless 287 ms and 319 kB. Alpha is lossless in all of them.
 WEBP = {"quality": 90, "method": 2, "alpha_quality": 100}
-JPEG = {"quality": 92, "subsampling": 0}
+# 8 real cut-outs of 1600 x 1200 on white: 9 ms and 151 kB, without optimize 5 ms and 171 kB,
+# progressive 22 ms and 144 kB; PNG 42 ms and 558 kB, WebP 36 ms and 75 kB. Halved colors (4:2:0)
+# save a sixth and stain four times as many white pixels around a red car (2026-11-28).
+JPEG = {"quality": 92, "subsampling": 0, "optimize": True}
 OPTIONS: dict[str, dict[str, Any]] = {"png": PNG, "webp": WEBP, "jpeg": JPEG}
 
 RGB = tuple[int, int, int]

@@ -22,6 +22,7 @@ from carvana_ray.storage import FileInfo
 
 FORMAT = 1
 FILE = "_cutouts.json"
+OF_FRAMES = "size", "margin", "cars_by"  # settings that cut-outs without a frame do not have
 
 
 @dataclass(frozen=True)
@@ -105,8 +106,7 @@ class CutoutIndex:
             # Of two models or frames more settings may differ, such as the downscale or the margin,
             # and the name says all.
             if "frame" in changed:
-                changed.pop("size", None)
-                changed.pop("margin", None)
+                changed = {name: changed[name] for name in changed if name not in OF_FRAMES}
             words = changed.get("model") or "; ".join(changed.values())
             raise InputError(
                 f"{folder}: has cut-outs made with other settings ({words}); use another folder, "

@@ -7,6 +7,7 @@ import io
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from support.s3_servers import Server
 from carvana_ray import config, storage
 from carvana_ray.cutouts import index
 from carvana_ray.cutouts.compositing import CutoutStyle
+from carvana_ray.cutouts.framing import Frame
 from carvana_ray.cutouts.index import CutoutIndex
 from carvana_ray.data.collect import CollectedImages
 from carvana_ray.data.quarantine import OK
@@ -168,3 +170,35 @@ def test_a_shadow_is_a_setting_of_the_index_only_where_it_is_used() -> None:
     )
     assert shadowed == {**plain, "shadow": "soft"}
     assert "shadow" not in plain
+
+
+@pytest.mark.parametrize(
+    ("flags", "frame", "settings"),
+    [
+        ({}, None, {}),
+        (
+            {"frame": "catalogue"},
+            Frame("catalogue", (1600, 1200), 0.05),
+            {"frame": "catalogue", "size": "1600x1200", "margin": 0.05},
+        ),
+        (
+            {"frame": "car", "margin": 0.1},
+            Frame("car", None, 0.1),
+            {"frame": "car", "size": "that of the car", "margin": 0.1},
+        ),
+        (
+            {"frame": "car", "size": "800X600"},
+            Frame("car", (800, 600), 0.05),
+            {"frame": "car", "size": "800x600", "margin": 0.05},
+        ),
+    ],
+)
+def test_the_frame_of_flags_is_a_setting_only_if_it_is_used(
+    flags: dict[str, Any], frame: Frame | None, settings: dict[str, Any]
+) -> None:
+    asked = config.CutoutFlags(data="photos", out="out", submission="rows.csv", **flags)
+    assert stage.frame_of(asked) == frame
+    style = replace(STYLE, frame=frame)
+    plain = stage._settings(asked, STYLE, None)
+    assert stage._settings(asked, style, None) == plain | settings
+    assert not {"frame", "size", "margin"} & plain.keys()

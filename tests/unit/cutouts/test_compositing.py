@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import ExifTags, Image, ImageCms, ImageOps
+from PIL import ExifTags, Image, ImageCms, ImageOps, JpegImagePlugin
 
 from carvana_ray import images
 from carvana_ray.cutouts import compositing
@@ -208,8 +208,16 @@ def test_every_file_format_and_mode_keeps_its_colors(kind: str, mode: str) -> No
     assert np.abs(np.asarray(result)[..., :3] - expected).max() <= 1
 
 
-@pytest.mark.parametrize("kind", ["png", "webp"])
-@pytest.mark.parametrize("background", [None, (255, 255, 255)])
+@pytest.mark.parametrize(
+    ("kind", "background"),
+    [
+        ("png", None),
+        ("png", (255, 255, 255)),
+        ("webp", None),
+        ("webp", (255, 255, 255)),
+        ("jpeg", (255, 255, 255)),
+    ],
+)
 def test_only_the_color_profile_is_copied(
     kind: str, background: tuple[int, int, int] | None
 ) -> None:
@@ -295,6 +303,23 @@ def test_colors_are_converted_before_another_background_only() -> None:
     mixed = opened(compositing.render(data, style(background=(255, 255, 255)), soft_mask))
     red, green, blue = mixed.getpixel((5, 5))
     assert blue > 150 > 60 > max(red, green)
+
+
+def test_a_jpeg_is_the_png_nearly_with_all_of_its_colors() -> None:
+    """Halved colors would stain the white around a red car."""
+    red = Image.new("RGB", (90, 60), (200, 20, 20))
+    mask = np.zeros((60, 90), np.bool_)
+    mask[13:47, 21:70] = True
+    how = {"soft": False, "background": (255, 255, 255)}
+    exact = opened(compositing.render(file_of(red), style(**how), mask=mask))
+    data = compositing.render(file_of(red), style(**how, format="jpeg"), mask=mask)
+    jpeg = opened(data)
+    assert (jpeg.format, jpeg.mode, jpeg.size) == ("JPEG", "RGB", (90, 60))
+    assert JpegImagePlugin.get_sampling(jpeg) == 0, "4:4:4"
+    error = np.abs(np.asarray(jpeg).astype(int) - np.asarray(exact))
+    assert error.max() <= 40
+    assert error.mean() <= 1
+    assert style(format="jpeg").suffix == ".jpg"
 
 
 def test_a_profile_for_other_channels_is_dropped() -> None:

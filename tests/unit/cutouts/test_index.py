@@ -107,7 +107,7 @@ def test_the_cutout_of_a_changed_image_is_removed_and_pending(tmp_path: Path) ->
         ({"background": [255, 0, 16]}, "(background: was #010203, is now #ff0010)"),
         ({"background": "picture of SHA-256 0"}, "(background: was #010203, is now an image)"),
         (
-            {"frame": "catalogue", "size": "1600x1200", "margin": 0.05},
+            {"frame": "catalogue", "size": "1600x1200", "margin": 0.05, "cars_by": "their names"},
             "(frame: was none, is now catalogue)",
         ),
         ({"version": 4}, "(another version of this program)"),
