@@ -2,7 +2,7 @@
 
 import itertools
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from carvana_ray.data.layout import MASKS, mask_stem
 from carvana_ray.errors import InputError, plural
@@ -36,31 +36,54 @@ def pair_with_masks(images: Iterable[str], masks: Iterable[str]) -> list[tuple[s
     Raises:
         UnpairedError: an image has no mask, two masks, or the mask of another image.
     """
-    names, by_key = sorted(images), dict[str, list[str]]()
+    masks = list(masks)
+    found = find_masks(images, masks)
+    missing, unclear = [name for name in found if not found[name]], find_unclear(found)
+    if missing or unclear:
+        used = set(itertools.chain.from_iterable(found.values()))
+        unused = sorted(mask for mask in masks if _is_mask(mask) and mask not in used)
+        faults = [(name, f"no mask (expected {mask_stem(name)}.png)") for name in missing]
+        message = _message(len(found), missing, unclear, unused)
+        raise UnpairedError(message, sorted([*faults, *unclear]))
+    return [(name, candidates[0]) for name, candidates in found.items()]
+
+
+def find_masks(images: Iterable[str], masks: Iterable[str]) -> dict[str, list[str]]:
+    """Return the masks of each image that are equally good by name: none, one, or several.
+
+    Names are those of `pair_with_masks`. Images are sorted.
+    """
+    by_key = dict[str, list[str]]()
     for mask in sorted(masks):
-        if mask.lower().endswith(MASK_SUFFIXES):
+        if _is_mask(mask):
             by_key.setdefault(_key(_stem(mask)), []).append(mask)
-    found = {name: _best_masks(name, by_key) for name in names}
+    return {name: _best_masks(name, by_key) for name in sorted(images)}
+
+
+def find_unclear(found: Mapping[str, Sequence[str]]) -> list[Fault]:
+    """Return the images of `find_masks` with two masks or the mask of another image, and why."""
     takers: dict[str, list[str]] = {}
     for name, candidates in found.items():
         if len(candidates) == 1:
             takers.setdefault(candidates[0], []).append(name)
-    faults, missing = [], []
+    faults = []
     for name, candidates in found.items():
-        if not candidates:
-            missing.append(name)
-            faults.append((name, f"no mask (expected {mask_stem(name)}.png)"))
-        elif len(candidates) > 1:
+        if len(candidates) > 1:
             faults.append((name, f"several masks: {', '.join(candidates)}; keep one"))
-        elif others := _rivals(name, candidates[0], takers[candidates[0]]):
+        elif candidates and (others := _rivals(name, candidates[0], takers[candidates[0]])):
             faults.append((name, f"its mask {candidates[0]} is also that of {others[0]}"))
-    if faults:
-        used = set(itertools.chain.from_iterable(found.values()))
-        every = itertools.chain.from_iterable(by_key.values())
-        unused = [mask for mask in every if mask not in used]
-        unclear = [fault for fault in faults if fault[0] not in missing]
-        raise UnpairedError(_message(len(names), missing, unclear, unused), faults)
-    return [(name, candidates[0]) for name, candidates in found.items()]
+    return faults
+
+
+def describe_unclear(unclear: Sequence[Fault], noun: str) -> str:
+    """Return faults of `find_unclear` in words; the noun is that of an image in the singular."""
+    named = "; ".join(f"{name}: {reason}" for name, reason in unclear[:3])
+    more = " ..." if len(unclear) > 3 else ""
+    return f"the mask of {plural(len(unclear), noun)} is not clear: {named}{more}"
+
+
+def _is_mask(name: str) -> bool:
+    return name.lower().endswith(MASK_SUFFIXES)
 
 
 def _stem(name: str) -> str:
@@ -104,8 +127,5 @@ def _message(
             f"{mask_stem(missing[0])}.gif or .png{other})"
         )
     if unclear:
-        named = "; ".join(f"{name}: {reason}" for name, reason in unclear[:3])
-        more = " ..." if len(unclear) > 3 else ""
-        images = plural(len(unclear), "training image")
-        parts.append(f"the mask of {images} is not clear: {named}{more}")
+        parts.append(describe_unclear(unclear, "training image"))
     return f"--data: {'; '.join(parts)}"
