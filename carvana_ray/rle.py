@@ -89,6 +89,11 @@ def format_runs(starts: NDArray, ends: NDArray) -> str:
     return _format_digits(numbers).tobytes().translate(None, b"\0")[:-1].decode()
 
 
+def bounds_from_mask(mask: NDArray) -> bytes:
+    """Return the run bounds of a mask [H, W]: the bytes of int32 start, end, start, end, ..."""
+    return np.column_stack(mask_to_runs(mask)).astype(np.int32).tobytes()
+
+
 def text_from_bounds(ends: bytes) -> str:
     """Return the text of run bounds: the bytes of int32 start, end, start, end, ..."""
     numbers = np.frombuffer(ends, dtype=np.int32)

@@ -6,7 +6,7 @@ example letters on the wall, does not shine through.
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from carvana_ray import images
 
@@ -33,6 +33,19 @@ def soft_alpha(soft_mask: NDArray[np.uint8], height: int, width: int) -> NDArray
 def hard_alpha(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """Return the alpha of a mask: uint8 [H, W], 255 where it is true, else 0."""
     return mask.view(np.uint8) * np.uint8(255)
+
+
+def smooth_alpha(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Return the alpha of a mask with edges of one pixel: the mean over 3 x 3 pixels.
+
+    Pixels of the border count as if the image went on.
+
+    Returns:
+        uint8 [H, W]. It is 128 or more exactly where the mask is true.
+    """
+    alpha = hard_alpha(mask)
+    mean = np.asarray(Image.fromarray(alpha).filter(ImageFilter.BoxBlur(1)))
+    return np.where(mask, np.maximum(mean, 128), np.minimum(mean, 127))
 
 
 def limit_alpha(alpha: NDArray[np.uint8], own: Image.Image | None, soft: bool) -> NDArray[np.uint8]:

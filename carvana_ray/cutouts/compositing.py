@@ -16,7 +16,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageColor, ImageOps
 
 from carvana_ray import images
-from carvana_ray.cutouts.alpha import hard_alpha, limit_alpha, limit_to_band, soft_alpha
+from carvana_ray.cutouts.alpha import (
+    hard_alpha,
+    limit_alpha,
+    limit_to_band,
+    smooth_alpha,
+    soft_alpha,
+)
 from carvana_ray.cutouts.edge_colors import decontaminate_edges
 from carvana_ray.cutouts.framing import Frame, frame_car
 from carvana_ray.cutouts.shadow import cast_shadow
@@ -46,7 +52,7 @@ class CutoutStyle:
     """How a cut-out looks.
 
     Attributes:
-        soft: anti-aliased alpha from the soft mask; False: binary alpha.
+        soft: anti-aliased alpha; False: binary alpha.
         background: None for transparent, an RGB color, or the bytes of an image file.
         format: ``png``, ``webp`` or ``jpeg``, which needs a background.
         mask_only: write alpha alone, without colors: 1 bit a pixel, 8 bits if `soft`.
@@ -83,9 +89,9 @@ def render(
 ) -> bytes:
     """Cut the car out of one image file and return the bytes of the cut-out's file.
 
-    Give either `soft_mask` or `mask`. With `soft_mask` and ``style.soft``, edges are those of
-    `soft_alpha` within the band of `limit_to_band`, and their colors those of
-    `decontaminate_edges`. Otherwise alpha is 255 in the mask (that of `images.enlarge` if
+    Give either `soft_mask` or `mask`. With ``style.soft`` edges are those of `soft_alpha` within
+    the band of `limit_to_band`, or those of `smooth_alpha` if `mask` is given, and their colors
+    those of `decontaminate_edges`. Otherwise alpha is 255 in the mask (that of `images.enlarge` if
     `soft_mask` is given), else 0. An alpha of the image itself limits that of the cut-out.
 
     The cut-out is upright: it is turned by the image's EXIF orientation. With ``style.frame`` the
@@ -98,7 +104,8 @@ def render(
         style: edges, background and file format.
         soft_mask: uint8 [h, w] of the stored pixels, 255 is car, as `Predictor.soft_masks` returns
             it for `images.load_gray`.
-        mask: bool [H, W] of the stored pixels, for example a decoded row of a submission.
+        mask: bool [H, W] of the stored pixels, for example a decoded row of a submission, or one
+            that a person has corrected.
         extent: (width, height) in pixels of the largest box over all views of the car, upright, as
             `car_box` returns it. It gives a ``catalogue`` frame one scale. None: this image's own.
 
@@ -116,7 +123,7 @@ def render(
     turn = validate.exif_orientation(header)
     if soft_mask is None:
         assert mask is not None
-        alpha = hard_alpha(mask)
+        alpha = smooth_alpha(mask) if style.soft else hard_alpha(mask)
     else:
         alpha = _alpha_of(soft_mask, header.height, header.width, style.soft)
     if not style.mask_only or header.has_transparency_data:
@@ -126,7 +133,7 @@ def render(
         upright = Image.fromarray(turns.to_upright(alpha, turn))
         return encode(upright.convert("L" if style.soft else "1"), style)
     image = decoded.rgb
-    if style.soft and soft_mask is not None:
+    if style.soft:
         image = decontaminate_edges(image, alpha)
     if turn != 1:
         image = Image.fromarray(turns.to_upright(np.asarray(image), turn))

@@ -1,5 +1,6 @@
 """Images of results: contact sheets as JPEG, and the figures of the report."""
 
+import contextlib
 import io
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,6 +13,7 @@ from carvana_ray import images, rle, storage
 from carvana_ray.cutouts import compositing
 from carvana_ray.cutouts.compositing import CutoutStyle
 from carvana_ray.data import quarantine
+from carvana_ray.errors import BadImageError
 from carvana_ray.report import contact_sheet, overlays
 from carvana_ray.report.contact_sheet import Tile
 from carvana_ray.report.cutout_figure import cutout_figure
@@ -39,9 +41,10 @@ def car_sheets(folder: str, cars: dict[str, list[Row]]) -> dict[str, bytes]:
         pairs = []
         for row in _readable(rows):
             data, mask = _load(folder, row)
-            image = contact_sheet.load_upright(data, CAR_TILE_WIDTH)
-            cut = contact_sheet.overlay_checkerboard(image, mask)
-            pairs.append(((row["img"], image), ("", cut)))
+            with _unless_damaged():
+                image = contact_sheet.load_upright(data, CAR_TILE_WIDTH)
+                cut = contact_sheet.overlay_checkerboard(image, mask)
+                pairs.append(((row["img"], image), ("", cut)))
         if pairs:
             lines = _in_lines(pairs, CAR_COLUMNS)
             title = f"car {car}: images and cut-outs"
@@ -109,7 +112,8 @@ def unscored_figures(
     figures = []
     for row, caption in zip(rows, captions or [Caption()] * len(rows), strict=True):
         data, mask = _load(folder, row)
-        figures.append(overlays.unscored_figure(row["img"], data, mask, caption))
+        with _unless_damaged():
+            figures.append(overlays.unscored_figure(row["img"], data, mask, caption))
     return figures
 
 
@@ -121,18 +125,26 @@ def cutout_figures(
     Args:
         folder: folder of the images.
         rows: of shards.
-        soft_masks: of the network, uint8 [h, w], by image; an image without one has hard edges.
+        soft_masks: of the network, uint8 [h, w], by image; an image without one has hard edges, but
+            not a corrected one.
     """
     figures = []
     for row in rows:
         data, hard = storage.read(storage.join(folder, row["img"])), None
         if (soft_mask := soft_masks.get(row["img"])) is None:
             hard = rle.decode(row["rle_mask"], row["height"], row["width"])
-        style = CutoutStyle(soft_mask is not None, None, "png", mask_only=False)
-        cutout = Image.open(io.BytesIO(compositing.render(data, style, soft_mask, hard)))
-        photo = Image.fromarray(contact_sheet.load_upright(data))
-        figures.append(cutout_figure(row["img"], photo, cutout))
+        soft = soft_mask is not None or row.get("status") == quarantine.CORRECTED
+        style = CutoutStyle(soft, None, "png", mask_only=False)
+        with _unless_damaged():
+            cutout = Image.open(io.BytesIO(compositing.render(data, style, soft_mask, hard)))
+            photo = Image.fromarray(contact_sheet.load_upright(data))
+            figures.append(cutout_figure(row["img"], photo, cutout))
     return figures
+
+
+def _unless_damaged() -> contextlib.AbstractContextManager[None]:
+    """Leave out an image that cannot be decoded: a corrected one has a mask all the same."""
+    return contextlib.suppress(BadImageError)
 
 
 def pick_rows(cars: Mapping[str, Sequence[Row]]) -> list[Row]:
@@ -148,7 +160,7 @@ def pick_rows(cars: Mapping[str, Sequence[Row]]) -> list[Row]:
 
 
 def _readable(rows: Sequence[Row]) -> list[Row]:
-    return [row for row in rows if row["status"] == quarantine.OK]
+    return [row for row in rows if quarantine.is_good(row["status"])]
 
 
 def _load(folder: str, row: Row) -> tuple[bytes, Mask]:

@@ -7,7 +7,7 @@ was photographed on a turntable in 16 views, each view is also compared with the
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +23,7 @@ Signal = tuple[float, str]  # score in standard deviations, reason in words
 FILE = "review.csv"
 COLUMNS = "img", "score", "look", "reasons", "area", "pieces", "holes", "outline"
 REVIEW_SCORE = 5.0  # score from which an image is listed; 3 of 1,536 real masks reach it
+CORRECTED = "corrected"  # reason of an image whose mask a person has corrected
 EMPTY_SCORE = 1000.0  # score of an empty or full mask
 MAX_SCORE = 100.0  # maximum of all other scores
 FULL_FRACTION = 0.9  # of the image that a full mask covers; 768 real masks cover at most 0.40
@@ -48,9 +49,25 @@ class ReviewItem:
         """Whether a person should check the mask."""
         return self.score >= REVIEW_SCORE
 
+    @property
+    def corrected(self) -> bool:
+        """Whether a person has corrected the mask, and it is neither empty nor full."""
+        return self.reasons == (CORRECTED,)
 
-def rank(shapes: Mapping[str, MaskShape], cars_by: CarNames = KAGGLE) -> list[ReviewItem]:
-    """Return an item for each image, the most unusual first, from the masks' shapes by image."""
+
+def rank(
+    shapes: Mapping[str, MaskShape],
+    cars_by: CarNames = KAGGLE,
+    corrected: Collection[str] = (),
+) -> list[ReviewItem]:
+    """Return an item for each image, the most unusual first.
+
+    Args:
+        shapes: of the masks, by image.
+        cars_by: how names give cars.
+        corrected: images whose mask a person has corrected. The others are compared with them, but
+            they are listed only if their mask is empty or full.
+    """
     signals = {name: _shape_signals(shape) for name, shape in shapes.items()}
     cars: dict[str, dict[int, str]] = {}
     for name in shapes:
@@ -66,6 +83,7 @@ def rank(shapes: Mapping[str, MaskShape], cars_by: CarNames = KAGGLE) -> list[Re
     for name, signal in _area_signals(not_compared).items():
         signals[name].append(signal)
     items = [_review_item(name, image_signals) for name, image_signals in signals.items()]
+    items = [_seen(item) if item.name in corrected else item for item in items]
     return sorted(items, key=lambda item: (-item.score, item.name))
 
 
@@ -91,6 +109,11 @@ def _review_item(name: str, signals: Sequence[Signal]) -> ReviewItem:
     if score != EMPTY_SCORE:
         score = min(score, MAX_SCORE)
     return ReviewItem(name, round(score, 2), tuple(reasons))
+
+
+def _seen(item: ReviewItem) -> ReviewItem:
+    """Return the item of an image whose mask a person has corrected."""
+    return item if item.score == EMPTY_SCORE else ReviewItem(item.name, 0.0, (CORRECTED,))
 
 
 def _shape_signals(shape: MaskShape) -> list[Signal]:

@@ -17,6 +17,7 @@ from carvana_ray.data.catalog import (
     list_folder,
     list_masks,
 )
+from carvana_ray.data.corrections import require_masks
 from carvana_ray.stages.cutout.sources import image_uris, list_sources
 
 
@@ -33,6 +34,7 @@ def _train(flags: config.TrainFlags) -> None:
     if flags.init_from:
         _require_model(flags.init_from, "--init-from")
     _require_pairs(flags.data)
+    _require_corrections(flags.corrections)
 
 
 def _evaluate(flags: config.EvaluateFlags) -> None:
@@ -43,6 +45,7 @@ def _evaluate(flags: config.EvaluateFlags) -> None:
 def _predict(flags: config.PredictFlags) -> None:
     _require_model(flags.model_uri)
     _require_images(flags.data)
+    _require_corrections(flags.corrections)
 
 
 def _cutout(flags: config.CutoutFlags) -> None:
@@ -60,6 +63,7 @@ def _cutout(flags: config.CutoutFlags) -> None:
         _require_model(cutout_model(flags.model, flags.out))
     elif not storage.is_remote(flags.submission):
         storage.open_read(storage.resolve(flags.submission)).close()
+    _require_corrections(flags.corrections)
 
 
 def _export(flags: config.ExportFlags) -> None:
@@ -72,8 +76,10 @@ def _pipeline(flags: config.PipelineFlags) -> None:
     if flags.data:
         _train(flags)
         _require_images(flags.data)
-    elif flags.init_from:
+        return
+    if flags.init_from:
         _require_model(flags.init_from, "--init-from")
+    _require_corrections(flags.corrections)
 
 
 _CHECKS: dict[str, Callable[[Any], None]] = {
@@ -96,6 +102,11 @@ def _require_pairs(data: str) -> None:
     if not storage.is_remote(data):
         list_folder(images, limit=1)
         list_masks(masks, limit=1)
+
+
+def _require_corrections(folder: str) -> None:
+    if folder and not storage.is_remote(folder):
+        require_masks(folder)
 
 
 def _require_images(uri: str) -> None:

@@ -82,7 +82,7 @@ def require_shared_paths(flags: config.RayFlags, cluster: ClusterResources) -> N
     """Raise `InputError` for a local path that other nodes of the cluster cannot see."""
     if (cluster.nodes == 1 and not cluster.autoscaler_max) or flags.shared_filesystem:
         return
-    for name in ("data", "pictures", "out", "model", "init_from"):
+    for name in ("data", "pictures", "out", "model", "init_from", "corrections"):
         value = getattr(flags, name, "")
         for uri in value if isinstance(value, tuple) else (value,):
             if uri and uri != config.STARTER and not storage.is_remote(uri):

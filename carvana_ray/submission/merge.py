@@ -45,6 +45,7 @@ class MergeSummary:
     state: str = ""  # of the submission file afterwards; "" if it does not exist
     sha256: str = ""  # of the submission
     bad: list[dict[str, Any]] = field(default_factory=list)  # rows of bad images
+    corrected: int = 0  # number of images whose mask a person has corrected
     rotated: int = 0  # number of images whose EXIF orientation tells viewers to rotate them
     sheet_rows: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # by car
     pixel_counts: dict[str, int] = field(default_factory=dict)  # height times width, by image
@@ -55,7 +56,8 @@ class MergeSummary:
         name, car = row["img"], self.cars.car_of(row["img"])
         self.pixel_counts[name] = row["height"] * row["width"]
         self.rotated += row["orientation"] != 1
-        if row["status"] != quarantine.OK:
+        self.corrected += row["status"] == quarantine.CORRECTED
+        if not quarantine.is_good(row["status"]):
             self.bad.append({**row, "rle_mask": ""})
         if car in self.sheet_rows or len(self.sheet_rows) < self.sheet_cars:
             self.sheet_rows.setdefault(car, []).append(row)

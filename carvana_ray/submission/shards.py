@@ -159,7 +159,7 @@ def _check_rows(
                 raise CorruptShardError(f"{image.name} was rejected for a CRC-32 that is now right")
         elif crc and required != crc:
             raise CorruptShardError(f"{image.name} was read with a CRC-32 that is now wrong")
-        count, bad = count + 1, bad + (status != quarantine.OK)
+        count, bad = count + 1, bad + (not quarantine.is_good(status))
         if status.startswith(f"{quarantine.CRASHED}:"):
             crashed.append(image)
     return FinishedShard(task, count, bad, tuple(crashed))

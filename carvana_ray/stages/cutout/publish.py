@@ -16,6 +16,7 @@ from carvana_ray import rle, storage
 from carvana_ray.cutouts import index
 from carvana_ray.cutouts.index import SourceImage
 from carvana_ray.data import quarantine
+from carvana_ray.data.corrections import correction_of
 from carvana_ray.data.quarantine import Bad
 from carvana_ray.errors import (
     BadImageError,
@@ -168,7 +169,8 @@ def _look(target: str, sample: Sources, ranked: bool) -> tuple[list[ReviewItem],
             names.append(name)
             if ranked and (alpha := alpha_of(file)) is not None:
                 shapes[name] = measure(rle.encode(alpha >= 128), *alpha.shape)
-    items = rank(shapes)
+    corrected = [name for name, source in sample.items() if correction_of(source.entry)]
+    items = rank(shapes, corrected=corrected)
     place = {item.name: number for number, item in enumerate(items)}
     order = sorted(range(len(names)), key=lambda number: place.get(names[number], number))
     tiles = [tile for number in order for tile in pairs[number]]
@@ -187,6 +189,8 @@ def _figures(
     first = first or _spread([name for name in names if name not in shown], FIRST)
     captions = {item.name: Caption(reasons=list(item.reasons)) for item in items if item.listed}
     wanted = {name: sample[name] for name in (*shown, *first)}
+    for name in (name for name, source in wanted.items() if correction_of(source.entry)):
+        captions.setdefault(name, Caption(lines=["Corrected"]))
     figures: dict[str, Figure] = {}
     for name, (image, photo, file) in _read(target, wanted):
         with contextlib.suppress(BadImageError):

@@ -3,7 +3,7 @@
 Imports no torch: jobs list them before they start.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from carvana_ray import storage
@@ -11,6 +11,7 @@ from carvana_ray.config import CutoutFlags
 from carvana_ray.cutouts import index
 from carvana_ray.data.cars import CarNames, load_car_names
 from carvana_ray.data.collect import CollectedImages, collect_images
+from carvana_ray.data.corrections import Corrections, load_corrections
 from carvana_ray.storage import FileInfo
 
 
@@ -21,10 +22,11 @@ def image_uris(flags: CutoutFlags) -> list[str]:
 
 def list_sources(flags: CutoutFlags) -> CollectedImages:
     """Return the images of a job; raises as `collect_images`."""
+    others = flags.out, flags.corrections  # no images to cut out
     return collect_images(
         image_uris(flags),
         recursive=flags.recursive and not flags.submission,
-        avoid=[storage.resolve(flags.out)],
+        avoid=[storage.resolve(folder) for folder in others if folder],
         marker=index.FILE,
     )
 
@@ -53,6 +55,17 @@ def path_of(name: str, images: CollectedImages) -> str:
     """Return the path by which `CarNames` sorts an image: its name in the folder of its cut-out."""
     folder = storage.parent(images.outputs[name])
     return storage.join(folder, storage.name(name)) if folder else storage.name(name)
+
+
+def find_corrections(
+    folder: str, found: CollectedImages, entries: Iterable[FileInfo]
+) -> Corrections:
+    """Return the corrections of a folder for some of the images; raises as `load_corrections`.
+
+    A mask is in the sub-folder that the image's cut-out has.
+    """
+    places = {entry.name: storage.parent(found.outputs[entry.name]) for entry in entries}
+    return load_corrections(folder, places, places)
 
 
 def all_views(

@@ -29,6 +29,7 @@ from carvana_ray.cutouts.index import SourceImage
 from carvana_ray.data.cars import CarNames
 from carvana_ray.data.checksums import load_checksums
 from carvana_ray.data.collect import CollectedImages
+from carvana_ray.data.corrections import NO_CORRECTIONS, Corrections, correction_of
 from carvana_ray.data.csv_reader import digests
 from carvana_ray.data.quarantine import Bad, FailureLimits
 from carvana_ray.errors import IncompleteError
@@ -40,7 +41,13 @@ from carvana_ray.stages import ray_metrics
 from carvana_ray.stages.cutout.chains import CutoutJob, writing
 from carvana_ray.stages.cutout.publish import publish
 from carvana_ray.stages.cutout.scales import NO_SCALES, Scales, measure_scales
-from carvana_ray.stages.cutout.sources import all_views, car_names, cars_by, list_sources
+from carvana_ray.stages.cutout.sources import (
+    all_views,
+    car_names,
+    cars_by,
+    find_corrections,
+    list_sources,
+)
 from carvana_ray.stages.cutout.tally import CutoutTally, rows_of
 from carvana_ray.stages.cutout.write_cutouts import CutoutWriter
 from carvana_ray.stages.engine import Engine, ray_engine
@@ -56,7 +63,8 @@ class CutoutInput:
     """Input of a cut-out job.
 
     Attributes:
-        images: the images and where their cut-outs belong.
+        images: the images and where their cut-outs belong. Of corrected images they have the
+            version with the correction.
         rows: with a submission, a hash of each image's row, by image name; otherwise empty.
         crcs: expected CRC-32 by image name, where known.
         style: how the cut-outs look.
@@ -65,6 +73,7 @@ class CutoutInput:
         model: the model's folder, see `resolve_model`.
         cars: gives the car of an image; None if views of a car need no scale in common.
         views: with `cars`, all images of the cars of `images`: with --limit there are more.
+        corrections: masks that a person has corrected, of all these images.
     """
 
     images: CollectedImages
@@ -76,6 +85,7 @@ class CutoutInput:
     model: str = ""
     cars: CarNames | None = None
     views: Sequence[FileInfo] = ()
+    corrections: Corrections = NO_CORRECTIONS
 
     @property
     def folder(self) -> str:
@@ -92,8 +102,8 @@ def check(flags: CutoutFlags) -> CutoutInput:
     """Return the input of the job.
 
     Raises:
-        InputError: model, submission, background or images are missing or invalid, or --out cannot
-            be written.
+        InputError: model, submission, background, corrections or images are missing or invalid, or
+            --out cannot be written.
     """
     background = parse_background(
         flags.background, lambda uri: storage.read(storage.resolve(uri), MAX_BYTES)
@@ -116,8 +126,12 @@ def check(flags: CutoutFlags) -> CutoutInput:
     settings = _settings(flags, style, manifest)
     if cars:
         settings["cars_by"] = pattern or "their names"
+    corrections = find_corrections(flags.corrections, found, [*entries, *views])
+    entries, views = ([corrections.mark(image) for image in some] for some in (entries, views))
     images = dataclasses.replace(found, entries=entries)
-    return CutoutInput(images, rows, crcs, style, settings, manifest, model, cars, views)
+    return CutoutInput(
+        images, rows, crcs, style, settings, manifest, model, cars, views, corrections
+    )
 
 
 def frame_of(flags: CutoutFlags) -> Frame | None:
@@ -188,7 +202,8 @@ class CutoutRun:
         """Run a chain on the masks of this run: the model's, or those of the submission."""
         checked = self.checked
         if checked.manifest:
-            options = read_options(checked.folder, checked.manifest, None, self.workers)
+            masks = checked.corrections.uris
+            options = read_options(checked.folder, checked.manifest, None, self.workers, masks)
             model = ModelRef(checked.model, checked.manifest.sha256)
             with model.blamed():
                 job.run_model(options, model, self.workers)
@@ -225,6 +240,7 @@ def run(
     job = plan_run(flags, cluster, checked or check(flags))
     announce_run(job)
     job.checked.images.log_skipped()
+    job.checked.corrections.log(flags.corrections)
     engine = engine or ray_engine()
     tally, rate = render_pending(job, engine, measure_scales(job, engine))
     result = {
@@ -232,6 +248,7 @@ def run(
         "written": tally.written,
         "resumed": job.done,
         "bad": len(tally.bad),
+        **_count_corrected(job, tally.bad),
         "skipped": dict(job.checked.images.skipped),
         "images_per_second": round(rate, 1),
         "seconds": round(time.monotonic() - began, 1),
@@ -239,6 +256,14 @@ def run(
     }
     publish(job, tally.bad, result, engine)
     return result
+
+
+def _count_corrected(run: CutoutRun, bad: Sequence[Bad]) -> dict[str, int]:
+    """Return ``corrected``, the number of cut-outs of corrected masks; {} without --corrections."""
+    if not run.flags.corrections:
+        return {}
+    corrected = {image.name for image in run.checked.entries if correction_of(image)}
+    return {"corrected": len(corrected - {name for name, _, _ in bad})}
 
 
 def plan_run(flags: CutoutFlags, cluster: ClusterResources, checked: CutoutInput) -> CutoutRun:

@@ -18,7 +18,7 @@ from carvana_ray import rle, storage
 from carvana_ray.cutouts import index
 from carvana_ray.cutouts.compositing import CutoutStyle, render
 from carvana_ray.cutouts.framing import Size
-from carvana_ray.data.quarantine import OK, UNREACHABLE
+from carvana_ray.data.quarantine import CORRECTED, OK, UNREACHABLE, is_good
 from carvana_ray.errors import BadImageError, InputError, first_line
 from carvana_ray.images.validate import MAX_BYTES, image_size, require_crc
 from carvana_ray.stages.ingest.blocks import Columns, single_row
@@ -74,15 +74,15 @@ class CutoutWriter:
         place: Place,
         answer: bytes | Exception,
         crc: int | None,
-        mask: NDArray[np.uint8] | str,
+        mask: NDArray[np.uint8] | NDArray[np.bool_] | str,
     ) -> str:
         """Render and write one cut-out.
 
         Args:
             place: of the image and of the cut-out.
             answer: the bytes of its file, or the reason why it cannot be read.
-            crc: CRC-32 that the file must have, if known; required with a soft mask.
-            mask: soft mask, uint8 [h, w], or the run-length text of a mask.
+            crc: CRC-32 that the file must have, if known; required unless the mask is a text.
+            mask: soft mask, uint8 [h, w], a mask, bool [H, W], or the run-length text of a mask.
 
         Returns:
             `OK`, the reason why the image is bad, or `PROBLEM` and its cause.
@@ -95,8 +95,11 @@ class CutoutWriter:
                 cutout = render(data, self.style, mask=decoded, extent=place.extent)
             elif zlib.crc32(data) != crc:
                 return f"{PROBLEM}: {storage.join(self.folder, place.name)}: {CHANGED}"
+            elif mask.dtype == np.bool_:
+                hard = mask.view(np.bool_)
+                cutout = render(data, self.style, mask=hard, extent=place.extent)
             else:
-                cutout = render(data, self.style, mask, extent=place.extent)
+                cutout = render(data, self.style, mask.view(np.uint8), extent=place.extent)
         except BadImageError as error:
             return str(error)
         except OSError as error:
@@ -128,20 +131,22 @@ def write_from_soft_masks(batch: Columns, writer: CutoutWriter) -> Columns:
     """Map columns of `SoftMaskPredictor`, and those of `places_of`, to cut-outs.
 
     Returns:
-        columns [n]: file, img, crc32 (of the image file), status, see `CutoutWriter.write`, and
+        columns [n]: file, img, crc32 (of the image file), status, see `CutoutWriter.write`,
+        `CORRECTED` instead of `OK` for a corrected mask, and
         pixels: of an image that the network has seen, else 0.
     """
-    good = batch["status"] == OK
+    good = np.array([is_good(status) for status in batch["status"]], dtype=bool)
     answers = writer.read(batch["img"][good].tolist())
     rows: list[Row] = []
     for row, place in enumerate(places_of(batch["img"].tolist(), batch)):
         name, crc, status = place.name, int(batch["crc32"][row]), str(batch["status"][row])
         if good[row]:
-            status = writer.write(place, next(answers), crc, batch["soft_mask"][row])
+            written = writer.write(place, next(answers), crc, _mask_of(batch, row))
+            status = written if written != OK else status
         elif status.startswith(UNREACHABLE):
             status = f"{PROBLEM}: {storage.join(writer.folder, name)}: {status}"
         rows.append((str(batch["file"][row]), name, crc, status))
-    pixels = batch["height"] * batch["width"] * good
+    pixels = batch["height"] * batch["width"] * (batch["status"] == OK)
     return {**_columns(rows), "pixels": pixels}
 
 
@@ -183,6 +188,14 @@ def places_of(names: Iterable[str], columns: Mapping[str, Any]) -> list[Place]:
 def _columns(rows: list[Row]) -> Columns:
     columns = [np.array(column) for column in zip(*rows, strict=True)]
     return dict(zip(("file", "img", "crc32", "status"), columns, strict=True))
+
+
+def _mask_of(batch: Columns, row: int) -> NDArray[np.uint8] | NDArray[np.bool_]:
+    """Return the soft mask of an image, or the mask that a person has corrected."""
+    if batch["status"][row] != CORRECTED:
+        return np.asarray(batch["soft_mask"][row])
+    text = rle.text_from_bounds(batch["correction"][row])
+    return rle.decode(text, int(batch["height"][row]), int(batch["width"][row]))
 
 
 def _decode_mask(text: str, size: tuple[int, int]) -> NDArray[np.bool_]:

@@ -8,16 +8,18 @@ import functools
 import os
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from carvana_ray import storage
-from carvana_ray.data.quarantine import OK, UNREACHABLE
+from carvana_ray.data.corrections import correction_of, stored_file
+from carvana_ray.data.quarantine import CORRECTED, CRASHED, OK, UNREACHABLE
 from carvana_ray.errors import BadImageError, FileMissingError, FileTooLargeError
 from carvana_ray.images.scale import load_network_gray, network_grid, training_scale
+from carvana_ray.images.turns import turned_size
 from carvana_ray.images.validate import (
     MAX_BYTES,
     compare_crc,
@@ -26,6 +28,7 @@ from carvana_ray.images.validate import (
     open_image,
 )
 from carvana_ray.stages.ingest.blocks import Columns, single_row, stack_or_object
+from carvana_ray.stages.ingest.read_correction import CorrectionFile
 from carvana_ray.storage import FileInfo
 
 BLOCK_COLUMNS = "file", "names", "sizes", "versions", "crcs", "preset_status"
@@ -46,6 +49,8 @@ class ReadOptions:
     keep_encoded: bool = False  # pass on the JPEG files that nvJPEG can decode
     whole_blocks: bool = True  # a block is of no use if one of its images cannot be reached
     low_priority: bool = False  # leave the CPUs to the processes that feed a GPU
+    # URI of the corrected mask by image name, for all images whose version names a correction.
+    corrections: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -53,12 +58,14 @@ class ReadResult:
     """One image after reading."""
 
     size: tuple[int, int]  # full size (H, W)
-    status: str  # `OK`, or the reason why there are no pixels
+    status: str  # `OK`, `CORRECTED`, or the reason why there is no mask
     crc32: int  # of the file's bytes; 0 if they were not read
     orientation: int  # of EXIF, 1 to 8
-    # Upright [h, w] on the network's grid, zero for a bad image, 0 x 0 for an encoded one.
+    # Upright [h, w] on the network's grid, 0 x 0 for an encoded image; zero for a bad image and for
+    # a corrected one, whose mask is known.
     gray: Gray
     encoded: bytes = b""  # the JPEG file if the GPU is to decode it
+    correction: bytes = b""  # run bounds of the corrected mask
 
 
 @functools.cache  # once a process
@@ -75,7 +82,7 @@ def crc_or_none(crc: int) -> int | None:
 def read_listed(folder: str, entries: Sequence[FileInfo]) -> Iterator[bytes | Exception]:
     """Yield the result of `storage.read_many` for files of a folder, as they were listed."""
     uris = [storage.join(folder, entry.name) for entry in entries]
-    return storage.read_many(uris, MAX_BYTES, expected=entries)
+    return storage.read_many(uris, MAX_BYTES, expected=list(map(stored_file, entries)))
 
 
 def require_readable(answer: bytes | Exception) -> bytes:
@@ -148,11 +155,13 @@ def read_images(batch: Columns, options: ReadOptions) -> Columns:
     row, with a value for each image, travel on.
 
     Returns:
-        columns [n]: file, row (0 to n - 1), rows (n), img, status (`OK`, the reason why the image
-        is bad, or `UNREACHABLE` and the reason), crc32, height and width (of the stored pixels),
-        orientation, and image, upright: uint8 [n, h, w], or n arrays [h, w] of several sizes. With
-        `options.keep_encoded` there is also encoded, bytes: the JPEG file where the GPU is to
-        decode it (its image is 0 x 0).
+        columns [n]: file, row (0 to n - 1), rows (n), img, status (`OK`, `CORRECTED`, the reason
+        why the image is bad, or `UNREACHABLE` and the reason), crc32, height and width (of the
+        stored pixels), orientation, and image, upright: uint8 [n, h, w], or n arrays [h, w] of
+        several sizes. With `options.keep_encoded` there is also encoded, bytes: the JPEG file where
+        the GPU is to decode it (its image is 0 x 0). With `options.corrections` there is also
+        correction, bytes: the run bounds of the mask of a corrected image, whose pixels are not
+        decoded.
     """
     if options.low_priority:
         lower_priority()
@@ -184,6 +193,8 @@ def read_images(batch: Columns, options: ReadOptions) -> Columns:
     columns |= {name: np.array(list(row[name])) for name in row if name not in BLOCK_COLUMNS}
     if options.keep_encoded:
         columns["encoded"] = np.array([result.encoded for result in results], dtype=object)
+    if options.corrections:
+        columns["correction"] = np.array([result.correction for result in results], dtype=object)
     return columns
 
 
@@ -214,21 +225,44 @@ def read_crcs(batch: Columns, *, folder: str) -> Columns:
 
 def _read_all(row: Mapping[str, Any], options: ReadOptions) -> Iterator[ReadResult]:
     """Yield the images of a row of `block_row`."""
-    presets = [str(status) for status in row["preset_status"]]
-    entries = zip(listed_files(row), presets, strict=True)
-    files = read_listed(options.folder, [entry for entry, preset in entries if not preset])
+    entries, presets = listed_files(row), [str(status) for status in row["preset_status"]]
+    to_read = [entry for entry, preset in zip(entries, presets, strict=True) if not preset]
+    files, masks = read_listed(options.folder, to_read), _read_corrections(to_read, options)
     unreachable = ""
-    for crc, preset in zip(row["crcs"], presets, strict=True):
-        if status := unreachable or preset:
-            result = _placeholder(status, options)
+    for entry, crc, preset in zip(entries, row["crcs"], presets, strict=True):
+        if unreachable or preset:
+            result = _placeholder(unreachable or _blame(preset, entry, options), options)
         else:
-            result = _read_one(next(files), crc_or_none(crc), options)
+            correction = next(masks) if correction_of(entry) else None
+            result = _read_one(next(files), crc_or_none(crc), options, correction)
         if options.whole_blocks and result.status.startswith(UNREACHABLE):
             unreachable = result.status
         yield result
 
 
-def _read_one(answer: bytes | Exception, crc: int | None, options: ReadOptions) -> ReadResult:
+def _read_corrections(
+    entries: Sequence[FileInfo], options: ReadOptions
+) -> Iterator[CorrectionFile]:
+    """Yield the corrected masks of those images that have one."""
+    marked = [entry for entry in entries if correction_of(entry)]
+    uris = [options.corrections[entry.name] for entry in marked]
+    for entry, uri, answer in zip(marked, uris, storage.read_many(uris, MAX_BYTES), strict=True):
+        yield CorrectionFile(uri, correction_of(entry), answer)
+
+
+def _blame(status: str, entry: FileInfo, options: ReadOptions) -> str:
+    """Return a status that names the correction of an image whose work killed its process."""
+    if status.startswith(CRASHED) and correction_of(entry):
+        return f"{status} (the image, or its correction {options.corrections[entry.name]})"
+    return status
+
+
+def _read_one(
+    answer: bytes | Exception,
+    crc: int | None,
+    options: ReadOptions,
+    correction: CorrectionFile | None = None,
+) -> ReadResult:
     """Return an image, or a placeholder with the reason why it is bad or unreachable."""
     crc32 = 0
     try:
@@ -240,6 +274,10 @@ def _read_one(answer: bytes | Exception, crc: int | None, options: ReadOptions) 
         if options.size:
             require_size(size, options.size)
         turn = exif_orientation(image)
+        if correction:
+            blank = _blank(turned_size(*size, turn), options)
+            bounds = correction.run_bounds(size, turn)
+            return ReadResult(size, CORRECTED, crc32, turn, blank, correction=bounds)
         usual = turn == 1 and training_scale(*size, options.trained_size) == 1
         small = options.keep_encoded and usual and len(data) <= MAX_ENCODED_BYTES
         if small and nvjpeg_can_decode(image):
@@ -254,5 +292,9 @@ def _read_one(answer: bytes | Exception, crc: int | None, options: ReadOptions) 
 
 def _placeholder(status: str, options: ReadOptions, crc32: int = 0) -> ReadResult:
     size = options.size or options.trained_size
-    gray = np.zeros(network_grid(*size, options.downscale, options.trained_size), np.uint8)
-    return ReadResult(size, status, crc32, orientation=1, gray=gray)
+    return ReadResult(size, status, crc32, orientation=1, gray=_blank(size, options))
+
+
+def _blank(upright: tuple[int, int], options: ReadOptions) -> Gray:
+    """Return zeros in place of an image of this (H, W)."""
+    return np.zeros(network_grid(*upright, options.downscale, options.trained_size), np.uint8)

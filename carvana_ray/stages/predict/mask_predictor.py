@@ -9,7 +9,7 @@ import contextlib
 import io
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from PIL import Image
 
 from carvana_ray import images
 from carvana_ray.checkpoints.model import ModelManifest, ModelRef
-from carvana_ray.data.quarantine import OK, UNREACHABLE
+from carvana_ray.data.quarantine import CORRECTED, OK, UNREACHABLE
 from carvana_ray.errors import InputError, first_line
 from carvana_ray.images.scale import ScaleCount
 from carvana_ray.inference import nvjpeg
@@ -90,12 +90,16 @@ class MaskPredictor:
             batch: columns of `read_images`.
 
         Returns:
-            the columns without image and encoded, with ``run_bounds``: bytes as
-            `rle.text_from_bounds` takes them, empty for a bad image.
+            the columns without image, encoded and correction, with ``run_bounds``: bytes as
+            `rle.text_from_bounds` takes them, empty for a bad image, those of the correction for a
+            corrected one.
         """
         bounds = self._predict(batch, "run_bounds_mixed")
         statuses = batch["status"]  # after `_predict`, which changes them
         data = [b.tobytes() if s == OK else b"" for b, s in zip(bounds, statuses, strict=True)]
+        corrections = batch.pop("correction", ())
+        for row in np.flatnonzero(statuses == CORRECTED) if len(corrections) else ():
+            data[row] = corrections[row]
         if self._trace:
             with self._lock:
                 self._trace.step()
@@ -129,17 +133,29 @@ class SoftMaskPredictor(MaskPredictor):
     """A trained network whose result is the soft mask, before it is thresholded."""
 
     def __call__(self, batch: Columns) -> Columns:
-        """Replace the images of a batch by ``soft_mask``, uint8 [h, w] each."""
+        """Replace the images of a batch by ``soft_mask``, uint8 [h, w] each.
+
+        That of a corrected image says nothing; its mask is in the column ``correction``.
+        """
         soft_masks = self._predict(batch, "soft_masks_mixed")
         return {**batch, "soft_mask": stack_or_object(soft_masks)}
 
 
 def read_options(
-    folder: str, manifest: ModelManifest, size: Size | None, workers: WorkerAllocation
+    folder: str,
+    manifest: ModelManifest,
+    size: Size | None,
+    workers: WorkerAllocation,
+    corrections: Mapping[str, str] = {},
 ) -> ReadOptions:
     """Return how to read a folder's images for a model.
 
-    `size` is the (H, W) that all images must have, or None. All else comes from the model.
+    Args:
+        folder: URI.
+        manifest: of the model.
+        size: the (H, W) that all images must have, or None.
+        workers: say whether the GPU decodes.
+        corrections: URI of the corrected mask by image name.
     """
     return ReadOptions(
         folder,
@@ -148,6 +164,7 @@ def read_options(
         trained_size=(manifest.height, manifest.width),
         keep_encoded=workers.decode_on_gpu,
         low_priority=workers.use_gpu,
+        corrections=corrections,
     )
 
 

@@ -11,6 +11,7 @@ from carvana_ray.checkpoints.manifest import resolve_model
 from carvana_ray.checkpoints.model import ModelManifest, ModelRef
 from carvana_ray.config import PredictFlags
 from carvana_ray.data.catalog import Catalog, load_catalog
+from carvana_ray.data.corrections import NO_CORRECTIONS, Corrections, load_corrections
 from carvana_ray.errors import IncompleteError, InputError
 from carvana_ray.runtime.resources import ClusterResources, WorkerAllocation, allocate_workers
 from carvana_ray.runtime.torch_trace import PROFILE_DIR
@@ -32,8 +33,9 @@ class PredictInput:
     """What a prediction starts from."""
 
     manifest: ModelManifest
-    catalog: Catalog
+    catalog: Catalog  # of corrected images it has the version with the correction
     published: str  # state of the submission file before the images were listed
+    corrections: Corrections = NO_CORRECTIONS
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class PredictRun:
     folder: str  # URI, named by a hash of everything that the masks depend on
     parts: list[PlanPart]
     pending: PendingShards
+    corrections: Corrections = NO_CORRECTIONS
 
     @property
     def out(self) -> str:
@@ -69,7 +72,8 @@ class PredictRun:
     def masks(self) -> MaskMaps:
         """The maps that read the images and predict their masks."""
         catalog, manifest, workers = self.catalog, self.manifest, self.workers
-        options = read_options(catalog.folder, manifest, catalog.size, workers)
+        masks = self.corrections.uris
+        options = read_options(catalog.folder, manifest, catalog.size, workers, masks)
         return MaskMaps(
             partial(read_images, options=options),
             MaskPredictor,
@@ -85,12 +89,16 @@ def list_input(flags: PredictFlags, manifest: ModelManifest) -> PredictInput:
     """Return the input of a prediction with this model.
 
     Raises:
-        InputError: the images cannot be used.
+        InputError: the images or the corrections cannot be used.
+        StorageUnavailableError: a corrected mask cannot be reached.
     """
     published = storage.state(storage.resolve(flags.submission_uri))  # before the listing
     cars_by = flags.cars_by or manifest.training.get("cars_by", "")
     catalog = load_catalog(flags.data, flags.limit, flags.partial, cars_by)
-    return PredictInput(manifest, catalog, published)
+    corrections = load_corrections(flags.corrections, [image.name for image in catalog.entries])
+    entries = list(map(corrections.mark, catalog.entries))
+    catalog = dataclasses.replace(catalog, entries=entries)
+    return PredictInput(manifest, catalog, published, corrections)
 
 
 def plan_run(
@@ -126,7 +134,18 @@ def plan_run(
             f"--merge-only: missing shards: {len(pending.tasks)} of {pending.needed}, the first is "
             f"{storage.join(folder, pending.tasks[0].name)}; run without --merge-only"
         )
-    run = PredictRun(flags, manifest, catalog, published, workers, engine, folder, parts, pending)
+    run = PredictRun(
+        flags,
+        manifest,
+        catalog,
+        published,
+        workers,
+        engine,
+        folder,
+        parts,
+        pending,
+        given.corrections,
+    )
     return run if flags.merge_only else _retry_crashed(run)
 
 

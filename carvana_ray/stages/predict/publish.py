@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 from carvana_ray import storage
+from carvana_ray.data.corrections import correction_of
 from carvana_ray.errors import BadImagesError
 from carvana_ray.report import figures
 from carvana_ray.report.builder import PAGE, add_section
@@ -104,6 +105,7 @@ def write_report(
 def _show_cutouts(run: PredictRun, rows: list[dict[str, Any]]) -> list[Figure]:
     """Return the figures of some images as `cutout` would write them."""
     names, folder = {row["img"] for row in rows}, run.catalog.folder
-    entries = [entry for entry in run.catalog.entries if entry.name in names]
+    listed = [entry for entry in run.catalog.entries if entry.name in names]
+    entries = [entry for entry in listed if not correction_of(entry)]
     soft_masks = predict_soft_masks(folder, entries, run.model, run.manifest)
     return figures.cutout_figures(folder, rows, soft_masks)

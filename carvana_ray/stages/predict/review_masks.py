@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from carvana_ray import storage
 from carvana_ray.data.catalog import Catalog
-from carvana_ray.data.quarantine import OK
+from carvana_ray.data.quarantine import CORRECTED, is_good
 from carvana_ray.report.figures import unscored_figures
 from carvana_ray.report.overlays import Caption
 from carvana_ray.review.ranking import EMPTY_SCORE, FILE, ReviewItem, rank, to_csv
@@ -35,6 +35,7 @@ class MaskMeasurements(NamedTuple):
     shapes: dict[str, MaskShape]  # without bad images
     crcs: dict[str, int]
     shard_uris: dict[str, str]
+    corrected: set[str]  # images whose mask a person has corrected
 
 
 def review_masks(
@@ -62,8 +63,8 @@ def review_masks(
     section = {"looked": 0, "listed": 0, "csv": FILE, "figures": []}
     crcs: dict[str, int] = {}
     try:
-        shapes, crcs, shard_uris = _measure_all(folder, parts, catalog, engine)
-        items = rank(shapes, catalog.cars)
+        shapes, crcs, shard_uris, corrected = _measure_all(folder, parts, catalog, engine)
+        items = rank(shapes, catalog.cars, corrected)
         if is_current():
             storage.write_atomic(storage.join(out, FILE), to_csv(items, shapes), replace=True)
         listed = sum(item.listed for item in items)
@@ -80,6 +81,8 @@ def review_masks(
 
 def _caption(item: ReviewItem) -> Caption:
     """Return the words about an image. The score of an empty mask says nothing about it."""
+    if item.corrected:
+        return Caption(lines=["Corrected"])
     lines = [f"Score {item.score:.1f}"] if item.score < EMPTY_SCORE else []
     return Caption(lines=lines, reasons=list(item.reasons))
 
@@ -89,7 +92,7 @@ def _measure_all(
 ) -> MaskMeasurements:
     """Measure the masks of the catalog's images; the arguments are those of `review_masks`."""
     rows = _group_shards(folder, parts, set(catalog.entries))
-    measured = MaskMeasurements({}, {}, {})
+    measured = MaskMeasurements({}, {}, {}, set())
     with meter("review", len(catalog.entries)) as progress:
         for batch in engine.map_files(rows, measure_masks, light=True):
             names = batch["img"].tolist()
@@ -97,8 +100,10 @@ def _measure_all(
             measured.shard_uris.update(zip(names, batch["uri"].tolist(), strict=True))
             shapes = zip(*(batch[name].tolist() for name in FIELDS), strict=True)
             for name, status, values in zip(names, batch["status"], shapes, strict=True):
-                if status == OK:
+                if is_good(status):
                     measured.shapes[name] = MaskShape(*values)
+                if status == CORRECTED:
+                    measured.corrected.add(name)
             progress.set(len(measured.crcs))
     return measured
 

@@ -104,6 +104,7 @@ def run(
     result = {
         "images": len(prediction.catalog.order),
         "bad": len(merged.bad),
+        **({"corrected": merged.corrected} if flags.corrections else {}),
         "skipped": dict(prediction.catalog.skipped),
         "shards": needed,
         "resumed_shards": max(needed - made, 0),
@@ -145,6 +146,7 @@ def announce_run(run: PredictRun) -> None:
     summary += describe_model(run.manifest)
     announce("predict", summary, run.out, describe_workers(run.workers))
     log_skipped(run.catalog.skipped)
+    run.corrections.log(run.flags.corrections)
     storage.remove(storage.join(run.folder, merge.SUCCESS))
 
 

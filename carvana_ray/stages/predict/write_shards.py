@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from carvana_ray import rle, storage
-from carvana_ray.data.quarantine import NOT_LISTED, OK, UNREACHABLE
+from carvana_ray.data.quarantine import NOT_LISTED, UNREACHABLE, is_good
 from carvana_ray.submission.shards import serialize_shard
 
 
@@ -42,7 +42,7 @@ def write_shards(
 def _write_shard(rows: pa.Table, uri: str, key: str, replace: bool) -> dict[str, Any]:
     columns = zip(rows["img"].to_pylist(), rows["status"].to_pylist(), strict=True)
     statuses = [(name, status) for name, status in columns if status != NOT_LISTED]
-    bad = [f"{name} ({status})" for name, status in statuses if status != OK]
+    bad = [f"{name} ({status})" for name, status in statuses if not is_good(status)]
     unreachable = [f"{name} ({text})" for name, text in statuses if text.startswith(UNREACHABLE)]
     problem, usable = next(iter(unreachable), ""), len(unreachable) < len(statuses)
     if not problem:
