@@ -152,7 +152,9 @@ class Decoder:
                 self._require_size(file, size)
             try:
                 rgb = self._decode(files, size)
-            except RuntimeError:  # may be the error of an earlier call, which CUDA repeats once
+            except RuntimeError:  # perhaps the rest of an earlier failure
+                self._stop()
+                self._start()
                 rgb = self._decode(files, size)
             gray = mask_kernels.block_means(rgb, downscale)
             done = torch.cuda.Event(blocking=True)
@@ -171,6 +173,14 @@ class Decoder:
         _require_success(
             self._library.nvjpegJpegStateCreate(self._handle, ctypes.byref(self._state))
         )
+
+    def _stop(self) -> None:
+        """Free nvJPEG's state: after a bad file it may reject good ones."""
+        self._stream.synchronize()
+        self._library.nvjpegJpegStateDestroy(self._state)
+        self._library.nvjpegDestroy(self._handle)
+        self._handle, self._state = ctypes.c_void_p(), ctypes.c_void_p()
+        self._batch_size = 0
 
     def _require_size(self, file: bytes, size: Size) -> None:
         """Raise `RuntimeError` if nvJPEG would write another number of pixels than expected."""
