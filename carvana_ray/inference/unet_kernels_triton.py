@@ -119,7 +119,7 @@ def _upconv_kernel(  # type: ignore[no-untyped-def]
         right = weight + inner[:, None] * 4 * C + column[None, :]
         left = tl.load(left, mask=is_position & (inner < K)[None, :], other=0.0)
         right = tl.load(right, mask=is_column & (inner < K)[:, None], other=0.0)
-        total = tl.dot(left, right, total)
+        total = tl.dot(left, right, total, input_precision="ieee")
     channel, pixel = column % C, column // C
     total += tl.load(bias + channel, mask=column < 4 * C, other=0.0).to(tl.float32)[None, :]
     y = 2 * (position // w)[:, None] + (pixel // 2)[None, :]

@@ -160,7 +160,8 @@ def test_a_gpu_learns_in_half_precision(compiled: bool) -> None:
     if compiled:
         module.compile()
     steps = PLAN.epochs * PLAN.train_steps
-    state = init_state(module, module, RECIPES["default"], RATE, steps)
+    # A quarter of `RATE`: at Muon's multiple of the whole, float16 overflows in the validation.
+    state = init_state(module, module, RECIPES["default"], RATE / 4, steps)
     assert state.scaler.is_enabled()
     batches = ({name: one.to(device) for name, one in batch.items()} for batch in stream(PLAN))
     loop.train(state, batches, PLAN, lone_worker(device=device), lambda _: None)
