@@ -9,18 +9,23 @@ from carvana_ray.report.overlays import Figure, Layer
 
 WIDTH = 600  # pixels of a figure, at most
 STRAY = 0.002  # of a mask's pixels: less than so many beyond an edge are no part of the car
+SEEN = 16  # alpha of a shadow that is seen
 CROP_ROOM = 0.05  # around the car, as a fraction of its size
 
 
-def cutout_figure(name: str, photo: Image.Image, cutout: Image.Image) -> Figure:
+def cutout_figure(
+    name: str, photo: Image.Image, cutout: Image.Image, shadow: bool = False
+) -> Figure:
     """Return the figure of a cut-out as `cutouts.compositing` makes it, cropped to the car.
 
     Args:
         name: of the image.
         photo: the image, RGB, upright.
         cutout: RGBA of the same size.
+        shadow: whether alpha holds a shadow too. The figure shows it, and has no outline.
     """
-    box = crop_box(_car_box(np.asarray(cutout.getchannel("A")) >= 128), *photo.size)
+    seen = SEEN if shadow else 128
+    box = crop_box(_car_box(np.asarray(cutout.getchannel("A")) >= seen), *photo.size)
     width = min(WIDTH, box[2] - box[0])
     size = width, max(1, round(width * (box[3] - box[1]) / (box[2] - box[0])))
     photo, cutout = (image.resize(size, Image.Resampling.BOX, box) for image in (photo, cutout))
@@ -28,13 +33,11 @@ def cutout_figure(name: str, photo: Image.Image, cutout: Image.Image) -> Figure:
     cut = overlays.make_layer(
         "cut", "Cut-out", f"{name}, the car cut out", overlays.encode_photo(np.asarray(cutout))
     )
-    alt = f"{name} with the outline of its mask"
-    layers: list[Layer] = [
-        {**cut, "real": True},
-        overlays.make_layer(
-            "outline", "Outline", alt, overlays.outline_layer(alpha >= 128, *alpha.shape)
-        ),
-    ]
+    layers: list[Layer] = [{**cut, "real": True}]
+    if not shadow:
+        alt = f"{name} with the outline of its mask"
+        outline = overlays.outline_layer(alpha >= 128, *alpha.shape)
+        layers.append(overlays.make_layer("outline", "Outline", alt, outline))
     return overlays.make_figure(name, pixels, layers, {})
 
 

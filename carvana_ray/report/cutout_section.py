@@ -3,8 +3,8 @@
 Keys of its part of the report:
 
     result        as of the job: images, written, resumed, bad, images_per_second, seconds, and
-                  perhaps skipped, the number of left out files by kind, and viewer, the URI of
-                  the index of turning cars
+                  perhaps skipped, the number of left out files by kind, corrected, the number of
+                  corrected masks, and viewer, the URI of the index of turning cars
     finished      cut-outs in the folder
     looked        of these, read for the page
     listed        of these, unusual; None if the files have no alpha
@@ -13,14 +13,15 @@ Keys of its part of the report:
     bad           [img, reason] of the first bad images
     shown         figures of some cut-outs
     first         figures of the unusual cut-outs, with reasons, or of others if there is none
-    settings      of the cut-outs, as in the index: edge, background, format, mask_only
+    settings      of the cut-outs, as in the index: edge, background, format, mask_only,
+                  and perhaps shadow, and frame and size
 """
 
 from typing import Any
 
 from carvana_ray.data.listing import describe_skipped
 from carvana_ray.report.page import Card, ImageGrid, Section
-from carvana_ray.report.prediction_section import bad_table
+from carvana_ray.report.prediction_section import bad_table, corrected_card
 
 FIRST_SHOWN = 6  # that are not folded away
 
@@ -39,7 +40,7 @@ def cards(part: Part) -> list[Card]:
         Card("Last command", f"{result['seconds']:,.1f} s", speed),
         Card("Bad images", f"{result['bad']:,}", "listed below" if result["bad"] else "none"),
     ]
-    shown.append(_style_card(part["settings"]))
+    shown += [*corrected_card(result), _style_card(part["settings"])]
     if skipped := result.get("skipped"):
         shown.append(Card("Left out", f"{sum(skipped.values()):,}", describe_skipped(skipped)))
     return shown
@@ -75,5 +76,9 @@ def _style_card(settings: Part) -> Card:
     background = settings["background"]
     if isinstance(background, list):
         background = "#{:02x}{:02x}{:02x}".format(*background)
-    kind = settings["format"].upper()
-    return Card("Style", look, kind if settings["mask_only"] else f"{background}, {kind}")
+    notes = [] if settings["mask_only"] else [background]
+    if "shadow" in settings:
+        notes.append(f"{settings['shadow']} shadow")
+    if "frame" in settings:
+        notes.append(f"frame {settings['frame']}, {settings['size']}")
+    return Card("Style", look, ", ".join([*notes, settings["format"].upper()]))

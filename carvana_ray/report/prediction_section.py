@@ -2,7 +2,8 @@
 
 Keys of its part of the report:
 
-    result        images, bad, shards, resumed_shards, images_per_second, submission
+    result        images, bad, shards, resumed_shards, images_per_second, submission, and perhaps
+                  corrected
     review        looked (images), listed (of these), csv (its file name), figures of
                   `overlays.unscored_figure` with reasons; problem if the review failed
     bad           [img, reason] of the first bad images
@@ -33,7 +34,15 @@ def cards(part: Part) -> list[Card]:
         Card("Images predicted", f"{result['images']:,}", speed),
         Card("Masks to check", f"{review['listed']:,}", f"unusual, of {review['looked']:,}"),
         Card("Bad images", f"{result['bad']:,}", outcome),
+        *corrected_card(result),
     ]
+
+
+def corrected_card(result: Part) -> list[Card]:
+    """Return the number of images whose mask a person has corrected, if there are any."""
+    if not result.get("corrected"):
+        return []
+    return [Card("Corrected", f"{result['corrected']:,}", "masks that a person has corrected")]
 
 
 def files(part: Part) -> list[tuple[str, str]]:

@@ -1,18 +1,20 @@
 """The file of a cut-out as a figure of the page, and as a tile of a contact sheet.
 
-A file is RGBA, RGB before another background, or L if it is alpha alone.
+A file is RGBA, RGB before another background, or L if it is alpha alone. In a frame it is another
+picture than the photo, which is then shown as a whole, between black bars if need be.
 """
 
 import io
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
+from carvana_ray.cutouts.compositing import CutoutStyle
 from carvana_ray.errors import BadImageError
 from carvana_ray.report import overlays
 from carvana_ray.report.contact_sheet import Tile, load_upright
-from carvana_ray.report.cutout_figure import cutout_figure
+from carvana_ray.report.cutout_figure import WIDTH, cutout_figure
 from carvana_ray.report.overlays import Caption, Figure, Layer
 
 SQUARE = 8  # pixels of the checkerboard
@@ -38,28 +40,38 @@ def alpha_of(file: Image.Image) -> NDArray[np.uint8] | None:
     return np.asarray(file.getchannel("A") if file.mode == "RGBA" else file)
 
 
-def written_figure(name: str, photo: bytes, file: Image.Image, caption: Caption) -> Figure:
-    """Return the figure of a cut-out: cropped to the car if its file has colors and alpha.
+def written_figure(
+    name: str, photo: bytes, file: Image.Image, caption: Caption, style: CutoutStyle
+) -> Figure:
+    """Return the figure of a cut-out: cropped to the car if its file has alpha and no frame.
 
     Args:
         name, photo: name and bytes of the image file.
         file: the cut-out.
         caption: sentences and reasons of the figure.
+        style: how the cut-out was made.
 
     Raises:
-        BadImageError: the image cannot be read, or has another size.
+        BadImageError: the image cannot be read, or has another size though there is no frame.
     """
     image = Image.fromarray(load_upright(photo))
-    if image.size != file.size:
+    if style.frame:
+        file = _shrink(file, WIDTH)
+        image = ImageOps.pad(image, file.size, Image.Resampling.BOX)
+    elif image.size != file.size:
         raise BadImageError(f"{name}: {image.size} pixels, its cut-out has {file.size}")
-    if file.mode == "RGBA":
-        return {**cutout_figure(name, image, file), **caption}
-    image, file = (_shrink(one, overlays.UNSCORED_WIDTH) for one in (image, file))
+    elif file.mode == "RGBA":
+        figure = cutout_figure(name, image, file, shadow=style.shadow != "none")
+        return {**figure, **caption}
+    else:
+        image, file = (_shrink(one, overlays.UNSCORED_WIDTH) for one in (image, file))
     key, label, alt = "cut", "Cut-out", f"{name}, the car cut out"
     if file.mode == "L":
         key, label, alt = "mask", "Mask", f"The mask of {name}"
-    source = overlays.encode_photo(np.asarray(file.convert("RGB")))
-    layers: list[Layer] = [overlays.make_layer(key, label, alt, source)]
+    real = file.mode == "RGBA"
+    source = overlays.encode_photo(np.asarray(file if real else file.convert("RGB")))
+    layer = overlays.make_layer(key, label, alt, source)
+    layers: list[Layer] = [{**layer, "real": True} if real else layer]
     return overlays.make_figure(name, np.asarray(image), layers, caption)
 
 

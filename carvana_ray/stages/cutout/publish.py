@@ -6,6 +6,7 @@ they show a sample, so the cost of both is bounded.
 
 import contextlib
 import logging
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -14,8 +15,10 @@ from PIL import Image
 
 from carvana_ray import rle, storage
 from carvana_ray.cutouts import index
+from carvana_ray.cutouts.compositing import CutoutStyle
 from carvana_ray.cutouts.index import SourceImage
 from carvana_ray.data import quarantine
+from carvana_ray.data.cars import KAGGLE, CarNames
 from carvana_ray.data.corrections import correction_of
 from carvana_ray.data.quarantine import Bad
 from carvana_ray.errors import (
@@ -53,6 +56,7 @@ SAMPLE = 48  # cut-outs that are read
 SHOWN, FIRST = 4, 12  # figures of the page
 LARGE_TILES = 8  # cut-outs, up to which their tiles are twice as large
 TILE_WIDTH, PAIRS = 240, 4  # pixels of a tile; images in a row
+EACH_ITS_OWN_CAR = CarNames(re.compile("(?!)()"))  # a pattern that fits no name
 
 Cutout = tuple[str, bytes, Image.Image]  # name of the image, its bytes, the cut-out
 Sources = Mapping[str, SourceImage]  # by name of the cut-out
@@ -103,7 +107,8 @@ def show_folder(run: "CutoutRun", bad: Sequence[Bad], result: dict[str, Any]) ->
     finished = index.finished(run.target, suffix)
     new = {run.sources[entry.name].cutout(suffix) for entry in run.pending}
     sample = pick_sample(finished, new)
-    items, names, sheet = _look(run.target, sample, run.checked.style.shadow == "none")
+    style = run.checked.style
+    items, names, sheet = _look(run.target, sample, style)
     if not names:
         return {}
     storage.write_atomic(storage.join(out, SHEET), sheet, replace=True)
@@ -117,7 +122,7 @@ def show_folder(run: "CutoutRun", bad: Sequence[Bad], result: dict[str, Any]) ->
         "sheet": SHEET,
         "settings": run.checked.settings,
         "bad": [[name, reason] for name, reason, _ in bad[:MAX_BAD]],
-        **_figures(run.target, sample, items, names),
+        **_figures(run.target, sample, style, items, names),
         "seconds": {},
     }
     return {"sheet": storage.join(out, SHEET), "report": builder.add_section(out, "cutout", part)}
@@ -156,10 +161,14 @@ def _read(target: str, sample: Sources) -> Iterator[tuple[str, Cutout]]:
                 yield name, (image, photo, open_cutout(name, file))
 
 
-def _look(target: str, sample: Sources, ranked: bool) -> tuple[list[ReviewItem], list[str], bytes]:
-    """Return a sample's ranking (none without alpha), those that were read, and the sheet.
+def _look(
+    target: str, sample: Sources, style: CutoutStyle
+) -> tuple[list[ReviewItem], list[str], bytes]:
+    """Return a sample's ranking, those that were read, and the sheet.
 
-    Without `ranked` there is no ranking: alpha is not that of the car alone.
+    There is no ranking without alpha, or if alpha holds the shadow too. A frame moves and scales
+    the car, so that its place says nothing about the car's other views: of 160 true masks 12 were
+    listed in frames of catalogues. Framed cut-outs are ranked by the shape of each alone.
     """
     shapes, names, pairs = {}, [], []
     width = TILE_WIDTH * (2 if len(sample) <= LARGE_TILES else 1)
@@ -167,10 +176,10 @@ def _look(target: str, sample: Sources, ranked: bool) -> tuple[list[ReviewItem],
         with contextlib.suppress(BadImageError):
             pairs.append(written_tiles(image, photo, file, width))
             names.append(name)
-            if ranked and (alpha := alpha_of(file)) is not None:
+            if style.shadow == "none" and (alpha := alpha_of(file)) is not None:
                 shapes[name] = measure(rle.encode(alpha >= 128), *alpha.shape)
     corrected = [name for name, source in sample.items() if correction_of(source.entry)]
-    items = rank(shapes, corrected=corrected)
+    items = rank(shapes, EACH_ITS_OWN_CAR if style.frame else KAGGLE, corrected)
     place = {item.name: number for number, item in enumerate(items)}
     order = sorted(range(len(names)), key=lambda number: place.get(names[number], number))
     tiles = [tile for number in order for tile in pairs[number]]
@@ -181,7 +190,11 @@ def _look(target: str, sample: Sources, ranked: bool) -> tuple[list[ReviewItem],
 
 
 def _figures(
-    target: str, sample: Sources, items: Sequence[ReviewItem], names: Sequence[str]
+    target: str,
+    sample: Sources,
+    style: CutoutStyle,
+    items: Sequence[ReviewItem],
+    names: Sequence[str],
 ) -> dict[str, list[Figure]]:
     """Return figures: ``shown``, and as ``first`` the unusual ones, or others if there is none."""
     shown = _spread(names, SHOWN)
@@ -194,7 +207,7 @@ def _figures(
     figures: dict[str, Figure] = {}
     for name, (image, photo, file) in _read(target, wanted):
         with contextlib.suppress(BadImageError):
-            figures[name] = written_figure(image, photo, file, captions.get(name, Caption()))
+            figures[name] = written_figure(image, photo, file, captions.get(name, Caption()), style)
     return {
         "shown": [figures[name] for name in shown if name in figures],
         "first": [figures[name] for name in first if name in figures],

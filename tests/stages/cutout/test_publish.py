@@ -16,6 +16,7 @@ from support.s3_servers import Server
 
 from carvana_ray import storage
 from carvana_ray.cutouts import index
+from carvana_ray.cutouts.framing import Frame
 from carvana_ray.errors import BadImagesError, InputError
 from carvana_ray.report import builder
 from carvana_ray.stages.cutout import publish
@@ -81,6 +82,32 @@ def test_cut_outs_with_a_shadow_are_shown_and_not_ranked(tmp_path: Path) -> None
     assert part["looked"] == 10
     pixels = decoded(part["shown"][0]["layers"][0]["src"])
     assert ((pixels[..., 3] > 20) & (pixels[..., 3] < 230)).any()
+
+
+@pytest.mark.parametrize("background", [None, (255, 0, 0)])
+def test_framed_cut_outs_are_shown_and_ranked_by_their_shape_alone(
+    tmp_path: Path, background: Any
+) -> None:
+    """In a frame the place of a car says nothing about its other views."""
+    frame = Frame("catalogue", (160, 120), 0.05)
+    folder = Folder(str(tmp_path), frame=frame, background=background)
+    car = "0123456789ab"
+    views = {}
+    for number in range(1, 17):
+        views[f"{car}_{number:02d}.png"] = view = np.zeros(SIZE, np.bool_)
+        view[20 : 40 + number % 4, 20 : 100 - 7 * (number % 5)] = True
+    views[f"{car}_03.png"][28:36, 40:60] = False
+    folder.cut_out(views)
+    part = folder.part()
+    assert part["looked"] == 16
+    assert [(figure["width"], figure["height"]) for figure in part["shown"]] == [(160, 120)] * 4
+    names = [figure["name"] for figure in part["first"]]
+    if background:
+        assert part["listed"] is None
+    else:
+        assert names == [f"{car}_03.png"]
+        assert "hole" in " ".join(part["first"][0]["reasons"])
+    assert Image.open(tmp_path / "out" / "sheets" / "cutouts.jpg").width > 900
 
 
 @pytest.mark.parametrize("style", [{"mask_only": True}, {"background": (255, 0, 0)}])

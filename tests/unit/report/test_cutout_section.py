@@ -4,15 +4,16 @@ import subprocess
 import sys
 from typing import Any
 
-import numpy as np
 import pytest
 from PIL import Image
-from support.report_parts import EVIL, SHA, Tags, both, jpeg
+from support.report_parts import EVIL, SHA, Tags, both, jpeg, prediction
 
+from carvana_ray.cutouts.compositing import CutoutStyle
 from carvana_ray.report import builder, cutout_section
 from carvana_ray.report.verdict import judge_cutouts
 from carvana_ray.report.written_cutout import written_figure
 
+PLAIN = CutoutStyle(soft=False, background=None, format="png", mask_only=False)
 SETTINGS = {"edge": "soft", "background": "transparent", "format": "png", "mask_only": False}
 NO_MATPLOTLIB = """
 import sys
@@ -24,7 +25,7 @@ assert "matplotlib" not in sys.modules
 def cutouts(name: str = "a.jpg", **changes: Any) -> builder.Part:
     """Return an invented part."""
     file = Image.new("RGBA", (90, 60), (10, 20, 30, 255))
-    figure = written_figure(name, jpeg(1, 60, 90), file, {"reasons": [f"a hole in {name}"]})
+    figure = written_figure(name, jpeg(1, 60, 90), file, {"reasons": [f"a hole in {name}"]}, PLAIN)
     result = {"images": 5, "written": 2, "resumed": 2, "bad": 1, "images_per_second": 3.0}
     return {
         "made": "2026-11-28 01:00 UTC",
@@ -109,8 +110,38 @@ def test_the_verdict_names_its_sample() -> None:
     assert judge_cutouts(1000, 48, None).sentence == "1,000 cut-outs."
 
 
-@pytest.mark.parametrize("mode", ["RGBA", "RGB", "L"])
-def test_a_figure_has_the_size_of_its_photo(mode: str) -> None:
-    file = Image.fromarray(np.full((60, 90, 4), 200, np.uint8)).convert(mode)
-    figure = written_figure("a.jpg", jpeg(1, 60, 90), file, {})
-    assert figure["width"] / figure["height"] == pytest.approx(1.5)
+@pytest.mark.parametrize(
+    ("more", "note"),
+    [
+        ({"shadow": "contact"}, "transparent, contact shadow, PNG"),
+        (
+            {"frame": "catalogue", "size": "1600x1200", "margin": 0.05, "shadow": "soft"},
+            "transparent, soft shadow, frame catalogue, 1600x1200, PNG",
+        ),
+        ({"mask_only": True}, "PNG"),
+    ],
+)
+def test_shadow_and_frame_are_named(more: dict[str, Any], note: str) -> None:
+    part = cutouts(settings={**SETTINGS, **more})
+    (card,) = (card for card in cutout_section.cards(part) if card.name == "Style")
+    assert card.note == note
+
+
+def test_corrected_masks_are_counted_where_there_are_some() -> None:
+    parts = {"cutout": cutouts(), "predict": prediction()}
+    assert "Corrected" not in Tags(builder.to_html(parts).decode()).text
+    for part in parts.values():
+        part["result"]["corrected"] = 1234
+    text = Tags(builder.to_html(parts).decode()).text
+    assert text.count("Corrected|1,234|") == 2
+    parts["cutout"]["result"]["corrected"] = 0
+    assert Tags(builder.to_html(parts).decode()).text.count("Corrected|") == 1
+
+
+def test_a_page_links_the_turning_cars_by_a_relative_address() -> None:
+    part = cutouts()
+    assert "turning cars" not in Tags(builder.to_html({"cutout": part}).decode()).text
+    part["result"]["viewer"] = "s3://bucket/run/viewer.html"
+    tags = Tags(builder.to_html({"cutout": part}).decode())
+    assert ("href", "viewer.html") in tags.attributes
+    assert "turning cars" in tags.text
