@@ -80,5 +80,6 @@ def _style_card(settings: Part) -> Card:
     if "shadow" in settings:
         notes.append(f"{settings['shadow']} shadow")
     if "frame" in settings:
-        notes.append(f"frame {settings['frame']}, {settings['size']}")
+        size = settings["size"]  # or "that of the car"
+        notes.append(f"frame {settings['frame']}" + (f", {size}" if size[0].isdigit() else ""))
     return Card("Style", look, ", ".join([*notes, settings["format"].upper()]))

@@ -1,7 +1,7 @@
 """The file of a cut-out as a figure of the page, and as a tile of a contact sheet.
 
 A file is RGBA, RGB before another background, or L if it is alpha alone. In a frame it is another
-picture than the photo, which is then shown as a whole, between black bars if need be.
+picture than the photo, which is then shown as a whole, between white bars if need be.
 """
 
 import io
@@ -57,7 +57,7 @@ def written_figure(
     image = Image.fromarray(load_upright(photo))
     if style.frame:
         file = _shrink(file, WIDTH)
-        image = ImageOps.pad(image, file.size, Image.Resampling.BOX)
+        image = ImageOps.pad(image, file.size, Image.Resampling.BOX, "white")
     elif image.size != file.size:
         raise BadImageError(f"{name}: {image.size} pixels, its cut-out has {file.size}")
     elif file.mode == "RGBA":

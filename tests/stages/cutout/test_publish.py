@@ -91,12 +91,11 @@ def test_framed_cut_outs_are_shown_and_ranked_by_their_shape_alone(
     """In a frame the place of a car says nothing about its other views."""
     frame = Frame("catalogue", (160, 120), 0.05)
     folder = Folder(str(tmp_path), frame=frame, background=background)
-    car = "0123456789ab"
-    views = {}
-    for number in range(1, 17):
-        views[f"{car}_{number:02d}.png"] = view = np.zeros(SIZE, np.bool_)
-        view[20 : 40 + number % 4, 20 : 100 - 7 * (number % 5)] = True
-    views[f"{car}_03.png"][28:36, 40:60] = False
+    car, view = "0123456789ab", np.zeros(SIZE, np.bool_)
+    view[20:40, 40:80] = True
+    views = {f"{car}_{number:02d}.png": view.copy() for number in range(1, 17)}
+    views[f"{car}_05.png"][20:25, 60:80] = False  # its middle is elsewhere, its box is not
+    views[f"{car}_03.png"][28:36, 45:60] = False
     folder.cut_out(views)
     part = folder.part()
     assert part["looked"] == 16
@@ -105,7 +104,7 @@ def test_framed_cut_outs_are_shown_and_ranked_by_their_shape_alone(
     if background:
         assert part["listed"] is None
     else:
-        assert names == [f"{car}_03.png"]
+        assert names == [f"{car}_03.png"], [one["reasons"] for one in part["first"]]
         assert "hole" in " ".join(part["first"][0]["reasons"])
     assert Image.open(tmp_path / "out" / "sheets" / "cutouts.jpg").width > 900
 

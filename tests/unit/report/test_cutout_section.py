@@ -118,6 +118,7 @@ def test_the_verdict_names_its_sample() -> None:
             {"frame": "catalogue", "size": "1600x1200", "margin": 0.05, "shadow": "soft"},
             "transparent, soft shadow, frame catalogue, 1600x1200, PNG",
         ),
+        ({"frame": "car", "size": "that of the car", "margin": 0}, "transparent, frame car, PNG"),
         ({"mask_only": True}, "PNG"),
     ],
 )
