@@ -111,7 +111,7 @@ def render_viewer(car: str, images: Sequence[Image.Image], all_views: int, index
 def render_viewer_index(title: str, cars: Sequence[CarLink]) -> bytes:
     """Return the page that lists cars, each with a link and a thumbnail, a file of its own.
 
-    It has about 300 bytes a car: 6,254 cars make 2 MB, which would be 20 MB with the thumbnails.
+    It has 966,054 bytes for 6,254 cars. With the thumbnails it would have 18 MB.
     """
     links = [car._replace(page=quote(car.page), thumbnail=quote(car.thumbnail)) for car in cars]
     data = {"title": title, "cars": links}
