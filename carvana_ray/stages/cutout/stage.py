@@ -125,7 +125,7 @@ def check(flags: CutoutFlags) -> CutoutInput:
     storage.require_writable(storage.resolve(flags.out))
     settings = _settings(flags, style, manifest)
     if cars:
-        settings["cars_by"] = pattern or "their names"
+        settings["cars_by"] = pattern or "file names"
     corrections = find_corrections(flags.corrections, found, [*entries, *views])
     entries, views = ([corrections.mark(image) for image in some] for some in (entries, views))
     images = dataclasses.replace(found, entries=entries)
