@@ -290,9 +290,15 @@ def test_a_killed_run_resumes(count: int, model: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("frame", ["none", "catalogue"])
 @pytest.mark.parametrize("ray", ["auto", "always"])
 def test_an_image_that_crashes_is_named_and_all_others_cut_out(
-    ray: str, model: Path, run_job: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ray: str,
+    frame: str,
+    model: Path,
+    run_job: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     (tmp_path / "site").mkdir()
     (tmp_path / "site/sitecustomize.py").write_text(KILLER)
@@ -300,7 +306,7 @@ def test_an_image_that_crashes_is_named_and_all_others_cut_out(
     names = draw(tmp_path / "photos", 0, 40)
     (tmp_path / "photos" / names[9]).write_bytes(b"KILL")
     flags = ("--data", tmp_path / "photos", "--model", model, "--out", tmp_path / "out")
-    done = run_job("cutout", *flags, "--ray", ray)
+    done = run_job("cutout", *flags, "--ray", ray, "--frame", frame)
     assert done.returncode == 3, done.stderr
     result = json.loads(done.stdout.splitlines()[-1])
     assert (result["bad"], result["written"]) == (1, 39)

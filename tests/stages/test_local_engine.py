@@ -70,6 +70,7 @@ def model(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+CATALOGUE = {"frame": "catalogue", "size": "320x240"}
 TURNING = {"edge": "hard", "viewer": True, "cars_by": "(car_000[0-3])"}
 CHANGING = {"made", "seconds", "images_per_second", "speed"}  # from one run to the next
 
@@ -128,7 +129,13 @@ def test_predictions_equal_those_with_ray(
 
 @pytest.mark.ray
 @pytest.mark.parametrize(
-    "flags", [{}, {"format": "webp", "background": "white", **TURNING}, {"rows": True}]
+    "flags",
+    [
+        {},
+        {"format": "webp", "background": "white", **TURNING, **CATALOGUE},
+        {"rows": True},
+        {**CATALOGUE, "rows": True},
+    ],
 )
 def test_cutouts_equal_those_with_ray(
     photos: Path, model: Path, engine: LocalEngine, ray_session: None, tmp_path: Path, flags: Any
@@ -149,7 +156,8 @@ def test_cutouts_equal_those_with_ray(
     for name, data in files.items():
         assert data == expected[1][name], name
     cutouts = [name for name in outcomes[1][1] if name.startswith("cutouts/")]
-    assert len(cutouts) == 36 + 2  # with the index and quarantine.csv
+    # With the index and quarantine.csv, and the list of cars.
+    assert len(cutouts) == 36 + 2 + ("frame" in flags)
     pages = [name for name in files if name.startswith("viewer/") and name.endswith(".html")]
     assert len(pages) == (4 if "viewer" in flags else 0)
 

@@ -179,7 +179,7 @@ def test_enlarged_cars_are_counted(garage: Garage, caplog: pytest.LogCaptureFixt
     garage.add({"a_1.png": (50, 20), "b_1.png": (72, 20), "c_1.png": (110, 20)})
     with caplog.at_level(logging.INFO):
         garage.cut(size="40x30")
-        assert "enlarged" not in caplog.text
+        assert "are enlarged" not in caplog.text
         garage.cut(out="large")
     assert "cars that are enlarged, and so blurry: 3, up to 2.9 times" in caplog.text
 
