@@ -111,7 +111,7 @@ def _scales(
 def log_scales(
     frame: Frame, sizes: CarSizes, needed: Iterable[str], cars: Mapping[str, str]
 ) -> None:
-    """Log which cars are enlarged, and which views were added to cars that keep their scale.
+    """Log how many cars are enlarged, and how many views came later than the scale of their car.
 
     Args:
         frame: of the cut-outs.
@@ -135,7 +135,7 @@ def log_scales(
             if name in sizes.sizes
         )
         log.info(
-            "%s added to cars whose scale is fixed; too large for the margin: %d",
+            "%s added to cars whose scale is fixed, or changed; too large for the margin: %d",
             count_of(len(late), "views"),
             too_large,
         )

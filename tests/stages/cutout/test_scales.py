@@ -85,9 +85,14 @@ class Garage:
         return box
 
 
-@pytest.fixture
-def garage(tmp_path: Path, engine: LocalEngine, monkeypatch: pytest.MonkeyPatch) -> Garage:
+@pytest.fixture(autouse=True)
+def no_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave sheet and page out, which read images and cut-outs again."""
     monkeypatch.setattr("carvana_ray.stages.cutout.publish.show_folder", lambda *_: {})
+
+
+@pytest.fixture
+def garage(tmp_path: Path, engine: LocalEngine) -> Garage:
     return Garage(tmp_path, engine)
 
 
@@ -144,7 +149,7 @@ def test_a_view_added_later_keeps_the_scale_and_is_told(
     garage.add({"red_03.png": (36, 30), "red_04.png": (90, 20), "red_05.png": None})
     with caplog.at_level(logging.INFO):
         assert garage.cut()["written"] == 3
-    said = "3 views added to cars whose scale is fixed; too large for the margin: 1"
+    said = "3 views added to cars whose scale is fixed, or changed; too large for the margin: 1"
     assert said in caplog.text
     assert garage.cars() == {"red": (72, 30)}
     assert {name: garage.files()[name] for name in before} == before
@@ -316,7 +321,11 @@ def test_masks_of_a_model_give_the_extents_that_their_boxes_have(
     common: dict[str, Any] = {"data": str(photos), "model": str(model)}
     masks = config.CutoutFlags(**common, out=str(tmp_path / "masks"), mask_only=True)
     framed = config.CutoutFlags(
-        **common, out=str(tmp_path / "out"), frame="catalogue", cars_by="CAR_VIEW"
+        **common,
+        out=str(tmp_path / "out"),
+        frame="catalogue",
+        size="160x120",
+        cars_by="CAR_VIEW",
     )
     for flags in (masks, framed):
         assert stage.run(flags, HERE, engine=engine)["written"] == 6
@@ -329,6 +338,24 @@ def test_masks_of_a_model_give_the_extents_that_their_boxes_have(
         expected[f"{folder}/car"] = extents.extent_of(box.size for box in boxes if box)
     assert extents.load(str(tmp_path / "out/cutouts")) == expected
     assert expected["monday/car"] != expected["tuesday/car"]
+
+
+def test_a_corrected_mask_is_measured_as_it_is(
+    model: Path, engine: LocalEngine, tmp_path: Path
+) -> None:
+    photos = draw_two_folders(tmp_path)
+    mask = np.zeros(SIZE, np.uint8)
+    mask[3:317, 2:470] = 255
+    (tmp_path / "fixed/monday").mkdir(parents=True)
+    Image.fromarray(mask).save(tmp_path / "fixed/monday/car_1.png")
+    common: dict[str, Any] = {"data": str(photos), "model": str(model), "cars_by": "CAR_VIEW"}
+    for out, corrections in (("plain", ""), ("out", str(tmp_path / "fixed"))):
+        flags = {**common, "out": str(tmp_path / out), "corrections": corrections}
+        given = config.CutoutFlags(**flags, frame="catalogue", size="160x120")
+        stage.run(given, HERE, engine=engine)
+    cars, plain = (extents.load(str(tmp_path / out / "cutouts")) for out in ("out", "plain"))
+    assert plain["monday/car"] != cars["monday/car"] == (468, 314)
+    assert plain["tuesday/car"] == cars["tuesday/car"]
 
 
 @pytest.mark.parametrize("use_model", [pytest.param(False, marks=pytest.mark.slow), True])
