@@ -8,6 +8,7 @@ NAME_mask.png is the mask of NAME.png in the folder, and of NAME.jpg where it wa
 
 import io
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +27,6 @@ from carvana_ray.review.shape import measure
 Mask = NDArray[np.bool_]
 
 ROUNDED = 0.0006  # by which an outline of three digits may differ
-_COLORS = np.array(COLORS, dtype=np.uint8)
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,8 @@ def make_files(
     return ImageFiles(
         name,
         _stored_pixels(data) if turned else data,
-        _png(np.where(mask, np.uint8(255), np.uint8(0))),
-        _png(_COLORS.take(draw_outline(shown), axis=0)),
+        _to_png(Image.fromarray(mask.view(np.uint8) * np.uint8(255))),
+        _to_png(_outline(shown)),
         coco.entry(listed.number, name, shown),
         problem,
     )
@@ -113,12 +113,17 @@ def _stored_pixels(data: bytes) -> bytes:
     image = colors.rgb
     if colors.alpha:
         image = Image.merge("RGBA", [*image.split(), colors.alpha])
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", icc_profile=colors.profile)
-    return buffer.getvalue()
+    return _to_png(image, icc_profile=colors.profile)
 
 
-def _png(pixels: NDArray[np.uint8]) -> bytes:
+def _outline(mask: Mask) -> Image.Image:
+    """Return the outline of a mask on transparent ground, mode RGBA."""
+    image = Image.fromarray(draw_outline(mask))
+    image.putpalette([value for color in COLORS for value in color], "RGBA")
+    return image.convert("RGBA")
+
+
+def _to_png(image: Image.Image, **options: Any) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
+    image.save(buffer, "PNG", **options)
     return buffer.getvalue()

@@ -61,13 +61,11 @@ def test_a_turned_image_is_written_as_it_is_stored(orientation: int) -> None:
 def test_a_turned_image_keeps_transparency_and_color_profile() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (*blob(1).shape, 4), dtype=np.uint8)
     file = io.BytesIO()
-    profile = opened(photo(0, icc_profile=b"a profile")).info["icc_profile"]
-    Image.fromarray(pixels).save(file, "WEBP", lossless=True, exact=True, exif=exif(6))
-    assert np.array_equal(
-        np.asarray(opened(made("a.webp", file.getvalue(), blob(1)).image)), pixels
-    )
-    files = made("a.jpg", photo(0, exif=exif(3), icc_profile=profile), blob(1))
-    assert opened(files.image).info["icc_profile"] == profile
+    options = {"lossless": True, "exact": True, "exif": exif(6), "icc_profile": b"a profile"}
+    Image.fromarray(pixels).save(file, "WEBP", **options)
+    shown = opened(made("a.webp", file.getvalue(), blob(1)).image)
+    assert np.array_equal(np.asarray(shown), pixels)
+    assert shown.info["icc_profile"] == b"a profile"
 
 
 def test_a_corrected_mask_is_shown_but_not_among_the_files() -> None:
