@@ -37,6 +37,15 @@ def engine() -> Iterator[LocalEngine]:
         yield LocalEngine(children)
 
 
+def box_of(path: Path) -> tuple[int, int, int, int]:
+    """Return left, top, right and bottom of the car in a cut-out."""
+    alpha = Image.open(path).getchannel("A")
+    assert alpha.size == FRAME.size
+    box = alpha.point(lambda level: 255 * (level >= 128)).getbbox()
+    assert box
+    return box
+
+
 class Garage:
     """A folder of gray images, and a submission that says where their cars are."""
 
@@ -78,11 +87,7 @@ class Garage:
         return {path.name: path.read_bytes() for path in kept if path.name != index.FILE}
 
     def box(self, name: str, out: str = "out") -> tuple[int, int, int, int]:
-        alpha = Image.open(self.home / out / "cutouts" / name).getchannel("A")
-        assert alpha.size == FRAME.size
-        box = alpha.point(lambda level: 255 * (level >= 128)).getbbox()
-        assert box
-        return box
+        return box_of(self.home / out / "cutouts" / name)
 
 
 @pytest.fixture(autouse=True)
@@ -329,15 +334,21 @@ def test_masks_of_a_model_give_the_extents_that_their_boxes_have(
     )
     for flags in (masks, framed):
         assert stage.run(flags, HERE, engine=engine)["written"] == 6
-    expected = {}
+    expected, boxes = {}, dict[str, Size]()
     for folder in ("monday", "tuesday"):
-        boxes = [
-            drop_strays(np.asarray(Image.open(path).convert("L")))[1]
-            for path in (tmp_path / "masks/cutouts" / folder).glob("*.png")
-        ]
-        expected[f"{folder}/car"] = extents.extent_of(box.size for box in boxes if box)
+        for path in (tmp_path / "masks/cutouts" / folder).glob("*.png"):
+            box = drop_strays(np.asarray(Image.open(path).convert("L")))[1]
+            assert box
+            boxes[f"{folder}/{path.name}"] = box.size
+        some = [size for name, size in boxes.items() if name.startswith(folder)]
+        expected[f"{folder}/car"] = extents.extent_of(some)
     assert extents.load(str(tmp_path / "out/cutouts")) == expected
     assert expected["monday/car"] != expected["tuesday/car"]
+    for name, (width, _) in boxes.items():
+        extent = expected[f"{name.split('/')[0]}/car"]
+        assert extent
+        left, _, right, _ = box_of(tmp_path / "out/cutouts" / name)
+        assert right - left == pytest.approx(extents.scale_of(FRAME, extent) * width, abs=2)
 
 
 def test_a_corrected_mask_is_measured_as_it_is(
