@@ -22,6 +22,7 @@ from carvana_ray.errors import BadImagesError, IncompleteError, InputError
 from carvana_ray.runtime.children import Children
 from carvana_ray.runtime.resources import ClusterResources
 from carvana_ray.stages.cutout import scales, stage
+from carvana_ray.stages.ingest import crash_isolation
 from carvana_ray.stages.local_engine import LocalEngine
 
 HERE = ClusterResources(cpus=2, gpus=0, nodes=1)
@@ -383,8 +384,13 @@ def test_an_image_that_kills_its_process_is_measured_once_and_counts_once(
         garage.cut(out="expected", **flags)
         garage.add({"blue_1.png": (50, 20), "blue_2.png": (50, 20)})
         (garage.photos / "blue_2.png").write_bytes(b"KILL")
+        searches, find = [], crash_isolation.find_crashing
+        monkeypatch.setattr(
+            crash_isolation, "find_crashing", lambda *given: searches.append(1) or find(*given)
+        )
         with pytest.raises(BadImagesError) as caught:
             garage.cut(**flags)
+    assert len(searches) == 1, "what killed a process once is not tried again"
     assert (caught.value.result["written"], caught.value.result["bad"]) == (17, 1)
     [_, row] = (tmp_path / "out/cutouts/quarantine.csv").read_text().splitlines()
     assert row.startswith("blue_2.png,crash")
