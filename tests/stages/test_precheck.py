@@ -13,6 +13,7 @@ from PIL import Image
 from carvana_ray import config
 from carvana_ray.checkpoints.manifest import FORMAT, MANIFEST
 from carvana_ray.config.commands import COMMANDS
+from carvana_ray.data.corrections import load_corrections
 from carvana_ray.errors import InputError
 from carvana_ray.stages.precheck import precheck
 
@@ -134,3 +135,26 @@ def test_nothing_slow_is_imported_before_the_error(argv: list[str]) -> None:
     assert done.returncode == 2, done.stderr
     assert done.stderr.count("\n") == 1
     assert done.stderr.startswith(f"{argv[0]}: error: ")
+
+
+@pytest.mark.parametrize("name", ["predict", "cutout", "train", "pipeline"])
+def test_corrections_that_are_not_there_are_named_as_the_stage_names_them(
+    name: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    (folder / "train_masks/a_mask.png").write_bytes(b"")
+    model = {"model": "model"} if name in ("predict", "cutout") else {}
+    for uri in ("none", "empty"):
+        flags = flags_of(name, {"data": "DATA", **model, "corrections": uri}, folder)
+        with pytest.raises(InputError) as early:
+            precheck(name, flags)
+        with pytest.raises(InputError) as late:
+            load_corrections(str(folder / uri), ["a.jpg"])
+        assert str(early.value) == str(late.value)
+        assert str(early.value).startswith(f"--corrections {folder / uri}: no ")
+    precheck(name, flags_of(name, {"data": "DATA", **model, "corrections": "DATA"}, folder))
+
+
+def test_nothing_slow_is_imported_before_the_error_about_corrections(folder: Path) -> None:
+    flags = ["--model", "starter", "--corrections", "/none", "--out", str(folder / "out")]
+    test_nothing_slow_is_imported_before_the_error(["predict", "--data", str(folder), *flags])

@@ -15,6 +15,7 @@ from carvana_ray import config, storage
 from carvana_ray.config.cars_flag import car_pattern
 from carvana_ray.data.cars import CarNames
 from carvana_ray.data.catalog import Catalog
+from carvana_ray.data.corrections import Corrections
 from carvana_ray.stages import receipts
 from carvana_ray.stages.evaluate import EvaluationJob
 from carvana_ray.stages.predict.plan_run import PredictInput
@@ -193,3 +194,16 @@ def test_the_hash_of_code_is_that_of_its_files(tmp_path: Path) -> None:
     put(tmp_path / "a/b.py", "2")
     receipts.code_hash.cache_clear()
     assert receipts.code_hash(tmp_path) != first
+
+
+def test_a_corrected_image_is_another_input(tmp_path: Path) -> None:
+    put(tmp_path / "test/a_01.jpg", "image")
+    flags, listed = config.PredictFlags(out=str(tmp_path)), catalog_of(tmp_path)
+    work = set()
+    for digest in ("", "0" * 16, "1" * 16):
+        found = Corrections({}, {"a_01.jpg": digest} if digest else {})
+        entries = [found.mark(image) for image in listed.entries]
+        marked = dataclasses.replace(listed, entries=entries)
+        job = PredictInput(manifest_of(), marked, "", found)
+        work.add(receipts.of_prediction(flags, job).work)
+    assert len(work) == 3

@@ -14,7 +14,7 @@ REMOTE = {"data": "s3://bucket/data", "out": "s3://bucket/out", "model": "s3://b
 
 
 @pytest.mark.parametrize("cluster", [TWO_NODES, AUTOSCALED])
-@pytest.mark.parametrize("name", ["data", "out", "model"])
+@pytest.mark.parametrize("name", ["data", "out", "model", "corrections"])
 def test_a_local_path_on_a_cluster_is_an_error_that_names_its_flag(
     cluster: ClusterResources, name: str
 ) -> None:

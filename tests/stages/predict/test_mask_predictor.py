@@ -3,6 +3,7 @@
 `--decode gpu` is tested with Pillow in the place of nvJPEG.
 """
 
+import dataclasses
 import itertools
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from support.blocks import batch_of, listed
 from support.jpegs import decode_with_pillow, jpeg
 from support.pairs import draw_pair
@@ -17,6 +19,7 @@ from support.watched import make_model
 
 from carvana_ray import images, rle
 from carvana_ray.checkpoints.model import ModelRef, load_manifest
+from carvana_ray.data.corrections import load_corrections
 from carvana_ray.data.quarantine import OK
 from carvana_ray.inference import nvjpeg
 from carvana_ray.runtime.resources import WorkerAllocation
@@ -210,3 +213,34 @@ def test_encoded_and_decoded_blocks_form_one_batch(folder: Path, ray_session: No
         encoded = row["img"].endswith("-encoded.jpg")
         assert row["encoded"] == (files["encoded"] if encoded else b"")
         assert np.array_equal(row["image"], np.empty((0, 0)) if encoded else gray)
+
+
+@pytest.mark.parametrize("decode", [False, True])
+def test_a_corrected_image_keeps_the_mask_of_its_correction(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, decode: bool
+) -> None:
+    monkeypatch.setattr(nvjpeg, "Decoder", lambda device: decode_with_pillow)
+    (folder / "fixed").mkdir()
+    mask = np.random.default_rng(0).random((300, 400)) < 0.5
+    Image.fromarray(mask.view(np.uint8) * np.uint8(255)).save(folder / "fixed/2.png")
+    entries = listed(folder, NAMES)
+    found = load_corrections(str(folder / "fixed"), NAMES)
+    row = block_row("x", [found.mark(entry) for entry in entries])
+    corrected = dataclasses.replace(options(folder, decode), corrections=found.uris)
+    workers = DECODING if decode else ON_CPU
+    plain = MaskPredictor(model_in(folder), workers)(read(folder, decode))
+    for kind in (MaskPredictor, SoftMaskPredictor):
+        masks = kind(model_in(folder), workers)(read_images(batch_of(row), corrected))
+        assert first_words(masks)[:4] == ["ok", "ok", "corrected", "truncated"]
+        assert masks["crc32"].tolist() == plain["crc32"].tolist()
+        if kind is SoftMaskPredictor:
+            bounds = masks["correction"]
+            assert [bool(one) for one in bounds] == [number == 2 for number in range(8)]
+        else:
+            bounds = masks["run_bounds"]
+            assert "correction" not in masks
+            others = [number for number in range(8) if number != 2]
+            assert [bounds[number] for number in others] == [
+                plain["run_bounds"][number] for number in others
+            ]
+        assert rle.text_from_bounds(bounds[2]) == rle.encode(mask)

@@ -155,3 +155,21 @@ def test_thin_parts_and_gaps_stay() -> None:
 def test_an_image_without_an_edge_is_all_car_or_all_background(level: int) -> None:
     limited = alpha.limit_to_band(np.full((50, 60), level, np.uint8))
     assert (limited == (255 if level >= 128 else 0)).all()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 7), (40, 31)])
+@pytest.mark.parametrize("seed", range(3))
+def test_smooth_alpha_is_the_mean_of_nine_pixels_as_far_as_the_mask_allows(
+    size: tuple[int, int], seed: int
+) -> None:
+    mask = np.random.default_rng(seed).random(size) < 0.5
+    mask[: size[0] // 2] = seed == 1  # an even area, so that some means are 0 or 255
+    windows = np.lib.stride_tricks.sliding_window_view(np.pad(mask, 1, mode="edge"), (3, 3))
+    mean = 255 * windows.mean((2, 3))
+    result = alpha.smooth_alpha(mask)
+    assert result.dtype == np.uint8
+    assert np.array_equal(result >= 128, mask)
+    expected = np.where(mask, np.maximum(mean, 128), np.minimum(mean, 127))
+    assert np.abs(result - expected).max() <= 1
+    assert np.array_equal(result == 255, windows.all((2, 3)))
+    assert np.array_equal(result == 0, ~windows.any((2, 3)))

@@ -10,7 +10,7 @@ from PIL import ExifTags, Image, ImageCms, ImageOps, JpegImagePlugin
 
 from carvana_ray import images
 from carvana_ray.cutouts import compositing
-from carvana_ray.cutouts.alpha import hard_alpha, limit_to_band, soft_alpha
+from carvana_ray.cutouts.alpha import hard_alpha, limit_to_band, smooth_alpha, soft_alpha
 from carvana_ray.cutouts.compositing import CutoutStyle
 from carvana_ray.cutouts.shadow import cast_shadow
 from carvana_ray.errors import BadImageError, InputError
@@ -374,3 +374,23 @@ def test_an_invalid_background_is_an_input_error(text: str) -> None:
 
     with pytest.raises(InputError, match=f"--background {text}: neither"):
         compositing.parse_background(text, read)
+
+
+@pytest.mark.parametrize("mask_only", [False, True])
+def test_soft_edges_of_a_mask_are_those_of_smooth_alpha_without_the_background(
+    mask_only: bool,
+) -> None:
+    """The car is dark, the background pale: its color must not remain in the edge."""
+    mask = np.zeros((60, 80), bool)
+    mask[20:40, 20:60] = True
+    pixels = np.where(mask[..., None], 20, 230).astype(np.uint8).repeat(3, axis=2)
+    data = file_of(Image.fromarray(pixels))
+    file = compositing.render(data, style(mask_only=mask_only), mask=mask)
+    if mask_only:
+        assert np.array_equal(np.asarray(opened(file)), smooth_alpha(mask))
+        return
+    result = np.asarray(opened(file))
+    assert np.array_equal(result[..., 3], smooth_alpha(mask))
+    outside = (result[..., 3] > 0) & ~mask
+    assert outside.any()
+    assert result[outside, :3].max() < 110, "the background alone is 230"

@@ -76,3 +76,8 @@ def test_the_faults_of_a_training_are_listed_until_there_are_none(tmp_path: Path
         assert [tuple(row) for row in csv.reader(file)] == [("img", "reason"), *faults]
     quarantine.write_faults(str(tmp_path), [])
     assert Path(uri).read_text() == "img,reason\n"
+
+
+def test_only_the_model_s_and_corrected_masks_are_good() -> None:
+    statuses = [quarantine.OK, quarantine.CORRECTED, quarantine.CRASH, "correction: a.png: "]
+    assert [quarantine.is_good(status) for status in statuses] == [True, True, False, False]

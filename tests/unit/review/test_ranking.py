@@ -4,6 +4,7 @@ Tested on drawn cars, and on Kaggle's own masks if CARVANA_DATA names their fold
 """
 
 import csv
+import dataclasses
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -263,3 +264,26 @@ def test_the_table_has_a_line_per_image_in_the_order_of_the_ranking(drawn: Masks
     assert scores == sorted(scores, reverse=True)
     assert {row[2] for row in rows} == {"0"}
     assert [int(row[4]) for row in rows] == [shapes[row[0]].area for row in rows]
+
+
+def test_a_corrected_mask_is_not_listed_but_the_others_are_compared_with_it(drawn: Masks) -> None:
+    car = next(iter(drawn[1])).rpartition("_")[0]
+    views = {name: shape for name, shape in drawn[1].items() if name.startswith(car)}
+    ragged = sorted(views)[2]
+    views[ragged] = dataclasses.replace(views[ragged], perimeter_ratio=9.0)
+    before = rank(views)
+    assert (before[0].name, before[0].listed) == (ragged, True)
+    items = rank(views, corrected=[ragged])
+    assert items[-1] == ReviewItem(ragged, 0.0, ("corrected",))
+    assert [item.corrected for item in items] == [False] * (len(items) - 1) + [True]
+    assert not items[-1].listed
+    assert items[:-1] == before[1:]
+    assert rank(views)[:-1] != rank({n: s for n, s in views.items() if n != ragged})
+
+
+@pytest.mark.parametrize("value", [0, 1])
+def test_an_empty_or_full_mask_is_listed_although_it_is_corrected(value: int) -> None:
+    shape = shape_of(np.full((40, 60), value, bool))
+    (item,) = rank({"a.jpg": shape}, corrected=["a.jpg"])
+    assert item.listed
+    assert not item.corrected
