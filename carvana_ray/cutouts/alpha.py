@@ -96,11 +96,12 @@ def clear_around(alpha: NDArray[np.uint8], pieces: NDArray[np.bool_]) -> NDArray
         alpha: uint8 [H, W], as `limit_to_band` returns it.
         pieces: bool [H, W], whole pieces of the mask (alpha of 128 or more).
     """
-    mask = alpha >= 128
-    (gone, side), (kept, _) = _cells(pieces), _cells(mask & ~pieces)
-    nearer = (_closeness(gone > 0) > _closeness(kept > 0)).repeat(side, 0).repeat(side, 1)
+    (gone, side), (kept, _) = (_cells(mask) for mask in (pieces, (alpha >= 128) & ~pieces))
+    near = _closeness(kept > 0)
+    stays = (near > 0) & (near >= _closeness(gone > 0))
     height, width = alpha.shape
-    return np.where(pieces | (nearer[:height, :width] & ~mask), np.uint8(0), alpha)
+    stays = stays.repeat(side, 0).repeat(side, 1)[:height, :width]
+    return np.where(stays & ~pieces, alpha, np.uint8(0))
 
 
 def _cells(mask: NDArray[np.bool_]) -> tuple[NDArray[np.uint8], int]:

@@ -173,3 +173,18 @@ def test_smooth_alpha_is_the_mean_of_nine_pixels_as_far_as_the_mask_allows(
     assert np.abs(result - expected).max() <= 1
     assert np.array_equal(result == 255, windows.all((2, 3)))
     assert np.array_equal(result == 0, ~windows.any((2, 3)))
+
+
+@pytest.mark.parametrize("size", [100, 700])
+def test_a_cleared_piece_takes_its_soft_edge_along_and_no_other(size: int) -> None:
+    levels = np.zeros((size, size), np.uint8)
+    levels[:, :20] = 255  # the car
+    levels[:, 20] = 90  # its soft edge
+    levels[50:54, 21:28] = 200  # a piece that nearly touches it
+    levels[50:54, 60:70] = 200
+    levels[80:84, 26:30] = 200
+    levels[80:84, 25] = 40  # soft edge of a piece near the car
+    levels[44:60, 54:60] = levels[44:60, 70:76] = 40  # soft edges of a piece far away
+    result = alpha.clear_around(levels, levels == 200)
+    assert np.array_equal(result[:, :21], levels[:, :21]), "what is as near to the car stays"
+    assert not result[:, 21:].any()

@@ -68,6 +68,25 @@ def test_the_inside_of_a_car_stays_opaque(scale: float) -> None:
     assert (opacity[rows, columns] == 255).all()
 
 
+@pytest.mark.parametrize("scale", [0.4, 0.83, 3.2])
+def test_a_smaller_picture_is_a_part_of_a_larger_one(scale: float) -> None:
+    """Pixels do not depend on where the picture ends, nor on how far from the car some alpha is."""
+    rng = np.random.default_rng(0)
+    image = Image.fromarray(rng.integers(0, 256, (60, 80, 3), dtype=np.uint8))
+    alpha = np.zeros((60, 80), np.uint8)
+    alpha[20:40, 20:60] = 255
+    whole, opacity = move(image, alpha, Placement(scale, 0.3, 0.6, (260, 200)))
+    x, y = int(27 * scale), int(29 * scale)
+    size = int(20 * scale), int(8 * scale)
+    part, inside = move(image, alpha, Placement(scale, 0.3 - x, 0.6 - y, size))
+    box = x, y, x + size[0], y + size[1]
+    assert np.abs(np.subtract(np.asarray(whole.crop(box), int), part)).max() <= 1
+    assert np.array_equal(opacity[y : y + size[1], x : x + size[0]], inside)
+    alpha[[0, -1], [0, -1]] = 1
+    _, wider = move(image, alpha, Placement(scale, 0.3, 0.6, (260, 200)))
+    assert np.abs(np.subtract(wider, opacity, dtype=int)).max() <= 1
+
+
 def test_whole_steps_at_scale_1_keep_all_pixels() -> None:
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (20, 30, 3), dtype=np.uint8)
