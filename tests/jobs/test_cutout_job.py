@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from support.commands import REPOSITORY, Run, result_of
 from support.pairs import draw_pair
 from support.s3_buckets import download, upload
@@ -339,3 +340,35 @@ def test_cutouts_in_s3_equal_those_on_disk(
     again = result_of(run_job("cutout", f"{home}/photos/z.b.jpg", f"{home}/photos", *flags[2:]))
     assert (again["written"], again["resumed"]) == (1, 19)
     assert download(s3, f"{home}/out/cutouts") == in_s3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("job", ["predict", "cutout"])
+@pytest.mark.parametrize("ray", ["auto", "always"])
+def test_a_corrected_mask_that_crashes_is_named_and_all_other_images_done(
+    ray: str,
+    job: str,
+    model: Path,
+    run_job: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site/sitecustomize.py").write_text(KILLER)
+    names = draw(tmp_path / "photos", 0, 40)
+    text = PngInfo()
+    text.add_text("KILL", "as a fault in a decoder of this chunk would")
+    (tmp_path / "fixed").mkdir()
+    Image.new("1", SIZE[::-1]).save(tmp_path / "fixed/car_00009_mask.png", pnginfo=text)
+    Image.new("1", SIZE[::-1]).save(tmp_path / "fixed/car_00011_mask.png")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'site'}:{os.environ.get('PYTHONPATH', '')}")
+    flags = ["--data", tmp_path / "photos", "--model", model, "--out", tmp_path / "out"]
+    done = run_job(job, *flags, "--ray", ray, "--corrections", tmp_path / "fixed")
+    assert done.returncode == 3, done.stderr
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert (result["bad"], result["corrected"], result["images"]) == (1, 1, 40)
+    (path,) = (tmp_path / "out").rglob("quarantine.csv")
+    (row,) = csv.DictReader(path.read_text().splitlines())
+    assert row["img"] == names[9]
+    assert row["reason"].startswith("crash: ")
+    assert f"(the image, or its correction {tmp_path}/fixed/car_00009_mask.png)" in row["reason"]
