@@ -137,7 +137,7 @@ def load_corrections(
     with _flag_named():
         base = mask_folder(folder)
         masks = _list_masks(base, named)
-        reviewed = _load_reviewed(storage.resolve(folder))
+        reviewed = load_reviewed(storage.resolve(folder))
         sha256 = _hash_masks(base, masks & reviewed.keys())
         unchanged = {mask for mask in sha256 if sha256[mask] == reviewed[mask]}
         found = _match(folder, named, masks - unchanged)
@@ -182,8 +182,12 @@ def _list_masks(base: str, places: Iterable[str]) -> set[str]:
     return masks
 
 
-def _load_reviewed(folder: str) -> dict[str, str]:
-    """Return the SHA-256 of the masks that `review` wrote, by name."""
+def load_reviewed(folder: str) -> dict[str, str]:
+    """Return the SHA-256 of the masks in a folder as `review` wrote them, by name.
+
+    Raises:
+        InputError: the file that lists them is damaged.
+    """
     uri = storage.join(folder, REVIEW_FILE)
     if not storage.exists(uri):
         return {}
@@ -195,8 +199,8 @@ def _load_reviewed(folder: str) -> dict[str, str]:
         return {str(name): str(sha256) for name, sha256 in body["masks"].items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(
-            f"{uri}: damaged ({error}); run review again, or remove the file: then all masks are "
-            "corrections"
+            f"{uri}: damaged ({error}); without the file all masks of the folder are corrections, "
+            "and review needs another folder"
         ) from error
 
 

@@ -16,13 +16,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from carvana_ray import storage
-from carvana_ray.data.corrections import REVIEW_FILE
+from carvana_ray.data.corrections import REVIEW_FILE, REVIEW_FORMAT, load_reviewed
 from carvana_ray.data.layout import MASKS, TRAIN
 from carvana_ray.errors import FileMissingError, IncompleteError, InputError
 from carvana_ray.review.image_files import ImageFiles
 
 OUTLINES, COCO, README = "outlines", "coco.json", "README.txt"
-FORMAT = 1
 
 
 @dataclass(frozen=True)
@@ -61,26 +60,13 @@ class ReviewFolder:
         Raises:
             InputError: it has images or masks of another origin, or its notes are damaged.
         """
-        notes = storage.join(uri, REVIEW_FILE)
-        state = storage.state(notes)
-        if not state:
-            if taken := {TRAIN, MASKS, OUTLINES} & set(storage.list_dirs(uri)):
-                raise InputError(
-                    f"--to {uri}: has {min(taken)}/ but no {REVIEW_FILE}, so review has not "
-                    "written it; name another folder"
-                )
-            return cls(uri)
-        try:
-            body = json.loads(storage.read(notes))
-            if body["format"] != FORMAT:
-                raise ValueError(f"format {body['format']}, this version reads {FORMAT}")
-            noted = {str(name): str(sha) for name, sha in body["masks"].items()}
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        state = storage.state(storage.join(uri, REVIEW_FILE))  # older than the notes
+        if not state and (taken := {TRAIN, MASKS, OUTLINES} & set(storage.list_dirs(uri))):
             raise InputError(
-                f"{notes}: damaged ({error}), so corrected masks are not known; name another "
-                "folder with --to"
-            ) from error
-        return cls(uri, noted, state)
+                f"--to {uri}: has {min(taken)}/ but no {REVIEW_FILE}, so review has not written "
+                "it; name another folder"
+            )
+        return cls(uri, load_reviewed(uri), state)
 
     def save_notes(self) -> None:
         """Write the noted hashes.
@@ -88,7 +74,7 @@ class ReviewFolder:
         Raises:
             IncompleteError: another command has written them meanwhile.
         """
-        body = {"format": FORMAT, "masks": dict(sorted(self.noted.items()))}
+        body = {"format": REVIEW_FORMAT, "masks": dict(sorted(self.noted.items()))}
         uri = storage.join(self.uri, REVIEW_FILE)
         if not storage.write_atomic(uri, json.dumps(body, indent=1).encode(), expected=self.state):
             raise IncompleteError(

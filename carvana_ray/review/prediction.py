@@ -29,11 +29,13 @@ class Prediction:
         images: URI of the folder of its images.
         submission: URI of its submission.
         command: the flags that made it.
+        corrections: folder of the corrected masks that it used, or "".
     """
 
     images: str
     submission: str
     command: config.PredictFlags
+    corrections: str = ""
 
     def next_words(self, corrections: str) -> list[str]:
         """Return the command, without the program, that predicts again with corrected masks."""
@@ -54,7 +56,8 @@ def find_prediction(flags: config.ReviewFlags) -> Prediction:
     submission = _find_submission(out, flags, _values(record, "result").get("submission"))
     images = image_dir(flags.data) if flags.data else _require_folder(out, folder)
     data = flags.data or _short_data(str(given.get("data", "")), images)
-    return Prediction(images, submission, _command(given, flags, data))
+    corrections = str(given.get("corrections", ""))
+    return Prediction(images, submission, _command(given, flags, data), corrections)
 
 
 def _read_record(uri: str) -> dict[str, Any]:

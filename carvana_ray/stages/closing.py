@@ -100,6 +100,8 @@ class Closing:
         if not result["listed"]:
             return ["review: no mask is unusual"]
         kept = f", {result['kept']:,} of them corrected before" if result["kept"] else ""
+        if result["earlier"]:
+            kept += f"; {result['earlier']:,} of earlier lists stay in the folder"
         return [
             f"review: {count_of(result['images'], 'masks')} to check{kept}",
             f"edit: {self.path(storage.join(result['folder'], MASKS))}",

@@ -88,6 +88,7 @@ def run(flags: config.ReviewFlags) -> dict[str, Any]:
     folder, tally = ReviewFolder.open(storage.resolve(flags.to_uri)), Tally()
     words = prediction.next_words(flags.to_uri)
     if listed:
+        _warn_of_two_folders(prediction.corrections, folder.uri)
         storage.require_writable(folder.uri)
         folder.save_notes()  # the folder is one of `review` from its first file on
         _write_all(folder, prediction, listed, tally)
@@ -105,6 +106,16 @@ def run(flags: config.ReviewFlags) -> dict[str, Any]:
         "next": shlex.join(words),
         "seconds": round(time.monotonic() - began, 1),
     }
+
+
+def _warn_of_two_folders(used: str, uri: str) -> None:
+    """Warn if the prediction used another folder of corrections: a command takes one only."""
+    if used and storage.resolve(used) != uri:
+        log.warning(
+            "the prediction used the corrected masks of %s, and the next one would use only those "
+            "of %s; name --to %s to have all in one folder",
+            *(used, uri, used),
+        )
 
 
 def _write_all(

@@ -19,6 +19,7 @@ PREDICT |= {"report": f"{HOME}/runs/first/report.html"}
 CUTOUT = {"written": 3, "resumed": 1, "bad": 1, "cutouts": f"{HOME}/runs/my photos/cutouts"}
 PIPELINE = {"dice": 0.37, "submission": "/out/s.csv", "report": "/out/report.html"}
 REVIEW = {"folder": f"{HOME}/runs/first/review", "images": 3, "listed": 4, "kept": 1}
+REVIEW |= {"earlier": 2}
 REVIEW |= {"next": "predict --data 'my data' --out runs/first --corrections runs/first/review"}
 EXPORT = {"onnx": "/m/model.onnx", "bytes": 2_100_000, "images": 4, "pixels_differ": 0}
 FIRST = {"data": "my data", "out": "runs/first"}
@@ -67,7 +68,7 @@ CASES: list[tuple[str, Any, dict[str, Any], list[str]]] = [
         config.ReviewFlags(out="runs/first"),
         REVIEW,
         [
-            "3 masks to check, 1 of them corrected before",
+            "3 masks to check, 1 of them corrected before; 2 of earlier lists stay in the folder",
             "edit: runs/first/review/train_masks",
             "how: runs/first/review/README.txt",
             "predict --data 'my data' --out runs/first --corrections runs/first/review",

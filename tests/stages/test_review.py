@@ -16,6 +16,7 @@ from support.s3_servers import Server
 
 from carvana_ray import config, images, storage
 from carvana_ray.config import cli
+from carvana_ray.data.corrections import load_corrections
 from carvana_ray.data.pairs import pair_with_masks
 from carvana_ray.errors import InputError, StorageUnavailableError
 from carvana_ray.stages import review
@@ -157,6 +158,19 @@ def test_a_turned_image_lies_as_its_mask(tmp_path: Path) -> None:
     assert dict(pair_with_masks(["d.jpg"], names))["d.jpg"] == "d_mask.png"
 
 
+def test_only_changed_masks_are_corrections_also_of_a_turned_image(tmp_path: Path) -> None:
+    write_prediction(tmp_path, NAMES)
+    (tmp_path / "photos" / "d.jpg").write_bytes(photo(3, exif=exif(6)))
+    folder = run(tmp_path)["folder"]
+    found = load_corrections(folder, NAMES)
+    assert (found.uris, found.unchanged, found.unused) == ({}, 5, [])
+    mask = Path(folder) / "train_masks" / "d_mask.png"
+    mask.write_bytes(png(blob(1)))
+    assert run(tmp_path)["kept"] == 1
+    found = load_corrections(folder, NAMES)
+    assert (found.uris, found.unchanged, found.unused) == ({"d.jpg": str(mask)}, 4, [])
+
+
 def test_without_listed_images_nothing_is_written(tmp_path: Path) -> None:
     write_prediction(tmp_path, NAMES, listed=["none"])
     result = run(tmp_path)
@@ -193,6 +207,17 @@ def test_a_disk_that_fails_ends_the_command_and_the_next_one_goes_on(
             run(tmp_path)
     assert not (tmp_path / "out" / "review" / "coco.json").exists()
     assert run(tmp_path)["images"] == 5
+
+
+def test_a_prediction_with_corrections_of_another_folder_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_prediction(tmp_path, NAMES, corrections=str(tmp_path / "first"))
+    run(tmp_path, to=str(tmp_path / "first"))
+    assert caplog.messages == []
+    run(tmp_path)
+    (message,) = caplog.messages
+    assert f"--to {tmp_path}/first" in message
 
 
 def test_a_folder_of_training_data_is_never_written_to(tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ def test_a_folder_of_another_origin_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 2, "masks": {}}', "\xff"])
 def test_damaged_notes_are_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "_review.json").write_text(text)
-    with pytest.raises(InputError, match=r"_review.json: damaged .* --to"):
+    with pytest.raises(InputError, match=r"_review.json: damaged .*review needs another folder"):
         ReviewFolder.open(str(tmp_path))
 
 
