@@ -32,13 +32,14 @@ LEAST, MOST = 0.12, 0.18  # clearance; seen from the front, tires end near the b
 EVEN, STEEP = 0.6, 1.6  # slopes of the edge of the floor that is covered, see `_covered`
 LONG = 0.12  # a wheelbase is longer, even of a car that is seen nearly from the front
 DEPTH = 0.22  # visible depth of the floor below the car
+SEEN = 0.10  # above the outline, through holes such as that between sill and step
 ROUND = 0.25  # its corners are rounded as far from its ends
 FLAT = 0.32  # height of a blur by its width
 
 # Opacity and width of the blur of each layer.
 SHADE = 0.75, 0.10
 CONTACT = 0.88, 0.032
-WIDE = 0.30, 0.35
+WIDE = 0.45, 0.33
 
 
 class _Outline(NamedTuple):
@@ -127,13 +128,14 @@ def _opacity(outline: _Outline, kind: str) -> NDArray[np.uint8]:
     columns = np.arange(count)
     covered = (columns >= first) & (columns <= last)
     inset = np.clip(np.minimum(columns - first, last - columns) / (ROUND * CELLS), 0, 1)
-    depth = np.maximum(DEPTH * CELLS, edge - low) * np.sqrt(1 - (1 - inset) ** 2)
+    depth = np.maximum(DEPTH * CELLS, edge - low + SEEN * CELLS) * np.sqrt(1 - (1 - inset) ** 2)
     floor = _fill(edge - depth, edge, covered, rows)
     soles = _fill(low - 0.06 * CELLS, low + 0.016 * CELLS, covered * _soles(tires), rows)
     light = 1 - SHADE[0] * _blur(floor, SHADE[1])
     light *= 1 - CONTACT[0] * _blur(soles, CONTACT[1])
     if kind == "soft":
-        light *= 1 - WIDE[0] * _blur(floor, WIDE[1])
+        near = _fill(edge - 0.08 * CELLS, edge + 0.08 * CELLS, covered, rows)
+        light *= 1 - WIDE[0] * _blur(near, WIDE[1])
     return np.rint(255 * (1 - light)).astype(np.uint8)
 
 
