@@ -29,8 +29,10 @@ LONGEST = 6  # sizes: a longer mask is no car, and would need too many cells
 ANTENNA = 0.005  # fraction of a mask's pixels above what counts as the top of the car
 WIDEST_TIRE = 0.6  # what reaches below the body and is wider is a part of it
 LEAST, MOST = 0.12, 0.18  # clearance; seen from the front, tires end near the bumper
-EVEN, STEEP = 0.6, 1.6  # slopes of the edge of the floor that is covered, see `_covered`
-LONG = 0.12  # a wheelbase is longer, even of a car that is seen nearly from the front
+EVEN = (
+    0.6  # slope of the edge of the floor that a car covers; at the car's ends the hull is steeper
+)
+LONG, HIGH = 0.05, 0.45  # a side seen at a grazing angle: more of the car's width, less height
 DEPTH = 0.22  # visible depth of the floor below the car
 SEEN = 0.10  # above the outline, through holes such as that between sill and step
 ROUND = 0.25  # its corners are rounded as far from its ends
@@ -168,9 +170,9 @@ def _soles(tires: Floats) -> Floats:
 def _covered(ground: Floats) -> tuple[Floats, int, int]:
     """Return the near edge of the floor that a car covers.
 
-    It is the lower convex hull of the ground below the outline. Where the outline turns up around
-    the car's ends, the hull does too: such parts are steep and short, and are left out. The side of
-    a car that is seen nearly from the front is steep and long.
+    It is the lower convex hull of the ground below the outline, up to where that turns up around
+    the car's ends. There the hull is steep and short. It is steep and long, and not as high as a
+    mirror, along the side of a car that is seen nearly from the front or from behind.
 
     Args:
         ground: row of the floor below the outline, [n].
@@ -179,18 +181,12 @@ def _covered(ground: Floats) -> tuple[Floats, int, int]:
         row of the edge, [n], and its first and last column.
     """
     hull = _lower_hull(ground)
-    lowest = int(np.argmax(ground[hull]))
-    ends = []
-    for step, stop in ((-1, 0), (1, len(hull) - 1)):
-        place = lowest
-        while place != stop:
-            run = abs(hull[place + step] - hull[place])
-            slope = (ground[hull[place]] - ground[hull[place + step]]) / run
-            if slope > (STEEP if run > LONG * CELLS else EVEN):
-                break
-            place += step
-        ends.append(int(hull[place]))
-    return np.interp(np.arange(len(ground)), hull, ground[hull]), ends[0], ends[1]
+    rows, lowest = ground[hull], int(np.argmax(ground[hull]))
+    run, rise = np.diff(hull), np.abs(np.diff(rows))
+    is_floor = (rise <= EVEN * run) | ((run > LONG * len(ground)) & (rise < HIGH * CELLS))
+    first = min([lowest, *np.flatnonzero(is_floor[:lowest])])
+    last = max([lowest, *(lowest + 1 + np.flatnonzero(is_floor[lowest:]))])
+    return np.interp(np.arange(len(ground)), hull, rows), int(hull[first]), int(hull[last])
 
 
 def _lower_hull(rows: Floats) -> NDArray[np.int64]:
