@@ -3,7 +3,7 @@
 Imports no torch: jobs list them before they start.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from carvana_ray import storage
@@ -12,6 +12,7 @@ from carvana_ray.cutouts import index
 from carvana_ray.data.cars import CarNames, load_car_names
 from carvana_ray.data.collect import CollectedImages, collect_images
 from carvana_ray.data.corrections import Corrections, load_corrections
+from carvana_ray.data.csv_reader import read_rows
 from carvana_ray.storage import FileInfo
 
 
@@ -69,11 +70,24 @@ def find_corrections(
 
 
 def all_views(
-    rule: CarNames | None, found: CollectedImages, entries: Sequence[FileInfo]
-) -> Sequence[FileInfo]:
-    """Return all images of the cars of some images; just these without a rule."""
-    if not rule:
+    rule: CarNames | None, found: CollectedImages, entries: list[FileInfo], submission: str
+) -> list[FileInfo]:
+    """Return all images of the cars of some images; just these without a rule.
+
+    Args:
+        rule: gives the cars.
+        found: all images.
+        entries: some of them.
+        submission: URI of the submission if masks come from one, else "". Further images without a
+            row in it are left out.
+    """
+    if not rule or len(entries) == len(found.entries):
         return entries
     cars = {entry.name: rule.car_of(path_of(entry.name, found)) for entry in found.entries}
-    wanted = {cars[entry.name] for entry in entries}
-    return [entry for entry in found.entries if cars[entry.name] in wanted]
+    wanted, names = {cars[entry.name] for entry in entries}, {entry.name for entry in entries}
+    with_mask = {name for name, _ in read_rows(submission)} if submission else cars.keys()
+    return [
+        entry
+        for entry in found.entries
+        if cars[entry.name] in wanted and (entry.name in names or entry.name in with_mask)
+    ]

@@ -119,9 +119,10 @@ def check(flags: CutoutFlags) -> CutoutInput:
         _, manifest = load_model(model)
     pattern = cars_by(flags, manifest.training if manifest else {})
     cars = car_names(flags, pattern, found) if flags.frame == "catalogue" else None
-    views = all_views(cars, found, entries)
-    if flags.submission:
-        rows = digests(storage.resolve(flags.submission), [view.name for view in views])
+    submission = storage.resolve(flags.submission) if flags.submission else ""
+    views = all_views(cars, found, entries, submission)
+    if submission:
+        rows = digests(submission, [view.name for view in views])
     storage.require_writable(storage.resolve(flags.out))
     settings = _settings(flags, style, manifest)
     if cars:

@@ -207,6 +207,16 @@ def test_a_limit_changes_no_scale(garage: Garage) -> None:
     assert garage.files("limited") == garage.files()
 
 
+def test_a_limit_needs_no_rows_of_further_views(garage: Garage) -> None:
+    garage.add(views_of("red"))
+    del garage.rows["red_16.png"]
+    garage.add({})
+    assert garage.cut(limit=4)["written"] == 4
+    assert garage.cars() == {"red": VIEWS[14][:1] + VIEWS[0][1:]}
+    with pytest.raises(InputError, match=r"no row for 1 of 16 images, the first is red_16\.png"):
+        garage.cut()
+
+
 @pytest.mark.parametrize("at_once", [1, pytest.param(64, marks=pytest.mark.slow)])
 def test_a_command_that_is_killed_anywhere_resumes_to_the_same_files(
     garage: Garage, monkeypatch: pytest.MonkeyPatch, at_once: int
