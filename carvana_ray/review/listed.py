@@ -20,6 +20,7 @@ class ListedImage:
         number: its rank, 1 for the most unusual mask.
         name: of its file.
         reasons: why it is listed, in words.
+        pieces: number of pieces of its mask.
         area: pixels of its mask.
         outline: `MaskShape.perimeter_ratio`, rounded to three digits.
     """
@@ -27,6 +28,7 @@ class ListedImage:
     number: int
     name: str
     reasons: str
+    pieces: int
     area: int
     outline: float
 
@@ -49,11 +51,10 @@ def read_listed(uri: str) -> list[ListedImage]:
             if cells["look"] == "0":
                 continue
             try:
-                area, outline = int(cells["area"]), float(cells["outline"])
+                numbers = int(cells["pieces"]), int(cells["area"]), float(cells["outline"])
             except ValueError as error:
                 raise InputError(f"{uri}: line {line}: {error}") from error
-            image = cells["img"], cells["reasons"], area, outline
-            listed.append(ListedImage(len(listed) + 1, *image))
+            listed.append(ListedImage(len(listed) + 1, cells["img"], cells["reasons"], *numbers))
     except FileMissingError as error:
         raise InputError(f"{error}; predict writes it") from error
     require_safe_names((image.name for image in listed), uri)

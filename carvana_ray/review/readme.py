@@ -30,7 +30,8 @@ To train a model on them, too:
   carvana-ray train --data DATA --init-from MODEL --corrections {folder} --out NEW
 
 DATA is your training data, MODEL the model to start from, NEW a new folder. Run review again at any
-time: it keeps each mask that you have changed, and draws its outline anew.
+time: it keeps each mask that you have changed, and draws its outline anew. Images of earlier lists
+stay in the folder.
 
 Images, the most unusual first
 
@@ -46,6 +47,12 @@ def write_readme(folder: str, next_words: Sequence[str], listed: Sequence[Listed
         next_words: the command that uses the corrected masks, without the program.
         listed: the images.
     """
-    images = "\n".join(f"  {image.name}\n      {image.reasons}" for image in listed)
+    images = "\n".join(f"  {image.name}\n      {_describe(image)}" for image in listed)
     text = _TEXT.format(next=shlex.join(next_words), folder=shlex.quote(folder), images=images)
     return text.encode()
+
+
+def _describe(image: ListedImage) -> str:
+    """Return why an image is listed. A piece in a corner is easily overlooked, so pieces count."""
+    pieces = f"; the mask has {image.pieces} pieces" if image.pieces > 1 else ""
+    return f"{image.reasons}{pieces}"

@@ -24,7 +24,7 @@ def opened(data: bytes) -> Image.Image:
 def made(name: str, data: bytes, mask: Any, corrected: bytes | None = None) -> ImageFiles:
     text = rle.encode(mask)
     shape = measure(text, *mask.shape)
-    listed = ListedImage(5, name, "reason", shape.area, round(shape.perimeter_ratio, 3))
+    listed = ListedImage(5, name, "reason", 1, shape.area, round(shape.perimeter_ratio, 3))
     return make_files(listed, data, text, corrected)
 
 

@@ -23,7 +23,7 @@ def test_listed_images_come_in_order_with_their_masks(out: Path) -> None:
     listed = read_listed(str(out / "review.csv"))
     assert [(image.number, image.name) for image in listed] == list(enumerate(NAMES[:3], start=1))
     assert [image.mask_name for image in listed] == ["z_mask.png", "Ä 車_mask.png", "a_mask.png"]
-    assert listed[0].reasons == "reason of z.jpg"
+    assert (listed[0].reasons, listed[0].pieces) == ("reason of z.jpg", 2)
     submission = str(out / "submission.csv")
     require_rows(submission, listed)
     masks = [(image.name, runs) for image, runs in iter_masks(submission, listed)]
