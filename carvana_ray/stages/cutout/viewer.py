@@ -175,9 +175,9 @@ def _write_pages(
 ) -> dict[str, str]:
     """Write the pages of `rows`; return the cars that failed, and why."""
     work = partial(write_viewer, target=run.target, folder=folder)
-    failed = {}
+    at_once, failed = min(len(rows), max(1, run.cpus - 1)), dict[str, str]()
     with meter("turn cars", sum(len(row["cutouts"]) for row in rows)) as progress:
-        for batch in engine.map_images(rows, work, max(1, run.cpus - 1)):
+        for batch in engine.map_images(rows, work, at_once):
             columns = (batch[name].tolist() for name in ("car", "problem", "count"))
             for car, problem, count in zip(*columns, strict=True):
                 if problem:
