@@ -93,6 +93,8 @@ class Closing:
             lines[0] += ", checked as Kaggle would"
         if "unusual" in result:
             lines.append(judge_unscored(result["unusual"], result["images"]).sentence)
+        if result.get("unusual"):
+            lines[-1] += f" To correct them: {self.program} review {shlex.quote(flags.out)}"
         cut = "cutout", "--data", data, "--submission", submission, "--out", flags.out
         return [*lines, f"report: {self.path(result['report'])}", self.next(*cut)]
 

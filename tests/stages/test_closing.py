@@ -61,7 +61,11 @@ CASES: list[tuple[str, Any, dict[str, Any], list[str]]] = [
         "predict",
         config.PredictFlags(**FIRST),
         PREDICT,
-        ["64 masks in runs/first/submission.csv, checked as Kaggle", "3 of 64 masks look unusual"],
+        [
+            "64 masks in runs/first/submission.csv, checked as Kaggle",
+            "3 of 64 masks look unusual",
+            "To correct them: carvana-ray review runs/first\n",
+        ],
     ),
     (
         "review",
