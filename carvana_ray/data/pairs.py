@@ -4,6 +4,7 @@ import itertools
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 
+from carvana_ray import storage
 from carvana_ray.data.layout import MASKS, mask_stem
 from carvana_ray.errors import InputError, plural
 
@@ -84,6 +85,16 @@ def describe_unclear(unclear: Sequence[Fault], noun: str) -> str:
 
 def _is_mask(name: str) -> bool:
     return name.lower().endswith(MASK_SUFFIXES)
+
+
+def uri_of(folder: str, name: str) -> str:
+    """Return the URI of a pair's file, whose name is a URI if it is in another folder."""
+    return name if is_elsewhere(name) else storage.join(folder, name)
+
+
+def is_elsewhere(name: str) -> bool:
+    """Return whether the name of a pair's file is a URI."""
+    return "/" in name
 
 
 def _stem(name: str) -> str:

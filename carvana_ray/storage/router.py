@@ -146,7 +146,7 @@ def read_many(
     """
     entries = [None] * len(uris) if expected is None else expected
     files = list(zip(uris, entries, strict=True))
-    if not (uris and is_remote(uris[0])):
+    if not any(map(is_remote, uris)):
         yield from (_try_read(uri, at_most, entry) for uri, entry in files)
         return
     pool = ThreadPoolExecutor(READ_AHEAD)

@@ -24,10 +24,9 @@ from carvana_ray.errors import BadImageError, InputError
 from carvana_ray.images.validate import open_image, upright_size
 from carvana_ray.storage import FileInfo
 from carvana_ray.training.batch_plan import BatchPlan
+from carvana_ray.training.corrected import Cars, CorrectedPairs, Pairs, find_corrected
 
 Rows = list[dict[str, float]]
-Pairs = list[tuple[FileInfo, FileInfo]]
-Cars = tuple[list[str], list[str], list[str]]  # train, val, holdout
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,12 +34,14 @@ class TrainingRun:
     """The input of a training run.
 
     Attributes:
-        pairs: (image, mask) files, as listed; training pairs first, then validation pairs.
+        pairs: (image, mask) files, as listed; training pairs first, then validation pairs. The
+            name of a file outside `image_dir` and `mask_dir` is its URI.
         cars: names of the (train, val, holdout) cars.
         size: (H, W) of all images.
         run_id: hash of everything that the model depends on.
         crcs: CRC-32 by file name, for files of known checksum.
         cars_in_words: see `describe_cars`.
+        corrected: those of `pairs` whose masks a person has corrected.
     """
 
     image_dir: str
@@ -54,6 +55,7 @@ class TrainingRun:
     base_model: ModelManifest | None = None
     cars_in_words: str = ""
     skipped: Mapping[str, int] = field(default_factory=dict)  # files that are no images, by kind
+    corrected: CorrectedPairs = field(default_factory=CorrectedPairs, repr=False)
 
 
 def plan_run(
@@ -72,15 +74,19 @@ def plan_run(
     names = [image.name for image, _ in pairs]
     car_names = load_car_names(storage.resolve(flags.data), flags.cars_by, names)
     cars = _split_cars(flags, car_names.unique(names))
-    train, val = (
+    own, val = (
         [pair for pair in pairs if car_names.car_of(pair[0].name) in names]
         for names in (set(cars[0]), set(cars[1]))
     )
+    base_held_out = base_model.holdout_cars if base_model else []
+    corrected = find_corrected(flags, pairs, cars, base_held_out, car_names.car_of)
+    train = corrected.merge(own)
+    names = sorted({*names, *corrected.pairs})
     return TrainingRun(
         image_dir=image_dir,
         mask_dir=mask_dir,
         pairs=train + val,
-        cars=cars,
+        cars=(sorted({*cars[0], *car_names.unique(corrected.pairs)}), cars[1], cars[2]),
         plan=BatchPlan(
             train=len(train),
             val=len(val),
@@ -89,12 +95,13 @@ def plan_run(
             epochs=flags.epochs,
             seed=flags.seed,
         ),
-        size=_first_size(image_dir, train),
-        run_id=_hash_run(flags, cars, train, val, files, base_model),
+        size=_first_size(image_dir, own),
+        run_id=_hash_run(flags, cars, (own, val), files, base_model, corrected),
         crcs=load_checksums(storage.resolve(flags.data)),
         base_model=base_model,
         cars_in_words=describe_cars(car_names, names),
         skipped=skipped,
+        corrected=corrected,
     )
 
 
@@ -125,12 +132,19 @@ def _split_cars(flags: TrainFlags, cars: list[str]) -> Cars:
 def _hash_run(
     flags: TrainFlags,
     cars: Cars,
-    train: Pairs,
-    val: Pairs,
+    own: tuple[Pairs, Pairs],
     files: list[FileInfo],
     base_model: ModelManifest | None,
+    corrected: CorrectedPairs,
 ) -> str:
-    """Return the run id: a hash of all that a model depends on, which excludes the worker count."""
+    """Return the run id: a hash of all that a model depends on, which excludes the worker count.
+
+    Args:
+        flags, cars, files, base_model: of the training.
+        own: pairs of --data (train, val) with their own masks.
+        corrected: the pairs with corrected masks.
+    """
+    train, val = own
     used = {file.name for pair in train + val for file in pair}
     fields = {
         "recipe": RECIPES[flags.recipe].hash_fields(),
@@ -147,6 +161,7 @@ def _hash_run(
         "train": [[image.name, mask.name] for image, mask in train],
         "val": [[image.name, mask.name] for image, mask in val],
         "files": [[file.name, file.size, file.version] for file in files if file.name in used],
+        **({"corrections": corrected.hash_fields} if corrected.pairs else {}),
     }
     return hashlib.sha256(json.dumps(fields).encode()).hexdigest()[:16]
 

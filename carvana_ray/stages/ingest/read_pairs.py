@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from carvana_ray import images, storage
+from carvana_ray.data.pairs import is_elsewhere, uri_of
 from carvana_ray.data.quarantine import UNREACHABLE
 from carvana_ray.errors import BadImageError
 from carvana_ray.images.decode import load_upright_gray
@@ -41,7 +42,7 @@ class PairOptions:
     """How to read the pairs of a training run."""
 
     image_dir: str  # URI
-    mask_dir: str  # URI
+    mask_dir: str  # URI; the name of a file in another folder is its URI
     downscale: int  # see `images.load_gray`
     size: tuple[int, int]  # (H, W) that every upright image and mask must have
     low_priority: bool = False  # leave the CPUs to the other processes of Ray
@@ -80,7 +81,7 @@ def read_pairs(batch: Columns, options: PairOptions) -> Columns:
     image, soft_mask = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
     errors, notes = [""] * len(pairs), [""] * len(pairs)
     folders = options.image_dir, options.mask_dir
-    uris = [storage.join(f, file.name) for p in pairs for f, file in zip(folders, p, strict=True)]
+    uris = [uri_of(f, file.name) for p in pairs for f, file in zip(folders, p, strict=True)]
     entries = list(itertools.chain.from_iterable(pairs))
     files = storage.read_many(uris, MAX_BYTES, expected=entries)
     for index, pair in enumerate(pairs):
@@ -92,6 +93,9 @@ def read_pairs(batch: Columns, options: PairOptions) -> Columns:
             image[index] = load_upright_gray(opened, options.downscale, turn)
             name = pair[1].name
             mask = _load_mask(mask_file, row["mask_crcs"][index])
+            if is_elsewhere(name):  # a corrected mask, whose pixels are as stored
+                require_size(mask.shape, stored)
+                mask = images.to_upright(mask, turn)
             require_upright(mask.shape, options.size, stored, turn)
             soft_mask[index] = images.shrink_mask(mask, options.downscale)
             notes[index] = note_of(mask)

@@ -64,6 +64,7 @@ def run(
     began = time.monotonic()
     job = plan_job(flags, cluster, checked or check(flags))
     log_skipped(job.run.skipped)
+    job.run.corrected.log()
     _prepare_out(job)
     if not is_finished(job.model_dir, job.run):
         skipped = _train(job)
@@ -75,6 +76,8 @@ def run(
         **summarize(history),
         "skipped": len(manifest.skipped),
         "left_out": dict(job.run.skipped),
+        "corrected": len(job.run.corrected.pairs),
+        "corrections_left_out": dict(job.run.corrected.left_out),
         "seconds": round(time.monotonic() - began, 1),
     }
 

@@ -1,5 +1,6 @@
 """The first map of training: each pair as the image functions load it."""
 
+import dataclasses
 import shutil
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,44 @@ def test_a_mask_of_another_size_is_refused_for_its_size(tmp_path: Path, turn: in
     stored = images.to_stored(waves(40, 60), turn)
     loaded = read_pair(tmp_path, turn, stored, np.zeros((40, 61), np.uint8))
     assert loaded["error"][0].startswith("a_mask.png: wrong-size: ")
+
+
+def read_corrected(folder: Path, turn: int, mask: np.ndarray) -> dict[str, Any]:
+    """Read a pair of an image [40, 60], upright, and its mask in another folder."""
+    for part in ("train", "fixed"):
+        (folder / part).mkdir()
+    stored = images.to_stored(waves(40, 60), turn)
+    (folder / "train/a.png").write_bytes(save(stored, "PNG", exif=exif(turn)))
+    (folder / "fixed/a_mask.png").write_bytes(save(mask, "PNG"))
+    ((image, mask_file),) = listed([("a.png", "a_mask.png")], folder / "train", folder / "fixed")
+    mask_file = dataclasses.replace(mask_file, name=f"{folder}/fixed/a_mask.png")
+    options = PairOptions(
+        image_dir=f"{folder}/train", mask_dir=f"{folder}/train_masks", downscale=4, size=(40, 60)
+    )
+    crcs = {"a_mask.png": 1}  # of the mask that is replaced
+    return read_pairs(batch_of(pairs_row([(image, mask_file)], crcs)), options)
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_a_corrected_mask_is_that_of_the_stored_pixels(tmp_path: Path, turn: int) -> None:
+    upright = np.zeros((40, 60), np.uint8)
+    upright[5:20, 30:] = 255
+    loaded = read_corrected(tmp_path, turn, images.to_stored(upright, turn))
+    assert loaded["error"].tolist() == [""]
+    assert np.array_equal(loaded["soft_mask"][0], images.shrink_mask(upright > 0, 4))
+
+
+@pytest.mark.parametrize(("turn", "expected"), [(1, "40 x 60"), (6, "60 x 40")])
+def test_a_corrected_mask_of_another_size_is_named_with_its_folder(
+    tmp_path: Path, turn: int, expected: str
+) -> None:
+    for mask in (np.zeros((41, 60), np.uint8), np.zeros((40, 60), np.uint8)):
+        if f"{mask.shape[0]} x {mask.shape[1]}" == expected:
+            continue
+        (tmp_path / str(len(mask))).mkdir()
+        (error,) = read_corrected(tmp_path / str(len(mask)), turn, mask)["error"]
+        assert error.startswith(f"{tmp_path}/{len(mask)}/fixed/a_mask.png: wrong-size: "), error
+        assert error.endswith(f"expected {expected}")
 
 
 @pytest.mark.parametrize("changed", ["train", "train_masks"])
