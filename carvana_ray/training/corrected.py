@@ -102,7 +102,10 @@ def find_corrected(
         return CorrectedPairs()
     folder = storage.resolve(flags.corrections)
     paired = {image.name: image for image, _ in pairs}
-    images = _other_images(flags.data, folder) | paired
+    stems = {_stem(name) for name in paired}
+    others = _other_images(flags.data, folder)
+    # `review` writes an image that EXIF turns under another suffix.
+    images = {name: others[name] for name in others if _stem(name) not in stems} | paired
     found = load_corrections(folder, images)
     names, left_out = choose(found, cars, base_held_out, car_of)
     require_safe_names(names, folder)
@@ -139,6 +142,10 @@ def choose(
             used.append(name)
     left_out |= {UNCHANGED: found.unchanged, UNUSED: len(found.unused)}
     return used, {reason: left_out[reason] for reason in _WORDS if left_out[reason]}
+
+
+def _stem(name: str) -> str:
+    return name.rsplit(".", 1)[0]
 
 
 def _other_images(data: str, folder: str) -> dict[str, FileInfo]:

@@ -1,14 +1,13 @@
 """The commands that `--help` and the documents show are valid commands."""
 
 import os
-import re
 import shlex
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.commands import REPOSITORY
+from support.documents import commands
 from support.flag_tables import PAGE, page
 
 from carvana_ray.config import cli
@@ -20,17 +19,6 @@ DOCUMENTS = [
     *REPOSITORY.glob("CONTRIBUTING.md"),
     *sorted((REPOSITORY / "docs").glob("*.md")),
 ]
-# A line that runs a command begins with it, or has it behind `--`, `$(` or a backtick.
-COMMAND = re.compile(r"(?:python jobs/([a-z]+)\.py|(?:^|`|\$\(|-- )\s*carvana-ray ([a-z]+))(.*)")
-
-
-def commands(text: str) -> Iterator[tuple[str, list[str]]]:
-    """Yield the name and the flags of each command in a text, as a shell splits them."""
-    for line in text.replace("\\\n", " ").splitlines():
-        if found := COMMAND.search(line):
-            # A pipe, a redirection, `)` or a backtick ends the command.
-            words = re.split(r" [|>]|[)`]", found[3])[0]
-            yield found[1] or found[2], shlex.split(words, comments=True)
 
 
 class ParsedError(Exception):

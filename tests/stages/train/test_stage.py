@@ -7,13 +7,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import ray
 import torch
 from support.event_files import expected, read_back
 from support.finetuning import flags_of, write_model
 from support.pairs import draw_pair
 
-from carvana_ray import config
+from carvana_ray import config, images, storage
 from carvana_ray.checkpoints.model import load_manifest, load_model
 from carvana_ray.checkpoints.train_state import list_epochs
 from carvana_ray.config import TrainFlags
@@ -22,6 +24,7 @@ from carvana_ray.errors import InputError
 from carvana_ray.runtime.resources import ClusterResources
 from carvana_ray.stages import pipeline
 from carvana_ray.stages.train import stage as train
+from carvana_ray.stages.train.dataset import decode_pairs
 from carvana_ray.training import tensorboard as events
 
 HERE = ClusterResources(cpus=4, gpus=0, nodes=1)  # as `ray_session` has it
@@ -130,6 +133,47 @@ def test_a_run_resumes_and_belongs_to_one_base_model(
     train.run(flags, HERE)
     (other,) = set((tmp_path / "out/checkpoints").iterdir()) - {run}
     assert list_epochs(str(other)) == [1, 2]
+
+
+@pytest.mark.ray
+def test_corrected_masks_are_trained_on_and_counted(
+    data: Path, ray_session: None, tmp_path: Path
+) -> None:
+    """Of two folders: masks alone, and images with masks; a mask of another size is named."""
+    values = {"data": str(data), "base": 2, "downscale": 8, "epochs": 1, **FEW}
+    train_cars, _, held_out = train.check(TrainFlags(out=str(tmp_path), **values)).cars
+    image, mask = draw_pair(1)
+    new, known, held = "0123456789ab_07", f"{train_cars[0]}_02", f"{held_out[0]}_02"
+    for stem in (new, known, held):
+        for part, name, content in (
+            ("train", f"{stem}.jpg", image),
+            ("train_masks", f"{stem}_mask.gif", mask),
+        ):
+            (tmp_path / "fixed" / part).mkdir(parents=True, exist_ok=True)
+            (tmp_path / "fixed" / part / name).write_bytes(content)
+    flags = TrainFlags(
+        out=str(tmp_path / "out"), corrections=str(tmp_path / "fixed"), **values
+    )  # type: ignore[arg-type]  # fmt: skip
+    run = train.check(flags)
+    chunks, errors = decode_pairs(run, 8)
+    assert errors == [""] * len(run.pairs)
+    soft_masks = np.concatenate([ray.get(chunk)["soft_mask"] for chunk in chunks])
+    expected = images.shrink_mask(images.load_mask(mask), 8)
+    names = [storage.name(image.name) for image, _ in run.pairs]
+    decoded = zip(names, soft_masks, strict=True)
+    same = {name for name, found in decoded if np.array_equal(found, expected)}
+    assert same == {f"{new}.jpg", f"{known}.jpg"}
+
+    result = train.run(flags, HERE, run)
+    assert result["corrected"] == 2
+    assert result["corrections_left_out"] == {"held_out": 1}
+    assert load_manifest(result["model"]).train_cars == sorted(["0123456789ab", *train_cars])
+
+    wrong = tmp_path / f"fixed/train_masks/{new}_mask.gif"
+    wrong.write_bytes(draw_pair(1, (20, 30))[1])
+    with pytest.raises(InputError, match=f"1 of {len(names)} .* {wrong}: wrong-size: 20 x 30"):
+        train.run(flags, HERE)
+    assert str(wrong) in (tmp_path / "out/quarantine.csv").read_text()
 
 
 def test_without_the_package_one_line_says_what_to_install(

@@ -80,6 +80,18 @@ def test_a_training_image_gets_its_corrected_mask_in_its_place(data: Path, tmp_p
     assert after.corrected.left_out == {}
 
 
+def test_a_copy_of_another_suffix_is_no_other_image(data: Path, tmp_path: Path) -> None:
+    """As `review` writes an image that EXIF turns."""
+    stem = stems_of(planned(data).cars[0])[0]
+    write(tmp_path / "fixed", [stem], CAR)
+    copy = tmp_path / "fixed/train" / f"{stem}.bmp"
+    copy.rename(copy.with_suffix(".png"))
+    run = planned(data, tmp_path / "fixed")
+    assert run.plan == planned(data).plan
+    assert masks_of(run)[f"{stem}.bmp"] == f"{tmp_path}/fixed/train_masks/{stem}_mask.bmp"
+    assert (len(run.corrected.pairs), run.corrected.left_out) == (1, {})
+
+
 def test_a_car_without_a_mask_becomes_a_training_car(data: Path, tmp_path: Path) -> None:
     before = planned(data)
     new, known = "0123456789ab_07", f"{before.cars[0][0]}_09"
