@@ -142,7 +142,7 @@ def test_corrected_masks_are_trained_on_and_counted(
     """Of two folders: masks alone, and images with masks; a mask of another size is named."""
     values = {"data": str(data), "base": 2, "downscale": 8, "epochs": 1, **FEW}
     train_cars, _, held_out = train.check(TrainFlags(out=str(tmp_path), **values)).cars
-    image, mask = draw_pair(1)
+    image, mask = draw_pair(9999)
     new, known, held = "0123456789ab_07", f"{train_cars[0]}_02", f"{held_out[0]}_02"
     for stem in (new, known, held):
         for part, name, content in (
@@ -157,7 +157,9 @@ def test_corrected_masks_are_trained_on_and_counted(
     run = train.check(flags)
     chunks, errors = decode_pairs(run, 8)
     assert errors == [""] * len(run.pairs)
-    soft_masks = np.concatenate([ray.get(chunk)["soft_mask"] for chunk in chunks])
+    soft_masks = np.concatenate(
+        [ray.get(chunk).column("soft_mask").chunk(0).to_numpy() for chunk in chunks]
+    )
     expected = images.shrink_mask(images.load_mask(mask), 8)
     names = [storage.name(image.name) for image, _ in run.pairs]
     decoded = zip(names, soft_masks, strict=True)
@@ -170,7 +172,7 @@ def test_corrected_masks_are_trained_on_and_counted(
     assert load_manifest(result["model"]).train_cars == sorted(["0123456789ab", *train_cars])
 
     wrong = tmp_path / f"fixed/train_masks/{new}_mask.gif"
-    wrong.write_bytes(draw_pair(1, (20, 30))[1])
+    wrong.write_bytes(draw_pair(9999, (20, 30))[1])
     with pytest.raises(InputError, match=f"1 of {len(names)} .* {wrong}: wrong-size: 20 x 30"):
         train.run(flags, HERE)
     assert str(wrong) in (tmp_path / "out/quarantine.csv").read_text()
