@@ -29,9 +29,7 @@ LONGEST = 6  # sizes: a longer mask is no car, and would need too many cells
 ANTENNA = 0.005  # fraction of a mask's pixels above what counts as the top of the car
 WIDEST_TIRE = 0.6  # what reaches below the body and is wider is a part of it
 LEAST, MOST = 0.12, 0.18  # clearance; seen from the front, tires end near the bumper
-EVEN = (
-    0.6  # slope of the edge of the floor that a car covers; at the car's ends the hull is steeper
-)
+EVEN = 0.6  # slope of the edge of the covered floor; the outline is steeper at the car's ends
 LONG, HIGH = 0.05, 0.45  # a side seen at a grazing angle: more of the car's width, less height
 DEPTH = 0.22  # visible depth of the floor below the car
 SEEN = 0.10  # above the outline, through holes such as that between sill and step

@@ -159,6 +159,31 @@ def test_stray_pieces_holes_and_an_antenna_change_little() -> None:
     assert np.abs(cast_shadow(spoilt, "contact") - shadow).max() < 12
 
 
+def side_view(rise: int) -> np.ndarray:
+    """Return alpha of a car of 100 x 300 pixels whose ends rise steeply by `rise` pixels."""
+    sheet = Image.new("L", (400, 200))
+    pen, run = ImageDraw.Draw(sheet), rise // 2
+    ends = [(50, 135 - rise), (50, 50), (349, 50), (349, 135 - rise)]
+    pen.polygon([*ends, (349 - run, 135), (50 + run, 135)], fill=255)
+    for x in (105, 295):
+        pen.ellipse((x - 20, 110, x + 20, 150), fill=255)
+    return np.asarray(sheet)
+
+
+def test_a_shadow_does_not_follow_the_outline_up_the_ends_of_a_car() -> None:
+    upright, raised = (cast_shadow(side_view(rise), "contact") for rise in (0, 24))
+    assert upright.any()
+    assert np.flatnonzero(raised.any(axis=1))[0] >= np.flatnonzero(upright.any(axis=1))[0]
+    assert raised[:, :50].sum() < upright[:, :50].sum() / 2
+
+
+def test_floor_seen_through_a_hole_above_the_sill_is_in_the_shade() -> None:
+    alpha = side_view(0).copy()
+    alpha[126:131, 150:250] = 0  # between sill and step
+    shadow = cast_shadow(alpha, "contact")
+    assert shadow[126:131, 150:250].min() > 100
+
+
 def test_a_shadow_is_that_of_the_mask() -> None:
     alpha = view(2).alpha
     soft = np.where(alpha, np.uint8(128), np.uint8(127))
