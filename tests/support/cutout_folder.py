@@ -15,7 +15,7 @@ from carvana_ray.cutouts import index
 from carvana_ray.cutouts.compositing import CutoutStyle, render
 from carvana_ray.data.collect import CollectedImages
 from carvana_ray.stages.cutout import publish
-from carvana_ray.stages.cutout.stage import CutoutInput, source_images
+from carvana_ray.stages.cutout.plan_run import CutoutInput, source_images
 
 RESULT = {"images": 3, "written": 3, "resumed": 0, "bad": 0, "images_per_second": 1.5}
 RESULT |= {"seconds": 2.0}

@@ -47,7 +47,7 @@ from carvana_ray.stages.cutout.viewer import write_viewers
 from carvana_ray.stages.engine import Engine
 
 if TYPE_CHECKING:
-    from carvana_ray.stages.cutout.stage import CutoutRun
+    from carvana_ray.stages.cutout.plan_run import CutoutRun
 
 log = logging.getLogger(__name__)
 

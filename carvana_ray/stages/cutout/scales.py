@@ -24,7 +24,7 @@ from carvana_ray.stages.ingest.blocks import Columns
 from carvana_ray.storage import FileInfo
 
 if TYPE_CHECKING:
-    from carvana_ray.stages.cutout.stage import CutoutRun
+    from carvana_ray.stages.cutout.plan_run import CutoutRun
 
 log = logging.getLogger(__name__)
 

@@ -30,7 +30,7 @@ from carvana_ray.stages.engine import Engine
 from carvana_ray.stages.ray_metrics import meter
 
 if TYPE_CHECKING:
-    from carvana_ray.stages.cutout.stage import CutoutRun
+    from carvana_ray.stages.cutout.plan_run import CutoutRun
 
 log = logging.getLogger(__name__)
 

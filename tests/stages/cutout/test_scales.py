@@ -380,6 +380,21 @@ def test_a_corrected_mask_is_measured_as_it_is(
     assert plain["tuesday/car"] == cars["tuesday/car"]
 
 
+@pytest.mark.parametrize("frame", ["none", "catalogue"])
+def test_a_model_that_is_exchanged_meanwhile_is_blamed(
+    engine: LocalEngine, tmp_path: Path, frame: str
+) -> None:
+    jpegs = [draw_pair(seed, SIZE)[0] for seed in range(2)]
+    make_model(tmp_path / "model", jpegs)
+    photos = draw_two_folders(tmp_path)
+    given = {"data": str(photos), "model": str(tmp_path / "model"), "out": str(tmp_path / "out")}
+    flags = config.CutoutFlags(**given, frame=frame)  # type: ignore[arg-type]
+    checked = stage.check(flags)
+    make_model(tmp_path / "model", jpegs[:1])
+    with pytest.raises(InputError, match="another model was written there"):
+        stage.run(flags, HERE, checked, engine)
+
+
 @pytest.mark.parametrize("use_model", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_an_image_that_kills_its_process_is_measured_once_and_counts_once(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, use_model: bool

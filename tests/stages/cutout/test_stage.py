@@ -6,8 +6,6 @@ The steps of two commands and of a user, who replaces images, follow each other 
 import io
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +17,6 @@ from support.s3_servers import Server
 from carvana_ray import config, storage
 from carvana_ray.cutouts import index
 from carvana_ray.cutouts.compositing import CutoutStyle
-from carvana_ray.cutouts.framing import Frame
 from carvana_ray.cutouts.index import CutoutIndex
 from carvana_ray.data.collect import CollectedImages
 from carvana_ray.data.quarantine import OK
@@ -27,7 +24,7 @@ from carvana_ray.errors import IncompleteError
 from carvana_ray.runtime.resources import ClusterResources
 from carvana_ray.stages.cutout import stage
 from carvana_ray.stages.cutout.chains import writing
-from carvana_ray.stages.cutout.stage import CutoutInput, CutoutRun
+from carvana_ray.stages.cutout.plan_run import FOLDER, CutoutInput, CutoutRun
 from carvana_ray.stages.cutout.write_cutouts import CutoutWriter, write_from_rows
 from carvana_ray.stages.ingest.read_images import block_row
 from carvana_ray.storage import FileInfo
@@ -88,7 +85,7 @@ class Studio:
 
     def listed(self) -> dict[str, FileInfo]:
         """Return the entries of the index by image name, after a look at all their files."""
-        folder = storage.join(self.out, stage.FOLDER)
+        folder = storage.join(self.out, FOLDER)
         sources = CutoutIndex.from_bytes(storage.read(storage.join(folder, index.FILE))).sources
         for file in storage.list_files(folder, (".png",)):
             entry = sources[file.name].entry
@@ -99,7 +96,7 @@ class Studio:
 
     def made(self) -> set[str]:
         """Return the names of the cut-outs."""
-        files = storage.list_files(storage.join(self.out, stage.FOLDER), (".png",))
+        files = storage.list_files(storage.join(self.out, FOLDER), (".png",))
         return {file.name for file in files}
 
 
@@ -161,44 +158,3 @@ def test_a_cutout_that_another_command_removes_or_makes_again_is_told(
     studio.cut_out("second", NAMES)
     with pytest.raises(IncompleteError, match=r"out/cutouts/c\.png: .* made again"):
         stage.require_all(run, [])
-
-
-def test_a_shadow_is_a_setting_of_the_index_only_where_it_is_used() -> None:
-    flags = config.CutoutFlags(data="photos", submission="rows.csv")
-    plain, shadowed = (
-        stage._settings(flags, replace(STYLE, shadow=kind), None) for kind in ("none", "soft")
-    )
-    assert shadowed == {**plain, "shadow": "soft"}
-    assert "shadow" not in plain
-
-
-@pytest.mark.parametrize(
-    ("flags", "frame", "settings"),
-    [
-        ({}, None, {}),
-        (
-            {"frame": "catalogue"},
-            Frame("catalogue", (1600, 1200), 0.05),
-            {"frame": "catalogue", "size": "1600x1200", "margin": 0.05},
-        ),
-        (
-            {"frame": "car", "margin": 0.1},
-            Frame("car", None, 0.1),
-            {"frame": "car", "size": "that of the car", "margin": 0.1},
-        ),
-        (
-            {"frame": "car", "size": "800X600"},
-            Frame("car", (800, 600), 0.05),
-            {"frame": "car", "size": "800x600", "margin": 0.05},
-        ),
-    ],
-)
-def test_the_frame_of_flags_is_a_setting_only_if_it_is_used(
-    flags: dict[str, Any], frame: Frame | None, settings: dict[str, Any]
-) -> None:
-    asked = config.CutoutFlags(data="photos", out="out", submission="rows.csv", **flags)
-    assert stage.frame_of(asked) == frame
-    style = replace(STYLE, frame=frame)
-    plain = stage._settings(asked, STYLE, None)
-    assert stage._settings(asked, style, None) == plain | settings
-    assert not {"frame", "size", "margin"} & plain.keys()

@@ -44,6 +44,17 @@ def test_only_kaggle_s_names_are_cars_and_views_by_themselves(
 
 
 @pytest.mark.parametrize(
+    "rule",
+    [KAGGLE, CarNames(car_pattern("CAR_VIEW")), CarNames(ids=frozenset(["red"]))],
+    ids=["Kaggle", "pattern", "metadata"],
+)
+@pytest.mark.parametrize("name", ["0cdf5b5d0ce1_04.jpg", "red_07.png", "a b.jpg"])
+def test_the_folder_of_a_path_is_part_of_its_car(rule: CarNames, name: str) -> None:
+    car, view = rule.parse(name)
+    assert rule.parse(f"a.b/monday_01/{name}") == (f"a.b/monday_01/{car}", view)
+
+
+@pytest.mark.parametrize(
     "names",
     [[f"photo_{n}.jpg" for n in range(1, 121)], [f"car_{n:02d}.jpg" for n in range(1, 13)]],
     ids=["photo_1 to photo_120", "car_01 to car_12"],
