@@ -122,9 +122,11 @@ class Closing:
         if flags.background != "transparent" or flags.mask_only or len(named) > MAX_NAMED:
             return lines
         # Not OUT/model: the next command has another OUT.
-        masks = ("--model", short_path(cutout_model(flags.model, flags.out), self.folder))
+        masks = ["--model", short_path(cutout_model(flags.model, flags.out), self.folder)]
         if flags.submission:
-            masks = ("--submission", flags.submission)
+            masks = ["--submission", flags.submission]
+        if flags.corrections:
+            masks += ["--corrections", flags.corrections]
         out = f"{flags.out.rstrip('/')}-white"
         return [
             *lines,

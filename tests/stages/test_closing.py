@@ -102,6 +102,12 @@ CASES: list[tuple[str, Any, dict[str, Any], list[str]]] = [
     ),
     (
         "cutout",
+        config.CutoutFlags(data="p", out="o", corrections="fixed"),
+        CUTOUT,
+        ["cutout --data p --model starter --corrections fixed --out o-white --background white"],
+    ),
+    (
+        "cutout",
         config.CutoutFlags(data="p", submission="s.csv", out="o", background="white"),
         {**CUTOUT, "written": 1, "resumed": 0},
         ["1 cut-out in"],

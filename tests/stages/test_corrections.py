@@ -27,6 +27,7 @@ from carvana_ray.errors import BadImagesError, IncompleteError, InputError
 from carvana_ray.runtime.children import Children
 from carvana_ray.runtime.resources import ClusterResources
 from carvana_ray.stages.cutout import stage as cutout
+from carvana_ray.stages.cutout.sources import list_sources
 from carvana_ray.stages.engine import Engine
 from carvana_ray.stages.local_engine import LocalEngine
 from carvana_ray.stages.predict import publish
@@ -339,7 +340,7 @@ def test_cutouts_of_sub_folders_take_the_masks_of_the_same_sub_folder(desk: Desk
     assert other == (cutouts / "car_00001.png").read_bytes()
     pictures = tuple(str(desk.photos / name) for name in ("monday", "tuesday/car_00002.jpg"))
     shutil.copy(desk.photos / SECOND, desk.photos / "tuesday/car_00002.jpg")
-    desk.correct(FIRST, mask)
+    (desk.masks / "monday/car_00001_mask.png").rename(desk.masks / "car_00001_mask.png")
     alone = desk.cut_out("alone", data="", pictures=pictures)
     assert alone["corrected"] == 1, "of a folder that is named itself it is the folder of masks"
 
@@ -430,3 +431,14 @@ def test_corrections_in_s3_equal_those_on_disk(
     made = download(s3, f"{home}/out/cutouts")
     for name, data in files_of(desk.path("out"), "cutouts/*.png").items():
         assert made[name] == data
+
+
+def test_masks_below_the_folder_of_photos_are_not_cut_out(desk: Desk) -> None:
+    desk.masks = desk.photos / "fixed"
+    desk.correct(FIRST, blob(1))
+    flags = config.CutoutFlags(**desk.flags("out", True))
+    found = list_sources(flags)
+    assert [entry.name for entry in found.entries] == [
+        f"car_{number:05d}.jpg" for number in range(6)
+    ]
+    assert len(list_sources(dataclasses.replace(flags, corrections="")).entries) == 7

@@ -105,3 +105,11 @@ def test_a_folder_that_cannot_be_written_is_a_problem_too(tmp_path: Path) -> Non
         write.write_shards(
             rows_of_shard("shards/a", [0], 1), folder=str(tmp_path), keys={"shards/a": "key"}
         )
+
+
+def test_a_corrected_image_is_not_bad(tmp_path: Path) -> None:
+    rows = rows_of_shard("shards/a.parquet", [0, 1], 2, "corrected")
+    (result,) = write.write_shards(
+        rows, folder=str(tmp_path), keys={"shards/a.parquet": "key"}
+    ).to_pylist()
+    assert (result["rows"], result["bad"], result["example"]) == (2, 0, "")

@@ -459,7 +459,7 @@ def test_the_shard_with_the_new_version_of_a_changed_image_is_needed(folder: Fol
 def test_bad_images_of_the_catalog_in_valid_shards_are_counted(folder: Folder) -> None:
     part = PlanPart(1, entries(9), 3)
     bad = "not-an-image: no image"
-    folder.put(part, 0, status=["ok", bad, "ok"])
+    folder.put(part, 0, status=["ok", bad, "corrected"])
     folder.put(part, 1, status=[bad, bad, "ok"])
     folder.put(part, 2, status=[bad, bad, bad]).write_bytes(b"damaged")
     pending = folder.pending([part])
