@@ -224,8 +224,11 @@ def _match(
         UnpairedError: an image has two masks, or the mask of another image.
     """
     matched, unclear = dict[str, str](), list[Fault]()
+    names: dict[str, list[str]] = {}
+    for mask in masks:
+        names.setdefault(storage.parent(mask), []).append(storage.name(mask))
     for place, images in named.items():
-        found = find_masks(images, [storage.name(m) for m in masks if storage.parent(m) == place])
+        found = find_masks(images, names.get(place, []))
         unclear += find_unclear(found)
         start = f"{place}/" if place else ""
         matched |= {images[name]: f"{start}{best[0]}" for name, best in found.items() if best}

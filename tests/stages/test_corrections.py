@@ -132,7 +132,7 @@ def test_a_corrected_row_is_that_of_its_mask_and_all_others_stay(
     assert (line.message, line.levelname) == (words.format(desk.masks), "WARNING")
     submission, shards = desk.path("out/submission.csv"), files_of(desk.path("out"), SHARDS)
     first = submission.read_bytes()
-    again = desk.predict()
+    again = desk.predict(verify=True)
     assert (again["resumed_shards"], again["corrected"]) == (3, 2)
     assert submission.read_bytes() == first
     assert files_of(desk.path("out"), SHARDS) == shards

@@ -108,7 +108,7 @@ def test_a_folder_that_does_not_exist_or_has_no_masks_is_an_error(folder: str) -
 def test_a_damaged_list_of_reviewed_masks_is_an_error(tmp_path: Path, text: str) -> None:
     put(str(tmp_path), "a_mask.png")
     (tmp_path / "_review.json").write_text(text)
-    words = r"^--corrections .*/_review\.json: damaged \(.*\); run review again, or remove the file"
+    words = r"^--corrections .*/_review\.json: damaged \(.*\); without the file all masks"
     with pytest.raises(InputError, match=words):
         load_corrections(str(tmp_path), IMAGES)
 
