@@ -4,18 +4,21 @@ import hashlib
 import itertools
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from support.blocks import batch_of
 from support.corpus import save
 from support.finetuning import write_model
+from support.s3_servers import Server
 
 from carvana_ray import config, storage
 from carvana_ray.data.corrections import Corrections
 from carvana_ray.errors import InputError
+from carvana_ray.stages.ingest.read_pairs import PairOptions, pairs_row, read_pairs
 from carvana_ray.training import run as runs
 from carvana_ray.training.corrected import choose
 
@@ -50,9 +53,9 @@ def data(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-def planned(data: Path, corrections: Path | None = None, **changes: Any) -> runs.TrainingRun:
+def planned(data: Path, corrections: Path | str = "", **changes: Any) -> runs.TrainingRun:
     values = {"batch_size": 1, "holdout_cars": "2", "val_cars": "2", **changes}
-    values["corrections"] = str(corrections) if corrections else ""
+    values["corrections"] = str(corrections)
     base_model = values.pop("base_model", None)
     return runs.plan_run(config.TrainFlags(data=str(data), **values), 1, base_model)
 
@@ -242,3 +245,23 @@ def test_one_line_says_what_is_used(
         "corrected masks: 1 pair added, 2 pairs replaced; left out: 2 of held-out cars, "
         "1 of validation cars, 4 of no image (z0.png, z1.png, z2.png ...)"
     ]
+
+
+def test_corrections_in_s3_are_those_of_the_disk(
+    data: Path, tmp_path: Path, s3: Server, bucket: Callable[[Server], str]
+) -> None:
+    uri = f"{bucket(s3)}/fixed"
+    write(tmp_path / "fixed", ["0123456789ab_07", f"{planned(data).cars[0][0]}_01"], CAR)
+    for file in (tmp_path / "fixed").rglob("*.bmp"):
+        key = file.relative_to(tmp_path / "fixed")
+        storage.write_atomic(f"{uri}/{key}", file.read_bytes())
+    here, there = planned(data, tmp_path / "fixed"), planned(data, uri)
+    assert (there.cars, there.plan) == (here.cars, here.plan)
+    names = {name.replace(str(tmp_path / "fixed"), uri) for name in masks_of(here).values()}
+    assert set(masks_of(there).values()) == names
+    options = PairOptions(
+        image_dir=there.image_dir, mask_dir=there.mask_dir, downscale=1, size=(8, 12)
+    )
+    read = read_pairs(batch_of(pairs_row(there.pairs, {})), options)
+    assert set(read["error"]) == {""}
+    assert read["soft_mask"].any(axis=(1, 2)).sum() == 2
