@@ -119,7 +119,8 @@ class Closing:
             if result.get(name):
                 lines.append(f"{name}: {self.path(result[name])}")
         named = flags.pictures or ("--data", flags.data)
-        if flags.background != "transparent" or flags.mask_only or len(named) > MAX_NAMED:
+        finished = flags.background != "transparent" or flags.frame != "none" or flags.mask_only
+        if finished or len(named) > MAX_NAMED:
             return lines
         # Not OUT/model: the next command has another OUT.
         masks = ["--model", short_path(cutout_model(flags.model, flags.out), self.folder)]
@@ -127,11 +128,11 @@ class Closing:
             masks = ["--submission", flags.submission]
         if flags.corrections:
             masks += ["--corrections", flags.corrections]
+        if flags.cars_by:
+            masks += ["--cars-by", flags.cars_by]
+        look = "--frame", "catalogue", "--shadow", "contact", "--background", "white"
         out = f"{flags.out.rstrip('/')}-white"
-        return [
-            *lines,
-            self.next("cutout", *named, *masks, "--out", out, "--background", "white"),
-        ]
+        return [*lines, self.next("cutout", *named, *masks, *look, "--out", out)]
 
     def _export(self, _flags: config.ExportFlags, result: Result) -> list[str]:
         size = format_bytes(result["bytes"])

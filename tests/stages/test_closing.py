@@ -16,6 +16,7 @@ TRAIN = {"model": f"{HOME}/runs/first/model", "val_dice": 0.9914}
 EVALUATE = {"images": 64, "dice": 0.9436, "report": f"{HOME}/runs/first/report.html"}
 PREDICT = {"images": 64, "submission": f"{HOME}/runs/first/submission.csv", "unusual": 3}
 PREDICT |= {"report": f"{HOME}/runs/first/report.html"}
+LOOK = "--frame catalogue --shadow contact --background white"
 CUTOUT = {"written": 3, "resumed": 1, "bad": 1, "cutouts": f"{HOME}/runs/my photos/cutouts"}
 PIPELINE = {"dice": 0.37, "submission": "/out/s.csv", "report": "/out/report.html"}
 REVIEW = {"folder": f"{HOME}/runs/first/review", "images": 3, "listed": 4, "kept": 1}
@@ -91,20 +92,20 @@ CASES: list[tuple[str, Any, dict[str, Any], list[str]]] = [
         [
             "4 cut-outs in 'runs/my photos/cutouts', 1 of them made before",
             "sheet: 'runs/my photos/sheet.jpg'",
-            "cutout 'a b.jpg' c.jpg --model m --out 'runs/my photos-white' --background white",
+            f"cutout 'a b.jpg' c.jpg --model m {LOOK} --out 'runs/my photos-white'",
         ],
     ),
     (
         "cutout",
         config.CutoutFlags(data="p", out="o"),
         CUTOUT,
-        ["cutout --data p --model starter --out o-white --background white"],
+        [f"cutout --data p --model starter {LOOK} --out o-white"],
     ),
     (
         "cutout",
-        config.CutoutFlags(data="p", out="o", corrections="fixed"),
+        config.CutoutFlags(data="p", out="o", corrections="fixed", cars_by="CAR_VIEW"),
         CUTOUT,
-        ["cutout --data p --model starter --corrections fixed --out o-white --background white"],
+        [f"--model starter --corrections fixed --cars-by CAR_VIEW {LOOK} --out o-white"],
     ),
     (
         "cutout",
@@ -158,6 +159,16 @@ def test_a_command_ends_with_what_came_out_and_what_to_do_next(
             program, command, *rest = shlex.split(line.removeprefix("next: "))
             assert program == "carvana-ray"
             cli.parse(COMMANDS[command].flags, command, rest)  # exits if it is not valid
+
+
+@pytest.mark.parametrize(
+    "look",
+    [{"frame": "car"}, {"background": "white"}, {"mask_only": True}],
+    ids=lambda one: [*one][0],
+)
+def test_after_finished_pictures_no_other_look_is_proposed(look: dict[str, Any]) -> None:
+    flags = config.CutoutFlags(data="p", out="o", **look)
+    assert not any(line.startswith("next: ") for line in lines_of("cutout", flags, CUTOUT))
 
 
 def test_without_a_submission_the_message_on_bad_images_says_all() -> None:
