@@ -164,7 +164,7 @@ def test_a_command_ends_with_what_came_out_and_what_to_do_next(
 @pytest.mark.parametrize(
     "look",
     [{"frame": "car"}, {"background": "white"}, {"mask_only": True}],
-    ids=lambda one: [*one][0],
+    ids=str,
 )
 def test_after_finished_pictures_no_other_look_is_proposed(look: dict[str, Any]) -> None:
     flags = config.CutoutFlags(data="p", out="o", **look)
