@@ -136,6 +136,7 @@ def test_a_run_resumes_and_belongs_to_one_base_model(
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_corrected_masks_are_trained_on_and_counted(
     data: Path, ray_session: None, tmp_path: Path
 ) -> None:
