@@ -87,6 +87,7 @@ def test_a_failed_export_keeps_the_existing_file(fault: str, tmp_path: Path, run
     assert {path.name for path in tmp_path.iterdir()} <= {"model", "old.onnx", "bad.jpg"}
 
 
+@pytest.mark.slow
 def test_a_file_with_wrong_masks_is_not_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -101,6 +102,7 @@ def test_a_file_with_wrong_masks_is_not_written(
     assert out.read_bytes() == b"existing"
 
 
+@pytest.mark.slow
 def test_without_onnxruntime_an_unverified_file_is_written_with_a_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

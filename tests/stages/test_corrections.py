@@ -372,6 +372,7 @@ def _bytes_of(uri: str) -> bytes:
 
 @pytest.mark.ray
 @pytest.mark.parametrize("job", ["predict", "cut_out"])
+@pytest.mark.slow
 def test_results_equal_those_with_ray(desk: Desk, ray_session: None, job: str) -> None:
     turn(desk.photos / SECOND, 6)
     desk.correct(FIRST, blob(1))
