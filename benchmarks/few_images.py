@@ -20,10 +20,11 @@ from pathlib import Path
 REPOSITORY = Path(__file__).parents[1]
 
 
-def seconds_of(images: Path, model: Path, out: Path, ray: str) -> float:
-    """Cut out a folder of images; return the seconds of the command, which must succeed."""
+def seconds_of(images: Path, model: str | Path, out: Path, *flags: str) -> float:
+    """Cut out a folder of images anew; return the seconds of the command, which must succeed."""
+    shutil.rmtree(out, ignore_errors=True)
     command = [sys.executable, str(REPOSITORY / "jobs/cutout.py"), "--data", str(images)]
-    command += ["--model", str(model), "--out", str(out), "--ray", ray, "--quiet"]
+    command += ["--model", str(model), "--out", str(out), "--quiet", *flags]
     start = time.monotonic()
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -44,8 +45,7 @@ def measure(images: Path, model: Path, rounds: int, home: Path) -> dict[str, lis
         made = {}
         for ray in seconds:
             out = home / ray
-            shutil.rmtree(out, ignore_errors=True)
-            seconds[ray].append(seconds_of(images, model, out, ray))
+            seconds[ray].append(seconds_of(images, model, out, "--ray", ray))
             made[ray] = cutouts_in(out)
             print(f", {ray} {seconds[ray][-1]:.1f} s", end="", flush=True)
         print()

@@ -11,22 +11,18 @@ line and the middle, and how far the largest view of a car is from filling the f
 import argparse
 import json
 import os
-import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
+from few_images import seconds_of
 from PIL import Image
 
 from carvana_ray.cutouts import extents
 from carvana_ray.cutouts.framing import CATALOGUE_SIZE, FLOOR, Frame
 from carvana_ray.data.cars import KAGGLE
 
-REPOSITORY = Path(__file__).parents[1]
 FRAMED = ("--frame", "catalogue")
 SHOP = (*FRAMED, "--shadow", "contact", "--background", "white", "--format", "jpeg")
 LOOKS = {
@@ -36,18 +32,6 @@ LOOKS = {
     "finished, with pages that turn": (*SHOP, "--viewer"),
 }
 MARGIN = 0.05  # the flag's default
-
-
-def seconds_of(images: Path, model: str, out: Path, look: tuple[str, ...]) -> float:
-    """Cut out a folder of images; return the seconds of the command, which must succeed."""
-    shutil.rmtree(out, ignore_errors=True)
-    command = [sys.executable, str(REPOSITORY / "jobs/cutout.py"), "--data", str(images)]
-    command += ["--model", model, "--out", str(out), "--quiet", *look]
-    start = time.monotonic()
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"exit code {done.returncode}\n{done.stderr[-2000:]}")
-    return time.monotonic() - start
 
 
 def deviations(cutouts: Path) -> dict[str, float]:
@@ -84,7 +68,7 @@ def main() -> None:
             print(f"round {number + 1}: load {os.getloadavg()[0]:.1f}", flush=True)
             for name, look in LOOKS.items():
                 out = Path(home) / name.replace(", ", "-").replace(" ", "-")
-                seconds[name].append(seconds_of(flags.images, flags.model, out, look))
+                seconds[name].append(seconds_of(flags.images, flags.model, out, *look))
         boxes = deviations(Path(home) / "framed" / "cutouts")
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     for name, median in medians.items():

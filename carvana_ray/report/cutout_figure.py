@@ -1,14 +1,14 @@
 """A cut-out with its own alpha, cropped to the car: what a run is for, at the top of its page."""
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
+from carvana_ray import rle
+from carvana_ray.cutouts.framing import car_box
 from carvana_ray.report import overlays
 from carvana_ray.report.overlays import Figure, Layer
 
 WIDTH = 600  # pixels of a figure, at most
-STRAY = 0.002  # of a mask's pixels: less than so many beyond an edge are no part of the car
 SEEN = 16  # alpha of a shadow that is seen
 CROP_ROOM = 0.05  # around the car, as a fraction of its size
 
@@ -24,8 +24,8 @@ def cutout_figure(
         cutout: RGBA of the same size.
         shadow: whether alpha holds a shadow too. The figure shows it, and has no outline.
     """
-    seen = SEEN if shadow else 128
-    box = crop_box(_car_box(np.asarray(cutout.getchannel("A")) >= seen), *photo.size)
+    mask = np.asarray(cutout.getchannel("A")) >= (SEEN if shadow else 128)
+    box = crop_box(car_box(*rle.mask_to_runs(mask), photo.width), *photo.size)
     width = min(WIDTH, box[2] - box[0])
     size = width, max(1, round(width * (box[3] - box[1]) / (box[2] - box[0])))
     photo, cutout = (image.resize(size, Image.Resampling.BOX, box) for image in (photo, cutout))
@@ -39,19 +39,6 @@ def cutout_figure(
         outline = overlays.outline_layer(alpha >= 128, *alpha.shape)
         layers.append(overlays.make_layer("outline", "Outline", alt, outline))
     return overlays.make_figure(name, pixels, layers, {})
-
-
-def _car_box(mask: NDArray[np.bool_]) -> tuple[int, int, int, int] | None:
-    """Return left, top, right, bottom of a mask without its stray pieces; None if it is empty."""
-    if not mask.any():
-        return None
-    edges = []
-    for sums in (mask.sum(0), mask.sum(1)):
-        inside = np.flatnonzero(sums.cumsum() > STRAY * sums.sum())[0]
-        behind = np.flatnonzero(sums[::-1].cumsum() > STRAY * sums.sum())[0]
-        edges.append((int(inside), len(sums) - int(behind)))
-    (left, right), (top, bottom) = edges
-    return left, top, right, bottom
 
 
 def crop_box(

@@ -290,6 +290,14 @@ def test_a_killed_run_resumes(count: int, model: Path, tmp_path: Path) -> None:
     )
 
 
+@pytest.fixture
+def killed_by_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let images and masks that contain KILL kill the process that decodes them."""
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site/sitecustomize.py").write_text(KILLER)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'site'}:{os.environ.get('PYTHONPATH', '')}")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("frame", ["none", "catalogue"])
 @pytest.mark.parametrize("ray", ["auto", "always"])
@@ -299,11 +307,8 @@ def test_an_image_that_crashes_is_named_and_all_others_cut_out(
     model: Path,
     run_job: Run,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    killed_by_images: None,
 ) -> None:
-    (tmp_path / "site").mkdir()
-    (tmp_path / "site/sitecustomize.py").write_text(KILLER)
-    monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'site'}:{os.environ.get('PYTHONPATH', '')}")
     names = draw(tmp_path / "photos", 0, 40)
     (tmp_path / "photos" / names[9]).write_bytes(b"KILL")
     flags = ("--data", tmp_path / "photos", "--model", model, "--out", tmp_path / "out")
@@ -351,17 +356,14 @@ def test_a_corrected_mask_that_crashes_is_named_and_all_other_images_done(
     model: Path,
     run_job: Run,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    killed_by_images: None,
 ) -> None:
-    (tmp_path / "site").mkdir()
-    (tmp_path / "site/sitecustomize.py").write_text(KILLER)
     names = draw(tmp_path / "photos", 0, 40)
     text = PngInfo()
     text.add_text("KILL", "as a fault in a decoder of this chunk would")
     (tmp_path / "fixed").mkdir()
     Image.new("1", SIZE[::-1]).save(tmp_path / "fixed/car_00009_mask.png", pnginfo=text)
     Image.new("1", SIZE[::-1]).save(tmp_path / "fixed/car_00011_mask.png")
-    monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'site'}:{os.environ.get('PYTHONPATH', '')}")
     flags = ["--data", tmp_path / "photos", "--model", model, "--out", tmp_path / "out"]
     done = run_job(job, *flags, "--ray", ray, "--corrections", tmp_path / "fixed")
     assert done.returncode == 3, done.stderr

@@ -91,15 +91,11 @@ class CutoutWriter:
             data = require_readable(answer)
             if isinstance(mask, str):
                 require_crc(data, crc)
-                decoded = _decode_mask(mask, image_size(data))
-                cutout = render(data, self.style, mask=decoded, extent=place.extent)
+                mask = _decode_mask(mask, image_size(data))
             elif zlib.crc32(data) != crc:
                 return f"{PROBLEM}: {storage.join(self.folder, place.name)}: {CHANGED}"
-            elif mask.dtype == np.bool_:
-                hard = mask.view(np.bool_)
-                cutout = render(data, self.style, mask=hard, extent=place.extent)
-            else:
-                cutout = render(data, self.style, mask.view(np.uint8), extent=place.extent)
+            given: dict[str, Any] = {"mask" if mask.dtype == np.bool_ else "soft_mask": mask}
+            cutout = render(data, self.style, extent=place.extent, **given)
         except BadImageError as error:
             return str(error)
         except OSError as error:
